@@ -1,0 +1,1 @@
+"""sidecore: the `benchmarks` package; see its README."""

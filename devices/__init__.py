@@ -1,0 +1,1 @@
+"""sidecore: the `devices` package; see its README."""

@@ -1,0 +1,1 @@
+"""sidecore: the `emulator` package; see its README."""

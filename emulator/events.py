@@ -1,0 +1,61 @@
+"""The event queue: everything that happens later, in picoseconds, ties broken by order of scheduling.
+
+    now_ps --+--------------+---------------+---------> time
+             |  timer A     |  byte on line |
+             +- callbacks run in (when_ps, sequence) order, each seeing now_ps == its own when_ps
+
+One queue drives the hardware of a machine; a VMM keeps another for the virtual devices of a domain.
+Time is an integer number of picoseconds since power-on; no workstation clock takes part.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+PS_PER_SECOND = 10**12
+
+
+@dataclass(order=True, slots=True)
+class Event:
+    """A callback due at `when_ps`; compare by time, then by order of scheduling."""
+
+    when_ps: int
+    sequence: int
+    callback: Callable[[], None] | None = field(compare=False)
+
+
+class EventQueue:
+    """Callbacks ordered by (time, sequence number)."""
+
+    def __init__(self) -> None:
+        self.now_ps = 0  # set by the owner before a device is accessed, and by run_until
+        self._sequence = 0
+        self._heap: list[Event] = []
+
+    def schedule(self, when_ps: int, callback: Callable[[], None]) -> Event:
+        """Run `callback` when time reaches `when_ps`; a time that is past means as soon as possible."""
+        event = Event(max(when_ps, self.now_ps), self._sequence, callback)
+        self._sequence += 1
+        heapq.heappush(self._heap, event)
+        return event
+
+    def cancel(self, event: Event | None) -> None:
+        """Make `event` not happen; an event that is None, past or cancelled already is left alone."""
+        if event is not None:
+            event.callback = None
+
+    def next_ps(self) -> int | None:
+        """When the earliest event is due, or None when nothing is scheduled."""
+        while self._heap and self._heap[0].callback is None:
+            heapq.heappop(self._heap)
+        return self._heap[0].when_ps if self._heap else None
+
+    def run_until(self, limit_ps: int) -> None:
+        """Run every event due at or before `limit_ps`, in order, then set the time to `limit_ps`."""
+        while (when_ps := self.next_ps()) is not None and when_ps <= limit_ps:
+            event = heapq.heappop(self._heap)
+            self.now_ps = max(self.now_ps, when_ps)
+            callback, event.callback = event.callback, None
+            assert callback is not None
+            callback()
+        self.now_ps = max(self.now_ps, limit_ps)

@@ -1,0 +1,1 @@
+"""Timing profiles, one TOML file per machine."""

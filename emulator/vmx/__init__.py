@@ -1,0 +1,1 @@
+"""VMX as the Intel SDM volume 3 tabulates it."""

@@ -1,0 +1,1 @@
+"""sidecore: the `guest_images` package; see its README."""

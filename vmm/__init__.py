@@ -1,0 +1,1 @@
+"""sidecore: the `vmm` package; see its README."""
