@@ -1,0 +1,167 @@
+"""The CPU engine as Python sees it: one `Engine` per virtual (or native) CPU.
+
+C is mechanism (see engine.h for the picture); this wrapper opens it, runs it, and carries its two callbacks: a VM exit
+(`on_exit`) and what a core asks of its platform when nothing exits (`Platform`). A Python exception never crosses C:
+it is kept, the core is stopped, and `run` raises it again.
+"""
+
+import ctypes
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from emulator.errors import GuestError
+from emulator.memory import HostMemory
+
+
+def _load_global(package: str, pattern: str) -> None:
+    """Make the symbols of a wheel's shared library visible to the extension."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None
+    library = next((Path(spec.origin).parent / "lib").glob(pattern))
+    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+_load_global("unicorn", "libunicorn.so*")
+_load_global("capstone", "libcapstone.so*")
+
+from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the libraries loaded first)
+
+GPR_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
+
+
+class Platform(Protocol):
+    """What is outside the core: it answers what no VMCS control intercepts."""
+
+    def port_read(self, port: int, size_bytes: int) -> int:
+        """IN."""
+        ...
+
+    def port_write(self, port: int, size_bytes: int, value: int) -> None:
+        """OUT."""
+        ...
+
+    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+        """EAX, EBX, ECX, EDX of a leaf."""
+        ...
+
+    def msr_read(self, index: int) -> int | None:
+        """RDMSR of an MSR the core does not keep itself; None: #GP."""
+        ...
+
+    def msr_write(self, index: int, value: int) -> bool:
+        """WRMSR of an MSR the core does not keep itself; False: #GP."""
+        ...
+
+    def interrupt_vector(self) -> int:
+        """Interrupt acknowledge: the vector of the pending interrupt."""
+        ...
+
+
+class Engine:
+    """One CPU of the engine over a host's memory.
+
+    `shared` is the C struct of shared.h; `gpr` and `vmcs` are its arrays as memoryviews of 64-bit words (`vmcs` is
+    indexed by slot: `emulator.vmx.fields.SLOT`). Raises RuntimeError when the engine's raw state does not lie where
+    this project expects it (another Unicorn build).
+    """
+
+    def __init__(self, memory: HostMemory, platform: Platform) -> None:
+        self.memory = memory
+        self.platform = platform
+        self.on_exit: Callable[[], None] | None = None
+        self.error: BaseException | None = None
+        self._handle = ffi.new_handle(self)
+        self._buffer = ffi.from_buffer("uint8_t[]", memory.map, require_writable=True)
+        problem = ffi.new("const char **")
+        cpu = lib.sc_open(self._buffer, memory.size_bytes, self._handle, problem)
+        if cpu == ffi.NULL:
+            what = ffi.string(problem[0]).decode()
+            raise RuntimeError(f"the CPU engine is not the one this version was made for ({what}); reinstall unicorn==2.1.4")
+        self._cpu = ffi.gc(cpu, lib.sc_close)
+        self.shared = lib.sc_shared(self._cpu)
+        self.gpr = memoryview(ffi.buffer(self.shared.gpr)).cast("B").cast("Q")
+        self.vmcs = memoryview(ffi.buffer(self.shared.vmcs)).cast("B").cast("Q")
+
+    def run(self, deadline_cycles: int) -> None:
+        """Run until the core's clock reaches `deadline_cycles`, it halts or shuts down, or `stop()` was called.
+
+        Raises what a callback raised, or GuestError when the engine itself cannot go on.
+        """
+        status = lib.sc_run(self._cpu, deadline_cycles)
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if status:
+            raise GuestError(f"the CPU engine stopped with error {status}")
+
+    def stop(self) -> None:
+        """From a callback: return from `run` before the next instruction."""
+        self.shared.stop_request = 1
+
+    def read_linear(self, linear: int, length_bytes: int) -> bytes:
+        """Memory at a linear address as the core sees it now; shorter when a page is not mapped."""
+        buffer = ffi.new("uint8_t[]", length_bytes)
+        done = lib.sc_read_linear(self._cpu, linear & (1 << 64) - 1, buffer, length_bytes)
+        return bytes(ffi.buffer(buffer, done))
+
+    def rdmsr(self, index: int) -> int | None:
+        """What RDMSR of the core does, with its checks; None: #GP."""
+        value = ffi.new("uint64_t *")
+        return int(value[0]) if lib.sc_rdmsr(self._cpu, index, value) else None
+
+    def wrmsr(self, index: int, value: int) -> bool:
+        """What WRMSR of the core does, with its checks; False: #GP."""
+        return bool(lib.sc_wrmsr(self._cpu, index, value))
+
+    def invept(self) -> None:
+        """Forget what was cached from the extended page tables."""
+        lib.sc_invept(self._cpu)
+
+    def close(self) -> None:
+        """Give the engine's memory back now rather than when collected."""
+        ffi.release(self._cpu)
+
+
+def _keep_error(_kind: object, error: BaseException, traceback: object) -> None:
+    """Called by cffi when a callback raised: keep it for `run`, and stop the core."""
+    frame = traceback.tb_frame if traceback is not None else None  # type: ignore[attr-defined]
+    engine = frame.f_locals.get("engine") if frame is not None else None
+    if isinstance(engine, Engine):
+        engine.error = error
+        engine.stop()
+
+
+@ffi.def_extern(onerror=_keep_error)
+def python_on_exit(python: object) -> None:
+    """A VM exit took place: the VMCS slots hold it."""
+    engine: Engine = ffi.from_handle(python)
+    assert engine.on_exit is not None
+    engine.on_exit()
+
+
+@ffi.def_extern(onerror=_keep_error, error=0)
+def python_on_platform(python: object, operation: int, number: int, argument: int, values: "ffi.CData") -> int:
+    """The core asks its platform (the PLATFORM_* operations of engine.h)."""
+    engine: Engine = ffi.from_handle(python)
+    platform = engine.platform
+    match operation:
+        case 0:
+            values[0] = platform.port_read(number, argument)
+        case 1:
+            platform.port_write(number, argument, values[0])
+        case 2:
+            values[0], values[1], values[2], values[3] = platform.cpuid(number, argument)
+        case 3:
+            value = platform.msr_read(number)
+            values[0] = value or 0
+            return value is not None
+        case 4:
+            return platform.msr_write(number, argument)
+        case 5:
+            values[0] = platform.interrupt_vector()
+        case _:
+            raise AssertionError(f"unknown platform operation {operation}")
+    return 1

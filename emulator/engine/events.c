@@ -1,0 +1,267 @@
+/* Event delivery through the IDT (SDM 3A 6 and 7): Unicorn delivers nothing by itself.
+ *
+ *   event -> gate (IDT) -> code segment (GDT/LDT) -> stack (IST / TSS / current) -> push frame -> new CS:RIP
+ *      a fault on the way: VM exit, or contributory rules -> #DF -> triple fault (SDM 3A 6.15, "Double Fault")
+ *
+ *   64-bit gate  offset 63..32 | offset 31..16 | P DPL 0 type | IST | selector | offset 15..0      16 bytes
+ *   32-bit gate                  offset 31..16 | P DPL 0 type |  0  | selector | offset 15..0       8 bytes
+ *
+ * A delivery works on a copy of the few slots it changes; a fault leaves the state as it was before the event.
+ * MODEL: task gates (hardware task switches) and delivery from virtual-8086 and real mode raise #GP(selector).
+ */
+#include <string.h>
+#include "engine.h"
+
+enum { VECTOR_DB = 1, VECTOR_DF = 8, VECTOR_TS = 10, VECTOR_NP = 11, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { FLAG_TF = 0x100, FLAG_IF = 0x200, FLAG_NT = 0x4000, FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
+enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
+
+typedef struct {
+    enum { DONE, FAULT, LEFT } what;  /* LEFT: a VM exit took place instead */
+    event next;                       /* FAULT: what the delivery itself raised */
+} outcome;
+
+typedef struct {
+    uint16_t selector;
+    uint64_t base;
+    uint32_t limit, rights; /* rights in VMCS format */
+} segment;
+
+static const outcome ok = {.what = DONE};
+
+static outcome failed(unsigned vector, uint32_t error_code) {
+    return (outcome){FAULT, {.vector = vector, .type = EVENT_HARDWARE, .has_error = true, .error_code = error_code}};
+}
+
+static outcome memory_failed(sc_cpu *cpu, walk_result w, event e, unsigned access) {
+    if (w.status == WALK_FAULT) {
+        outcome o = failed(VECTOR_PF, w.error_code);
+        o.next.address = w.hpa;
+        return o;
+    }
+    set_vectoring(cpu, e);
+    vm_exit_ept(cpu, w, access, w.hpa, true);
+    return (outcome){.what = LEFT};
+}
+
+static bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
+
+/* Read the 8-byte descriptor of `selector`; `fault_vector` is raised when it lies outside its table. */
+static outcome read_descriptor(sc_cpu *cpu, event e, uint16_t selector, unsigned fault_vector, uint32_t ext, uint64_t *ret) {
+    bool local = selector & 4;
+    uint64_t base = local ? SLOT(cpu, GUEST_LDTR_BASE) : SLOT(cpu, GUEST_GDTR_BASE);
+    uint64_t limit = local ? SLOT(cpu, GUEST_LDTR_LIMIT) : SLOT(cpu, GUEST_GDTR_LIMIT);
+    if (local && (SLOT(cpu, GUEST_LDTR_ACCESS_RIGHTS) & 0x10000)) limit = 0;
+    if ((selector | 7u) > limit) return failed(fault_vector, (selector & 0xfffc) | ext);
+    walk_result w = linear_read(cpu, base + (selector & ~7u), ret, 8, ACCESS_SYSTEM);
+    return w.status == WALK_OK ? ok : memory_failed(cpu, w, e, 0);
+}
+
+static segment unpack(uint16_t selector, uint64_t d) {
+    uint32_t limit = (d & 0xffff) | (d >> 32 & 0xf0000);
+    if (d >> 55 & 1) limit = limit << 12 | 0xfff;
+    return (segment){selector, (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000), limit, (d >> 40 & 0xf0ff)};
+}
+
+static void set_segment(sc_cpu *cpu, int index, segment s) { /* ES CS SS DS FS GS in VMCS order */
+    cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index] = s.selector;
+    cpu->s.vmcs[VMCS_GUEST_ES_BASE + index] = s.base;
+    cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index] = s.limit;
+    cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index] = s.rights;
+}
+
+/* Stack pointer (and selector) for privilege level `level` from the TSS. */
+static outcome inner_stack(sc_cpu *cpu, event e, unsigned level, unsigned ist, uint32_t ext, uint64_t *sp, uint16_t *ss) {
+    uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
+    uint32_t tr_error = (SLOT(cpu, GUEST_TR_SELECTOR) & 0xfffc) | ext;
+    unsigned type = SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 15;
+    uint64_t at, bytes;
+    uint8_t data[8] = {0};
+    if (long_mode(cpu)) {
+        at = ist ? 0x1c + ist * 8 : 4 + level * 8;
+        bytes = 8;
+    } else if (type & 8) {
+        at = 4 + level * 8;
+        bytes = 6;
+    } else {
+        at = 2 + level * 4;
+        bytes = 4;
+    }
+    if (at + bytes - 1 > limit) return failed(VECTOR_TS, tr_error);
+    walk_result w = linear_read(cpu, base + at, data, bytes, ACCESS_SYSTEM);
+    if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
+    *sp = 0;
+    memcpy(sp, data, bytes == 6 ? 4 : bytes == 4 ? 2 : 8);
+    *ss = 0;
+    if (bytes != 8) memcpy(ss, data + (bytes == 6 ? 4 : 2), 2);
+    return ok;
+}
+
+/* The checks of a stack segment loaded from a 32-bit TSS (SDM 3A 6.12.1.3). */
+static outcome load_inner_ss(sc_cpu *cpu, event e, uint16_t selector, unsigned level, uint32_t ext, segment *ret) {
+    uint64_t d;
+    if (!(selector & 0xfffc)) return failed(VECTOR_TS, ext);
+    outcome o = read_descriptor(cpu, e, selector, VECTOR_TS, ext, &d);
+    if (o.what != DONE) return o;
+    *ret = unpack(selector, d);
+    unsigned dpl = ret->rights >> 5 & 3;
+    bool writable_data = (ret->rights & 0x1a) == 0x12;
+    if ((selector & 3u) != level || dpl != level || !writable_data) return failed(VECTOR_TS, (selector & 0xfffc) | ext);
+    if (!(ret->rights & 0x80)) return failed(VECTOR_SS, (selector & 0xfffc) | ext);
+    ret->rights |= 1;
+    return ok;
+}
+
+/* Push `count` values of `width` bytes below `sp` in the stack segment at `base`: all or nothing. */
+static outcome push(sc_cpu *cpu, event e, uint64_t base, uint64_t *sp, uint64_t mask, unsigned width, const uint64_t *values,
+                    int count, unsigned access) {
+    uint8_t frame[12 * 8];
+    for (int i = 0; i < count; i++) memcpy(frame + (count - 1 - i) * width, &values[i], width);
+    uint64_t top = (*sp - (uint64_t)count * width) & mask;
+    walk_result w = linear_write(cpu, base + top, frame, (size_t)count * width, access);
+    if (w.status != WALK_OK) return memory_failed(cpu, w, e, ACCESS_WRITE);
+    *sp = top;
+    return ok;
+}
+
+static outcome deliver_once(sc_cpu *cpu, event e) {
+    bool wide = long_mode(cpu);
+    bool software = e.type == EVENT_SOFT_INT || e.type == EVENT_PRIV_SOFT || e.type == EVENT_SOFT_EXC;
+    uint32_t ext = software && e.type != EVENT_PRIV_SOFT ? 0 : 1;
+    uint32_t idt_error = (uint32_t)e.vector * 8 + 2 + ext;
+    unsigned gate_bytes = wide ? 16 : 8, old_cpl = cpl(cpu);
+    uint64_t gate[2] = {0, 0}, rflags = SLOT(cpu, GUEST_RFLAGS);
+    if (!(SLOT(cpu, GUEST_CR0) & 1) || (rflags & FLAG_VM)) return failed(VECTOR_GP, idt_error);
+    if ((uint64_t)e.vector * gate_bytes + gate_bytes - 1 > SLOT(cpu, GUEST_IDTR_LIMIT)) return failed(VECTOR_GP, idt_error);
+    walk_result w = linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * gate_bytes, gate, gate_bytes, ACCESS_SYSTEM);
+    if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
+
+    unsigned type = gate[0] >> 40 & 31, gate_dpl = gate[0] >> 45 & 3;
+    bool known = type == GATE_INT32 || type == GATE_TRAP32 || (!wide && (type == GATE_INT16 || type == GATE_TRAP16));
+    if (!known) return failed(VECTOR_GP, idt_error);
+    if (software && e.type != EVENT_PRIV_SOFT && gate_dpl < old_cpl) return failed(VECTOR_GP, idt_error);
+    if (!(gate[0] >> 47 & 1)) return failed(VECTOR_NP, idt_error);
+    uint64_t target = (gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | (wide ? gate[1] << 32 : 0);
+    bool narrow_gate = !(type & 8);
+    if (narrow_gate) target &= 0xffff;
+
+    uint16_t selector = gate[0] >> 16 & 0xffff;
+    uint64_t d;
+    if (!(selector & 0xfffc)) return failed(VECTOR_GP, ext);
+    outcome o = read_descriptor(cpu, e, selector, VECTOR_GP, ext, &d);
+    if (o.what != DONE) return o;
+    segment cs = unpack(selector, d), ss = {0};
+    unsigned cs_dpl = cs.rights >> 5 & 3;
+    uint32_t cs_error = (selector & 0xfffc) | ext;
+    if ((cs.rights & 0x18) != 0x18 || cs_dpl > old_cpl) return failed(VECTOR_GP, cs_error);
+    if (wide && (cs.rights & 0x6000) != 0x2000) return failed(VECTOR_GP, cs_error);
+    if (!(cs.rights & 0x80)) return failed(VECTOR_NP, cs_error);
+    unsigned new_cpl = cs.rights & 4 ? old_cpl : cs_dpl; /* conforming code keeps the level */
+    if (wide && !canonical(target)) return failed(VECTOR_GP, ext);
+    if (!wide && target > cs.limit) return failed(VECTOR_GP, ext);
+
+    unsigned ist = wide ? gate[0] >> 32 & 7 : 0;
+    uint64_t old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp, stack_base = 0, mask = ~0ull;
+    bool switched = new_cpl != old_cpl || ist;
+    uint16_t new_ss = 0;
+    if (switched) {
+        o = inner_stack(cpu, e, new_cpl, ist, ext, &sp, &new_ss);
+        if (o.what != DONE) return o;
+        if (!wide) {
+            o = load_inner_ss(cpu, e, new_ss, new_cpl, ext, &ss);
+            if (o.what != DONE) return o;
+        }
+    }
+    unsigned width = wide ? 8 : narrow_gate ? 2 : 4;
+    if (wide) {
+        if (!canonical(sp)) return failed(VECTOR_SS, ext);
+        sp &= ~15ull;
+    } else {
+        stack_base = switched ? ss.base : SLOT(cpu, GUEST_SS_BASE);
+        mask = (switched ? ss.rights : SLOT(cpu, GUEST_SS_ACCESS_RIGHTS)) & 0x4000 ? 0xffffffff : 0xffff;
+    }
+
+    uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
+    bool is_fault = e.type == EVENT_HARDWARE && e.vector != VECTOR_DB && e.vector != VECTOR_DF;
+    if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1 */
+    uint64_t frame[6];
+    int n = 0;
+    if (wide || new_cpl != old_cpl) {
+        frame[n++] = SLOT(cpu, GUEST_SS_SELECTOR);
+        frame[n++] = old_sp;
+    }
+    frame[n++] = saved_flags;
+    frame[n++] = SLOT(cpu, GUEST_CS_SELECTOR);
+    frame[n++] = return_rip;
+    if (e.has_error) frame[n++] = e.error_code;
+    o = push(cpu, e, stack_base, &sp, mask, width, frame, n, new_cpl == 3 ? ACCESS_USER : ACCESS_SYSTEM);
+    if (o.what != DONE) return o;
+
+    cs.selector = (selector & ~3u) | new_cpl;
+    cs.rights |= 1;
+    set_segment(cpu, 1, cs);
+    if (wide && new_cpl != old_cpl)
+        set_segment(cpu, 2, (segment){new_cpl, 0, 0, 0x10000 | new_cpl << 5});
+    else if (!wide && new_cpl != old_cpl)
+        set_segment(cpu, 2, ss);
+    SLOT(cpu, GUEST_RSP) = wide ? sp : (old_sp & ~mask) | sp;
+    SLOT(cpu, GUEST_RIP) = target;
+    bool interrupt_gate = type == GATE_INT32 || type == GATE_INT16;
+    SLOT(cpu, GUEST_RFLAGS) = rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
+    SLOT(cpu, GUEST_ACTIVITY_STATE) = 0;
+    return ok;
+}
+
+/* SDM 3A table 6-5: which second exceptions make a double fault. */
+static bool is_contributory(unsigned vector) { return vector == 0 || (vector >= VECTOR_TS && vector <= VECTOR_GP); }
+
+void deliver(sc_cpu *cpu, event e) {
+    for (;;) {
+        if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
+        if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
+        outcome o = deliver_once(cpu, e);
+        if (o.what != FAULT) return;
+        if (exception_exits(cpu, o.next)) {
+            set_vectoring(cpu, e);
+            vm_exit_event(cpu, o.next);
+            return;
+        }
+        bool exception = e.type == EVENT_HARDWARE || e.type == EVENT_SOFT_EXC || e.type == EVENT_PRIV_SOFT;
+        if (exception && e.vector == VECTOR_DF) {
+            if (cpu->s.non_root) {
+                vm_exit(cpu, EXIT_REASON_TRIPLE_FAULT, 0, 0);
+            } else {
+                cpu->s.shutdown = 1;
+            }
+            return;
+        }
+        bool both = exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
+                                  (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
+        if (both) {
+            event df = {.vector = VECTOR_DF, .type = EVENT_HARDWARE, .has_error = true};
+            if (exception_exits(cpu, df)) {
+                set_vectoring(cpu, e);
+                vm_exit_event(cpu, df);
+                return;
+            }
+            e = df;
+        } else {
+            e = o.next;
+        }
+    }
+}
+
+void raise(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
+    bool has_error = vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
+    event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error, .error_code = error_code};
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        deliver(cpu, e);
+}
+
+/* May an external interrupt be delivered before the next instruction? */
+bool window_open(const sc_cpu *cpu) {
+    return (cpu->s.vmcs[VMCS_GUEST_RFLAGS] & FLAG_IF) && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 3);
+}

@@ -1,0 +1,373 @@
+/* From what the engine intercepted to what VMX does about it: the controls of the VMCS decide (SDM 3C 26.1).
+ * A trap that no control asks for is done by hardware.c, silently.
+ */
+#include <capstone/capstone.h>
+#include <string.h>
+#include "engine.h"
+
+#define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
+enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { CR0_TS = 8 };
+
+/* Intercept codes of the engine (AMD APM volume 2, appendix C). */
+enum {
+    TRAP_CR_READ = 0x00, TRAP_CR_WRITE = 0x10, TRAP_DR_READ = 0x20, TRAP_DR_WRITE = 0x30, TRAP_RDTSC = 0x6e, TRAP_RDPMC = 0x6f,
+    TRAP_CPUID = 0x72, TRAP_RSM = 0x73, TRAP_INT = 0x75, TRAP_INVD = 0x76, TRAP_PAUSE = 0x77, TRAP_HLT = 0x78,
+    TRAP_INVLPG = 0x79, TRAP_MSR = 0x7c, TRAP_RDTSCP = 0x87, TRAP_ICEBP = 0x88, TRAP_WBINVD = 0x89, TRAP_MONITOR = 0x8a,
+    TRAP_MWAIT = 0x8b, TRAP_MWAIT_ARMED = 0x8c
+};
+
+void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
+    SLOT(cpu, EXIT_REASON) = reason;
+    SLOT(cpu, EXIT_QUALIFICATION) = qualification;
+    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = instruction_bytes;
+    SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= 0x7fffffff;
+    uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
+    *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
+    sc_exit_callback(cpu->python);
+    SLOT(cpu, IDT_VECTORING_INFORMATION) = 0;
+    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = 0;
+}
+
+static uint64_t information(event e) {
+    return e.vector | (uint64_t)e.type << 8 | (uint64_t)e.has_error << 11 | 1u << 31;
+}
+
+void set_vectoring(sc_cpu *cpu, event e) {
+    SLOT(cpu, IDT_VECTORING_INFORMATION) = information(e);
+    SLOT(cpu, IDT_VECTORING_ERROR_CODE) = e.error_code;
+    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = e.instruction_bytes;
+}
+
+bool exception_exits(const sc_cpu *cpu, event e) {
+    if (!cpu->s.non_root || e.type == EVENT_EXTERNAL || e.type == EVENT_SOFT_INT || e.vector > 31) return false;
+    bool exits = cpu->s.vmcs[VMCS_EXCEPTION_BITMAP] >> e.vector & 1;
+    if (e.vector != VECTOR_PF) return exits;
+    uint64_t mask = cpu->s.vmcs[VMCS_PAGE_FAULT_ERROR_CODE_MASK], match = cpu->s.vmcs[VMCS_PAGE_FAULT_ERROR_CODE_MATCH];
+    return ((e.error_code & mask) == match) == exits; /* SDM 3C 26.2, "Exceptions" */
+}
+
+void vm_exit_event(sc_cpu *cpu, event e) {
+    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = information(e);
+    SLOT(cpu, VM_EXIT_INTERRUPTION_ERROR_CODE) = e.error_code;
+    uint64_t qualification = e.vector == VECTOR_PF ? e.address : e.vector == VECTOR_DB ? e.payload : 0;
+    vm_exit(cpu, EXIT_REASON_EXCEPTION_NMI, qualification, e.instruction_bytes);
+}
+
+void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, bool linear_valid) {
+    SLOT(cpu, GUEST_PHYSICAL_ADDRESS) = w.gpa;
+    SLOT(cpu, GUEST_LINEAR_ADDRESS) = linear;
+    if (w.status == WALK_EPT_MISCONFIG) {
+        vm_exit(cpu, EXIT_REASON_EPT_MISCONFIG, 0, 0);
+        return;
+    }
+    uint64_t kind = access & ACCESS_FETCH ? 4 : access & ACCESS_WRITE ? 2 : 1;
+    uint64_t where = linear_valid ? 0x80 | (w.in_page_walk ? 0 : 0x100) : 0;
+    vm_exit(cpu, EXIT_REASON_EPT_VIOLATION, kind | (w.ept_rights & 7) << 3 | where, 0);
+}
+
+/* The engine tells only the guest-physical address: find the linear one among those the instruction uses. */
+void trap_nested_fault(sc_cpu *cpu) {
+    uint64_t gpa = engine_fault_address(cpu);
+    int code = engine_error_code(cpu);
+    unsigned access = (code & 2 ? ACCESS_WRITE : 0) | (code & 16 ? ACCESS_FETCH : 0);
+    bool large = false;
+    walk_result w = walk_ept(cpu, gpa, access, &large);
+    if (w.status == WALK_OK) {
+        engine_map_nested(cpu, gpa, w.hpa, w.ept_rights, large);
+        return;
+    }
+    w.gpa = gpa;
+    uint64_t candidates[3] = {SLOT(cpu, GUEST_RIP), SLOT(cpu, GUEST_RSP) - 8, SLOT(cpu, GUEST_RSP)};
+    if (!(access & ACCESS_FETCH)) {
+        instruction in = decode(cpu);
+        bool based = !long_mode(cpu) || in.segment >= 4;
+        if (in.has_memory) candidates[0] = in.offset + (based ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        unsigned user = cpl(cpu) == 3 ? ACCESS_USER : 0;
+        walk_result found = walk(cpu, candidates[i], access | user | ACCESS_PROBE);
+        if (found.status != WALK_OK && found.status != WALK_FAULT && found.gpa >> 12 == gpa >> 12) {
+            w.in_page_walk = found.in_page_walk;
+            vm_exit_ept(cpu, w, access, candidates[i], true);
+            return;
+        }
+    }
+    vm_exit_ept(cpu, w, access, 0, false);
+}
+
+/* VMX instructions are unknown to the engine: they arrive as #UD. In non-root operation each exits (SDM 3C 26.1.2). */
+static bool trap_vmx_instruction(sc_cpu *cpu) {
+    static const struct { unsigned id, reason; } table[] = {
+        {X86_INS_VMCALL, EXIT_REASON_VMCALL},     {X86_INS_VMCLEAR, EXIT_REASON_VMCLEAR},   {X86_INS_VMLAUNCH, EXIT_REASON_VMLAUNCH},
+        {X86_INS_VMPTRLD, EXIT_REASON_VMPTRLD},   {X86_INS_VMPTRST, EXIT_REASON_VMPTRST},   {X86_INS_VMREAD, EXIT_REASON_VMREAD},
+        {X86_INS_VMRESUME, EXIT_REASON_VMRESUME}, {X86_INS_VMWRITE, EXIT_REASON_VMWRITE},   {X86_INS_VMXOFF, EXIT_REASON_VMXOFF},
+        {X86_INS_VMXON, EXIT_REASON_VMXON},       {X86_INS_GETSEC, EXIT_REASON_GETSEC},
+    };
+    if (!cpu->s.non_root) return false;
+    instruction in = decode(cpu);
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (in.id == table[i].id) {
+            vm_exit(cpu, table[i].reason, 0, in.length_bytes);
+            return true;
+        }
+    return false;
+}
+
+void trap_exception(sc_cpu *cpu, unsigned vector) {
+    if (vector == VECTOR_UD && trap_vmx_instruction(cpu)) return;
+    bool has_error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
+    event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
+    if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
+    if (vector == VECTOR_PF) e.address = engine_fault_address(cpu);
+    if (vector == VECTOR_DB) e.payload = cpu->s.dr6 & 0x600f; /* the engine sets DR6 before it raises */
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        deliver(cpu, e);
+}
+
+static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned code) {
+    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
+    uint8_t vector = 0;
+    if (code == TRAP_ICEBP || in->id == X86_INS_INT1) {
+        e.vector = VECTOR_DB;
+        e.type = EVENT_PRIV_SOFT;
+    } else if (in->id == X86_INS_INT3 || in->id == X86_INS_INTO) {
+        e.vector = in->id == X86_INS_INT3 ? 3 : 4;
+        e.type = EVENT_SOFT_EXC;
+    } else {
+        uint64_t base = long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE);
+        linear_read(cpu, base + SLOT(cpu, GUEST_RIP) + in->length_bytes - 1, &vector, 1, ACCESS_FETCH | ACCESS_PROBE);
+        e.vector = vector;
+    }
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        deliver(cpu, e);
+}
+
+static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, unsigned shadow_slot) {
+    uint64_t mask = cpu->s.non_root ? cpu->s.vmcs[mask_slot] : 0;
+    return (value & ~mask) | (cpu->s.vmcs[shadow_slot] & mask);
+}
+
+static void trap_cr_read(sc_cpu *cpu, const instruction *in) {
+    uint64_t value = 0, qualification = (uint64_t)in->control_reg | 1 << 4 | (uint64_t)in->reg << 8;
+    unsigned bytes = code_bits(cpu) == 64 ? 8 : 4;
+    if (in->id == X86_INS_SMSW || in->control_reg == 0) {
+        value = masked(cpu, SLOT(cpu, GUEST_CR0), VMCS_CR0_GUEST_HOST_MASK, VMCS_CR0_READ_SHADOW);
+    } else if (in->control_reg == 3) {
+        if (control(cpu, PRIMARY, PROC_CR3_STORE_EXITING)) return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
+        value = SLOT(cpu, GUEST_CR3);
+    } else if (in->control_reg == 4) {
+        value = masked(cpu, SLOT(cpu, GUEST_CR4), VMCS_CR4_GUEST_HOST_MASK, VMCS_CR4_READ_SHADOW);
+    } else if (in->control_reg == 8) {
+        if (control(cpu, PRIMARY, PROC_CR8_STORE_EXITING)) return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
+        value = cpu->s.cr8;
+    }
+    if (in->id == X86_INS_SMSW && in->has_memory) {
+        uint64_t base = long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment];
+        walk_result w = linear_write(cpu, base + in->offset, &value, 2, cpl(cpu) == 3 ? ACCESS_USER : 0);
+        if (memory_fault(cpu, w, ACCESS_WRITE)) return;
+    } else {
+        gpr_write(cpu, in->reg, value, in->id == X86_INS_SMSW ? in->operand_bytes : bytes);
+    }
+    skip(cpu, in->length_bytes);
+}
+
+/* Does a write of `value` change a bit that the host owns? Then it exits. */
+static bool owned_bits_change(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, unsigned shadow_slot) {
+    return cpu->s.non_root && ((value ^ cpu->s.vmcs[shadow_slot]) & cpu->s.vmcs[mask_slot]);
+}
+
+static bool is_cr3_target(const sc_cpu *cpu, uint64_t value) {
+    uint64_t count = cpu->s.vmcs[VMCS_CR3_TARGET_COUNT];
+    for (unsigned i = 0; i < 4 && i < count; i++)
+        if (cpu->s.vmcs[VMCS_CR3_TARGET_VALUE_0 + i] == value) return true;
+    return false;
+}
+
+static bool cr_write_exits(const sc_cpu *cpu, const instruction *in, uint64_t value) {
+    switch (in->id == X86_INS_CLTS || in->id == X86_INS_LMSW ? 0 : in->control_reg) {
+    case 0: {
+        uint64_t mask = cpu->s.vmcs[VMCS_CR0_GUEST_HOST_MASK], shadow = cpu->s.vmcs[VMCS_CR0_READ_SHADOW];
+        if (in->id == X86_INS_CLTS) return cpu->s.non_root && (mask & shadow & CR0_TS);
+        if (in->id != X86_INS_LMSW) return owned_bits_change(cpu, value, VMCS_CR0_GUEST_HOST_MASK, VMCS_CR0_READ_SHADOW);
+        uint64_t changed = (value ^ shadow) & mask & 0xe;
+        return cpu->s.non_root && (changed || (value & mask & ~shadow & 1)); /* LMSW cannot clear PE */
+    }
+    case 3: return control(cpu, PRIMARY, PROC_CR3_LOAD_EXITING) && !is_cr3_target(cpu, value);
+    case 4: return owned_bits_change(cpu, value, VMCS_CR4_GUEST_HOST_MASK, VMCS_CR4_READ_SHADOW);
+    default: return control(cpu, PRIMARY, PROC_CR8_LOAD_EXITING);
+    }
+}
+
+static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
+    uint64_t value, operand = 0, qualification, cr0 = SLOT(cpu, GUEST_CR0);
+    if (in->id == X86_INS_CLTS) {
+        value = cr0 & ~(uint64_t)CR0_TS;
+        qualification = 2 << 4;
+    } else if (in->id == X86_INS_LMSW) {
+        uint64_t base = long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment];
+        if (in->has_memory)
+            linear_read(cpu, base + in->offset, &operand, 2, 0); /* the engine has read it already: it cannot fault */
+        else
+            operand = gpr_read(cpu, in->reg) & 0xffff;
+        value = (cr0 & ~0xeull) | (operand & 0xf);
+        qualification = 3 << 4 | (in->has_memory ? 1 << 6 : 0) | operand << 16;
+        if (in->has_memory) SLOT(cpu, GUEST_LINEAR_ADDRESS) = base + in->offset;
+    } else {
+        value = operand = gpr_read(cpu, in->reg);
+        if (code_bits(cpu) != 64) value = operand = (uint32_t)value;
+        qualification = (uint64_t)in->control_reg | (uint64_t)in->reg << 8;
+    }
+    if (cr_write_exits(cpu, in, in->id == X86_INS_LMSW ? operand : value))
+        return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
+    uint64_t mask0 = cpu->s.non_root ? SLOT(cpu, CR0_GUEST_HOST_MASK) : 0;
+    uint64_t mask4 = cpu->s.non_root ? SLOT(cpu, CR4_GUEST_HOST_MASK) : 0;
+    bool done;
+    switch (in->id == X86_INS_MOV ? in->control_reg : 0) {
+    case 0: done = write_cr0(cpu, (value & ~mask0) | (cr0 & mask0)); break;
+    case 3: done = write_cr3(cpu, value); break;
+    case 4: done = write_cr4(cpu, (value & ~mask4) | (SLOT(cpu, GUEST_CR4) & mask4)); break;
+    default:
+        done = value < 16;
+        if (done) cpu->s.cr8 = value;
+    }
+    if (!done) return raise(cpu, VECTOR_GP, 0);
+    skip(cpu, in->length_bytes);
+}
+
+static bool msr_exits(const sc_cpu *cpu, uint32_t index, bool write) {
+    if (!cpu->s.non_root) return false;
+    if (!control(cpu, PRIMARY, PROC_USE_MSR_BITMAPS)) return true;
+    uint64_t at = cpu->s.vmcs[VMCS_MSR_BITMAP_ADDRESS] + (write ? 0x800 : 0); /* SDM 3C 25.6.9 */
+    if (index >= 0xc0000000 && index < 0xc0002000)
+        at += 0x400;
+    else if (index >= 0x2000)
+        return true;
+    at += (index & 0x1fff) / 8;
+    return at >= cpu->memory_bytes || (cpu->memory[at] >> (index & 7) & 1);
+}
+
+static void trap_msr(sc_cpu *cpu, const instruction *in) {
+    uint32_t index = gpr_read(cpu, 1);
+    bool write = in->id == X86_INS_WRMSR;
+    uint64_t value = 0;
+    if (msr_exits(cpu, index, write))
+        return vm_exit(cpu, write ? EXIT_REASON_MSR_WRITE : EXIT_REASON_MSR_READ, 0, in->length_bytes);
+    if (write) {
+        value = (uint32_t)gpr_read(cpu, 0) | gpr_read(cpu, 2) << 32;
+        if (!write_msr(cpu, index, value)) return raise(cpu, VECTOR_GP, 0);
+    } else {
+        if (!read_msr(cpu, index, &value)) return raise(cpu, VECTOR_GP, 0);
+        gpr_write(cpu, 0, value, 4);
+        gpr_write(cpu, 2, value >> 32, 4);
+    }
+    skip(cpu, in->length_bytes);
+}
+
+static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
+    if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP)) return raise(cpu, VECTOR_UD, 0);
+    if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))
+        return vm_exit(cpu, with_aux ? EXIT_REASON_RDTSCP : EXIT_REASON_RDTSC, 0, in->length_bytes);
+    uint64_t tsc = read_tsc(cpu), aux = 0;
+    gpr_write(cpu, 0, tsc, 4);
+    gpr_write(cpu, 2, tsc >> 32, 4);
+    if (with_aux && read_msr(cpu, 0xc0000103, &aux)) gpr_write(cpu, 1, aux, 4);
+    skip(cpu, in->length_bytes);
+}
+
+/* Instructions that exit when one bit of a control word is set, and otherwise do nothing we model but pass. */
+static void trap_simple(sc_cpu *cpu, const instruction *in, bool exits, uint32_t reason, uint64_t qualification) {
+    if (exits)
+        vm_exit(cpu, reason, qualification, in->length_bytes);
+    else
+        skip(cpu, in->length_bytes);
+}
+
+static void trap_dr(sc_cpu *cpu, const instruction *in) {
+    uint64_t qualification = (uint64_t)(in->control_reg & 7) | (in->to_control ? 0 : 1 << 4) | (uint64_t)in->reg << 8;
+    vm_exit(cpu, EXIT_REASON_DR_ACCESS, qualification, in->length_bytes); /* intercepted only with MOV-DR exiting */
+}
+
+void trap_instruction(sc_cpu *cpu, unsigned code) {
+    instruction in = decode(cpu);
+    uint64_t based = in.segment >= 4 || !long_mode(cpu) ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0;
+    if (code < TRAP_CR_WRITE) return trap_cr_read(cpu, &in);
+    if (code < TRAP_DR_READ) return trap_cr_write(cpu, &in);
+    if (code < 0x40) return trap_dr(cpu, &in);
+    switch (code) {
+    case TRAP_CPUID:
+        if (cpu->s.non_root) return vm_exit(cpu, EXIT_REASON_CPUID, 0, in.length_bytes);
+        do_cpuid(cpu);
+        return skip(cpu, in.length_bytes);
+    case TRAP_INT:
+    case TRAP_ICEBP: return trap_software_interrupt(cpu, &in, code);
+    case TRAP_MSR: return trap_msr(cpu, &in);
+    case TRAP_RDTSC: return trap_rdtsc(cpu, &in, false);
+    case TRAP_RDTSCP: return trap_rdtsc(cpu, &in, true);
+    case TRAP_RDPMC:
+        if (control(cpu, PRIMARY, PROC_RDPMC_EXITING)) return vm_exit(cpu, EXIT_REASON_RDPMC, 0, in.length_bytes);
+        return raise(cpu, VECTOR_GP, 0); /* MODEL: no performance counters */
+    case TRAP_HLT:
+        if (control(cpu, PRIMARY, PROC_HLT_EXITING)) return vm_exit(cpu, EXIT_REASON_HLT, 0, in.length_bytes);
+        SLOT(cpu, GUEST_ACTIVITY_STATE) = 1;
+        return skip(cpu, in.length_bytes);
+    case TRAP_INVLPG:
+        if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) cpu->s.flush_tlb = 1; /* the engine's TLB is flushed whole */
+        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG, in.offset + based);
+    case TRAP_PAUSE: return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_PAUSE_EXITING), EXIT_REASON_PAUSE_INSTRUCTION, 0);
+    case TRAP_WBINVD: return trap_simple(cpu, &in, secondary_control(cpu, PROC2_WBINVD_EXITING), EXIT_REASON_WBINVD, 0);
+    case TRAP_INVD: return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);
+    case TRAP_MONITOR: /* MODEL: MONITOR and MWAIT are no-operations where they do not exit */
+        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MONITOR_EXITING), EXIT_REASON_MONITOR_INSTRUCTION, 0);
+    case TRAP_MWAIT:
+    case TRAP_MWAIT_ARMED:
+        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MWAIT_EXITING), EXIT_REASON_MWAIT_INSTRUCTION, 0);
+    default: return raise(cpu, VECTOR_UD, 0); /* SVM and SMM instructions this CPU does not have */
+    }
+}
+
+/* The I/O permission check of the TSS (SDM 1 19.5.2), which the engine leaves out. */
+static bool io_allowed(sc_cpu *cpu, uint16_t port, unsigned size) {
+    unsigned iopl = SLOT(cpu, GUEST_RFLAGS) >> 12 & 3;
+    if (!(SLOT(cpu, GUEST_CR0) & 1)) return true;
+    if (cpl(cpu) <= iopl && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000)) return true;
+    uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
+    uint16_t map = 0, bits = 0;
+    if (!(SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8) || limit < 0x67) return false; /* only a 32-bit or 64-bit TSS has a map */
+    if (linear_read(cpu, base + 0x66, &map, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
+    uint64_t at = (uint64_t)map + port / 8;
+    if (at + 1 > limit) return false;
+    if (linear_read(cpu, base + at, &bits, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
+    return !(bits >> (port & 7) & ((1u << size) - 1));
+}
+
+static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
+    if (!control(cpu, PRIMARY, PROC_USE_IO_BITMAPS)) return control(cpu, PRIMARY, PROC_UNCONDITIONAL_IO_EXITING);
+    if (port + size > 0x10000) return true;
+    for (unsigned p = port; p < port + size; p++) {
+        uint64_t at = cpu->s.vmcs[p < 0x8000 ? VMCS_IO_BITMAP_A_ADDRESS : VMCS_IO_BITMAP_B_ADDRESS] + (p & 0x7fff) / 8;
+        if (at >= cpu->memory_bytes || (cpu->memory[at] >> (p & 7) & 1)) return true;
+    }
+    return false;
+}
+
+void trap_io(sc_cpu *cpu) {
+    uint16_t port = cpu->io.port;
+    instruction in = decode(cpu);
+    if (!io_allowed(cpu, port, cpu->io.size)) return raise(cpu, VECTOR_GP, 0);
+    if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
+    bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
+    uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 | (in.has_memory && in.rep) << 5 |
+                             immediate << 6 | (uint64_t)port << 16;
+    if (in.has_memory) {
+        uint64_t based = in.segment >= 4 || !long_mode(cpu) ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0;
+        unsigned size = in.address_bytes == 8 ? 2 : in.address_bytes == 4 ? 1 : 0;
+        SLOT(cpu, GUEST_LINEAR_ADDRESS) = in.offset + based;
+        SLOT(cpu, VM_EXIT_INSTRUCTION_INFORMATION) = size << 7 | (uint64_t)in.segment << 15;
+    }
+    vm_exit(cpu, EXIT_REASON_IO_INSTRUCTION, qualification, in.length_bytes);
+}

@@ -1,0 +1,236 @@
+/* What the CPU does by itself where no VMCS control asks for an exit, and the engine does not do it.
+ *
+ * Control registers, MSRs and TSC: SDM 3A 2.5, 3A 10.8.5 (mode changes), volume 4. Ports, CPUID leaves and MSRs that are
+ * not the core's own belong to the platform: a callback into Python answers (`sc_platform_callback`).
+ */
+#include <string.h>
+#include "engine.h"
+
+enum { CR0_PE = 1, CR0_ET = 0x10, CR0_NW = 1 << 29, CR0_CD = 1 << 30, CR4_PAE = 0x20 };
+#define CR0_PG 0x80000000u
+#define CR0_DEFINED 0xe005003full
+#define CR4_DEFINED (0x7ffull | 1 << 13 | 1 << 16 | 1 << 20) /* VME..OSXMMEXCPT, VMXE, FSGSBASE, SMEP */
+enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
+enum { FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
+enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };
+enum { MSR_EFER = 0xc0000080, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_FS_BASE = 0xc0000100, MSR_GS_BASE, MSR_KERNEL_GS_BASE };
+
+uint64_t gpr_read(const sc_cpu *cpu, int index) {
+    return index == 4 ? cpu->s.vmcs[VMCS_GUEST_RSP] : cpu->s.gpr[index & 15];
+}
+
+void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes) {
+    uint64_t *reg = index == 4 ? &SLOT(cpu, GUEST_RSP) : &cpu->s.gpr[index & 15];
+    uint64_t mask = bytes >= 4 ? ~0ull : (1ull << 8 * bytes) - 1; /* a 32-bit result clears the upper half */
+    *reg = (*reg & ~mask) | (bytes == 4 ? (uint32_t)value : value & mask);
+}
+
+static bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
+
+bool write_cr0(sc_cpu *cpu, uint64_t value) {
+    uint64_t *cr0 = &SLOT(cpu, GUEST_CR0), *efer = &SLOT(cpu, GUEST_IA32_EFER);
+    bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
+    if (value >> 32) return false;
+    if ((value & CR0_PG) && !(value & CR0_PE)) return false;
+    if ((value & CR0_NW) && !(value & CR0_CD)) return false;
+    bool fixed = cpu->s.non_root && !secondary_control(cpu, PROC2_UNRESTRICTED_GUEST); /* SDM 3D A.7 */
+    if (fixed && (value & (CR0_PG | CR0_PE)) != (CR0_PG | CR0_PE)) return false;
+    if (!(*cr0 & CR0_PG) && (value & CR0_PG) && (*efer & EFER_LME)) {
+        if (!(SLOT(cpu, GUEST_CR4) & CR4_PAE) || (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000)) return false;
+        *efer |= EFER_LMA;
+    } else if ((*cr0 & CR0_PG) && !(value & CR0_PG)) {
+        if (code64) return false;
+        *efer &= ~(uint64_t)EFER_LMA;
+    }
+    *cr0 = (value & CR0_DEFINED) | CR0_ET;
+    return true;
+}
+
+bool write_cr3(sc_cpu *cpu, uint64_t value) {
+    if (long_mode(cpu) && value >> 40) return false;
+    SLOT(cpu, GUEST_CR3) = long_mode(cpu) ? value : (uint32_t)value;
+    cpu->s.flush_tlb = 1;
+    return true;
+}
+
+bool write_cr4(sc_cpu *cpu, uint64_t value) {
+    if (value & ~CR4_DEFINED) return false;
+    if (long_mode(cpu) && !(value & CR4_PAE)) return false;
+    if ((value ^ SLOT(cpu, GUEST_CR4)) & 0xb0) cpu->s.flush_tlb = 1; /* PSE, PAE, PGE */
+    SLOT(cpu, GUEST_CR4) = value;
+    return true;
+}
+
+uint64_t read_tsc(const sc_cpu *cpu) {
+    uint64_t tsc = cpu->s.clock_cycles + cpu->s.tsc_base;
+    if (control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, PROC_USE_TSC_OFFSETTING)) tsc += cpu->s.vmcs[VMCS_TSC_OFFSET];
+    return tsc;
+}
+
+/* The slot or engine field where the core keeps an MSR, or NULL when the platform has it. */
+static uint64_t *msr_place(sc_cpu *cpu, uint32_t index) {
+    switch (index) {
+    case MSR_FS_BASE: return &SLOT(cpu, GUEST_FS_BASE);
+    case MSR_GS_BASE: return &SLOT(cpu, GUEST_GS_BASE);
+    case MSR_SYSENTER_CS: return &SLOT(cpu, GUEST_IA32_SYSENTER_CS);
+    case MSR_SYSENTER_ESP: return &SLOT(cpu, GUEST_IA32_SYSENTER_ESP);
+    case MSR_SYSENTER_EIP: return &SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
+    case MSR_PAT: return &SLOT(cpu, GUEST_IA32_PAT);
+    case MSR_EFER: return &SLOT(cpu, GUEST_IA32_EFER);
+    default: return engine_msr(cpu, index);
+    }
+}
+
+bool read_msr(sc_cpu *cpu, uint32_t index, uint64_t *ret) {
+    uint64_t *place = msr_place(cpu, index);
+    if (place) {
+        *ret = *place;
+        return true;
+    }
+    if (index == MSR_TSC) {
+        *ret = read_tsc(cpu);
+        return true;
+    }
+    return sc_platform_callback(cpu->python, PLATFORM_MSR_READ, index, 0, ret);
+}
+
+static bool pat_valid(uint64_t value) {
+    for (int i = 0; i < 64; i += 8) {
+        unsigned type = value >> i & 0xff;
+        if (type > 7 || type == 2 || type == 3) return false;
+    }
+    return true;
+}
+
+bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
+    uint64_t *place = msr_place(cpu, index);
+    switch (index) {
+    case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE: case MSR_LSTAR: case MSR_CSTAR:
+    case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP:
+        if (!canonical(value)) return false;
+        break;
+    case MSR_PAT:
+        if (!pat_valid(value)) return false;
+        break;
+    case MSR_FMASK:
+        value = (uint32_t)value;
+        break;
+    case MSR_EFER:
+        if (value & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) return false;
+        if (((value ^ *place) & EFER_LME) && (SLOT(cpu, GUEST_CR0) & CR0_PG)) return false;
+        value = (value & ~(uint64_t)EFER_LMA) | (*place & EFER_LMA);
+        break;
+    case MSR_TSC:
+        cpu->s.tsc_base = value - cpu->s.clock_cycles;
+        return true;
+    }
+    if (place) {
+        *place = value;
+        return true;
+    }
+    return sc_platform_callback(cpu->python, PLATFORM_MSR_WRITE, index, value, NULL);
+}
+
+void do_cpuid(sc_cpu *cpu) {
+    uint64_t values[4] = {0};
+    sc_platform_callback(cpu->python, PLATFORM_CPUID, (uint32_t)gpr_read(cpu, 0), (uint32_t)gpr_read(cpu, 1), values);
+    for (int i = 0; i < 4; i++) gpr_write(cpu, (const int[]){0, 3, 1, 2}[i], values[i], 4);
+}
+
+/* Add `delta` to a register used as an address or count of `bytes` bytes. */
+static void advance(sc_cpu *cpu, int index, int64_t delta, unsigned bytes) {
+    gpr_write(cpu, index, gpr_read(cpu, index) + (uint64_t)delta, bytes);
+}
+
+/* Raise what a failed access of the current instruction raises; false when it did not fail. */
+bool memory_fault(sc_cpu *cpu, walk_result w, unsigned access) {
+    if (w.status == WALK_OK) return false;
+    if (w.status == WALK_FAULT) {
+        event e = {.vector = 14, .type = EVENT_HARDWARE, .has_error = true, .error_code = w.error_code, .address = w.hpa};
+        if (exception_exits(cpu, e))
+            vm_exit_event(cpu, e);
+        else
+            deliver(cpu, e);
+    } else {
+        vm_exit_ept(cpu, w, access, w.hpa, true);
+    }
+    return true;
+}
+
+/* IN, OUT and one iteration of INS, OUTS on the platform's ports. */
+void do_io(sc_cpu *cpu, const instruction *in) {
+    uint16_t port = cpu->io.port;
+    unsigned bytes = cpu->io.size, user = cpl(cpu) == 3 ? ACCESS_USER : 0;
+    uint64_t value = 0;
+    if (!in->has_memory) {
+        if (cpu->io.in) {
+            sc_platform_callback(cpu->python, PLATFORM_PORT_READ, port, bytes, &value);
+            gpr_write(cpu, 0, value, bytes);
+        } else {
+            value = gpr_read(cpu, 0) & ((1ull << 8 * bytes) - 1);
+            sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
+        }
+        skip(cpu, in->length_bytes);
+        return;
+    }
+    uint64_t count_mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
+    int64_t step = SLOT(cpu, GUEST_RFLAGS) & 0x400 ? -(int64_t)bytes : (int64_t)bytes;
+    uint64_t linear = in->offset + (long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment]);
+    if (!in->rep || (gpr_read(cpu, 1) & count_mask)) {
+        walk_result w = {.status = WALK_OK};
+        if (cpu->io.in) {
+            w = linear_check(cpu, linear, bytes, user | ACCESS_WRITE);
+            if (memory_fault(cpu, w, ACCESS_WRITE)) return;
+            sc_platform_callback(cpu->python, PLATFORM_PORT_READ, port, bytes, &value);
+            linear_write(cpu, linear, &value, bytes, user);
+        } else {
+            w = linear_read(cpu, linear, &value, bytes, user);
+            if (memory_fault(cpu, w, 0)) return;
+            sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
+        }
+        advance(cpu, cpu->io.in ? 7 : 6, step, in->address_bytes);
+        if (in->rep) advance(cpu, 1, -1, in->address_bytes);
+    }
+    if (!in->rep || !(gpr_read(cpu, 1) & count_mask)) skip(cpu, in->length_bytes);
+}
+
+static void flat(sc_cpu *cpu, int index, uint16_t selector, uint32_t rights) {
+    cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index] = selector;
+    cpu->s.vmcs[VMCS_GUEST_ES_BASE + index] = 0;
+    cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index] = 0xffffffff;
+    cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index] = rights;
+}
+
+enum { CODE64 = 0xa09b, CODE32 = 0xc09b, DATA = 0xc093 };
+
+/* SYSCALL, 64-bit mode (SDM 2B): RCX, R11, STAR, LSTAR, FMASK. */
+void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
+    bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
+    if (!(SLOT(cpu, GUEST_IA32_EFER) & EFER_SCE) || !code64) {
+        raise(cpu, 6, 0);
+        return;
+    }
+    uint64_t flags = SLOT(cpu, GUEST_RFLAGS);
+    uint16_t selector = *engine_msr(cpu, MSR_STAR) >> 32 & 0xfffc;
+    gpr_write(cpu, 1, SLOT(cpu, GUEST_RIP) + instruction_bytes, 8);
+    gpr_write(cpu, 11, flags & ~(uint64_t)FLAG_RF, 8);
+    SLOT(cpu, GUEST_RFLAGS) = (flags & ~*engine_msr(cpu, MSR_FMASK) & ~(uint64_t)FLAG_RF) | 2;
+    SLOT(cpu, GUEST_RIP) = *engine_msr(cpu, MSR_LSTAR);
+    flat(cpu, 1, selector, CODE64);
+    flat(cpu, 2, selector + 8, DATA);
+}
+
+/* SYSENTER (SDM 2B). */
+void do_sysenter(sc_cpu *cpu) {
+    uint16_t selector = SLOT(cpu, GUEST_IA32_SYSENTER_CS) & 0xfffc;
+    if (!selector) {
+        raise(cpu, 13, 0);
+        return;
+    }
+    bool wide = long_mode(cpu);
+    SLOT(cpu, GUEST_RFLAGS) &= ~(uint64_t)(FLAG_VM | 0x200);
+    SLOT(cpu, GUEST_RSP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_ESP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_ESP);
+    SLOT(cpu, GUEST_RIP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_EIP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
+    flat(cpu, 1, selector, wide ? CODE64 : CODE32);
+    flat(cpu, 2, selector + 8, DATA);
+}

@@ -1,0 +1,160 @@
+/* The page walks of the CPU itself, for what Unicorn leaves to us: event delivery, string I/O, code bytes.
+ *
+ *   4-level   47..39 | 38..30 | 29..21 | 20..12 | 11..0     8-byte entries; PS in the second and third: 1 GiB, 2 MiB
+ *   PAE                31..30 | 29..21 | 20..12 | 11..0     8-byte entries; PS: 2 MiB
+ *   32-bit                      31..22 | 21..12 | 11..0     4-byte entries; PS (with CR4.PSE): 4 MiB
+ *
+ * Every table address and the result are guest-physical when EPT is on, and go through walk_ept (SDM 3A 4, 3C 29.3).
+ * MODEL: the four PDPTEs of PAE paging are read from memory at each walk, not cached at MOV CR3, as the engine does.
+ */
+#include <string.h>
+#include "engine.h"
+
+enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80 };
+enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
+#define PTE_NX (1ull << 63)
+#define PHYSICAL_BITS 40 /* what the engine's CPU model has; CPUID leaf 0x80000008 says the same */
+#define ADDRESS ((1ull << PHYSICAL_BITS) - 0x1000)
+#define RESERVED (((1ull << 52) - 1) & ~((1ull << PHYSICAL_BITS) - 1))
+enum { EPT_R = 1, EPT_W = 2, EPT_X = 4, EPT_LARGE = 0x80 };
+
+static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
+    uint64_t value = ~0ull; /* nobody answers on the bus: all ones */
+    if (hpa < cpu->memory_bytes && bytes <= cpu->memory_bytes - hpa) {
+        value = 0;
+        memcpy(&value, cpu->memory + hpa, bytes);
+    }
+    return value;
+}
+
+static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {
+    if (hpa < cpu->memory_bytes && bytes <= cpu->memory_bytes - hpa) memcpy(cpu->memory + hpa, &value, bytes);
+}
+
+walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
+    walk_result r = {.status = WALK_OK, .hpa = gpa, .ept_rights = EPT_R | EPT_W | EPT_X};
+    if (!secondary_control(cpu, PROC2_ENABLE_EPT)) return r;
+    unsigned wanted = access & ACCESS_FETCH ? EPT_X : access & ACCESS_WRITE ? EPT_R | EPT_W : EPT_R;
+    uint64_t table = SLOT(cpu, EPT_POINTER) & ADDRESS;
+    r.gpa = gpa;
+    for (int shift = 39;; shift -= 9) {
+        uint64_t entry = gpa >> 48 ? 0 : load(cpu, table + (gpa >> shift & 511) * 8, 8);
+        bool leaf = shift == 12 || (shift < 39 && (entry & EPT_LARGE));
+        r.ept_rights &= entry;
+        if ((entry & 7) == EPT_W || (entry & 7) == (EPT_W | EPT_X) || ((entry & 7) && (entry & RESERVED))) {
+            r.status = WALK_EPT_MISCONFIG;
+            return r;
+        }
+        if ((r.ept_rights & wanted) != wanted) {
+            r.status = WALK_EPT_VIOLATION;
+            return r;
+        }
+        uint64_t offset_mask = (1ull << shift) - 1;
+        if (leaf) {
+            r.hpa = (entry & ADDRESS & ~offset_mask) | (gpa & offset_mask);
+            if (large) *large = shift > 12;
+            return r;
+        }
+        table = entry & ADDRESS;
+    }
+}
+
+static walk_result fault(unsigned access, uint32_t cause, bool execute_disable) {
+    uint32_t code = cause | (access & ACCESS_WRITE ? PF_W : 0) | (access & ACCESS_USER ? PF_U : 0);
+    if ((access & ACCESS_FETCH) && execute_disable) code |= PF_I;
+    return (walk_result){.status = WALK_FAULT, .error_code = code};
+}
+
+/* Check the rights gathered on the way down against the access (SDM 3A 4.6). */
+static bool permitted(sc_cpu *cpu, unsigned access, uint64_t rights, bool no_execute) {
+    uint64_t cr0 = SLOT(cpu, GUEST_CR0), cr4 = SLOT(cpu, GUEST_CR4);
+    if ((access & ACCESS_USER) && !(rights & PTE_U)) return false;
+    if ((access & ACCESS_WRITE) && !(rights & PTE_W) && ((access & ACCESS_USER) || (cr0 & 0x10000))) return false;
+    if (access & ACCESS_FETCH) {
+        if (no_execute) return false;
+        if (!(access & ACCESS_USER) && (rights & PTE_U) && (cr4 & 0x100000)) return false; /* SMEP */
+    }
+    return true;
+}
+
+walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
+    uint64_t cr0 = SLOT(cpu, GUEST_CR0), cr3 = SLOT(cpu, GUEST_CR3), cr4 = SLOT(cpu, GUEST_CR4);
+    uint64_t efer = SLOT(cpu, GUEST_IA32_EFER);
+    if (!(efer & 0x400)) linear = (uint32_t)linear;
+    if (!(cr0 >> 31 & 1)) return walk_ept(cpu, linear, access, NULL);
+    bool pae = cr4 & 0x20, nxe = efer & 0x800, ia32e = efer & 0x400, xd = (nxe && pae) || (cr4 & 0x100000);
+    int shift = ia32e ? 39 : pae ? 30 : 22;
+    size_t entry_bytes = pae ? 8 : 4;
+    uint64_t table = ia32e ? cr3 & ADDRESS : pae ? cr3 & 0xffffffe0 : cr3 & 0xfffff000;
+    uint64_t rights = PTE_W | PTE_U;
+    bool no_execute = false;
+    unsigned index_bits = pae ? 9 : 10;
+    for (;; shift -= index_bits) {
+        uint64_t index = linear >> shift & ((1u << index_bits) - 1);
+        if (!ia32e && pae && shift == 30) index &= 3;
+        unsigned table_access = access & ACCESS_PROBE ? 0 : ACCESS_WRITE; /* accessed and dirty bits */
+        walk_result at = walk_ept(cpu, table + index * entry_bytes, table_access, NULL);
+        if (at.status != WALK_OK) {
+            at.in_page_walk = true;
+            return at;
+        }
+        uint64_t entry = load(cpu, at.hpa, entry_bytes), was = entry;
+        bool pdpte = !ia32e && pae && shift == 30;
+        bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & PTE_PS) && (pae || (cr4 & 0x10)));
+        if (!(entry & PTE_P)) return fault(access, 0, xd);
+        uint64_t reserved = pae ? RESERVED | (nxe ? 0 : PTE_NX) : 0;
+        if (leaf && shift > 12) reserved |= ((1ull << shift) - 1) & ~0x1fffull & (pae ? ~0ull : 0x200000);
+        if (shift == 39) reserved |= PTE_PS;
+        if (!pdpte && (entry & reserved)) return fault(access, PF_RSVD | PF_P, xd);
+        if (!pdpte) rights &= entry;
+        no_execute |= pae && (entry & PTE_NX);
+        if (leaf && !permitted(cpu, access, rights, no_execute)) return fault(access, PF_P, xd);
+        if (!pdpte && !(access & ACCESS_PROBE)) {
+            entry |= PTE_A | (leaf && (access & ACCESS_WRITE) ? PTE_D : 0);
+            if (entry != was) store(cpu, at.hpa, entry, entry_bytes);
+        }
+        if (leaf) {
+            uint64_t mask = (1ull << shift) - 1;
+            uint64_t page = entry & ADDRESS & ~mask;
+            if (!pae && shift == 22) page |= (entry >> 13 & 0xff) << 32; /* PSE-36 */
+            return walk_ept(cpu, page | (linear & mask), access, NULL);
+        }
+        table = entry & ADDRESS;
+    }
+}
+
+/* Do `step` for each page that [linear, linear + bytes) touches. */
+static walk_result each_page(sc_cpu *cpu, uint64_t linear, uint8_t *data, size_t bytes, unsigned access, int action) {
+    walk_result w = {.status = WALK_OK};
+    while (bytes) {
+        size_t here = 0x1000 - (linear & 0xfff);
+        if (here > bytes) here = bytes;
+        w = walk(cpu, linear, access);
+        if (w.status != WALK_OK) {
+            w.hpa = linear; /* the linear address that failed: CR2 */
+            return w;
+        }
+        bool ram = w.hpa < cpu->memory_bytes && here <= cpu->memory_bytes - w.hpa;
+        if (action == 'r' && ram) memcpy(data, cpu->memory + w.hpa, here);
+        if (action == 'r' && !ram) memset(data, 0xff, here);
+        if (action == 'w' && ram) memcpy(cpu->memory + w.hpa, data, here);
+        linear += here;
+        if (data) data += here;
+        bytes -= here;
+    }
+    return w;
+}
+
+walk_result linear_read(sc_cpu *cpu, uint64_t linear, void *data, size_t bytes, unsigned access) {
+    return each_page(cpu, linear, data, bytes, access, 'r');
+}
+
+walk_result linear_write(sc_cpu *cpu, uint64_t linear, const void *data, size_t bytes, unsigned access) {
+    walk_result w = each_page(cpu, linear, NULL, bytes, access | ACCESS_WRITE, 'c'); /* all or nothing */
+    if (w.status != WALK_OK) return w;
+    return each_page(cpu, linear, (uint8_t *)(uintptr_t)data, bytes, access | ACCESS_WRITE, 'w');
+}
+
+walk_result linear_check(sc_cpu *cpu, uint64_t linear, size_t bytes, unsigned access) {
+    return each_page(cpu, linear, NULL, bytes, access, 'c');
+}
