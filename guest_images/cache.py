@@ -47,3 +47,7 @@ def file_sha256(path: Path) -> str:
     """The file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def ignore_progress(_line: str) -> None:
+    """What to do with progress lines when nobody looks."""

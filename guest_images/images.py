@@ -3,12 +3,14 @@
 Every test kernel prints its own verdict (see README.md); `ends_by` tells how its run ends when it succeeds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from emulator.errors import ConfigError
+from guest_images import linux
+from guest_images.cache import ignore_progress
 from guest_images.kernels import build_kernel
 
 Kind = Literal["kernel", "linux", "file"]
@@ -41,6 +43,8 @@ class Image:
 # fmt: off
 IMAGES = (
     ImageEntry("default", "times what a hypervisor steps in for: CPUID, I/O, CR3, PTEs, faults, HLT"),
+    ImageEntry("linux", "Debian's cloud kernel (vmlinux) and a BusyBox shell on the serial line", "linux", "user"),
+    ImageEntry("linux_bzimage", "the same as a bzImage, which decompresses itself first", "linux", "user"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),
     ImageEntry("interrupts", "PIT, RTC and UART through the i8259 pair: counts, masks, priority"),
     ImageEntry("paging_map_unmap", "map, unmap, demand paging, absent entries at each level"),
@@ -59,16 +63,27 @@ def kernel_images() -> Iterator[ImageEntry]:
     return (entry for entry in IMAGES if entry.kind == "kernel")
 
 
-def build(name: str) -> Path:
+def build(name: str, progress: Callable[[str], None] = ignore_progress) -> Path:
     """The kernel file of the image `name`, built or fetched if need be. Raises ConfigError."""
-    return resolve(name).kernel
+    return resolve(name, progress).kernel
 
 
-def resolve(name: str) -> Image:
-    """The files of the image `name`; a path to an existing file stands for itself. Raises ConfigError."""
+def resolve(name: str, progress: Callable[[str], None] = ignore_progress) -> Image:
+    """The files of the image `name`; a path to an existing file stands for itself.
+
+    What takes long (fetching Linux) calls `progress` with a line per step. Raises ConfigError.
+    """
     entry = _BY_NAME.get(name)
     if entry is None:
         if Path(name).is_file():
             return Image(name, "a file", kind="file", ends_by="user", kernel=Path(name))
         raise ConfigError(f"no guest image or file '{name}'; there are: {', '.join(_BY_NAME)}")
-    return Image(name, entry.description, kind=entry.kind, ends_by=entry.ends_by, kernel=build_kernel(name))
+    if entry.kind == "linux":
+        files = linux.fetch(progress)
+        kernel = files.bzimage if name == "linux_bzimage" else files.vmlinux
+        return _image(entry, kernel, initrd=files.initramfs, append=linux.COMMAND_LINE)
+    return _image(entry, build_kernel(name))
+
+
+def _image(entry: ImageEntry, kernel: Path, *, initrd: Path | None = None, append: str = "") -> Image:
+    return Image(entry.name, entry.description, entry.kind, entry.ends_by, kernel, initrd, append)
