@@ -1,1 +1,1 @@
-"""sidecore: the `guest_images` package; see its README."""
+"""Guests: our own test kernels in C and assembly, and the recipe for Linux; see README.md."""

@@ -1,0 +1,10 @@
+"""Loaders: turn a kernel file into the bytes of a guest's memory and its first register values; see the README.
+
+Pure functions of files: no CPU engine, no domain. `load` finds the format by its magic number.
+"""
+
+from vmm.loaders.boot_image import BootImage
+from vmm.loaders.load import load
+from vmm.loaders.memory_size import parse_memory_size
+
+__all__ = ["BootImage", "load", "parse_memory_size"]
