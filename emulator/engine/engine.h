@@ -83,7 +83,7 @@ typedef struct sc_cpu {
     block *current;      /* the block being executed */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache;
-    uint32_t retranslate_bytes;
+    uint32_t retranslate_bytes, vectoring_bytes;
     uint64_t retranslate_pc;
     int engine_error;
     struct { uint16_t port; uint8_t size; bool in; } io;

@@ -20,12 +20,13 @@ enum {
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
     SLOT(cpu, EXIT_REASON) = reason;
     SLOT(cpu, EXIT_QUALIFICATION) = qualification;
-    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = instruction_bytes;
+    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = cpu->vectoring_bytes ? cpu->vectoring_bytes : instruction_bytes;
     SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= 0x7fffffff;
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
     sc_exit_callback(cpu->python);
     SLOT(cpu, IDT_VECTORING_INFORMATION) = 0;
+    cpu->vectoring_bytes = 0;
     SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = 0;
 }
 
@@ -36,7 +37,7 @@ static uint64_t information(event e) {
 void set_vectoring(sc_cpu *cpu, event e) {
     SLOT(cpu, IDT_VECTORING_INFORMATION) = information(e);
     SLOT(cpu, IDT_VECTORING_ERROR_CODE) = e.error_code;
-    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = e.instruction_bytes;
+    cpu->vectoring_bytes = e.instruction_bytes; /* SDM 3C 28.2.5: the length of the INT that was being delivered */
 }
 
 bool exception_exits(const sc_cpu *cpu, event e) {

@@ -1,0 +1,174 @@
+"""A physical core of the host: a clock, a ledger, a local timer, and the engine of whatever runs on it.
+
+    machine events (ps) ----> set_interrupt / timer ----> INTR pin ----> VM exit (VMM) or IDT (native)
+                                                           |
+    run(engine, deadline) -- engine.shared.clock_cycles is *the* clock while the engine is loaded
+
+The core is also the `Platform` of its engine: ports, CPUID leaves and MSRs that no VMCS control intercepts are the
+host machine's own.
+"""
+
+from typing import TYPE_CHECKING
+
+from emulator import cpuid
+from emulator.engine import Engine
+from emulator.events import Event
+from emulator.ledger import Category, Ledger
+
+if TYPE_CHECKING:
+    from emulator.machine import Machine
+
+LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
+
+IA32_APIC_BASE = 0x1B
+IA32_MISC_ENABLE = 0x1A0
+IA32_BIOS_SIGN_ID = 0x8B
+# MSRs of the host that software may read; the rest raise #GP, as hardware does for an address it does not implement.
+HOST_MSRS = {
+    0x17: 0,  # IA32_PLATFORM_ID
+    IA32_BIOS_SIGN_ID: 0,  # no microcode update loaded
+    IA32_MISC_ENABLE: 1,  # fast strings
+}
+
+
+class PCpu:
+    """Core `number` of `machine`."""
+
+    def __init__(self, machine: "Machine", number: int) -> None:
+        self.machine = machine
+        self.number = number
+        self.ledger = Ledger()
+        self.instructions = 0
+        self._engine: Engine | None = None
+        self._clock_cycles = 0
+        self._timer: Event | None = None
+        self._timer_fired = False
+        self.tsc_aux = 0
+        self._msrs = dict(HOST_MSRS)
+
+    # --- clock ---------------------------------------------------------------------------------------------------
+
+    @property
+    def clock_cycles(self) -> int:
+        """The core's clock now."""
+        return self._clock_cycles if self._engine is None else int(self._engine.shared.clock_cycles)
+
+    @property
+    def now_ps(self) -> int:
+        """The core's clock in picoseconds since power-on."""
+        return self.machine.cycles_to_ps(self.clock_cycles)
+
+    def load(self, engine: Engine) -> None:
+        """Make `engine` the one this core runs; the clock moves into it."""
+        if self._engine is engine:
+            return
+        self.unload()
+        engine.shared.clock_cycles = self._clock_cycles
+        engine.shared.cycles_per_instruction = self.machine.profile.instruction_cycles
+        engine.shared.guest_cycles = engine.shared.instructions = 0
+        self._engine = engine
+
+    def unload(self) -> None:
+        """Take the clock back and book the guest's cycles."""
+        if self._engine is not None:
+            shared = self._engine.shared
+            self._clock_cycles = int(shared.clock_cycles)
+            self.ledger.cycles[Category.GUEST] += int(shared.guest_cycles)
+            self.instructions += int(shared.instructions)
+            self._engine = None
+
+    def book(self) -> Ledger:
+        """The ledger, with the guest's cycles up to now."""
+        engine = self._engine
+        if engine is not None:
+            self.unload()
+            self.load(engine)
+        return self.ledger
+
+    def charge(self, category: Category, cycles: int) -> None:
+        """Advance the clock by `cycles` and book them."""
+        self.ledger.cycles[category] += cycles
+        if self._engine is None:
+            self._clock_cycles += cycles
+        else:
+            self._engine.shared.clock_cycles += cycles
+
+    def idle_until(self, when_cycles: int) -> None:
+        """Let the clock stand at `when_cycles` at least, booked as idle."""
+        self.charge(Category.IDLE, max(0, when_cycles - self.clock_cycles))
+
+    def run(self, deadline_cycles: int) -> None:
+        """Run the loaded engine until its clock reaches the deadline, or it stops for its own reasons."""
+        assert self._engine is not None
+        self._engine.run(deadline_cycles)
+
+    # --- interrupts ----------------------------------------------------------------------------------------------
+
+    def set_interrupt(self, is_asserted: bool) -> None:
+        """The level of the INTR pin, driven by the board's interrupt controller."""
+        if self._engine is not None:
+            self._engine.shared.interrupt_pending = is_asserted or self._timer_fired
+
+    def arm_timer(self, when_ps: int | None) -> None:
+        """Set the local timer to interrupt at `when_ps`, or never; the earlier setting is forgotten."""
+        if self._timer is not None and self._timer.callback is not None and self._timer.when_ps == when_ps:
+            return
+        self.machine.events.cancel(self._timer)
+        self._timer = None if when_ps is None else self.machine.events.schedule(when_ps, self._on_timer)
+        self.bound_by_events()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_fired = True
+        self.set_interrupt(True)
+
+    def acknowledge_timer(self) -> bool:
+        """Whether the local timer has fired since last asked; lowers its request."""
+        fired, self._timer_fired = self._timer_fired, False
+        if self._engine is not None and fired:
+            self._engine.shared.interrupt_pending = 0
+        return fired
+
+    def bound_by_events(self) -> None:
+        """Let the running engine stop no later than the machine's next event."""
+        next_ps = self.machine.events.next_ps()
+        if self._engine is not None and next_ps is not None:
+            shared = self._engine.shared
+            shared.deadline_cycles = min(int(shared.deadline_cycles), self.machine.ps_to_cycles(next_ps))
+
+    # --- Platform: what the core asks of the host when nothing exits ---------------------------------------------
+
+    def port_read(self, port: int, size_bytes: int) -> int:
+        """IN from the host's bus."""
+        self.machine.events.run_until(self.now_ps)
+        value = self.machine.ports.read(port, size_bytes)
+        self.bound_by_events()
+        return value
+
+    def port_write(self, port: int, size_bytes: int, value: int) -> None:
+        """OUT to the host's bus."""
+        self.machine.events.run_until(self.now_ps)
+        self.machine.ports.write(port, size_bytes, value)
+        self.bound_by_events()
+
+    def cpuid(self, leaf: int, subleaf: int) -> cpuid.Registers:
+        """CPUID of this core."""
+        return cpuid.look_up(self.machine.cpuid_leaves, leaf, subleaf)
+
+    def msr_read(self, index: int) -> int | None:
+        """RDMSR of an MSR the engine does not keep."""
+        return self._msrs.get(index)
+
+    def msr_write(self, index: int, value: int) -> bool:
+        """WRMSR of an MSR the engine does not keep: the few that exist can be written."""
+        if index not in self._msrs:
+            return False
+        self._msrs[index] = value if index == IA32_MISC_ENABLE else self._msrs[index]
+        return True
+
+    def interrupt_vector(self) -> int:
+        """Interrupt acknowledge cycle."""
+        if self._timer_fired:
+            self.acknowledge_timer()
+            return LOCAL_TIMER_VECTOR
+        return self.machine.acknowledge_interrupt()

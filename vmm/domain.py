@@ -1,0 +1,96 @@
+"""A domain: a guest's memory and its devices.
+
+    gpa 0 ............ memory_bytes               the board's devices: on the domain's own ports and timers (a VMM), or
+     |  + base_hpa                                on the machine's (native: base_hpa 0, the machine *is* the domain's)
+     v
+    hpa base_hpa ..... base_hpa + memory_bytes
+"""
+
+from collections.abc import Callable
+
+from devices.board import Board
+from emulator.bus import PortBus
+from emulator.events import EventQueue
+from emulator.machine import Machine
+from emulator.memory import PAGE_BYTES
+from vmm.loaders import BootImage
+from vmm.outcome import End, EndKind
+
+
+class Domain:
+    """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board on `ports` and `timers`.
+
+    `transmit` gets each byte of the serial console, `on_intr` the level of the board's interrupt pin.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        base_hpa: int,
+        memory_bytes: int,
+        ports: PortBus,
+        timers: EventQueue,
+        transmit: Callable[[int], None],
+        on_intr: Callable[[bool], None],
+    ) -> None:
+        self.machine = machine
+        self.base_hpa = base_hpa
+        self.memory_bytes = memory_bytes
+        self.page_count = memory_bytes // PAGE_BYTES
+        self.ports = ports
+        self.timers = timers
+        self.end: End | None = None
+        self.on_end: Callable[[], None] = lambda: None
+        self.board = Board(
+            ports,
+            timers,
+            memory_bytes=memory_bytes,
+            transmit=transmit,
+            on_exit=lambda value: self.finish(End(EndKind.DEBUG_EXIT, value)),
+            on_reset=lambda: self.finish(End(EndKind.RESET)),
+            on_intr=on_intr,
+        )
+
+    def finish(self, end: End) -> None:
+        """Note how the guest ended; the first end counts."""
+        if self.end is None:
+            self.end = end
+            self.on_end()
+
+    def is_ram(self, gpa: int, length_bytes: int = 1) -> bool:
+        """Whether the guest has RAM at [gpa, gpa + length_bytes)."""
+        return 0 <= gpa and gpa + length_bytes <= self.memory_bytes
+
+    def hpa_of(self, gpa: int) -> int:
+        """Host-physical address of guest-physical `gpa`.
+
+        Outside the guest's RAM this is an address where no RAM answers on the host either: a guest's stray access
+        reads all ones and is dropped, as on hardware, and never reaches another domain.
+        """
+        if 0 <= gpa < self.memory_bytes:
+            return self.base_hpa + gpa
+        return (0xF000_0000 | gpa & 0xFFF_FFFF) if gpa >= 0 else 0xF000_0000
+
+    def read(self, gpa: int, length_bytes: int) -> bytes:
+        """Bytes at `gpa`; all ones where the guest has no RAM."""
+        if self.is_ram(gpa, length_bytes):
+            return self.machine.memory.read(self.base_hpa + gpa, length_bytes)
+        return bytes(
+            self.machine.memory.bytes[self.base_hpa + gpa + i] if self.is_ram(gpa + i) else 0xFF
+            for i in range(length_bytes)
+        )
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Store `data` at `gpa`; what does not fall on the guest's RAM is dropped."""
+        if self.is_ram(gpa, len(data)):
+            self.machine.memory.write(self.base_hpa + gpa, data)
+            return
+        for i, byte in enumerate(data):
+            if self.is_ram(gpa + i):
+                self.machine.memory.bytes[self.base_hpa + gpa + i] = byte
+
+    def load(self, image: BootImage) -> None:
+        """Copy a loader's segments into guest memory."""
+        for gpa, data in image.segments:
+            self.write(gpa, data)

@@ -1,0 +1,66 @@
+"""Native: the guest runs on the machine itself. No VMM, no VM exits; the board is the machine's own hardware."""
+
+from collections.abc import Callable
+
+from emulator.engine import Engine
+from emulator.machine import Machine
+from emulator.vmx import fields as f
+from emulator.vmx.vmcs import Vmcs
+from vmm.boot_state import write_boot_state
+from vmm.domain import Domain
+from vmm.loaders import BootImage
+from vmm.outcome import End, EndKind
+
+FLAG_IF = 1 << 9
+
+
+class NativeGuest:
+    """A guest on core 0 of `machine`, with all of its memory from host-physical address 0."""
+
+    def __init__(
+        self, machine: Machine, image: BootImage, *, memory_bytes: int, transmit: Callable[[int], None]
+    ) -> None:
+        self.machine = machine
+        self.pcpu = machine.pcpus[0]
+        self.engine = Engine(machine.memory, self.pcpu)
+        self.vmcs = Vmcs(self.engine.vmcs)
+        self.domain = Domain(
+            machine,
+            base_hpa=0,
+            memory_bytes=memory_bytes,
+            ports=machine.ports,
+            timers=machine.events,
+            transmit=transmit,
+            on_intr=self.pcpu.set_interrupt,
+        )
+        self.domain.on_end = self.engine.stop
+        machine.acknowledge_interrupt = self.domain.board.pic.acknowledge
+        self.domain.load(image)
+        self.pcpu.load(self.engine)
+        write_boot_state(self.engine, self.vmcs, image)
+
+    def advance(self, limit_cycles: int) -> None:
+        """Run until the core's clock reaches `limit_cycles` or the guest ends."""
+        pcpu, events = self.pcpu, self.machine.events
+        while self.domain.end is None and pcpu.clock_cycles < limit_cycles:
+            next_ps = events.next_ps()
+            deadline = limit_cycles if next_ps is None else min(limit_cycles, self.machine.ps_to_cycles(next_ps))
+            if deadline > pcpu.clock_cycles:
+                pcpu.run(deadline)
+                self._look_at_core(deadline)
+            events.run_until(pcpu.now_ps)
+
+    def _look_at_core(self, deadline_cycles: int) -> None:
+        """After the core stopped: did it shut down, does it halt?"""
+        shared = self.engine.shared
+        if shared.shutdown:
+            self.domain.finish(End(EndKind.SHUTDOWN, detail="triple fault"))
+        elif self.vmcs.read(f.GUEST_ACTIVITY_STATE) and self.domain.end is None and not shared.interrupt_pending:
+            if not self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF:
+                self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
+            else:
+                self.pcpu.idle_until(deadline_cycles)
+
+    def run_timers(self) -> None:
+        """Bring the devices to the core's time, before the outside world touches one."""
+        self.machine.events.run_until(self.pcpu.now_ps)

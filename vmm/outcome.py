@@ -1,0 +1,52 @@
+"""How things end: an exit handler's outcome, and the end of a guest's run."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Outcome(Enum):
+    """What a VM-exit handler asks the dispatcher to do: a closed set."""
+
+    NEXT = auto()  # the instruction is done: advance RIP, enter the guest
+    AGAIN = auto()  # enter the guest at the same RIP
+    WAIT = auto()  # the instruction is done, and the vCPU sleeps until an interrupt
+    STOP = auto()  # the guest has ended (the domain says how)
+
+
+class EndKind(Enum):
+    """Why a guest's run is over."""
+
+    SHUTDOWN = "the guest shut down"
+    RESET = "the guest asked for a reset"
+    DEBUG_EXIT = "the guest wrote to the debug-exit port"
+    UNTIL = "the awaited text was seen"
+    LIMIT = "a limit was reached"
+    GUEST_ERROR = "guest error"
+    QUIT = "stopped by the user"
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a run: its kind, the byte written to debug-exit, and a line for people."""
+
+    kind: EndKind
+    value: int = 0
+    detail: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of the command, as QEMU's isa-debug-exit has it for that device."""
+        match self.kind:
+            case EndKind.DEBUG_EXIT:
+                return 0 if self.value == 0 else (self.value << 1 | 1) & 0xFF
+            case EndKind.LIMIT:
+                return 3
+            case EndKind.GUEST_ERROR:
+                return 4
+            case EndKind.QUIT:
+                return 130
+            case EndKind.SHUTDOWN | EndKind.RESET | EndKind.UNTIL:
+                return 0
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.detail}" if self.detail else self.kind.value
