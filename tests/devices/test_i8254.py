@@ -348,3 +348,14 @@ def test_a_counter_agrees_with_one_that_is_stepped(mode: int, operations: list[t
         assert len(wire.changes) == stepped.changes
         if stepped.count is not None:
             assert counter.count == stepped.count & 0xFFFF
+
+
+def test_a_control_word_starts_the_byte_order_over() -> None:
+    timer = Timer()
+    timer.program(2, 0, 0x1234)
+    assert timer.chip.read(2, 1) == 0x34
+    timer.program(2, 0, 0x5678)
+    assert timer.read16(2) == 0x5678
+    timer.chip.write(2, 1, 0xAA)  # half a count
+    timer.program(2, 0, 0x5678)
+    assert timer.read16(2) == 0x5678

@@ -258,3 +258,9 @@ def test_memory_bytes_keep_what_is_written_and_the_nmi_mask_bit_is_no_index() ->
     clock.write(C, 0xFF)
     clock.write(D, 0x00)
     assert (clock.read(C), clock.read(D)) == (0, 0x80)
+
+
+def test_uip_is_read_only() -> None:
+    clock = Clock()
+    clock.write(A, 0xA6)
+    assert clock.read(A) == 0x26

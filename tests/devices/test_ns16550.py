@@ -227,3 +227,11 @@ def test_the_scratch_register_keeps_any_byte_and_status_registers_ignore_writes(
     port.write(LSR, 0)
     port.write(MSR, 0)
     assert (port.read(LSR), port.read(MSR)) == (0x60, 0xB0)
+
+
+def test_without_fifos_every_byte_interrupts_whatever_the_trigger_bits_say() -> None:
+    port = Port()
+    port.write(FCR, 0xC0)
+    port.write(IER, 0x01)
+    port.uart.receive(b"x")
+    assert port.identify() == DATA_INTERRUPT
