@@ -1,0 +1,23 @@
+"""Debug exit: a port a test guest writes to end the run with a status byte.
+
+Not a real chip: virtual machine monitors offer it at port 0xf4 by convention. Reads float.
+"""
+
+from collections.abc import Callable
+
+
+class DebugExit:
+    """Hands each byte written to `on_exit`."""
+
+    widths_bytes: tuple[int, ...] = (1,)
+
+    def __init__(self, on_exit: Callable[[int], None]) -> None:
+        self.on_exit = on_exit
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        """All ones: nothing drives the bus."""
+        return 0xFF
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        """End the run with status `value`."""
+        self.on_exit(value)

@@ -1,0 +1,76 @@
+"""Debug exit, POST code, the reset registers, system control ports and the empty PCI bus."""
+
+from devices.debug_exit import DebugExit
+from devices.pci import PciConfigAddress, PciConfigData
+from devices.post import PostCode
+from devices.reset import KeyboardResetPort, ResetControl
+from devices.system_control import SystemControlPortA
+
+
+class Resets:
+    """Counts calls of on_reset."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def test_debug_exit_hands_on_each_byte_and_reads_as_a_floating_bus() -> None:
+    statuses: list[int] = []
+    device = DebugExit(statuses.append)
+    device.write(0, 1, 0x31)
+    assert statuses == [0x31]
+    assert device.read(0, 1) == 0xFF
+
+
+def test_the_post_display_shows_the_last_code() -> None:
+    post = PostCode()
+    post.write(0, 1, 0x12)
+    post.write(0, 1, 0x34)
+    assert (post.code, post.read(0, 1)) == (0x34, 0x34)
+
+
+def test_the_keyboard_controller_is_absent_but_for_its_reset_pulse() -> None:
+    resets = Resets()
+    keyboard = KeyboardResetPort(resets)
+    assert keyboard.read(0, 1) == 0xFF
+    keyboard.write(0, 1, 0xD1)
+    assert resets.count == 0
+    keyboard.write(0, 1, 0xFE)
+    assert resets.count == 1
+
+
+def test_the_fast_reset_is_an_edge_and_a20_reads_back() -> None:
+    resets = Resets()
+    port = SystemControlPortA(resets)
+    assert port.read(0, 1) == 0x02
+    port.write(0, 1, 0xFC)
+    assert (port.read(0, 1), resets.count) == (0x00, 0)
+    port.write(0, 1, 0x03)
+    port.write(0, 1, 0x03)
+    assert (port.read(0, 1), resets.count) == (0x03, 1)
+
+
+def test_linux_resets_through_0xcf9() -> None:
+    resets = Resets()
+    register = ResetControl(resets)
+    register.write(0, 1, register.read(0, 1) & ~0x06 | 0x02)
+    assert resets.count == 0
+    register.write(0, 1, register.read(0, 1) | 0x06)
+    assert (register.read(0, 1), resets.count) == (0x06, 1)
+
+
+def test_the_pci_address_reads_back_without_its_reserved_bits() -> None:
+    address = PciConfigAddress()
+    address.write(0, 4, 0x8000_0000)
+    assert address.read(0, 4) == 0x8000_0000
+    address.write(0, 4, 0xFFFF_FFFF)
+    assert address.read(0, 4) == 0x80FF_FFFC
+
+
+def test_no_pci_function_answers() -> None:
+    data = PciConfigData()
+    data.write(0, 4, 0)
+    assert [data.read(0, size_bytes) for size_bytes in (1, 2, 4)] == [0xFF, 0xFFFF, 0xFFFF_FFFF]
