@@ -92,6 +92,34 @@ def test_incremental_checks_see_a_violation_written_after_a_valid_entry(name: st
     for encoding in changes:
         vmcs.write(encoding, base.get(encoding, 0))
     assert checker.check() is None
+    for encoding, value in changes.items():  # a state that passed must not excuse one that differs in these fields
+        vmcs.write(encoding, value)
+    assert checker.check() == failure
+
+
+@pytest.mark.parametrize(
+    ("field", "bits", "allowed"),
+    [
+        (f.GUEST_CS_ACCESS_RIGHTS, 0xF, {9, 11, 13, 15}),
+        (f.GUEST_SS_ACCESS_RIGHTS, 0xF, {3, 7}),
+        (f.GUEST_DS_ACCESS_RIGHTS, 0xF, {1, 3, 5, 7, 11, 15}),
+        (f.GUEST_TR_ACCESS_RIGHTS, 0xF, {11}),
+        (f.GUEST_PENDING_DEBUG_EXCEPTIONS, 0xF, set(range(16))),
+        (f.GUEST_PENDING_DEBUG_EXCEPTIONS, 0xF000, {0, 0x1000, 0x4000, 0x5000}),
+        (f.GUEST_INTERRUPTIBILITY_STATE, 0x1F, {0, 1, 2, 8, 9, 10}),
+        (f.GUEST_IA32_EFER, 0xF00, {0x500, 0xD00}),
+        (f.GUEST_ACTIVITY_STATE, 7, {0, 1, 2, 3}),
+        (f.EPT_POINTER, 7, {0, 6}),
+    ],
+)
+def test_exactly_these_values_of_the_bits_are_valid(field: int, bits: int, allowed: set[int]) -> None:
+    valid = set()
+    for value in range(bits + 1):
+        if value & ~bits == 0:
+            vmcs = make_vmcs(EPT_64 | {field: EPT_64.get(field, 0) & ~bits | value})
+            if check_entry(vmcs, with_ept()) is None:
+                valid.add(value)
+    assert valid == allowed
 
 
 def test_ept_accessed_dirty_flags_need_the_capability() -> None:
