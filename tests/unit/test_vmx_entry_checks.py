@@ -10,7 +10,7 @@ from emulator.vmx import fields as f
 from emulator.vmx.capabilities import EPT_CAP_ACCESSED_DIRTY, VmxCapabilities, with_ept, without_ept
 from emulator.vmx.check import QUALIFICATION_LINK_POINTER, QUALIFICATION_NMI, QUALIFICATION_PDPTE
 from emulator.vmx.control_checks import CONTROL_CHECKS
-from emulator.vmx.entry_checks import EntryChecker, bind_checks, check_entry
+from emulator.vmx.entry_checks import EntryChecker, bind_checks, check_entry, record_failure
 from emulator.vmx.exit_reasons import ENTRY_FAILURE, ExitReason
 from emulator.vmx.guest_checks import GUEST_CHECKS
 from emulator.vmx.host_checks import HOST_CHECKS
@@ -92,6 +92,34 @@ def test_incremental_checks_see_a_violation_written_after_a_valid_entry(name: st
     for encoding in changes:
         vmcs.write(encoding, base.get(encoding, 0))
     assert checker.check() is None
+    for encoding, value in changes.items():  # a state that passed must not excuse one that differs in these fields
+        vmcs.write(encoding, value)
+    assert checker.check() == failure
+
+
+@pytest.mark.parametrize(
+    ("field", "bits", "allowed"),
+    [
+        (f.GUEST_CS_ACCESS_RIGHTS, 0xF, {9, 11, 13, 15}),
+        (f.GUEST_SS_ACCESS_RIGHTS, 0xF, {3, 7}),
+        (f.GUEST_DS_ACCESS_RIGHTS, 0xF, {1, 3, 5, 7, 11, 15}),
+        (f.GUEST_TR_ACCESS_RIGHTS, 0xF, {11}),
+        (f.GUEST_PENDING_DEBUG_EXCEPTIONS, 0xF, set(range(16))),
+        (f.GUEST_PENDING_DEBUG_EXCEPTIONS, 0xF000, {0, 0x1000, 0x4000, 0x5000}),
+        (f.GUEST_INTERRUPTIBILITY_STATE, 0x1F, {0, 1, 2, 8, 9, 10}),
+        (f.GUEST_IA32_EFER, 0xF00, {0x500, 0xD00}),
+        (f.GUEST_ACTIVITY_STATE, 7, {0, 1, 2, 3}),
+        (f.EPT_POINTER, 7, {0, 6}),
+    ],
+)
+def test_exactly_these_values_of_the_bits_are_valid(field: int, bits: int, allowed: set[int]) -> None:
+    valid = set()
+    for value in range(bits + 1):
+        if value & ~bits == 0:
+            vmcs = make_vmcs(EPT_64 | {field: EPT_64.get(field, 0) & ~bits | value})
+            if check_entry(vmcs, with_ept()) is None:
+                valid.add(value)
+    assert valid == allowed
 
 
 def test_ept_accessed_dirty_flags_need_the_capability() -> None:
@@ -103,22 +131,31 @@ def test_ept_accessed_dirty_flags_need_the_capability() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part_of_name", "qualification"),
+    ("name", "qualification"),
     [
-        ("PDPTE2", QUALIFICATION_PDPTE),
-        ("blocking by STI", QUALIFICATION_NMI),
-        ("link pointer", QUALIFICATION_LINK_POINTER),
-        ("guest CR0 ", 0),
+        ("reserved bits of guest PDPTE2 must be 0 for PAE paging with EPT", QUALIFICATION_PDPTE),
+        ("an NMI must not be injected with blocking by STI", QUALIFICATION_NMI),
+        ("the VMCS link pointer must be FFFFFFFF_FFFFFFFFH", QUALIFICATION_LINK_POINTER),
+        ("guest CR0 must have the bits fixed in VMX operation", 0),
     ],
 )
-def test_qualification_of_a_failed_entry(part_of_name: str, qualification: int) -> None:
-    name = next(name for name in GUEST_VIOLATIONS if part_of_name in name and "external" not in name)
-    if part_of_name == "blocking by STI":
-        name = "an NMI must not be injected with blocking by STI"
+def test_qualification_of_a_failed_entry(name: str, qualification: int) -> None:
     base, changes = GUEST_VIOLATIONS[name]
-    failure = check_entry(make_vmcs(base | changes), everything_allowed())
+    vmcs = make_vmcs(base | changes)
+    failure = check_entry(vmcs, everything_allowed())
     assert failure is not None
     assert failure.qualification == qualification
+    record_failure(vmcs, failure)
+    assert vmcs.read(f.EXIT_REASON) == 0x8000_0021
+    assert vmcs.read(f.EXIT_QUALIFICATION) == qualification
+
+
+def test_an_instruction_failure_is_recorded_in_the_instruction_error_field() -> None:
+    vmcs = make_vmcs(FLAT_64 | {f.HOST_RIP: 1 << 47})
+    failure = check_entry(vmcs, with_ept())
+    assert failure is not None
+    record_failure(vmcs, failure)
+    assert (vmcs.read(f.VM_INSTRUCTION_ERROR), vmcs.read(f.EXIT_REASON)) == (8, 0)
 
 
 def test_pdptes_in_memory_are_checked_for_pae_without_ept() -> None:
