@@ -45,21 +45,21 @@ class NativeGuest:
         while self.domain.end is None and pcpu.clock_cycles < limit_cycles:
             next_ps = events.next_ps()
             deadline = limit_cycles if next_ps is None else min(limit_cycles, self.machine.ps_to_cycles(next_ps))
-            if deadline > pcpu.clock_cycles:
+            if self._is_halted():
+                pcpu.idle_until(deadline)
+            elif deadline > pcpu.clock_cycles:
                 pcpu.run(deadline)
-                self._look_at_core(deadline)
             events.run_until(pcpu.now_ps)
+            self._look_for_end()
 
-    def _look_at_core(self, deadline_cycles: int) -> None:
-        """After the core stopped: did it shut down, does it halt?"""
-        shared = self.engine.shared
-        if shared.shutdown:
+    def _is_halted(self) -> bool:
+        return bool(self.vmcs.read(f.GUEST_ACTIVITY_STATE)) and not self.engine.shared.interrupt_pending
+
+    def _look_for_end(self) -> None:
+        if self.engine.shared.shutdown:
             self.domain.finish(End(EndKind.SHUTDOWN, detail="triple fault"))
-        elif self.vmcs.read(f.GUEST_ACTIVITY_STATE) and self.domain.end is None and not shared.interrupt_pending:
-            if not self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF:
-                self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
-            else:
-                self.pcpu.idle_until(deadline_cycles)
+        elif self._is_halted() and not self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF:
+            self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
 
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
