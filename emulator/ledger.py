@@ -10,6 +10,7 @@ class Category(StrEnum):
     """What cycles go to."""
 
     GUEST = "guest"  # instructions the guest retired
+    PORT = "port access"  # IN and OUT that reach a device of the host
     EXIT = "exit hardware"  # VM exits
     ENTRY = "entry hardware"  # VM entries
     VMCS = "vmcs access"  # VMREAD and VMWRITE

@@ -140,6 +140,7 @@ class PCpu:
 
     def port_read(self, port: int, size_bytes: int) -> int:
         """IN from the host's bus."""
+        self.charge(Category.PORT, self.machine.profile.port_access_cycles)
         self.machine.events.run_until(self.now_ps)
         value = self.machine.ports.read(port, size_bytes)
         self.bound_by_events()
@@ -147,6 +148,7 @@ class PCpu:
 
     def port_write(self, port: int, size_bytes: int, value: int) -> None:
         """OUT to the host's bus."""
+        self.charge(Category.PORT, self.machine.profile.port_access_cycles)
         self.machine.events.run_until(self.now_ps)
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()

@@ -16,7 +16,7 @@ DEFAULT_PROFILE = "netburst-2006"
 CONFIDENCES = ("exact", "secondary", "recalled", "guess")
 _FOLDER = Path(__file__).parent / "profiles"
 _TOP_LEVEL = ("name", "description", "core", "vmx")
-_CORE = ("frequency_hz", "instruction_cycles")
+_CORE = ("frequency_hz", "instruction_cycles", "port_access_cycles")
 _VMX = ("exit_cycles", "entry_cycles", "vmread_cycles", "vmwrite_cycles")
 
 
@@ -28,6 +28,7 @@ class Profile:
     description: str
     frequency_hz: int
     instruction_cycles: int
+    port_access_cycles: int
     exit_cycles: int
     entry_cycles: int
     vmread_cycles: int

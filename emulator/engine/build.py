@@ -74,7 +74,7 @@ def make() -> FFI:
         sources=[str((HERE / name).relative_to(PROJECT)) for name in SOURCES],
         depends=[str((HERE / name).relative_to(PROJECT)) for name in ("engine.h", "shared.h", "vmx_tables.h")],
         include_dirs=[str(HERE), _wheel_include("unicorn"), _wheel_include("capstone")],
-        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-function", "-Wno-missing-field-initializers"],
+        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-Wno-missing-field-initializers"],
     )
     return builder
 

@@ -89,7 +89,7 @@ int sc_run(sc_cpu *cpu, uint64_t deadline_cycles) {
     cpu->s.stop_request = 0;
     cpu->engine_error = 0;
     settle(cpu);
-    while (!must_stop(cpu) && cpu->s.clock_cycles < deadline_cycles) {
+    while (!must_stop(cpu) && cpu->s.clock_cycles < cpu->s.deadline_cycles) { /* a callback may bring it nearer */
         if (!engine_run(cpu)) break;
         settle(cpu);
     }

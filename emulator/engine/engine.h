@@ -119,7 +119,7 @@ void refund(sc_cpu *cpu, uint64_t rip);
 
 /* events.c */
 void deliver(sc_cpu *cpu, event e);
-void raise(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
+void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
 bool window_open(const sc_cpu *cpu);
 
 /* exits.c */

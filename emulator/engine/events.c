@@ -252,7 +252,7 @@ void deliver(sc_cpu *cpu, event e) {
     }
 }
 
-void raise(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
+void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
     bool has_error = vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error, .error_code = error_code};
     if (exception_exits(cpu, e))

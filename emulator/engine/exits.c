@@ -236,7 +236,7 @@ static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
         done = value < 16;
         if (done) cpu->s.cr8 = value;
     }
-    if (!done) return raise(cpu, VECTOR_GP, 0);
+    if (!done) return raise_fault(cpu, VECTOR_GP, 0);
     skip(cpu, in->length_bytes);
 }
 
@@ -260,9 +260,9 @@ static void trap_msr(sc_cpu *cpu, const instruction *in) {
         return vm_exit(cpu, write ? EXIT_REASON_MSR_WRITE : EXIT_REASON_MSR_READ, 0, in->length_bytes);
     if (write) {
         value = (uint32_t)gpr_read(cpu, 0) | gpr_read(cpu, 2) << 32;
-        if (!write_msr(cpu, index, value)) return raise(cpu, VECTOR_GP, 0);
+        if (!write_msr(cpu, index, value)) return raise_fault(cpu, VECTOR_GP, 0);
     } else {
-        if (!read_msr(cpu, index, &value)) return raise(cpu, VECTOR_GP, 0);
+        if (!read_msr(cpu, index, &value)) return raise_fault(cpu, VECTOR_GP, 0);
         gpr_write(cpu, 0, value, 4);
         gpr_write(cpu, 2, value >> 32, 4);
     }
@@ -270,7 +270,7 @@ static void trap_msr(sc_cpu *cpu, const instruction *in) {
 }
 
 static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
-    if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP)) return raise(cpu, VECTOR_UD, 0);
+    if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP)) return raise_fault(cpu, VECTOR_UD, 0);
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))
         return vm_exit(cpu, with_aux ? EXIT_REASON_RDTSCP : EXIT_REASON_RDTSC, 0, in->length_bytes);
     uint64_t tsc = read_tsc(cpu), aux = 0;
@@ -311,7 +311,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_RDTSCP: return trap_rdtsc(cpu, &in, true);
     case TRAP_RDPMC:
         if (control(cpu, PRIMARY, PROC_RDPMC_EXITING)) return vm_exit(cpu, EXIT_REASON_RDPMC, 0, in.length_bytes);
-        return raise(cpu, VECTOR_GP, 0); /* MODEL: no performance counters */
+        return raise_fault(cpu, VECTOR_GP, 0); /* MODEL: no performance counters */
     case TRAP_HLT:
         if (control(cpu, PRIMARY, PROC_HLT_EXITING)) return vm_exit(cpu, EXIT_REASON_HLT, 0, in.length_bytes);
         SLOT(cpu, GUEST_ACTIVITY_STATE) = 1;
@@ -327,7 +327,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_MWAIT:
     case TRAP_MWAIT_ARMED:
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MWAIT_EXITING), EXIT_REASON_MWAIT_INSTRUCTION, 0);
-    default: return raise(cpu, VECTOR_UD, 0); /* SVM and SMM instructions this CPU does not have */
+    default: return raise_fault(cpu, VECTOR_UD, 0); /* SVM and SMM instructions this CPU does not have */
     }
 }
 
@@ -359,7 +359,7 @@ static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
 void trap_io(sc_cpu *cpu) {
     uint16_t port = cpu->io.port;
     instruction in = decode(cpu);
-    if (!io_allowed(cpu, port, cpu->io.size)) return raise(cpu, VECTOR_GP, 0);
+    if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, VECTOR_GP, 0);
     if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
     bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
     uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 | (in.has_memory && in.rep) << 5 |

@@ -207,7 +207,7 @@ enum { CODE64 = 0xa09b, CODE32 = 0xc09b, DATA = 0xc093 };
 void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
     bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
     if (!(SLOT(cpu, GUEST_IA32_EFER) & EFER_SCE) || !code64) {
-        raise(cpu, 6, 0);
+        raise_fault(cpu, 6, 0);
         return;
     }
     uint64_t flags = SLOT(cpu, GUEST_RFLAGS);
@@ -224,7 +224,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
 void do_sysenter(sc_cpu *cpu) {
     uint16_t selector = SLOT(cpu, GUEST_IA32_SYSENTER_CS) & 0xfffc;
     if (!selector) {
-        raise(cpu, 13, 0);
+        raise_fault(cpu, 13, 0);
         return;
     }
     bool wide = long_mode(cpu);
