@@ -48,6 +48,16 @@ IMAGES = (
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),
     ImageEntry("interrupts", "PIT, RTC and UART through the i8259 pair: counts, masks, priority"),
     ImageEntry("paging_map_unmap", "map, unmap, demand paging, absent entries at each level"),
+    ImageEntry("paging_permissions", "W, U, NX over four levels, CR0.WP, SMEP: every combination"),
+    ImageEntry("paging_accessed_dirty", "A and D are set when they should be, and only then"),
+    ImageEntry("paging_large_pages", "2 MiB and 1 GiB pages; split and joined"),
+    ImageEntry("paging_recursive_mapping", "page tables edited through themselves"),
+    ImageEntry("paging_cr3_switch", "many address spaces; table pages freed and used again"),
+    ImageEntry("paging_invlpg", "what is seen after INVLPG, MOV to CR3, CR4.PGE, gained rights"),
+    ImageEntry("paging_page_table_writes", "entries written by every kind of store"),
+    ImageEntry("paging_copy_on_write", "thousands of write faults: zero page, fork, ring 3"),
+    ImageEntry("code_remap", "other code at the same address: remapped, or through an alias"),
+    ImageEntry("self_modifying_code", "code that writes code, near and far"),
 )
 # fmt: on
 _BY_NAME = {entry.name: entry for entry in IMAGES}

@@ -38,6 +38,8 @@ uint64_t *entry_make(uint64_t *pml4, uint64_t va, int level); /* makes the table
 void map_page(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags);
 void map_large(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags);
 uint64_t unmap(uint64_t *pml4, uint64_t va); /* clears the 4 KiB entry, INVLPG; the old entry */
+bool try_load(uint64_t va, uint64_t *ret); /* 64 bits; false when it faults: see last_fault */
+bool try_store(uint64_t va, uint64_t value);
 bool has_nx(void);
 bool has_huge_pages(void);
 
