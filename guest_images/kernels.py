@@ -32,6 +32,7 @@ FLAGS = (
     "-Wall",
     "-Wextra",
     "-Werror",
+    "-Wa,--fatal-warnings",
 )
 LINK_FLAGS = (
     "-static",
