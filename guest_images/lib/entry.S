@@ -7,6 +7,8 @@
  */
 #include "selectors.h"
 
+    .file "entry.S" /* or the object gets a name that differs from build to build */
+
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define CR0_PE_PG 0x80000001
 #define CR4_PAE 0x20
@@ -25,7 +27,6 @@
     .code64
     .globl guest_entry
 guest_entry:
-    cld
     leaq boot_stack_top(%rip), %rsp
     xorl %ebp, %ebp
     movq %rsi, %rdi

@@ -4,6 +4,8 @@
  */
 #include "selectors.h"
 
+    .file "vectors.S" /* or the object gets a name that differs from build to build */
+
     .text
     .balign 16
     .globl vector_stubs

@@ -8,6 +8,8 @@
  */
 #include "selectors.h"
 
+    .file "mode32.S" /* or the object gets a name that differs from build to build */
+
 #define CR0_PG 0x80000000
 #define MSR_EFER 0xc0000080
 #define EFER_LME 0x100

@@ -67,13 +67,14 @@ static void check_flags(void) {
     check_equal("IF is set in the interrupted code's flags", read_rflags() & RFLAGS_IF, 0);
 }
 
-/* Interrupts at a high rate while loading SS: none may be seen between the load and the next instruction. */
+/* Interrupts at a high rate while loading SS: none may be seen between the load and the next instruction. The NOP is there
+ * because of two shadows in a row (STI's, MOV SS's) only the first is promised. */
 static void check_mov_ss(void) {
     ticks = 0;
     pit_periodic(PIT_HZ / 10000);
     for (unsigned round = 0; round < 1000 && ticks < 50; round++) {
         uint64_t count = SS_LOADS;
-        asm volatile("sti; 1: mov %1, %%ss; after_mov_ss: nop; decq %0; jnz 1b; cli"
+        asm volatile("sti; nop; 1: mov %1, %%ss; after_mov_ss: nop; decq %0; jnz 1b; cli"
                      : "+r"(count)
                      : "r"(SEL_KERNEL_DATA)
                      : "memory", "cc");
