@@ -54,7 +54,9 @@ uint64_t *entry_make(uint64_t *table, uint64_t va, int level) {
     return table + index_at(va, level);
 }
 
-void map_page(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) { *entry_make(pml4, va, LEVEL_PT) = pa | flags; }
+void map_page(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) {
+    *entry_make(pml4, va, LEVEL_PT) = pa | flags;
+}
 
 void map_large(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) {
     *entry_make(pml4, va, LEVEL_PD) = pa | flags | PTE_PS;

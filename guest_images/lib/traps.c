@@ -43,11 +43,13 @@ void idt_load(void) {
     asm volatile("lidt %0" : : "m"(pointer) : "memory");
 }
 
-/* gate[0]: 63..48 offset 31..16 | 47..32 P DPL type IST | 31..16 selector | 15..0 offset 15..0; gate[1]: offset 63..32 */
+/* gate[0]: 63..48 offset 31..16 | 47..32 P DPL type IST | 31..16 selector | 15..0 offset 15..0
+ * gate[1]: 31..0 offset 63..32 */
 void traps_init(void) {
     for (unsigned vector = 0; vector < 256; vector++) {
         uint64_t offset = (uint64_t)vector_stubs + vector * STUB_BYTES;
-        idt[vector][0] = (offset & 0xffff) | (uint64_t)SEL_KERNEL_CODE << 16 | GATE_INTERRUPT << 32 | (offset >> 16 & 0xffff) << 48;
+        idt[vector][0] =
+            (offset & 0xffff) | (uint64_t)SEL_KERNEL_CODE << 16 | GATE_INTERRUPT << 32 | (offset >> 16 & 0xffff) << 48;
         idt[vector][1] = offset >> 32;
     }
     idt_set_ist(VECTOR_DF, 1);

@@ -4,7 +4,7 @@
  */
 #include "selectors.h"
 
-    .file "vectors.S" /* or the object gets a name that differs from build to build */
+    .file "vectors.S" /* else ld names it after a temporary file */
 
     .text
     .balign 16

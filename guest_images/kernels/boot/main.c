@@ -1,5 +1,6 @@
-/* Claim: the loader keeps the boot contract (README.md): 64-bit mode with flat segments, interrupts off, the first 4 GiB mapped
- * onto themselves, a zero page with a memory map and a command line, and the image's zero-initialised data zero.
+/* Claim: the loader keeps the boot contract (README.md): 64-bit mode with flat segments, interrupts off, the first 4
+ * GiB mapped onto themselves, a zero page with a memory map and a command line, and the image's zero-initialised data
+ * zero.
  */
 #include "guest.h"
 

@@ -1,5 +1,6 @@
-/* Claim: what runs at an address is what the page tables map there now: another page after remapping, new bytes after a store
- * through a writable alias, code in a page that held data, and the right function in each address space. SDM 3A 4.10, 12.1.3.
+/* Claim: what runs at an address is what the page tables map there now: another page after remapping, new bytes after a
+ * store through a writable alias, code in a page that held data, and the right function in each address space. SDM
+ * 3A 4.10, 12.1.3.
  */
 #include "guest.h"
 
@@ -18,7 +19,7 @@ static void write_function(uint64_t code, uint32_t value) {
     *(volatile uint8_t *)(code + 5) = 0xc3;
 }
 
-static uint32_t call_at(uint64_t address) { return ((uint32_t(*)(void))address)(); }
+static uint32_t call_at(uint64_t address) { return ((uint32_t (*)(void))address)(); }
 
 /* SDM 3A 9.1.3: after modifying code through another linear address, serialize. */
 static void serialize(void) { cpuid(0, 0); }
@@ -94,14 +95,16 @@ static void check_unmapped(void) {
     uint32_t before = call_at(VA);
     unmap(pml4, VA);
     TRY("call *%0", : : "r"(VA) : "rax", "memory");
-    check_true("code that ran and was unmapped faults", before == 3 && last_fault.vector == VECTOR_PF && last_fault.rip == VA);
+    check_true("code that ran and was unmapped faults",
+               before == 3 && last_fault.vector == VECTOR_PF && last_fault.rip == VA);
     if (has_nx()) {
         map_page(pml4, VA, pages[3], PTE_P);
         before = call_at(VA);
         *entry_of(pml4, VA, LEVEL_PT) |= PTE_NX;
         invlpg(VA);
         TRY("call *%0", : : "r"(VA) : "rax", "memory");
-        check_true("code that ran and was made NX faults", before == 3 && last_fault.error_code == (PF_PRESENT | PF_FETCH));
+        check_true("code that ran and was made NX faults",
+                   before == 3 && last_fault.error_code == (PF_PRESENT | PF_FETCH));
     }
 }
 

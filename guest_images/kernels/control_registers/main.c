@@ -1,5 +1,6 @@
-/* Claim: CR0, CR2, CR3 and CR4 read back what was written where they are defined, through every general register; LMSW, SMSW and
- * CLTS are their parts; WP and TSD bite at once; what is reserved or inconsistent is #GP(0) and changes nothing. SDM 3A 2.5.
+/* Claim: CR0, CR2, CR3 and CR4 read back what was written where they are defined, through every general register; LMSW,
+ * SMSW and CLTS are their parts; WP and TSD bite at once; what is reserved or inconsistent is #GP(0) and changes
+ * nothing. SDM 3A 2.5.
  */
 #include "guest.h"
 
@@ -47,18 +48,19 @@ static void check_parts(void) {
 }
 
 /* Each general register as source and destination. */
-#define EACH_REGISTER(X) X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
-volatile uint64_t cr2_source, cr2_destination, cr2_saved;
+/* clang-format off */
+#define EACH_REGISTER(X) \
+    X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
 #define THROUGH(register)                                                                          \
-    cr2_source = 0x1234567890abcdef * ++count;                                                         \
-    asm volatile("movq %%" #register ", cr2_saved; movq cr2_source, %%" #register ";"     \
-                 "movq %%" #register ", %%cr2; movq cr2_saved, %%" #register                  \
-                 : : : "memory");                                                                  \
-    tally_equal(&tally, read_cr2(), cr2_source);                                                       \
-    asm volatile("movq %%" #register ", cr2_saved; movq %%cr2, %%" #register ";"              \
-                 "movq %%" #register ", cr2_destination; movq cr2_saved, %%" #register    \
-                 : : : "memory");                                                                  \
+    cr2_source = 0x1234567890abcdef * ++count;                                                     \
+    asm volatile("movq %" #register ", cr2_saved; movq cr2_source, %" #register "; movq %" #register ", %cr2;" \
+                 "movq cr2_saved, %" #register);                                                   \
+    tally_equal(&tally, read_cr2(), cr2_source);                                                   \
+    asm volatile("movq %" #register ", cr2_saved; movq %cr2, %" #register "; movq %" #register ", cr2_destination;" \
+                 "movq cr2_saved, %" #register);                                                   \
     tally_equal(&tally, cr2_destination, cr2_source);
+/* clang-format on */
+volatile uint64_t cr2_source, cr2_destination, cr2_saved;
 
 static void check_cr2(void) {
     struct tally tally = {0};

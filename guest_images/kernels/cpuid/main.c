@@ -1,5 +1,6 @@
-/* Claim: what CPUID advertises works, and CPUID is a function: same answer every time, in every ring, with the registers
- * zero-extended. A feature that is absent proves nothing and is not printed, so the number of checks depends on the processor.
+/* Claim: what CPUID advertises works, and CPUID is a function: same answer every time, in every ring, with the
+ * registers zero-extended. A feature that is absent proves nothing and is not printed, so the number of checks depends
+ * on the processor.
  */
 #include "guest.h"
 
@@ -14,8 +15,8 @@ static uint32_t pick(struct cpuid_result result, enum cpuid_register which) {
 
 static uint8_t scratch[512] __attribute__((aligned(64)));
 
-#define FEATURE(name, text)                                                                        \
-    static void name(void) {                                                                       \
+#define FEATURE(name, text)                                                                                       \
+    static void name(void) {                                                                                      \
         TRY(text, : : "a"(1ul), "b"(2ul), "c"(0ul), "d"(3ul), "D"(scratch), "S"(scratch) : "memory", "cc", "r8"); \
     }
 FEATURE(run_fpu, "fninit")
@@ -57,17 +58,37 @@ static const struct {
     unsigned bit;
     void (*run)(void);
 } features[] = {
-    {"FPU", 1, EDX, 0, run_fpu},           {"TSC", 1, EDX, 4, run_tsc},             {"CX8", 1, EDX, 8, run_cx8},
-    {"CMOV", 1, EDX, 15, run_cmov},        {"CLFSH", 1, EDX, 19, run_clflush},      {"MMX", 1, EDX, 23, run_mmx},
-    {"FXSR", 1, EDX, 24, run_fxsr},        {"SSE", 1, EDX, 25, run_sse},            {"SSE2", 1, EDX, 26, run_sse2},
-    {"SSE3", 1, ECX, 0, run_sse3},         {"PCLMULQDQ", 1, ECX, 1, run_pclmulqdq}, {"SSSE3", 1, ECX, 9, run_ssse3},
-    {"CMPXCHG16B", 1, ECX, 13, run_cx16},  {"SSE4.1", 1, ECX, 19, run_sse4_1},      {"SSE4.2", 1, ECX, 20, run_sse4_2},
-    {"MOVBE", 1, ECX, 22, run_movbe},      {"POPCNT", 1, ECX, 23, run_popcnt},      {"AES", 1, ECX, 25, run_aes},
-    {"RDRAND", 1, ECX, 30, run_rdrand},    {"FSGSBASE", 7, EBX, 0, run_fsgsbase},   {"BMI1", 7, EBX, 3, run_bmi1},
-    {"BMI2", 7, EBX, 8, run_bmi2},         {"RDSEED", 7, EBX, 18, run_rdseed},      {"ADX", 7, EBX, 19, run_adx},
-    {"CLFLUSHOPT", 7, EBX, 23, run_clflushopt}, {"CLWB", 7, EBX, 24, run_clwb},     {"SHA", 7, EBX, 29, run_sha},
-    {"LAHF in 64-bit mode", 0x80000001, ECX, 0, run_lahf}, {"LZCNT", 0x80000001, ECX, 5, run_lzcnt},
-    {"PREFETCHW", 0x80000001, ECX, 8, run_prefetchw}, {"RDTSCP", 0x80000001, EDX, 27, run_rdtscp},
+    {"FPU", 1, EDX, 0, run_fpu},
+    {"TSC", 1, EDX, 4, run_tsc},
+    {"CX8", 1, EDX, 8, run_cx8},
+    {"CMOV", 1, EDX, 15, run_cmov},
+    {"CLFSH", 1, EDX, 19, run_clflush},
+    {"MMX", 1, EDX, 23, run_mmx},
+    {"FXSR", 1, EDX, 24, run_fxsr},
+    {"SSE", 1, EDX, 25, run_sse},
+    {"SSE2", 1, EDX, 26, run_sse2},
+    {"SSE3", 1, ECX, 0, run_sse3},
+    {"PCLMULQDQ", 1, ECX, 1, run_pclmulqdq},
+    {"SSSE3", 1, ECX, 9, run_ssse3},
+    {"CMPXCHG16B", 1, ECX, 13, run_cx16},
+    {"SSE4.1", 1, ECX, 19, run_sse4_1},
+    {"SSE4.2", 1, ECX, 20, run_sse4_2},
+    {"MOVBE", 1, ECX, 22, run_movbe},
+    {"POPCNT", 1, ECX, 23, run_popcnt},
+    {"AES", 1, ECX, 25, run_aes},
+    {"RDRAND", 1, ECX, 30, run_rdrand},
+    {"FSGSBASE", 7, EBX, 0, run_fsgsbase},
+    {"BMI1", 7, EBX, 3, run_bmi1},
+    {"BMI2", 7, EBX, 8, run_bmi2},
+    {"RDSEED", 7, EBX, 18, run_rdseed},
+    {"ADX", 7, EBX, 19, run_adx},
+    {"CLFLUSHOPT", 7, EBX, 23, run_clflushopt},
+    {"CLWB", 7, EBX, 24, run_clwb},
+    {"SHA", 7, EBX, 29, run_sha},
+    {"LAHF in 64-bit mode", 0x80000001, ECX, 0, run_lahf},
+    {"LZCNT", 0x80000001, ECX, 5, run_lzcnt},
+    {"PREFETCHW", 0x80000001, ECX, 8, run_prefetchw},
+    {"RDTSCP", 0x80000001, EDX, 27, run_rdtscp},
 };
 
 static bool has_leaf(uint32_t leaf) { return cpuid(leaf & 0x80000000, 0).eax >= leaf; }
@@ -79,7 +100,8 @@ static void check_features(void) {
     if (fsgsbase)
         write_cr4(read_cr4() | CR4_FSGSBASE);
     for (unsigned i = 0; i < sizeof features / sizeof *features; i++) {
-        if (!has_leaf(features[i].leaf) || !(pick(cpuid(features[i].leaf, 0), features[i].which) >> features[i].bit & 1))
+        if (!has_leaf(features[i].leaf) ||
+            !(pick(cpuid(features[i].leaf, 0), features[i].which) >> features[i].bit & 1))
             continue;
         features[i].run();
         check_no_fault(features[i].name);

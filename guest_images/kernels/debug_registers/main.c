@@ -1,5 +1,5 @@
-/* Claim: DR0..DR3 and DR7 break on execution (before), on writes and on accesses (after) of 1, 2, 4 and 8 bytes, DR6 says which;
- * single-stepping stops after each instruction; RF and IRETQ get past a breakpoint. SDM 3B 18.2, 18.3.
+/* Claim: DR0..DR3 and DR7 break on execution (before), on writes and on accesses (after) of 1, 2, 4 and 8 bytes, DR6
+ * says which; single-stepping stops after each instruction; RF and IRETQ get past a breakpoint. SDM 3B 18.2, 18.3.
  */
 #include "guest.h"
 
@@ -16,11 +16,11 @@ static uint64_t dr7(unsigned n, uint64_t kind, uint64_t length) {
 }
 
 #define WRITE_DR(n, value) asm volatile("mov %0, %%dr" #n : : "r"((uint64_t)(value)) : "memory")
-#define READ_DR(n)                                                                                 \
-    ({                                                                                             \
-        uint64_t value;                                                                            \
-        asm volatile("mov %%dr" #n ", %0" : "=r"(value) : : "memory");                             \
-        value;                                                                                     \
+#define READ_DR(n)                                                     \
+    ({                                                                 \
+        uint64_t value;                                                \
+        asm volatile("mov %%dr" #n ", %0" : "=r"(value) : : "memory"); \
+        value;                                                         \
     })
 
 static uint64_t cells[4] __attribute__((aligned(8)));
@@ -70,7 +70,8 @@ static void check_data(void) {
         if (rows[i].store)
             TRY("leaq 3f(%%rip), %0; movq $1, (%1); 3: nop", : "+&r"(after) : "r"(cells + rows[i].n) : "memory");
         else
-            TRY("leaq 3f(%%rip), %0; movq (%1), %%rax; 3: nop", : "+&r"(after) : "r"(cells + rows[i].n) : "rax", "memory");
+            TRY("leaq 3f(%%rip), %0; movq (%1), %%rax; 3: nop", : "+&r"(after) : "r"(cells + rows[i].n) : "rax",
+                "memory");
         WRITE_DR(7, DR7_FIXED);
         if (rows[i].hit)
             check_fault_at(rows[i].name, VECTOR_DB, 0, after);
@@ -121,7 +122,10 @@ static void on_step(struct trap_frame *frame) {
 
 static void check_step(void) {
     trap_set_handler(VECTOR_DB, on_step);
-    asm volatile("pushfq; orl $0x100, (%%rsp); popfq; nop; nop; nop; pushfq; andl $~0x100, (%%rsp); popfq" : : : "memory", "cc");
+    asm volatile("pushfq; orl $0x100, (%%rsp); popfq; nop; nop; nop; pushfq; andl $~0x100, (%%rsp); popfq"
+                 :
+                 :
+                 : "memory", "cc");
     trap_set_handler(VECTOR_DB, NULL);
     check_equal("TF: one #DB per instruction", steps, 6);
 }

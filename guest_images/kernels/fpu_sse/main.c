@@ -1,5 +1,5 @@
-/* Claim: x87 and SSE compute, keep their state over interrupts and FXSAVE/FXRSTOR, and are off when CR0.TS, CR0.EM and CR4.OSFXSR
- * say so, with the right vector, so that lazy switching works. SDM 3A chapter 13, SDM 1 chapters 8 and 10.
+/* Claim: x87 and SSE compute, keep their state over interrupts and FXSAVE/FXRSTOR, and are off when CR0.TS, CR0.EM and
+ * CR4.OSFXSR say so, with the right vector, so that lazy switching works. SDM 3A chapter 13, SDM 1 chapters 8 and 10.
  */
 #include "guest.h"
 
@@ -28,9 +28,10 @@ static void check_x87(void) {
 }
 
 static void check_sse(void) {
-    static const uint64_t left[2] __attribute__((aligned(16))) = {0x4000000000000000, 0x4008000000000000}; /* 2.0, 3.0 */
+    static const uint64_t left[2]
+        __attribute__((aligned(16))) = {0x4000000000000000, 0x4008000000000000}; /* 2.0, 3.0 */
     static const uint32_t singles[4] __attribute__((aligned(16))) = {0x3f800000, 0x40000000, 0x40400000, 0x40800000};
-    asm volatile("movapd %1, %%xmm1; mulpd %%xmm1, %%xmm1; movapd %%xmm1, %0" : "=m"(vector) : "m"(left) : );
+    asm volatile("movapd %1, %%xmm1; mulpd %%xmm1, %%xmm1; movapd %%xmm1, %0" : "=m"(vector) : "m"(left) :);
     check_true("SSE2: two products", vector[0] == 0x4010000000000000 && vector[1] == 0x4022000000000000);
     asm volatile("movaps %1, %%xmm2; addps %%xmm2, %%xmm2; movaps %%xmm2, %0" : "=m"(vector) : "m"(singles));
     check_true("SSE: four sums", vector[0] == 0x4080000040000000 && vector[1] == 0x4100000040c00000);
@@ -48,8 +49,12 @@ static void check_sse(void) {
 
 /* Each XMM register gets a number of its own. */
 #define LOAD_XMM(n) "movq %0, %%xmm" #n "; incq %0;"
-#define ALL_XMM LOAD_XMM(0) LOAD_XMM(1) LOAD_XMM(2) LOAD_XMM(3) LOAD_XMM(4) LOAD_XMM(5) LOAD_XMM(6) LOAD_XMM(7) LOAD_XMM(8) \
-    LOAD_XMM(9) LOAD_XMM(10) LOAD_XMM(11) LOAD_XMM(12) LOAD_XMM(13) LOAD_XMM(14) LOAD_XMM(15)
+#define ALL_XMM                                                                                                   \
+    LOAD_XMM(0)                                                                                                   \
+    LOAD_XMM(1)                                                                                                   \
+    LOAD_XMM(2)                                                                                                   \
+    LOAD_XMM(3) LOAD_XMM(4) LOAD_XMM(5) LOAD_XMM(6) LOAD_XMM(7) LOAD_XMM(8) LOAD_XMM(9) LOAD_XMM(10) LOAD_XMM(11) \
+        LOAD_XMM(12) LOAD_XMM(13) LOAD_XMM(14) LOAD_XMM(15)
 
 static void load_registers(uint64_t first) {
     uint32_t mxcsr = 0x1f80 | (first & 1 ? 0x8000 : 0);

@@ -1,5 +1,5 @@
-/* Claim: HLT waits until an interrupt, whenever it comes: at once when one is waiting, after the timer's time otherwise; the
- * handler's frame points after the HLT; nothing else wakes it. SDM 2A, "HLT".
+/* Claim: HLT waits until an interrupt, whenever it comes: at once when one is waiting, after the timer's time
+ * otherwise; the handler's frame points after the HLT; nothing else wakes it. SDM 2A, "HLT".
  */
 #include "guest.h"
 

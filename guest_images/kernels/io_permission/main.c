@@ -1,5 +1,6 @@
-/* Claim: ring 3 may use a port when CPL <= IOPL or when the TSS bitmap has zeros for all its bytes, and gets #GP(0) otherwise; a
- * bitmap cut by the TSS limit counts as ones; IOPL also rules CLI and STI; POPF in ring 3 changes neither. SDM 1 19.5.
+/* Claim: ring 3 may use a port when CPL <= IOPL or when the TSS bitmap has zeros for all its bytes, and gets #GP(0)
+ * otherwise; a bitmap cut by the TSS limit counts as ones; IOPL also rules CLI and STI; POPF in ring 3 changes neither.
+ * SDM 1 19.5.
  */
 #include "guest.h"
 
@@ -44,8 +45,10 @@ static void check_iopl(void) {
     }
     check_tally("IOPL 0..3: ports, CLI and STI", &tally);
     check_equal("with IOPL 3 the OUT was done", in8(SCRATCH), 0x66);
-    check_equal("POPF in ring 3, IOPL 0: IF and IOPL stay", user_call((void *)user_popf, 0) & (RFLAGS_IF | RFLAGS_IOPL), 0);
-    check_equal("POPF in ring 3, IOPL 3: IF can be set", user_call_flags((void *)user_popf, 0, RFLAGS_FIXED | IOPL3) & (RFLAGS_IF | RFLAGS_IOPL),
+    check_equal("POPF in ring 3, IOPL 0: IF and IOPL stay", user_call((void *)user_popf, 0) & (RFLAGS_IF | RFLAGS_IOPL),
+                0);
+    check_equal("POPF in ring 3, IOPL 3: IF can be set",
+                user_call_flags((void *)user_popf, 0, RFLAGS_FIXED | IOPL3) & (RFLAGS_IF | RFLAGS_IOPL),
                 RFLAGS_IF | IOPL3);
 }
 

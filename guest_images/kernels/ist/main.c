@@ -1,5 +1,6 @@
-/* Claim: a gate with an IST index switches to that stack, from ring 0 as from ring 3, always from its top; without one the
- * stack is RSP0 after a change of ring and the current one otherwise, aligned to 16 bytes. SDM 3A 6.14.2, 6.14.4, 6.14.5.
+/* Claim: a gate with an IST index switches to that stack, from ring 0 as from ring 3, always from its top; without one
+ * the stack is RSP0 after a change of ring and the current one otherwise, aligned to 16 bytes. SDM
+ * 3A 6.14.2, 6.14.4, 6.14.5.
  */
 #include "guest.h"
 
@@ -35,7 +36,8 @@ static void check_ist(void) {
     user_call((void *)user_int, 0);
     check_equal("IST 0 from ring 3: RSP0", stack_of_frame(last_fault.frame), trap_stack_top());
     TRY("int $0x81", :);
-    check_equal("IST 0 from ring 0: the current stack, aligned", stack_of_frame(last_fault.frame), last_fault.rsp & ~15ul);
+    check_equal("IST 0 from ring 0: the current stack, aligned", stack_of_frame(last_fault.frame),
+                last_fault.rsp & ~15ul);
 }
 
 static void check_alignment(void) {
@@ -48,15 +50,18 @@ static void check_alignment(void) {
     check_tally("the frame is aligned to 16 bytes, the old RSP is kept exactly", &tally);
 }
 
-/* The handler, on IST 2, moves to another stack and runs INT of its own vector: the second frame is built where the first
- * one is, so the first is put back by hand. */
+/* The handler, on IST 2, moves to another stack and runs INT of its own vector: the second frame is built where the
+ * first one is, so the first is put back by hand. */
 static void on_nested(struct trap_frame *frame) {
     static struct trap_frame saved;
     frames_at[depth & 1] = (uint64_t)frame;
     if (depth++)
         return;
     saved = *frame;
-    asm volatile("movq %%rsp, %%rbx; movq %0, %%rsp; int $0x82; movq %%rbx, %%rsp" : : "r"(ist_stack_top(4)) : "rbx", "memory");
+    asm volatile("movq %%rsp, %%rbx; movq %0, %%rsp; int $0x82; movq %%rbx, %%rsp"
+                 :
+                 : "r"(ist_stack_top(4))
+                 : "rbx", "memory");
     *frame = saved;
 }
 

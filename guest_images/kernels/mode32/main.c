@@ -1,6 +1,6 @@
-/* Claim: a 64-bit kernel can leave long mode for 32-bit protected mode, without paging and with PAE paging, take exceptions and
- * interrupts there through a 32-bit IDT and TSS from rings 0 and 3, and come back; and compatibility mode runs 32-bit code
- * under the 64-bit IDT. SDM 3A 9.8.5, 6.12, 6.14; mode32.S has the tests.
+/* Claim: a 64-bit kernel can leave long mode for 32-bit protected mode, without paging and with PAE paging, take
+ * exceptions and interrupts there through a 32-bit IDT and TSS from rings 0 and 3, and come back; and compatibility
+ * mode runs 32-bit code under the 64-bit IDT. SDM 3A 9.8.5, 6.12, 6.14; mode32.S has the tests.
  */
 #include "guest.h"
 
@@ -50,7 +50,8 @@ static void fill_idt32(void) {
 
 static void fill_tss32(void) {
     uint64_t base = (uint64_t)&tss32;
-    tss32 = (struct tss32){.esp0 = (uint32_t)(uint64_t)trap_stack32_top, .ss0 = SEL_KERNEL_DATA, .io_bitmap_offset = TSS32_BYTES};
+    tss32 = (struct tss32){
+        .esp0 = (uint32_t)(uint64_t)trap_stack32_top, .ss0 = SEL_KERNEL_DATA, .io_bitmap_offset = TSS32_BYTES};
     gdt[SEL_SPARE >> 3] = (TSS32_BYTES - 1) | (base & 0xffffff) << 16 | TSS32_AVAILABLE << 40 | (base >> 24) << 56;
     tss32_selector = SEL_SPARE;
 }
@@ -59,7 +60,8 @@ static void fill_tss32(void) {
 static void fill_pae(void) {
     uint64_t *level3 = page_alloc(), *low = page_alloc(), *high = page_alloc(), *table = page_alloc();
     for (uint64_t i = 0; i < 512; i++)
-        low[i] = i * LARGE_PAGE_BYTES | PTE_P | PTE_W | PTE_PS | (i ? 0 : PTE_U); /* ring 3's code is in the first 2 MiB */
+        low[i] =
+            i * LARGE_PAGE_BYTES | PTE_P | PTE_W | PTE_PS | (i ? 0 : PTE_U); /* ring 3's code is in the first 2 MiB */
     level3[0] = (uint64_t)low | PTE_P;
     level3[1] = (uint64_t)high | PTE_P;
     high[0] = (uint64_t)table | PTE_P | PTE_W | PTE_U;
@@ -85,9 +87,9 @@ static void check_record(const char *mode, const struct expected32 *expected, co
     name[length] = 0;
     check_true(name, same);
     if (!same)
-        print("  got %s(0x%x) at 0x%x, CS 0x%x, CR2 0x%x expected %s(0x%x) at 0x%x, CS 0x%x\n", vector_name(got->vector),
-              got->error_code, got->eip, got->cs, got->cr2, vector_name(expected->vector), expected->error_code, expected->eip,
-              expected->cs);
+        print("  got %s(0x%x) at 0x%x, CS 0x%x, CR2 0x%x expected %s(0x%x) at 0x%x, CS 0x%x\n",
+              vector_name(got->vector), got->error_code, got->eip, got->cs, got->cr2, vector_name(expected->vector),
+              expected->error_code, expected->eip, expected->cs);
 }
 
 static void check_mode(const char *mode, bool paging) {
@@ -138,9 +140,11 @@ static void check_compatibility_user(void) {
     call32(user32_into, 0);
     check_fault_at("compatibility #OF: INTO", VECTOR_OF, 0, (uint64_t)user32_into + 7);
     call32(user32_load, 0);
-    check_true("compatibility #PF: CR2 and error code", last_fault.vector == VECTOR_PF && last_fault.error_code == (PF_USER | PF_PRESENT) &&
+    check_true("compatibility #PF: CR2 and error code", last_fault.vector == VECTOR_PF &&
+                                                            last_fault.error_code == (PF_USER | PF_PRESENT) &&
                                                             last_fault.cr2 == 0x12345678);
-    check_equal("compatibility: addresses wrap at 4 GiB", (uint32_t)call32(user32_wrap, (uint64_t)&user_word), 0xfeedf00d);
+    check_equal("compatibility: addresses wrap at 4 GiB", (uint32_t)call32(user32_wrap, (uint64_t)&user_word),
+                0xfeedf00d);
     check_equal("compatibility: PUSH, POP", (uint32_t)call32(user32_stack, 0), 0x1234);
     check_equal("compatibility: far jump to 64-bit code", call32(user32_to_64, 0), 0x123456789abcdef0);
 }
@@ -162,8 +166,9 @@ static void check_compatibility_kernel(void) {
     check_equal("compatibility, ring 0: 0x40 is INC", (uint32_t)rax, 0);
     pointer.offset = (uint32_t)(uint64_t)kernel32_fault;
     TRY("lcall *%0", : : "m"(pointer) : "memory");
-    check_true("compatibility, ring 0: #UD through the 64-bit IDT",
-               last_fault.vector == VECTOR_UD && last_fault.cs == SEL_KERNEL_CODE32 && last_fault.rip == (uint64_t)kernel32_fault);
+    check_true("compatibility, ring 0: #UD through the 64-bit IDT", last_fault.vector == VECTOR_UD &&
+                                                                        last_fault.cs == SEL_KERNEL_CODE32 &&
+                                                                        last_fault.rip == (uint64_t)kernel32_fault);
 }
 
 static void check_sysret32(void) {
@@ -171,7 +176,8 @@ static void check_sysret32(void) {
     write_msr(MSR_STAR, 0x20ul << 48 | (uint64_t)SEL_KERNEL_CODE << 32);
     uint64_t stack = user_stack_top();
     TRY("movq %0, %%rsp; sysretl", : : "r"(stack), "c"(user32_ud2), "a"(0) : "r11", "memory");
-    check_true("SYSRET to compatibility mode", last_fault.vector == VECTOR_UD && last_fault.rip == (uint64_t)user32_ud2);
+    check_true("SYSRET to compatibility mode",
+               last_fault.vector == VECTOR_UD && last_fault.rip == (uint64_t)user32_ud2);
     check_equal("SYSRET to compatibility mode: CS", last_fault.cs, SEL_USER_CODE32);
     check_equal("SYSRET to compatibility mode: SS", last_fault.ss, SEL_USER_DATA);
 }

@@ -1,14 +1,14 @@
-/* The 32-bit side of the test: into 32-bit protected mode and back, a 32-bit IDT and TSS, and the tests with what each expects.
+/* The 32-bit side: into 32-bit protected mode and back, a 32-bit IDT and TSS, and the tests with what each expects.
  *
  *   run32: 64-bit --far return--> compatibility mode --CR0.PG=0, EFER.LME=0--> 32-bit protected mode, paging off
  *          [--CR3, CR0.PG=1--> PAE paging] --> tests --> all of it backwards        (SDM 3A 9.8.5)
  *
- * CHECK32 and USER32 put a row {name, vector, error code, RIP wanted, CR2 wanted, CS wanted} into .rodata and, when run, a record
+ * CHECK32 and USER32 put a row {name, vector, error code, RIP, CR2, CS wanted} into .rodata and, when run, a record
  * of what happened into `records32`, in the same order; main.c compares.
  */
 #include "selectors.h"
 
-    .file "mode32.S" /* or the object gets a name that differs from build to build */
+    .file "mode32.S" /* else ld names it after a temporary file */
 
 #define CR0_PG 0x80000000
 #define MSR_EFER 0xc0000080

@@ -1,5 +1,5 @@
-/* Claim: the MSRs a 64-bit kernel lives on keep 64 bits, take effect, and refuse what the SDM says they refuse; RDMSR and WRMSR
- * use ECX, EDX:EAX and leave the rest; a number nobody knows is #GP(0). SDM 4 chapter 2.
+/* Claim: the MSRs a 64-bit kernel lives on keep 64 bits, take effect, and refuse what the SDM says they refuse; RDMSR
+ * and WRMSR use ECX, EDX:EAX and leave the rest; a number nobody knows is #GP(0). SDM 4 chapter 2.
  */
 #include "guest.h"
 

@@ -1,5 +1,5 @@
-/* Claim: a fault met while delivering an event becomes what SDM 3A table 6-5 says: handled in turn, or #DF; #DF through an IST
- * gate works however broken the stack or the IDT is; handlers may fault themselves, to any depth.
+/* Claim: a fault met while delivering an event becomes what SDM 3A table 6-5 says: handled in turn, or #DF; #DF through
+ * an IST gate works however broken the stack or the IDT is; handlers may fault themselves, to any depth.
  */
 #include "guest.h"
 

@@ -1,5 +1,5 @@
-/* Claim: the processor sets A in every entry it uses and D in the leaf entry of a page it writes, then and only then, and
- * changes no other bit; what software clears (and invalidates) is set again by the next access. SDM 3A 4.8.
+/* Claim: the processor sets A in every entry it uses and D in the leaf entry of a page it writes, then and only then,
+ * and changes no other bit; what software clears (and invalidates) is set again by the next access. SDM 3A 4.8.
  */
 #include "guest.h"
 

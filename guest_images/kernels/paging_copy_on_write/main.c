@@ -1,5 +1,5 @@
-/* Claim: copy on write works as every kernel uses it: pages shared read-only, one fault per first write, the copy private, the
- * others untouched; thousands of faults in a row, from rings 0 and 3, by fork and by zero page.
+/* Claim: copy on write works as every kernel uses it: pages shared read-only, one fault per first write, the copy
+ * private, the others untouched; thousands of faults in a row, from rings 0 and 3, by fork and by zero page.
  */
 #include "guest.h"
 

@@ -1,5 +1,5 @@
-/* Claim: after a MOV to CR3 every address means what the new tables say; address spaces do not leak into each other, also
- * when a table page is freed and used for another space or for data. SDM 3A 4.10.4.1.
+/* Claim: after a MOV to CR3 every address means what the new tables say; address spaces do not leak into each other,
+ * also when a table page is freed and used for another space or for data. SDM 3A 4.10.4.1.
  */
 #include "guest.h"
 

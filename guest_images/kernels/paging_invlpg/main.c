@@ -1,6 +1,6 @@
-/* Claim: after INVLPG, a MOV to CR3 or a change of CR4.PGE the new entry is the one used; a #PF itself invalidates, so a page
- * that gained rights faults at most once; INVLPG touches nothing else and never faults. SDM 3A 4.10.4. (That a stale
- * translation may live until then is not testable.)
+/* Claim: after INVLPG, a MOV to CR3 or a change of CR4.PGE the new entry is the one used; a #PF itself invalidates, so
+ * a page that gained rights faults at most once; INVLPG touches nothing else and never faults. SDM 3A 4.10.4. (That a
+ * stale translation may live until then is not testable.)
  */
 #include "guest.h"
 

@@ -79,10 +79,11 @@ static void check_neighbours(void) {
     map_page(pml4, VA + LARGE_PAGE_BYTES, (uint64_t)after, PTE_P | PTE_W);
     map_page(pml4, VA - PAGE_BYTES, (uint64_t)before, PTE_P | PTE_W);
     store64(VA + LARGE_PAGE_BYTES - 4, 0x1111111122222222);
-    check_equal("from a large page into a small one", (uint64_t)*(uint32_t *)after << 32 | frame[LARGE_PAGE_BYTES / 8 - 1] >> 32,
-                0x1111111122222222);
+    check_equal("from a large page into a small one",
+                (uint64_t)*(uint32_t *)after << 32 | frame[LARGE_PAGE_BYTES / 8 - 1] >> 32, 0x1111111122222222);
     store64(VA - 4, 0x3333333344444444);
-    check_equal("from a small page into a large one", (frame[0] & 0xffffffff) << 32 | before[511] >> 32, 0x3333333344444444);
+    check_equal("from a small page into a large one", (frame[0] & 0xffffffff) << 32 | before[511] >> 32,
+                0x3333333344444444);
 }
 
 /* Aliases: the same frame as 2 MiB, and each of its pages backwards as 4 KiB. */
@@ -101,7 +102,8 @@ static void check_alias(void) {
 static void check_huge(void) {
     uint64_t va = TEST_VA + 8 * HUGE_PAGE_BYTES;
     *entry_make(pml4, va, LEVEL_PDPT) = PTE_P | PTE_W | PTE_PS; /* physical 0..1 GiB */
-    check_equal("1 GiB page: shows all of memory", load64(va + (uint64_t)frame + 8 * PAGE_BYTES + 64), frame[8 * 512 + 8]);
+    check_equal("1 GiB page: shows all of memory", load64(va + (uint64_t)frame + 8 * PAGE_BYTES + 64),
+                frame[8 * 512 + 8]);
     store64(va + (uint64_t)frame + 16, 77);
     check_equal("1 GiB page: a store", frame[2], 77);
     uint64_t entry = *entry_of(pml4, va, LEVEL_PDPT);

@@ -1,5 +1,5 @@
-/* Claim: a page is there from the moment its entry is written until INVLPG after the entry was cleared; whatever was not
- * mapped faults with the address in CR2; data stay with the physical page, not with the address. SDM 3A 4.10.
+/* Claim: a page is there from the moment its entry is written until INVLPG after the entry was cleared; whatever was
+ * not mapped faults with the address in CR2; data stay with the physical page, not with the address. SDM 3A 4.10.
  */
 #include "guest.h"
 

@@ -1,6 +1,6 @@
-/* Claim: it does not matter with which instruction a page-table entry is written: any width, locked or not, one or many,
- * misaligned, over a page boundary, from ring 3 through an alias, as a stack; and a table page can become data and a table
- * again.
+/* Claim: it does not matter with which instruction a page-table entry is written: any width, locked or not, one or
+ * many, misaligned, over a page boundary, from ring 3 through an alias, as a stack; and a table page can become data
+ * and a table again.
  *
  * (Where tables are shadowed each of these is a store that a hypervisor has to notice and understand.)
  */
@@ -31,7 +31,9 @@ static void with_mov64(uint64_t *entry) { *(volatile uint64_t *)entry = new_valu
 static void with_mov_immediate(uint64_t *entry) {
     asm volatile("movq $0, (%0); movl $0x40000000, (%0); movq %1, (%0)" : : "r"(entry), "r"(new_value()) : "memory");
 }
-static void with_movnti(uint64_t *entry) { asm volatile("movnti %1, (%0); sfence" : : "r"(entry), "r"(new_value()) : "memory"); }
+static void with_movnti(uint64_t *entry) {
+    asm volatile("movnti %1, (%0); sfence" : : "r"(entry), "r"(new_value()) : "memory");
+}
 static void with_xchg(uint64_t *entry) {
     uint64_t value = new_value();
     asm volatile("xchgq %0, (%1)" : "+r"(value) : "r"(entry) : "memory");
@@ -43,14 +45,23 @@ static void with_cmpxchg(uint64_t *entry) {
 static void with_cmpxchg8b(uint64_t *entry) {
     uint64_t current = *entry, value = new_value();
     uint32_t low = (uint32_t)current, high = current >> 32;
-    asm volatile("lock cmpxchg8b (%2)" : "+a"(low), "+d"(high) : "r"(entry), "b"((uint32_t)value), "c"((uint32_t)(value >> 32)) : "memory", "cc");
+    asm volatile("lock cmpxchg8b (%2)"
+                 : "+a"(low), "+d"(high)
+                 : "r"(entry), "b"((uint32_t)value), "c"((uint32_t)(value >> 32))
+                 : "memory", "cc");
 }
 static void with_and_or(uint64_t *entry) {
     asm volatile("lock andq %1, (%0); lock orq %2, (%0)" : : "r"(entry), "r"(0ul), "r"(new_value()) : "memory", "cc");
 }
-static void with_xor(uint64_t *entry) { asm volatile("xorq %1, (%0)" : : "r"(entry), "r"(*entry ^ new_value()) : "memory", "cc"); }
-static void with_add(uint64_t *entry) { asm volatile("addq %1, (%0)" : : "r"(entry), "r"(new_value() - *entry) : "memory", "cc"); }
-static void with_sub(uint64_t *entry) { asm volatile("subq %1, (%0)" : : "r"(entry), "r"(*entry - new_value()) : "memory", "cc"); }
+static void with_xor(uint64_t *entry) {
+    asm volatile("xorq %1, (%0)" : : "r"(entry), "r"(*entry ^ new_value()) : "memory", "cc");
+}
+static void with_add(uint64_t *entry) {
+    asm volatile("addq %1, (%0)" : : "r"(entry), "r"(new_value() - *entry) : "memory", "cc");
+}
+static void with_sub(uint64_t *entry) {
+    asm volatile("subq %1, (%0)" : : "r"(entry), "r"(*entry - new_value()) : "memory", "cc");
+}
 static void with_xadd(uint64_t *entry) {
     uint64_t value = new_value() - *entry;
     asm volatile("lock xaddq %0, (%1)" : "+r"(value) : "r"(entry) : "memory", "cc");
@@ -83,9 +94,14 @@ static void with_movs(uint64_t *entry) {
     asm volatile("rep movsb" : "+D"(entry), "+S"(from), "+c"(count) : : "memory");
 }
 static void with_push(uint64_t *entry) {
-    asm volatile("movq %%rsp, %%rax; leaq 8(%0), %%rsp; pushq %1; movq %%rax, %%rsp" : : "r"(entry), "r"(new_value()) : "rax", "memory");
+    asm volatile("movq %%rsp, %%rax; leaq 8(%0), %%rsp; pushq %1; movq %%rax, %%rsp"
+                 :
+                 : "r"(entry), "r"(new_value())
+                 : "rax", "memory");
 }
-static void with_pop(uint64_t *entry) { asm volatile("pushq %1; popq (%0)" : : "r"(entry), "r"(new_value()) : "memory"); }
+static void with_pop(uint64_t *entry) {
+    asm volatile("pushq %1; popq (%0)" : : "r"(entry), "r"(new_value()) : "memory");
+}
 static void with_misaligned(uint64_t *entry) {
     uint64_t value = new_value();
     *(volatile uint64_t *)((uint64_t)entry - 3) = value << 24; /* the low 5 bytes of the entry */
@@ -96,14 +112,27 @@ static const struct {
     const char *name;
     void (*write)(uint64_t *entry);
 } writers[] = {
-    {"MOV, 8 bits", with_mov8},          {"MOV, 16 bits", with_mov16}, {"MOV, 32 bits", with_mov32},
-    {"MOV, 64 bits", with_mov64},        {"MOV, immediate", with_mov_immediate},
-    {"MOVNTI", with_movnti},             {"XCHG", with_xchg},          {"LOCK CMPXCHG", with_cmpxchg},
-    {"LOCK CMPXCHG8B", with_cmpxchg8b},  {"LOCK AND, LOCK OR", with_and_or},
-    {"XOR", with_xor},                   {"ADD", with_add},            {"SUB", with_sub},
-    {"LOCK XADD", with_xadd},            {"LOCK BTS, LOCK BTR", with_bit_operations},
-    {"NOT, NEG", with_not_neg},          {"ROR", with_shift},          {"REP STOSQ", with_stos},
-    {"REP MOVSB", with_movs},            {"PUSH", with_push},          {"POP", with_pop},
+    {"MOV, 8 bits", with_mov8},
+    {"MOV, 16 bits", with_mov16},
+    {"MOV, 32 bits", with_mov32},
+    {"MOV, 64 bits", with_mov64},
+    {"MOV, immediate", with_mov_immediate},
+    {"MOVNTI", with_movnti},
+    {"XCHG", with_xchg},
+    {"LOCK CMPXCHG", with_cmpxchg},
+    {"LOCK CMPXCHG8B", with_cmpxchg8b},
+    {"LOCK AND, LOCK OR", with_and_or},
+    {"XOR", with_xor},
+    {"ADD", with_add},
+    {"SUB", with_sub},
+    {"LOCK XADD", with_xadd},
+    {"LOCK BTS, LOCK BTR", with_bit_operations},
+    {"NOT, NEG", with_not_neg},
+    {"ROR", with_shift},
+    {"REP STOSQ", with_stos},
+    {"REP MOVSB", with_movs},
+    {"PUSH", with_push},
+    {"POP", with_pop},
     {"MOV, misaligned", with_misaligned},
 };
 
@@ -152,7 +181,8 @@ static void check_many(void) {
     for (unsigned i = 256; i < 768; i += 3)
         tally_equal(&copied, load64(va + i * PAGE_BYTES), i & 1 ? 0xbbbb : 0xaaaa);
     check_tally("REP MOVSQ over a table boundary", &copied);
-    *(volatile uint64_t *)((uint64_t)(first + 512) - 4) = (uint64_t)(uint32_t)new_value() << 32 | *((uint32_t *)(first + 511) + 1);
+    *(volatile uint64_t *)((uint64_t)(first + 512) - 4) =
+        (uint64_t)(uint32_t)new_value() << 32 | *((uint32_t *)(first + 511) + 1);
     write_cr3(read_cr3());
     check_equal("a store over a table boundary", load64(va + 512 * PAGE_BYTES), 0xbbbb);
 }

@@ -21,7 +21,8 @@ static void set_levels(unsigned writable, unsigned user, unsigned no_execute) {
     for (int level = LEVEL_PT; level <= LEVEL_PML4; level++) {
         unsigned bit = level - 1;
         uint64_t entry = *entries[level] & ~(PTE_W | PTE_U | PTE_NX);
-        entry |= (writable >> bit & 1 ? PTE_W : 0) | (user >> bit & 1 ? PTE_U : 0) | (no_execute >> bit & 1 ? PTE_NX : 0);
+        entry |=
+            (writable >> bit & 1 ? PTE_W : 0) | (user >> bit & 1 ? PTE_U : 0) | (no_execute >> bit & 1 ? PTE_NX : 0);
         *entries[level] = entry;
     }
     invlpg(TEST_VA);

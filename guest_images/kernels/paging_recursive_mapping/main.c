@@ -23,7 +23,8 @@ static void check_view(void) {
     uint64_t probes[] = {0x1000, 0x100000, 0x1ff000, TEST_VA, TEST_VA + 0x3000};
     for (unsigned i = 0; i < sizeof probes / sizeof *probes; i++)
         for (int level = LEVEL_PT; level <= LEVEL_PML4; level++)
-            tally_equal(&tally, *window(probes[i], level) & ~(PTE_A | PTE_D), *entry_of(pml4, probes[i], level) & ~(PTE_A | PTE_D));
+            tally_equal(&tally, *window(probes[i], level) & ~(PTE_A | PTE_D),
+                        *entry_of(pml4, probes[i], level) & ~(PTE_A | PTE_D));
     check_tally("each level's entries through the window", &tally);
     check_equal("the window's own entry", *window(SLOT << 39, LEVEL_PML4) & PTE_ADDRESS, (uint64_t)pml4);
 }

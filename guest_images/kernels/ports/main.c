@@ -1,8 +1,8 @@
-/* Claim: IN and OUT of each width, with immediate or DX port, and their string forms with REP, direction, faults in the middle
- * and segment overrides, move the right bytes and leave the registers as SDM 2 says.
+/* Claim: IN and OUT of each width, with immediate or DX port, and their string forms with REP, direction, faults in the
+ * middle and segment overrides, move the right bytes and leave the registers as SDM 2 says.
  *
- * Ports used: the UART's scratch register (0x3ff, 8 bits that keep what is written), CMOS RAM, POST (0x80), and one that
- * nothing decodes. Wide accesses to 8-bit chips are split into bytes, lowest port first.
+ * Ports used: the UART's scratch register (0x3ff, 8 bits that keep what is written), CMOS RAM, POST (0x80), and one
+ * that nothing decodes. Wide accesses to 8-bit chips are split into bytes, lowest port first.
  */
 #include "guest.h"
 
@@ -52,11 +52,14 @@ struct string_result {
     uint64_t rsi, rdi, rcx;
 };
 
-#define STRING(text, at, times, port)                                                              \
-    ({                                                                                             \
-        struct string_result result = {(uint64_t)(at), (uint64_t)(at), times};                     \
-        asm volatile(text "; cld" : "+S"(result.rsi), "+D"(result.rdi), "+c"(result.rcx) : "d"(port) : "memory", "cc"); \
-        result;                                                                                    \
+#define STRING(text, at, times, port)                                          \
+    ({                                                                         \
+        struct string_result result = {(uint64_t)(at), (uint64_t)(at), times}; \
+        asm volatile(text "; cld"                                              \
+                     : "+S"(result.rsi), "+D"(result.rdi), "+c"(result.rcx)    \
+                     : "d"(port)                                               \
+                     : "memory", "cc");                                        \
+        result;                                                                \
     })
 
 static void check_string_in(void) {
@@ -71,11 +74,13 @@ static void check_string_in(void) {
     check_true("REP INSB: RDI and RCX", result.rdi == (uint64_t)buffer + 24 && !result.rcx);
     result = STRING("std; rep insw", buffer + 40, 4, NOBODY);
     check_true("REP INSW, backwards: RDI", result.rdi == (uint64_t)buffer + 32);
-    check_true("REP INSW, backwards: the words", buffer[33] == 0 && buffer[34] == 0xff && buffer[41] == 0xff && buffer[42] == 0);
+    check_true("REP INSW, backwards: the words",
+               buffer[33] == 0 && buffer[34] == 0xff && buffer[41] == 0xff && buffer[42] == 0);
     result = STRING("rep insl", buffer + 48, 0, NOBODY);
     check_true("REP INSL, zero times", result.rdi == (uint64_t)buffer + 48 && buffer[48] == 0);
     result = STRING("insl", buffer + 48, 7, NOBODY);
-    check_true("INSL without REP: once", result.rdi == (uint64_t)buffer + 52 && result.rcx == 7 && buffer[51] == 0xff && !buffer[52]);
+    check_true("INSL without REP: once",
+               result.rdi == (uint64_t)buffer + 52 && result.rcx == 7 && buffer[51] == 0xff && !buffer[52]);
 }
 
 static void check_string_out(void) {

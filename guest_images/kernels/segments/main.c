@@ -1,5 +1,6 @@
-/* Claim: loading a segment register checks what SDM 3A 3.4.2, 5.6 and 5.7 say, with the right vector and selector as error code;
- * in 64-bit mode only FS and GS have bases; LAR, LSL, VERR, VERW, LLDT, LTR, STR, SLDT answer for the same descriptors.
+/* Claim: loading a segment register checks what SDM 3A 3.4.2, 5.6 and 5.7 say, with the right vector and selector as
+ * error code; in 64-bit mode only FS and GS have bases; LAR, LSL, VERR, VERW, LLDT, LTR, STR, SLDT answer for the same
+ * descriptors.
  */
 #include "guest.h"
 
@@ -16,9 +17,9 @@ static uint64_t with_base(uint64_t descriptor, uint32_t base) {
 
 static void fill_spare(void) {
     gdt[SPARE(0) >> 3] = with_base(DESCRIPTOR_DATA(3), 0x12345678);
-    gdt[SPARE(1) >> 3] = DESCRIPTOR_CODE64(0) & ~(1ul << 41); /* execute-only */
-    gdt[SPARE(2) >> 3] = DESCRIPTOR_DATA(0) & ~(1ul << 41);   /* read-only */
-    gdt[SPARE(3) >> 3] = DESCRIPTOR_DATA(0) & ~(1ul << 40);   /* not accessed yet */
+    gdt[SPARE(1) >> 3] = DESCRIPTOR_CODE64(0) & ~(1ul << 41);                                /* execute-only */
+    gdt[SPARE(2) >> 3] = DESCRIPTOR_DATA(0) & ~(1ul << 41);                                  /* read-only */
+    gdt[SPARE(3) >> 3] = DESCRIPTOR_DATA(0) & ~(1ul << 40);                                  /* not accessed yet */
     gdt[SPARE(4) >> 3] = (sizeof ldt - 1) | ((uint64_t)ldt & 0xffffff) << 16 | 0x82ul << 40; /* an LDT, 16 bytes */
     gdt[SPARE(5) >> 3] = 0;
     gdt[SPARE(6) >> 3] = DESCRIPTOR_CODE64(0) & ~DESCRIPTOR_PRESENT;
@@ -86,7 +87,10 @@ static void check_code_loads(void) {
         check_true(rows[i].name, last_fault.vector == rows[i].vector && last_fault.error_code == rows[i].error_code);
     }
     uint64_t cs = 0;
-    asm volatile("pushq %1; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1: mov %%cs, %0" : "=r"(cs) : "i"(SEL_KERNEL_CODE) : "rax", "memory");
+    asm volatile("pushq %1; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1: mov %%cs, %0"
+                 : "=r"(cs)
+                 : "i"(SEL_KERNEL_CODE)
+                 : "rax", "memory");
     check_equal("CS by far return: code", cs, SEL_KERNEL_CODE);
 }
 
@@ -97,7 +101,9 @@ static void check_bases(void) {
     asm volatile("movl %0, %%gs" : : "r"(SPARE(0)));
     check_equal("GS: its base comes from the descriptor", read_msr(MSR_GS_BASE), 0x12345678);
     uint32_t value;
-    asm volatile("movl %1, %%ds; movl %2, %0; movl %3, %%ds" : "=&r"(value) : "r"(SPARE(0)), "m"(word), "r"(SEL_KERNEL_DATA));
+    asm volatile("movl %1, %%ds; movl %2, %0; movl %3, %%ds"
+                 : "=&r"(value)
+                 : "r"(SPARE(0)), "m"(word), "r"(SEL_KERNEL_DATA));
     check_equal("DS: its base does not matter in 64-bit mode", value, 0x600d);
     asm volatile("movl %0, %%fs; movl %0, %%gs" : : "r"(SEL_KERNEL_DATA));
     check_equal("FS: a flat descriptor", read_msr(MSR_FS_BASE), 0);
@@ -115,11 +121,11 @@ static void check_bases(void) {
 struct looked_up {
     uint64_t value, zf;
 };
-#define LOOK_UP(text, selector)                                                                    \
-    ({                                                                                             \
-        struct looked_up result = {0, 0};                                                          \
+#define LOOK_UP(text, selector)                                                                                   \
+    ({                                                                                                            \
+        struct looked_up result = {0, 0};                                                                         \
         asm volatile(text "; setz %b1" : "+r"(result.value), "+q"(result.zf) : "r"((uint32_t)(selector)) : "cc"); \
-        result;                                                                                    \
+        result;                                                                                                   \
     })
 
 static void check_queries(void) {

@@ -1,5 +1,6 @@
-/* Claim: code that writes code runs the new code: the same processor sees its own stores to instructions it runs later, also
- * in the block it is running, in the page it is running, over page boundaries, and by any store. SDM 3A 12.1.3, 12.6.
+/* Claim: code that writes code runs the new code: the same processor sees its own stores to instructions it runs later,
+ * also in the block it is running, in the page it is running, over page boundaries, and by any store. SDM
+ * 3A 12.1.3, 12.6.
  */
 #include "guest.h"
 
@@ -40,7 +41,9 @@ static void store_bytes(uint64_t to, uint32_t value) {
         ((volatile uint8_t *)to)[i] = value >> 8 * i & 0xff;
 }
 static void store_word(uint64_t to, uint32_t value) { *(volatile uint32_t *)to = value; }
-static void store_exchange(uint64_t to, uint32_t value) { asm volatile("xchgl %0, (%1)" : "+r"(value) : "r"(to) : "memory"); }
+static void store_exchange(uint64_t to, uint32_t value) {
+    asm volatile("xchgl %0, (%1)" : "+r"(value) : "r"(to) : "memory");
+}
 static void store_string(uint64_t to, uint32_t value) {
     uint64_t count = 4, from = (uint64_t)&value;
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : "m"(value) : "memory");
@@ -51,8 +54,11 @@ static void check_stores(void) {
     static const struct {
         const char *name;
         void (*store)(uint64_t to, uint32_t value);
-    } stores[] = {{"by bytes", store_bytes}, {"by a 32-bit store", store_word}, {"by XCHG", store_exchange},
-                  {"by REP MOVSB", store_string}, {"by a 64-bit store over two instructions", store_wide}};
+    } stores[] = {{"by bytes", store_bytes},
+                  {"by a 32-bit store", store_word},
+                  {"by XCHG", store_exchange},
+                  {"by REP MOVSB", store_string},
+                  {"by a 64-bit store over two instructions", store_wide}};
     uint64_t page = (uint64_t)page_alloc();
     write_function((uint8_t *)page, 0);
     for (unsigned at = 0; at < sizeof stores / sizeof *stores; at++) {
@@ -73,18 +79,20 @@ static void check_same_block(void) {
     struct tally tally = {0};
     memcpy((void *)page, code, sizeof code);
     for (unsigned i = 1; i < ROUNDS; i++)
-        tally_equal(&tally, ((uint32_t(*)(uint32_t))page)(i * 7), i * 7);
+        tally_equal(&tally, ((uint32_t (*)(uint32_t))page)(i * 7), i * 7);
     check_tally("an instruction that comes a few bytes after the store", &tally);
 }
 
-/* A loop that rewrites the operand of its own first instruction: 1: add $imm32, %eax ; incl 1b+1 ; dec %edi ; jnz 1b ; ret */
+/* A loop that rewrites the operand of its own first instruction: 1: add $imm32, %eax ; incl 1b+1 ; dec %edi ; jnz 1b ;
+ * ret */
 static void check_loop(void) {
-    static const uint8_t code[] = {0x31, 0xc0, 0x05, 1, 0, 0, 0, 0xff, 0x05, 0xf6, 0xff, 0xff, 0xff, 0xff, 0xcf, 0x75, 0xf1, 0xc3};
+    static const uint8_t code[] = {0x31, 0xc0, 0x05, 1,    0,    0,    0,    0xff, 0x05,
+                                   0xf6, 0xff, 0xff, 0xff, 0xff, 0xcf, 0x75, 0xf1, 0xc3};
     uint64_t page = (uint64_t)page_alloc();
     struct tally tally = {0};
     for (unsigned count = 1; count < 60; count += 7) {
         memcpy((void *)page, code, sizeof code);
-        tally_equal(&tally, ((uint32_t(*)(uint32_t))page)(count), count * (count + 1) / 2);
+        tally_equal(&tally, ((uint32_t (*)(uint32_t))page)(count), count * (count + 1) / 2);
     }
     check_tally("a loop that counts up its own immediate", &tally);
 }

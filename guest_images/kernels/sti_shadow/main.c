@@ -1,5 +1,6 @@
-/* Claim: a waiting interrupt is taken at the first instruction boundary that allows it: after the instruction that follows STI,
- * right after POPF or IRETQ that sets IF, never between MOV SS and the next instruction. SDM 3A 6.8.1, 6.8.3.
+/* Claim: a waiting interrupt is taken at the first instruction boundary that allows it: after the instruction that
+ * follows STI, right after POPF or IRETQ that sets IF, never between MOV SS and the next instruction. SDM
+ * 3A 6.8.1, 6.8.3.
  */
 #include "guest.h"
 
@@ -32,13 +33,13 @@ static void make_pending(void) {
 }
 
 /* Runs `text`, in which label 7 is where the interrupt has to be taken. */
-#define EXPECT_AT(name, text)                                                                      \
-    do {                                                                                           \
-        uint64_t expected;                                                                         \
-        make_pending();                                                                            \
+#define EXPECT_AT(name, text)                                                                              \
+    do {                                                                                                   \
+        uint64_t expected;                                                                                 \
+        make_pending();                                                                                    \
         asm volatile("leaq 7f(%%rip), %0\n\t" text "\n\tcli" : "=&r"(expected) : : "rax", "memory", "cc"); \
-        check_equal(name, interrupted_at, expected);                                               \
-        check_equal(name ": once", ticks, 1);                                                      \
+        check_equal(name, interrupted_at, expected);                                                       \
+        check_equal(name ": once", ticks, 1);                                                              \
     } while (0)
 
 static void check_sti(void) {
@@ -48,8 +49,9 @@ static void check_sti(void) {
     EXPECT_AT("STI; store: after the store", "sti; pushq %%rax; 7: popq %%rax; nop");
     EXPECT_AT("STI; jump: at its target", "sti; jmp 7f; nop; nop; 7: nop; nop");
     EXPECT_AT("POPF: at the next instruction", "pushfq; orl $0x200, (%%rsp); popfq; 7: nop; nop");
-    EXPECT_AT("IRETQ: at its target",
-              "movq %%rsp, %%rax; pushq $0x18; pushq %%rax; pushq $0x202; pushq $0x10; pushq $7f; iretq; nop; 7: nop; nop");
+    EXPECT_AT(
+        "IRETQ: at its target",
+        "movq %%rsp, %%rax; pushq $0x18; pushq %%rax; pushq $0x202; pushq $0x10; pushq $7f; iretq; nop; 7: nop; nop");
     make_pending();
     asm volatile("sti; cli; nop; nop" : : : "memory");
     check_equal("STI; CLI: not at all", ticks, 0);
@@ -67,8 +69,8 @@ static void check_flags(void) {
     check_equal("IF is set in the interrupted code's flags", read_rflags() & RFLAGS_IF, 0);
 }
 
-/* Interrupts at a high rate while loading SS: none may be seen between the load and the next instruction. The NOP is there
- * because of two shadows in a row (STI's, MOV SS's) only the first is promised. */
+/* Interrupts at a high rate while loading SS: none may be seen between the load and the next instruction. The NOP is
+ * there because of two shadows in a row (STI's, MOV SS's) only the first is promised. */
 static void check_mov_ss(void) {
     ticks = 0;
     pit_periodic(PIT_HZ / 10000);

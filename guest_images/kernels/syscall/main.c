@@ -1,5 +1,6 @@
-/* Claim: SYSCALL/SYSRET, SYSENTER/SYSEXIT, INT n and IRETQ go between ring 3 and ring 0 and back with the selectors, RIP, RSP and
- * flags that SDM 2B says; FMASK masks; SWAPGS swaps. (SYSENTER in 64-bit mode exists only on Intel's processors.)
+/* Claim: SYSCALL/SYSRET, SYSENTER/SYSEXIT, INT n and IRETQ go between ring 3 and ring 0 and back with the selectors,
+ * RIP, RSP and flags that SDM 2B says; FMASK masks; SWAPGS swaps. (SYSENTER in 64-bit mode exists only on Intel's
+ * processors.)
  */
 #include "guest.h"
 
@@ -23,12 +24,14 @@ asm(".text\n"
     "  incq %rax; movq $user_after_sysexit, %rdx; sysexitq\n"
     ".globl seen\n.bss\n.balign 8\nseen: .skip 64\n.text");
 
+#define WITH_SELECTORS "movl %cs, %edx; shlq $48, %rdx; orq %rdx, %rax; movl %ss, %edx; shlq $32, %rdx; orq %rdx, %rax;"
+
 /* Ring 3 side: rax = argument; returns rax, with CS and SS in the upper halves. */
 asm(".pushsection .user_text, \"ax\"\n"
     "user_syscall: movq %rdi, %rax; syscall\n"
-    "user_after_syscall: movl %cs, %edx; shlq $48, %rdx; orq %rdx, %rax; movl %ss, %edx; shlq $32, %rdx; orq %rdx, %rax; ret\n"
+    "user_after_syscall: " WITH_SELECTORS "ret\n"
     "user_sysenter: movq %rdi, %rax; movq %rsp, %rcx; sysenter; ud2\n"
-    "user_after_sysexit: movl %cs, %edx; shlq $48, %rdx; orq %rdx, %rax; movl %ss, %edx; shlq $32, %rdx; orq %rdx, %rax; ret\n"
+    "user_after_sysexit: " WITH_SELECTORS "ret\n"
     "user_flags: pushfq; popq %rax; ret\n"
     ".popsection");
 extern const char user_syscall[], user_flags[];
@@ -82,7 +85,8 @@ static void check_sysenter(void) {
     write_msr(MSR_SYSENTER_CS, SEL_KERNEL_CODE);
     struct tally tally = {0};
     for (uint64_t i = 0; i < CALLS; i++)
-        tally_equal(&tally, user_call((void *)user_sysenter, i), with_selectors(i + 1, SEL_USER_CODE, SEL_USER_DATA_SYSEXIT));
+        tally_equal(&tally, user_call((void *)user_sysenter, i),
+                    with_selectors(i + 1, SEL_USER_CODE, SEL_USER_DATA_SYSEXIT));
     check_tally("SYSENTER and SYSEXIT: fifty round trips, ring 3's CS and SS", &tally);
     check_equal("SYSENTER: RSP from its MSR", seen[5], trap_stack_top());
     check_equal("SYSENTER: CS from its MSR", seen[3], SEL_KERNEL_CODE);
@@ -95,10 +99,12 @@ static void check_iret(void) {
     struct tally tally = {0};
     static const uint64_t flags[] = {0, RFLAGS_CF, RFLAGS_DF, RFLAGS_IF, RFLAGS_AC, RFLAGS_IOPL, 1ul << 21};
     for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++)
-        tally_equal(&tally, user_call_flags((void *)user_flags, 0, RFLAGS_FIXED | flags[i]) & 0x3f7fff, RFLAGS_FIXED | flags[i]);
+        tally_equal(&tally, user_call_flags((void *)user_flags, 0, RFLAGS_FIXED | flags[i]) & 0x3f7fff,
+                    RFLAGS_FIXED | flags[i]);
     check_tally("IRETQ to ring 3 loads the flags", &tally);
     uint64_t rsp, ss;
-    asm volatile("movq %%rsp, %%rax; pushq $0x18; pushq %%rax; pushq $2; pushq $0x10; pushq $1f; iretq; 1: movq %%rsp, %0; subq %%rax, %0; mov %%ss, %1"
+    asm volatile("movq %%rsp, %%rax; pushq $0x18; pushq %%rax; pushq $2; pushq $0x10; pushq $1f; iretq\n\t"
+                 "1: movq %%rsp, %0; subq %%rax, %0; mov %%ss, %1"
                  : "=&r"(rsp), "=r"(ss)
                  :
                  : "rax", "memory", "cc");
@@ -107,11 +113,13 @@ static void check_iret(void) {
     TRY("pushq $0x18; pushq %%rsp; pushq $0x4002; popfq; pushq $2; pushq $0x10; pushq $0; iretq", : : :);
     check_true("IRETQ with NT: #GP(0)", last_fault.vector == VECTOR_GP && !last_fault.error_code);
     TRY("pushq $0x18; pushq %%rsp; pushq $2; pushq $0x7ff8; pushq $0; iretq", : : :);
-    check_true("IRETQ to a selector beyond the GDT: #GP(selector)", last_fault.vector == VECTOR_GP && last_fault.error_code == 0x7ff8);
+    check_true("IRETQ to a selector beyond the GDT: #GP(selector)",
+               last_fault.vector == VECTOR_GP && last_fault.error_code == 0x7ff8);
     TRY("pushq $0x18; pushq %%rsp; pushq $2; pushq $0; pushq $0; iretq", : : :);
     check_true("IRETQ to a null selector: #GP(0)", last_fault.vector == VECTOR_GP && !last_fault.error_code);
     TRY("pushq $0x18; pushq %%rsp; pushq $2; pushq $0x18; pushq $0; iretq", : : :);
-    check_true("IRETQ to a data segment: #GP(selector)", last_fault.vector == VECTOR_GP && last_fault.error_code == SEL_KERNEL_DATA);
+    check_true("IRETQ to a data segment: #GP(selector)",
+               last_fault.vector == VECTOR_GP && last_fault.error_code == SEL_KERNEL_DATA);
 }
 
 static void check_swapgs(void) {

@@ -1,5 +1,6 @@
-/* Claim: an exception that cannot be delivered, whose #DF cannot be delivered either, shuts the processor down: the run ends
- * there, without a debug exit. So the verdict is printed before; a line after it is the failure. SDM 3A 6.15, "Interrupt 8".
+/* Claim: an exception that cannot be delivered, whose #DF cannot be delivered either, shuts the processor down: the run
+ * ends there, without a debug exit. So the verdict is printed before; a line after it is the failure. SDM 3A 6.15,
+ * "Interrupt 8".
  */
 #include "guest.h"
 

@@ -1,5 +1,5 @@
-/* Claim: the time-stamp counter never goes back, moves while the processor halts, fills EDX:EAX and is ring 3's to read unless
- * CR4.TSD; RDTSCP adds TSC_AUX. SDM 3B 18.17.
+/* Claim: the time-stamp counter never goes back, moves while the processor halts, fills EDX:EAX and is ring 3's to read
+ * unless CR4.TSD; RDTSCP adds TSC_AUX. SDM 3B 18.17.
  */
 #include "guest.h"
 
