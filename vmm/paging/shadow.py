@@ -146,11 +146,13 @@ class ShadowPaging:
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
+        self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
 
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
+        self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
 
@@ -161,8 +163,7 @@ class ShadowPaging:
         is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
         if self._mode.is_paging and not is_long:
             raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
-        tss = vcpu.read(f.GUEST_CR0) & CR0_TS if guest.cr0 & CR0_TS else guest.cr0 & CR0_TS
-        vcpu.write(f.GUEST_CR0, guest.cr0 & ~CR0_TS | tss | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
+        vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
         vcpu.write(f.GUEST_CR4, guest.cr4 & ~(CR4_PSE | CR4_PGE) | CR4_PAE | CR4_VMXE)
         vcpu.write(f.CR4_READ_SHADOW, guest.cr4)
