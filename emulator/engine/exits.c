@@ -154,7 +154,6 @@ void trap_exception(sc_cpu *cpu, unsigned vector) {
 
 static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned code) {
     event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
-    uint8_t vector = 0;
     if (code == TRAP_ICEBP || in->id == X86_INS_INT1) {
         e.vector = VECTOR_DB;
         e.type = EVENT_PRIV_SOFT;
@@ -162,9 +161,7 @@ static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned
         e.vector = in->id == X86_INS_INT3 ? 3 : 4;
         e.type = EVENT_SOFT_EXC;
     } else {
-        uint64_t base = long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE);
-        linear_read(cpu, base + SLOT(cpu, GUEST_RIP) + in->length_bytes - 1, &vector, 1, ACCESS_FETCH | ACCESS_PROBE);
-        e.vector = vector;
+        e.vector = in->last_byte;
     }
     if (exception_exits(cpu, e))
         vm_exit_event(cpu, e);

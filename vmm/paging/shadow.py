@@ -260,7 +260,7 @@ class ShadowPaging:
         count = self._unemulated[2] + 1 if self._unemulated[:2] == (rip, gva) else 1
         self._unemulated = (rip, gva, count)
         if count > UNEMULATED_LIMIT:
-            code = vcpu.engine.read_linear(rip, 15).hex(" ")
+            code = vcpu.engine.code_at_rip().hex(" ")
             raise GuestError(f"the instruction at RIP {rip:#x} stores to a page table and is not emulated ({code})")
         self.tables.unshadow(gfn)
         self._last_zero_write_gfn = None

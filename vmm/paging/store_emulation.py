@@ -13,7 +13,6 @@ from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, walk
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
 
-INSTRUCTION_BYTES_MAX = 15
 CS_L, CS_D = 1 << 13, 1 << 14
 PAGE_MASK = 0xFFF
 ADDRESS_SPACE = (1 << 64) - 1
@@ -114,12 +113,9 @@ class StoreEmulation:
         """
         rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
         bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
-        rip = vcpu.read(f.GUEST_RIP)
-        base = 0 if bits == 64 else vcpu.read(f.GUEST_CS_BASE)
-        code = vcpu.engine.read_linear(rip + base, INSTRUCTION_BYTES_MAX)
         state = self._state
         state.begin(vcpu, mode, gva, gpa)
-        result = emulate(state, code, bits)
+        result = emulate(state, vcpu.engine.code_at_rip(), bits)
         if isinstance(result, PageFault):
             vcpu.inject_page_fault(result.gva, result.error_code)
         elif not isinstance(result, Emulated):
