@@ -232,10 +232,12 @@ static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
         qualification = 2 << 4;
     } else if (in->id == X86_INS_LMSW) {
         uint64_t base = long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment];
-        if (in->has_memory)
-            linear_read(cpu, base + in->offset, &operand, 2, 0); /* the engine has read it already: it cannot fault */
-        else
+        if (in->has_memory) {
+            walk_result w = linear_read(cpu, base + in->offset, &operand, 2, 0);
+            if (memory_fault(cpu, w, 0)) return;
+        } else {
             operand = gpr_read(cpu, in->reg) & 0xffff;
+        }
         value = (cr0 & ~0xeull) | (operand & 0xf);
         qualification = 3 << 4 | (in->has_memory ? 1 << 6 : 0) | operand << 16;
         if (in->has_memory) SLOT(cpu, GUEST_LINEAR_ADDRESS) = base + in->offset;

@@ -35,7 +35,6 @@ from vmm.guest_walk import (
     WRITABLE,
     GuestFault,
     PagingMode,
-    Step,
     Translation,
     walk,
 )
@@ -70,6 +69,14 @@ class GuestRegisters:
     def mode(self) -> PagingMode:
         """How the guest's own tables translate."""
         return PagingMode(self.cr0, self.cr3, self.cr4, self.efer)
+
+
+def _supervisor_only(entry: int) -> int:
+    """A read-only entry for a supervisor's write while the guest's CR0.WP is 0 (the processor's is always 1).
+
+    Writable, and closed to users until they fault and get the guest's own rights back.
+    """
+    return entry if entry & WRITABLE else (entry | WRITABLE) & ~USER
 
 
 class ShadowPaging:
@@ -213,16 +220,17 @@ class ShadowPaging:
     def _fill(self, vcpu: "VCpu", found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
         tables = self.tables
+        overrides = write and not user and not self._guest.cr0 & CR0_WP
         try:
             table = tables.table(found.steps[0].table_gfn, 4)
             for step in found.steps[:-1]:
                 child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1)
-                tables.link(table.base + step.index, child, step.entry)
+                tables.link(table.base + step.index, child, _supervisor_only(step.entry) if overrides else step.entry)
                 table = child
             last = found.steps[-1]
             if last.level == 2:
                 split = tables.split(last.entry)
-                tables.link(table.base + last.index, split, last.entry)
+                tables.link(table.base + last.index, split, _supervisor_only(last.entry) if overrides else last.entry)
                 table = split
         except OutOfHostMemory:
             tables.forget_all()
@@ -230,15 +238,8 @@ class ShadowPaging:
             return
         gfn = found.gpa >> 12
         index = gfn & 511 if last.level == 2 else last.index
-        tables.set_leaf(table, index, gfn, self._leaf(gfn, last, write=write, user=user))
-
-    def _leaf(self, gfn: int, last: Step, *, write: bool, user: bool) -> int:
-        shadow = self.tables.leaf(gfn, last.entry)
-        if write and not user and not last.entry & WRITABLE and not self._guest.cr0 & CR0_WP:
-            # CR0.WP is 0 in the guest, but never in the processor: let the supervisor write, and keep users away
-            # until they fault.
-            shadow = shadow & ~USER | (0 if self.tables.is_shadowed(gfn) else WRITABLE)
-        return shadow
+        shadow = tables.leaf(gfn, _supervisor_only(last.entry) if overrides else last.entry)
+        tables.set_leaf(table, index, gfn, shadow)
 
     def _write_to_table(self, vcpu: "VCpu", gva: int, found: Translation, *, user: bool) -> None:
         """A store to a shadowed guest table: emulate it, or give the page up as a table."""
