@@ -19,7 +19,7 @@ from pathlib import Path
 from emulator.errors import ConfigError
 
 VERSION = 1
-LIMIT_BYTES = 1 << 30  # about 7 million exits
+LIMIT_BYTES = 1 << 30  # about 5 million exits
 BUFFER_RECORDS = 4096
 
 
@@ -34,18 +34,16 @@ class TraceWriter(AbstractContextManager["TraceWriter"]):
         self._left_bytes = limit_bytes
         self._lines: list[str] = []
         try:
-            self._file = path.open("w", encoding="ascii", newline="\n")
+            self._file = path.open("wb", buffering=0)
         except (OSError, ValueError) as error:
             raise self._cannot_write(error) from None
         self._write([json.dumps({"trace": "sidecore", "version": VERSION, **run}) + "\n"])
 
     def __exit__(self, *exception: object) -> None:
-        self._flush()
-        self._write([f'{{"records": {self.record_count}, "dropped": {self.dropped_count}}}\n'])
-        try:
+        if not self._file.closed:  # by an error
+            self._flush()
+            self._write([f'{{"records": {self.record_count}, "dropped": {self.dropped_count}}}\n'])
             self._file.close()
-        except OSError as error:
-            raise self._cannot_write(error) from None
 
     def exit(
         self,
@@ -83,9 +81,12 @@ class TraceWriter(AbstractContextManager["TraceWriter"]):
         self._lines.clear()
 
     def _write(self, lines: list[str]) -> None:
+        data = memoryview("".join(lines).encode("ascii"))
         try:
-            self._file.writelines(lines)
+            while data:
+                data = data[self._file.write(data) :]
         except OSError as error:
+            self._file.close()
             raise self._cannot_write(error) from None
 
     def _cannot_write(self, error: OSError | ValueError) -> ConfigError:
