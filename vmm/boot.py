@@ -120,13 +120,10 @@ def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: Trace
     if paging == "native":
         machine = _build_machine(plan.profile, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
-    from vmm.hypervisor import VirtualGuest  # type: ignore
+    from vmm.hypervisor import VirtualGuest
 
     machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
-    guest: Guest = VirtualGuest(
-        machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace
-    )
-    return guest
+    return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)
 
 
 def _build_machine(profile: Profile, memory_bytes: int) -> Machine:

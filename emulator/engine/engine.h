@@ -87,7 +87,7 @@ typedef struct sc_cpu {
     uint64_t retranslate_pc;
     int engine_error;
     struct { uint16_t port; uint8_t size; bool in; } io;
-    uint64_t loaded[6];  /* CR0 CR3 CR4 EFER EPTP RFLAGS as the engine has them */
+    uint64_t loaded[5];  /* CR0 CR3 CR4 EFER EPTP as the engine has them */
     size_t msr_at[8];    /* where the engine keeps its MSRs, found at start-up */
     struct { uint64_t page; const uint8_t *host; uint32_t generation; } code_tlb[256];
 } sc_cpu;

@@ -39,7 +39,7 @@ def test_stdout_is_exactly_the_guests_output(tmp_path: Path, capfd: pytest.Captu
     assert run_main(boot_tiny(tmp_path, tiny.say(b"no newline") + tiny.debug_exit(0))) == 0
     output, errors = capfd.readouterr()
     assert output == "no newline"
-    assert errors.startswith("sidecore: the guest wrote to the debug-exit port\nCycle ledger")
+    assert errors.startswith("sidecore: the guest wrote to the debug-exit port: value 0\nCycle ledger")
     assert "workstation seconds" in errors
 
 
