@@ -60,7 +60,7 @@ def test_the_last_ports_wrap_to_the_first() -> None:
     assert bus.read(PORT_COUNT - 1, 2) == 0x10FF
 
 
-@pytest.mark.parametrize(("base", "length"), [(0x23, 1), (-1, 1)])
+@pytest.mark.parametrize(("base", "length"), [(0x23, 1), (0x1E, 8), (0xFFFF, 2), (-1, 1)])
 def test_a_port_that_is_taken_or_does_not_exist_cannot_be_claimed_and_nothing_is(base: int, length: int) -> None:
     bus, owner, late = PortBus(), Registers(1), Registers(1)
     bus.attach(0x20, 4, owner)
