@@ -135,6 +135,38 @@ def test_the_timer_interrupts_when_it_is_due_and_once(machine: Machine, pcpu: PC
     assert not pcpu.acknowledge_timer()
 
 
+def test_a_wire_asserted_while_no_engine_is_loaded_waits_for_the_next(pcpu: PCpu) -> None:
+    first, second = make_engine(pcpu), make_engine(pcpu)
+    pcpu.set_interrupt(True)
+    pcpu.load(first)
+    assert first.shared.interrupt_pending
+    pcpu.load(second)
+    assert second.shared.interrupt_pending
+    assert not first.shared.interrupt_pending
+    pcpu.set_interrupt(False)
+    assert not second.shared.interrupt_pending
+
+
+def test_the_timer_and_the_wire_share_the_pin(machine: Machine, pcpu: PCpu) -> None:
+    engine = make_engine(pcpu)
+    pcpu.load(engine)
+    pcpu.arm_timer(10)
+    machine.events.run_until(10)
+    pcpu.set_interrupt(True)
+    assert pcpu.acknowledge_timer()
+    assert engine.shared.interrupt_pending
+    pcpu.set_interrupt(False)
+    assert not engine.shared.interrupt_pending
+
+
+def test_a_timer_that_fires_while_no_engine_is_loaded_is_seen_later(machine: Machine, pcpu: PCpu) -> None:
+    pcpu.arm_timer(10)
+    machine.events.run_until(10)
+    engine = make_engine(pcpu)
+    pcpu.load(engine)
+    assert engine.shared.interrupt_pending
+
+
 def test_arming_the_timer_again_forgets_the_earlier_setting(machine: Machine, pcpu: PCpu) -> None:
     pcpu.load(make_engine(pcpu))
     pcpu.arm_timer(5000)
