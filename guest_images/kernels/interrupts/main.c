@@ -1,6 +1,6 @@
-/* Claim: the PIT, the RTC and the UART raise their lines through the i8259 pair, once per event, at their vectors; masks,
- * IF, in-service priority and EOI do what the data sheets say; nothing is lost or invented, and the interrupted code
- * does not notice. (i8259A, 82C54, MC146818, PC16550D data sheets.)
+/* Claim: the PIT, the RTC and the UART raise their lines through the i8259 pair, once per event, at their vectors;
+ * masks, IF, in-service priority and EOI do what the data sheets say; nothing is lost or invented, and the interrupted
+ * code does not notice. (i8259A, 82C54, MC146818, PC16550D data sheets.)
  */
 #include "guest.h"
 
