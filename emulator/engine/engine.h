@@ -118,7 +118,7 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
 void refund(sc_cpu *cpu, uint64_t rip);
 
 /* events.c */
-void deliver(sc_cpu *cpu, event e);
+bool deliver(sc_cpu *cpu, event e);  /* false: something else came of it */
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
 bool window_open(const sc_cpu *cpu);
 
@@ -155,6 +155,8 @@ bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
 void settle(sc_cpu *cpu);  /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
+void elapse(sc_cpu *cpu);
+void retire(sc_cpu *cpu);
 
 uint64_t gpr_read(const sc_cpu *cpu, int index);
 void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes);

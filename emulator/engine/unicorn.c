@@ -233,9 +233,6 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
             trap_io(cpu);
         } else {
             instruction in = decode(cpu);
-            cpu->s.instructions++;
-            cpu->s.guest_cycles += cpu->s.cycles_per_instruction;
-            cpu->s.clock_cycles += cpu->s.cycles_per_instruction;
             kind == ESCAPE_SYSCALL ? do_syscall(cpu, in.length_bytes) : do_sysenter(cpu);
         }
     } else {
