@@ -143,12 +143,23 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     return b;
 }
 
-/* A block is charged whole when it begins: give back what was not executed when it is left at `rip`. */
-void refund(sc_cpu *cpu, uint64_t rip) {
+/* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
+ * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
+bool is_restart(const sc_cpu *cpu, const block *b) {
+    const block *left = cpu->current;
+    if (b->instructions != 1 || !left) return false;
+    uint64_t at = b->pc - left->pc;
+    if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;
+    const uint8_t *starts = cpu->code_bytes + left->bytes_at + left->size_bytes;
+    return starts[at / 8] >> (at & 7) & 1;
+}
+
+/* A block is charged whole when it begins: give back what was not executed when it is left at linear address `pc`. */
+void refund(sc_cpu *cpu, uint64_t pc) {
     block *b = cpu->current;
     cpu->current = NULL;
     if (!b) return;
-    uint64_t done_bytes = rip + (long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE)) - b->pc;
+    uint64_t done_bytes = pc - b->pc;
     if (done_bytes >= b->size_bytes) return;
     const uint8_t *starts = cpu->code_bytes + b->bytes_at + b->size_bytes;
     uint32_t done = 0;

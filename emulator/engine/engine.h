@@ -115,7 +115,8 @@ unsigned code_bits(sc_cpu *cpu);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
 block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
-void refund(sc_cpu *cpu, uint64_t rip);
+bool is_restart(const sc_cpu *cpu, const block *b);
+void refund(sc_cpu *cpu, uint64_t pc);
 
 /* events.c */
 bool deliver(sc_cpu *cpu, event e);  /* false: something else came of it */

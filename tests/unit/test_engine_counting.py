@@ -32,6 +32,10 @@ PROGRAMS = {
     "PUSHF and POPF": ("pushfq\n popfq\n nop\n hlt", 4),
     "REP STOSB": (f"mov edi, {DATA}\n mov ecx, 5\n nop\n rep stosb\n nop\n hlt", 3 + 6 + 2),
     "REP with nothing to do": (f"mov edi, {DATA}\n xor ecx, ecx\n rep stosb\n hlt", 4),
+    "code changed in its own block": (
+        "nop\n lea rdi, [rip + 2f + 1]\n add byte ptr [rdi], 3\n 2: mov al, 1\n nop\n hlt",
+        6,
+    ),
     "REP OUTSB": (f"mov esi, {DATA}\n mov ecx, 5\n mov edx, 0x80\n rep outsb\n nop\n hlt", 3 + 6 + 2),
     "OUTSB": (f"mov esi, {DATA}\n mov edx, 0x80\n outsb\n nop\n hlt", 5),
     "INT and IRET": ("int 0x30\n nop\n hlt", 1 + 1 + 1 + 1),
