@@ -70,7 +70,7 @@ uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsi
 static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
     typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
-    if (entry->generation != cpu->tlb_generation || entry->page != page) {
+    if (!entry->host || entry->generation != cpu->tlb_generation || entry->page != page) { /* absence is not remembered */
         walk_result w = walk(cpu, linear & ~0xfffull, ACCESS_FETCH | ACCESS_PROBE | (cpl(cpu) == 3 ? ACCESS_USER : 0));
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE);
