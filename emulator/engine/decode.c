@@ -70,7 +70,7 @@ uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsi
 static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
     typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
-    if (entry->generation != cpu->tlb_generation || entry->page != page) {
+    if (!entry->host || entry->generation != cpu->tlb_generation || entry->page != page) { /* absence is not remembered */
         walk_result w = walk(cpu, linear & ~0xfffull, ACCESS_FETCH | ACCESS_PROBE | (cpl(cpu) == 3 ? ACCESS_USER : 0));
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE);
@@ -143,12 +143,23 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     return b;
 }
 
-/* A block is charged whole when it begins: give back what was not executed when it is left at `rip`. */
-void refund(sc_cpu *cpu, uint64_t rip) {
+/* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
+ * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
+bool is_restart(const sc_cpu *cpu, const block *b) {
+    const block *left = cpu->current;
+    if (b->instructions != 1 || !left) return false;
+    uint64_t at = b->pc - left->pc;
+    if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;
+    const uint8_t *starts = cpu->code_bytes + left->bytes_at + left->size_bytes;
+    return starts[at / 8] >> (at & 7) & 1;
+}
+
+/* A block is charged whole when it begins: give back what was not executed when it is left at linear address `pc`. */
+void refund(sc_cpu *cpu, uint64_t pc) {
     block *b = cpu->trapped = cpu->current;
     cpu->current = NULL;
     if (!b) return;
-    uint64_t done_bytes = rip + (long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE)) - b->pc;
+    uint64_t done_bytes = pc - b->pc;
     if (done_bytes >= b->size_bytes) return;
     const uint8_t *starts = cpu->code_bytes + b->bytes_at + b->size_bytes;
     uint32_t done = 0;

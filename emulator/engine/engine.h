@@ -119,10 +119,11 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
 block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
-void refund(sc_cpu *cpu, uint64_t rip);
+bool is_restart(const sc_cpu *cpu, const block *b);
+void refund(sc_cpu *cpu, uint64_t pc);
 
 /* events.c */
-void deliver(sc_cpu *cpu, event e);
+bool deliver(sc_cpu *cpu, event e);  /* false: something else came of it */
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
 bool window_open(const sc_cpu *cpu);
 
@@ -159,6 +160,8 @@ bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
 void settle(sc_cpu *cpu);  /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
+void elapse(sc_cpu *cpu);
+void retire(sc_cpu *cpu);
 
 uint64_t gpr_read(const sc_cpu *cpu, int index);
 void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes);

@@ -223,16 +223,18 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 /* SDM 3A table 6-5: which second exceptions make a double fault. */
 static bool is_contributory(unsigned vector) { return vector == 0 || (vector >= VECTOR_TS && vector <= VECTOR_GP); }
 
-void deliver(sc_cpu *cpu, event e) {
-    for (;;) {
+/* MODEL: a delivery takes as long as one instruction: time goes on even where a handler's first instruction faults. */
+bool deliver(sc_cpu *cpu, event e) {
+    for (bool first = true;; first = false) {
+        elapse(cpu);
         if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
         if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
         outcome o = deliver_once(cpu, e);
-        if (o.what != FAULT) return;
+        if (o.what != FAULT) return first && o.what == DONE;
         if (exception_exits(cpu, o.next)) {
             set_vectoring(cpu, e);
             vm_exit_event(cpu, o.next);
-            return;
+            return false;
         }
         bool exception = e.type == EVENT_HARDWARE || e.type == EVENT_SOFT_EXC || e.type == EVENT_PRIV_SOFT;
         if (exception && e.vector == VECTOR_DF) {
@@ -241,7 +243,7 @@ void deliver(sc_cpu *cpu, event e) {
             } else {
                 cpu->s.shutdown = 1;
             }
-            return;
+            return false;
         }
         bool both = exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
                                   (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
@@ -250,7 +252,7 @@ void deliver(sc_cpu *cpu, event e) {
             if (exception_exits(cpu, df)) {
                 set_vectoring(cpu, e);
                 vm_exit_event(cpu, df);
-                return;
+                return false;
             }
             e = df;
         } else {

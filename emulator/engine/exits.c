@@ -166,7 +166,7 @@ static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned
     if (exception_exits(cpu, e))
         vm_exit_event(cpu, e);
     else
-        deliver(cpu, e);
+        cpu->s.instructions += deliver(cpu, e); /* it takes the time of a delivery */
 }
 
 static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, unsigned shadow_slot) {

@@ -189,7 +189,10 @@ void do_io(sc_cpu *cpu, const instruction *in) {
             sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
         }
         advance(cpu, cpu->io.in ? 7 : 6, step, in->address_bytes);
-        if (in->rep) advance(cpu, 1, -1, in->address_bytes);
+        if (in->rep) {
+            advance(cpu, 1, -1, in->address_bytes);
+            retire(cpu);
+        }
     }
     if (!in->rep || !(gpr_read(cpu, 1) & count_mask)) skip(cpu, in->length_bytes);
 }
@@ -210,6 +213,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
         raise_fault(cpu, 6, 0);
         return;
     }
+    retire(cpu);
     uint64_t flags = SLOT(cpu, GUEST_RFLAGS);
     uint16_t selector = *engine_msr(cpu, MSR_STAR) >> 32 & 0xfffc;
     gpr_write(cpu, 1, SLOT(cpu, GUEST_RIP) + instruction_bytes, 8);
@@ -227,6 +231,7 @@ void do_sysenter(sc_cpu *cpu) {
         raise_fault(cpu, 13, 0);
         return;
     }
+    retire(cpu);
     bool wide = long_mode(cpu);
     SLOT(cpu, GUEST_RFLAGS) &= ~(uint64_t)(FLAG_VM | 0x200);
     SLOT(cpu, GUEST_RSP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_ESP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_ESP);

@@ -215,6 +215,11 @@ void sc_invept(sc_cpu *cpu) {
     cpu->s.flush_tlb = 1;
 }
 
+static uint64_t linear_rip(sc_cpu *cpu) {
+    uint64_t rip = SLOT(cpu, GUEST_RIP);
+    return code_bits(cpu) == 64 ? rip : (uint32_t)(rip + SLOT(cpu, GUEST_CS_BASE));
+}
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
@@ -228,19 +233,16 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         cpu->escape = ESCAPE_NONE;
         uc_context_restore(cpu->uc, cpu->context);
         engine_save(cpu);
-        refund(cpu, SLOT(cpu, GUEST_RIP));
+        refund(cpu, linear_rip(cpu));
         if (kind == ESCAPE_IO) {
             trap_io(cpu);
         } else {
             instruction in = decode(cpu);
-            cpu->s.instructions++;
-            cpu->s.guest_cycles += cpu->s.cycles_per_instruction;
-            cpu->s.clock_cycles += cpu->s.cycles_per_instruction;
             kind == ESCAPE_SYSCALL ? do_syscall(cpu, in.length_bytes) : do_sysenter(cpu);
         }
     } else {
         engine_save(cpu);
-        refund(cpu, SLOT(cpu, GUEST_RIP));
+        refund(cpu, linear_rip(cpu));
         if (code >= 0x40 && code < 0x60)
             trap_exception(cpu, code - 0x40);
         else if (code == 0x400)
@@ -291,18 +293,20 @@ static void on_sysenter(uc_engine *uc, void *data) {
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
-    if (cpu->s.clock_cycles >= cpu->check_at_cycles &&
-        (cpu->s.clock_cycles >= cpu->s.deadline_cycles || must_settle(cpu))) {
-        uc_emu_stop(uc);
-        return;
-    }
-    bool changed = false;
+    bool changed = false, restart;
     block *b = find_block(cpu, pc, size, &changed);
     if (changed) {
         cpu->retranslate = true;
         cpu->empty_cache = !b;
         cpu->retranslate_pc = pc;
         cpu->retranslate_bytes = size;
+        uc_emu_stop(uc);
+        return;
+    }
+    restart = b && is_restart(cpu, b);
+    if (restart) refund(cpu, pc);
+    if (cpu->s.clock_cycles >= cpu->check_at_cycles && !restart && /* stopped here, the store would only restart again */
+        (cpu->s.clock_cycles >= cpu->s.deadline_cycles || must_settle(cpu))) {
         uc_emu_stop(uc);
         return;
     }

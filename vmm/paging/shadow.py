@@ -9,7 +9,7 @@
 - Two zero writes in a row to one table without a real fault between: it is being torn down, so it is unshadowed.
 - With CR0.PG clear in the guest, the processor walks an identity map of guest-physical memory (PAE format).
 
-MODEL: only 4-level guests; 32-bit and PAE guests with paging on are a guest error (use ept or native).
+MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging is a guest error (use ept or native).
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ from vmm.guest_walk import (
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.outcome import Outcome
-from vmm.paging.shadow_tables import ShadowTables
+from vmm.paging.shadow_tables import PDPT, ShadowTables
 from vmm.paging.store_emulation import StoreEmulation
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class ShadowPaging:
         guest = self._guest
         self._mode = guest.mode()
         is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
-        if self._mode.is_paging and not is_long:
+        if self._mode.is_paging and not self._mode.is_pae:
             raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
         vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
@@ -181,15 +181,22 @@ class ShadowPaging:
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.engine.shared.flush_tlb = 1
 
+    def _root_level(self) -> int:
+        return 4 if self._mode.is_long else PDPT
+
+    def _root_gfn(self) -> int:
+        return (self._guest.cr3 & (ADDRESS_MASK if self._mode.is_long else 0xFFFF_F000)) >> 12
+
     def _root_hpa(self) -> int:
+        """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
         if not self._mode.is_paging:
             return self._identity_hpa
-        gfn = (self._guest.cr3 & ADDRESS_MASK) >> 12
+        offset = 0 if self._mode.is_long else self._guest.cr3 & 0xFE0
         try:
-            return self.tables.table(gfn, 4).hpa
+            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
         except OutOfHostMemory:
             self.tables.forget_all()
-            return self.tables.table(gfn, 4).hpa
+            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
 
     def invlpg(self, vcpu: "VCpu", gva: int) -> None:
         """Shadows follow the guest's stores at once, so only the TLB is behind. MODEL: it is flushed whole."""
@@ -222,15 +229,15 @@ class ShadowPaging:
         tables = self.tables
         overrides = write and not user and not self._guest.cr0 & CR0_WP
         try:
-            table = tables.table(found.steps[0].table_gfn, 4)
+            table = tables.table(found.steps[0].table_gfn, self._root_level())
             for step in found.steps[:-1]:
                 child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1)
-                tables.link(table.base + step.index, child, _supervisor_only(step.entry) if overrides else step.entry)
+                tables.link(table, step.index, child, _supervisor_only(step.entry) if overrides else step.entry)
                 table = child
             last = found.steps[-1]
             if last.level == 2:
                 split = tables.split(last.entry)
-                tables.link(table.base + last.index, split, _supervisor_only(last.entry) if overrides else last.entry)
+                tables.link(table, last.index, split, _supervisor_only(last.entry) if overrides else last.entry)
                 table = split
         except OutOfHostMemory:
             tables.forget_all()
@@ -252,7 +259,7 @@ class ShadowPaging:
                 self._give_up(vcpu, gva, gfn)
             else:
                 self._propagate(stored)
-        if not self.tables.is_shadowed((self._guest.cr3 & ADDRESS_MASK) >> 12):
+        if not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
 
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
