@@ -58,11 +58,11 @@ class GuestFault:
 
 
 class Step(NamedTuple):
-    """One entry used by a walk, after accessed and dirty bits were set."""
+    """One entry used by a walk, after accessed and dirty bits were set: entry `slot` of its table."""
 
     level: int
     table_gfn: int
-    index: int
+    slot: int
     entry: int
 
 

@@ -232,19 +232,19 @@ class ShadowPaging:
             table = tables.table(found.steps[0].table_gfn, self._root_level())
             for step in found.steps[:-1]:
                 child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1)
-                tables.link(table, step.index, child, _supervisor_only(step.entry) if overrides else step.entry)
+                tables.link(table, step.slot, child, _supervisor_only(step.entry) if overrides else step.entry)
                 table = child
             last = found.steps[-1]
             if last.level == 2:
                 split = tables.split(last.entry)
-                tables.link(table, last.index, split, _supervisor_only(last.entry) if overrides else last.entry)
+                tables.link(table, last.slot, split, _supervisor_only(last.entry) if overrides else last.entry)
                 table = split
         except OutOfHostMemory:
             tables.forget_all()
             vcpu.write(f.GUEST_CR3, self._root_hpa())
             return
         gfn = found.gpa >> 12
-        index = gfn & 511 if last.level == 2 else last.index
+        index = gfn & 511 if last.level == 2 else last.slot
         shadow = tables.leaf(gfn, _supervisor_only(last.entry) if overrides else last.entry)
         tables.set_leaf(table, index, gfn, shadow)
 
