@@ -9,7 +9,7 @@ import ctypes
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
@@ -152,7 +152,7 @@ def python_on_exit(python: object) -> None:
 
 
 @ffi.def_extern(onerror=_keep_error, error=0)
-def python_on_platform(python: object, operation: int, number: int, argument: int, values: "ffi.CData") -> int:
+def python_on_platform(python: object, operation: int, number: int, argument: int, values: Any) -> int:
     """The core asks its platform (the PLATFORM_* operations of engine.h)."""
     engine: Engine = ffi.from_handle(python)
     platform = engine.platform
