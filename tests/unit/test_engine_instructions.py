@@ -8,8 +8,8 @@ from tests.unit.engine_rig import DATA, Rig
 HIDDEN = (
     "rdrand eax", "rdseed eax", "rdpid rax", "rdfsbase rax", "invpcid rax, [rdi]", "xgetbv", "vaddps ymm0, ymm0, ymm1",
     "monitor", "mwait", "stac", "movbe eax, [rdi]", "andn eax, ecx, edx", "adcx eax, ecx", "xsave [rdi]",
-    "clflushopt [rdi]", "vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi", "skinit", "invlpga", "rsm", "vmcall", "vmxoff",
-    "getsec",
+    "clflushopt [rdi]", "vmrun", "vmmcall", "vmload", "vmsave", "stgi", "clgi", "skinit", "invlpga", "rsm", "vmcall",
+    "vmxoff", "getsec",
 )  # fmt: skip
 
 
