@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from emulator.errors import ConfigError
+from emulator.errors import ConfigError, choices_text
 from guest_images import linux
 from guest_images.cache import ignore_progress
 from guest_images.kernels import build_kernel
@@ -77,6 +77,7 @@ IMAGES = (
     ImageEntry("self_modifying_code", "code that writes code, near and far"),
 )
 # fmt: on
+LISTED_BY = "sidecore images list"
 _BY_NAME = {entry.name: entry for entry in IMAGES}
 
 
@@ -104,7 +105,7 @@ def resolve(name: str, progress: Callable[[str], None] = ignore_progress) -> Ima
     if entry is None:
         if Path(name).is_file():
             return Image(name, "a file", kind="file", ends_by="user", kernel=Path(name))
-        raise ConfigError(f"no guest image or file '{name}'; there are: {', '.join(_BY_NAME)}")
+        raise ConfigError(f"no guest image or file {name!r}; {choices_text(name, list(_BY_NAME), listed_by=LISTED_BY)}")
     if entry.kind == "linux":
         files = linux.fetch(progress)
         kernel = files.bzimage if name == "linux_bzimage" else files.vmlinux

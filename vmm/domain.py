@@ -60,7 +60,7 @@ class Domain:
 
     def is_ram(self, gpa: int, length_bytes: int = 1) -> bool:
         """Whether the guest has RAM at [gpa, gpa + length_bytes)."""
-        return 0 <= gpa and gpa + length_bytes <= self.memory_bytes
+        return gpa >= 0 and gpa + length_bytes <= self.memory_bytes
 
     def hpa_of(self, gpa: int) -> int:
         """Host-physical address of guest-physical `gpa`.

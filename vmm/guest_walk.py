@@ -106,7 +106,9 @@ def walk(
     while True:
         shift = 12 + bits * (level - 1)
         is_pdpte = level == 3 and not mode.is_long
-        index = (gva >> shift) & ((1 << bits) - 1) if not is_pdpte else (gva >> 30) & 3
+        index = (gva >> shift) & ((1 << bits) - 1)
+        if is_pdpte:  # the table of four lies anywhere in its page
+            table, index = table & ~0xFFF, ((table & 0xFFF) >> 3) + (gva >> 30 & 3)
         at = table + index * entry_bytes
         entry = int.from_bytes(domain.read(at, entry_bytes), "little")
         if not entry & PRESENT:

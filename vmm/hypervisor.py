@@ -8,7 +8,6 @@ One loop, one table, one place that moves RIP.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from emulator.bus import PortBus
 from emulator.engine import Engine
@@ -21,7 +20,7 @@ from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import AllowedBits
 from emulator.vmx.entry_checks import EntryChecker
-from emulator.vmx.exit_reasons import name
+from emulator.vmx.exit_reasons import ExitReason, name
 from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
 from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE, run_virtual_timers
@@ -32,23 +31,16 @@ from vmm.outcome import End, EndKind, Outcome
 from vmm.paging import Paging
 from vmm.paging.ept import EptPaging
 from vmm.paging.shadow import ShadowPaging
+from vmm.report import ExitStats
 from vmm.statistics import ExitStatistics
+from vmm.trace import TraceWriter
 from vmm.vcpu import FLAG_IF, VCpu
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
 VMM_MEMORY_BYTES = 48 << 20  # below the guest: page tables, bitmaps
 EXIT_REASON_MASK = 0xFFFF
+WITH_GPA = (ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 PAGINGS: dict[str, Callable[[Domain, HostPages], Paging]] = {"shadow": ShadowPaging, "ept": EptPaging}
-
-
-class ExitTrace(Protocol):
-    """Where VM exits are recorded (vmm/trace.py)."""
-
-    def exit(
-        self, *, cycle: int, pcpu: int, vcpu: int, reason: str, rip: int, qualification: int, handler_cycles: int
-    ) -> None:
-        """One VM exit, `handler_cycles` from the exit to the next entry."""
-        ...
 
 
 class VirtualGuest:
@@ -62,7 +54,7 @@ class VirtualGuest:
         memory_bytes: int,
         transmit: Callable[[int], None],
         paging: str = "shadow",
-        trace: ExitTrace | None = None,
+        trace: TraceWriter | None = None,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
@@ -98,18 +90,20 @@ class VirtualGuest:
     # --- running -----------------------------------------------------------------------------------------------------
 
     def advance(self, limit_cycles: int) -> None:
-        """Run until the core's clock reaches `limit_cycles` or the guest ends."""
+        """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
         pcpu, events, vcpu = self.pcpu, self.machine.events, self.vcpu
         while self.domain.end is None and pcpu.clock_cycles < limit_cycles:
+            if vcpu.is_blocked:
+                self._wake_if_interrupted()
             next_ps = events.next_ps()
+            if next_ps is None and vcpu.is_blocked:
+                return
             deadline = limit_cycles if next_ps is None else min(limit_cycles, self.machine.ps_to_cycles(next_ps))
             if vcpu.is_blocked:
                 pcpu.idle_until(deadline)
             elif deadline > pcpu.clock_cycles:
                 pcpu.run(deadline)
             events.run_until(pcpu.now_ps)
-            if vcpu.is_blocked:
-                self._wake_if_interrupted()
 
     def _wake_if_interrupted(self) -> None:
         """The VMM is in root mode while its vCPU sleeps: the local timer interrupts it there, without an exit."""
@@ -123,9 +117,9 @@ class VirtualGuest:
         """Bring the devices to the core's time, before the outside world touches one."""
         self.domain.timers.run_until(self.pcpu.now_ps)
 
-    def exit_statistics(self) -> ExitStatistics:
-        """What VM exits there were."""
-        return self._statistics
+    def exit_statistics(self) -> dict[str, ExitStats]:
+        """Every VM exit so far, by the name of its reason."""
+        return self._statistics.table()
 
     # --- VM exits ----------------------------------------------------------------------------------------------------
 
@@ -151,13 +145,17 @@ class VirtualGuest:
         self._statistics.add(reason, int(shared.clock_cycles) - began)
         if self._trace is not None:
             self._trace.exit(
-                cycle=began,
+                began,
+                int(shared.clock_cycles) - began,
                 pcpu=pcpu.number,
                 vcpu=vcpu.number,
                 reason=name(reason),
                 rip=rip,
                 qualification=vcpu.vmcs.read(f.EXIT_QUALIFICATION),
-                handler_cycles=int(shared.clock_cycles) - began,
+                information=vcpu.vmcs.read(f.VM_EXIT_INTERRUPTION_INFORMATION)
+                if reason == ExitReason.EXCEPTION_NMI
+                else 0,
+                gpa=vcpu.vmcs.read(f.GUEST_PHYSICAL_ADDRESS) if reason in WITH_GPA else 0,
             )
 
     def _block(self) -> None:
@@ -190,9 +188,7 @@ class VirtualGuest:
         if wanted != self._window_is_open:
             self._window_is_open = wanted
             proc = vcpu.read(f.PRIMARY_PROCESSOR_BASED_CONTROLS) & ~c.PROC_INTERRUPT_WINDOW_EXITING
-            vcpu.write(
-                f.PRIMARY_PROCESSOR_BASED_CONTROLS, proc | (c.PROC_INTERRUPT_WINDOW_EXITING if wanted else 0)
-            )
+            vcpu.write(f.PRIMARY_PROCESSOR_BASED_CONTROLS, proc | (c.PROC_INTERRUPT_WINDOW_EXITING if wanted else 0))
 
     def _on_intr(self, is_asserted: bool) -> None:
         self.vcpu.interrupt_request = is_asserted

@@ -107,6 +107,12 @@ class Engine:
         done = lib.sc_read_linear(self._cpu, linear & (1 << 64) - 1, buffer, length_bytes)
         return bytes(ffi.buffer(buffer, done))
 
+    def code_at_rip(self) -> bytes:
+        """The instruction bytes (15 at most) at RIP, during a VM exit: those the core was executing."""
+        buffer = ffi.new("uint8_t[15]")
+        done = lib.sc_code_at_rip(self._cpu, buffer)
+        return bytes(ffi.buffer(buffer, done))
+
     def rdmsr(self, index: int) -> int | None:
         """What RDMSR of the core does, with its checks; None: #GP."""
         value = ffi.new("uint64_t *")

@@ -23,6 +23,7 @@ void sc_close(sc_cpu *cpu);
 sc_cpu_shared *sc_shared(sc_cpu *cpu);
 int sc_run(sc_cpu *cpu, uint64_t deadline_cycles);
 uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t bytes);
+uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret);
 uint64_t sc_read_msr(sc_cpu *cpu, uint32_t index, int *known);
 int sc_write_msr(sc_cpu *cpu, uint32_t index, uint64_t value);
 int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret);

@@ -126,6 +126,8 @@ uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t byt
     return done;
 }
 
+uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret) { return code_at_rip(cpu, ret); }
+
 sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
 
 uint64_t sc_read_msr(sc_cpu *cpu, uint32_t index, int *known) {

@@ -119,6 +119,13 @@ static outcome push(sc_cpu *cpu, event e, uint64_t base, uint64_t *sp, uint64_t 
     for (int i = 0; i < count; i++) memcpy(frame + (count - 1 - i) * width, &values[i], width);
     uint64_t top = (*sp - (uint64_t)count * width) & mask;
     walk_result w = linear_write(cpu, base + top, frame, (size_t)count * width, access);
+    if (w.status == WALK_FAULT) { /* the first push that fails is the one to report: from the top down */
+        uint64_t at = *sp;
+        do {
+            at = (at - width) & mask;
+            w = linear_check(cpu, base + at, width, access | ACCESS_WRITE);
+        } while (w.status == WALK_OK && at != top);
+    }
     if (w.status != WALK_OK) return memory_failed(cpu, w, e, ACCESS_WRITE);
     *sp = top;
     return ok;

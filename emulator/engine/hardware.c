@@ -113,7 +113,7 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
         if (!pat_valid(value)) return false;
         break;
     case MSR_FMASK:
-        value = (uint32_t)value;
+        if (value >> 32) return false;
         break;
     case MSR_EFER:
         if (value & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) return false;

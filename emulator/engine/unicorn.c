@@ -40,12 +40,12 @@ enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xb };
 #define R64(at) (*(uint64_t *)(cpu->raw + (at)))
 #define A64(at) (*(uint64_t *)(cpu->arena + (at)))
 
-static const uint32_t ENGINE_MSRS[8] = {0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000080, 0xc0000103, 0x277};
-enum { MSR_AT_EFER = 5, MSR_AT_TSC_AUX = 6, MSR_AT_PAT = 7 };
+static const uint32_t ENGINE_MSRS[8] = {0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000103, 0xc0000080, 0x174};
+enum { OWN_MSRS = 6, MSR_AT_TSC_AUX = 5, MSR_AT_EFER = 6, MSR_AT_SYSENTER_CS = 7 }; /* EFER, SYSENTER_CS: VMCS fields too */
 
 uint64_t *engine_msr(sc_cpu *cpu, uint32_t index) {
-    for (int i = 0; i < 7; i++)
-        if (ENGINE_MSRS[i] == index && i != MSR_AT_EFER) return &R64(cpu->msr_at[i]);
+    for (int i = 0; i < OWN_MSRS; i++)
+        if (ENGINE_MSRS[i] == index) return &R64(cpu->msr_at[i]);
     return NULL;
 }
 
@@ -93,7 +93,6 @@ void engine_save(sc_cpu *cpu) {
     for (int i = 0; i < 4; i++) cpu->s.dr[i] = R64(RAW_DR + i * 8);
     cpu->s.dr6 = R64(RAW_DR + 6 * 8);
     SLOT(cpu, GUEST_DR7) = R64(RAW_DR + 7 * 8);
-    cpu->loaded[5] = SLOT(cpu, GUEST_RFLAGS);
     cpu->saved = true;
 }
 
@@ -164,6 +163,7 @@ void engine_load(sc_cpu *cpu) {
     R64(RAW_CR + 24) = now[1];
     R64(RAW_CR + 32) = now[2];
     R64(cpu->msr_at[MSR_AT_EFER]) = now[3] | 0x1000; /* SVME keeps the engine in guest mode */
+    R32(cpu->msr_at[MSR_AT_SYSENTER_CS]) = (uint32_t)v[VMCS_GUEST_IA32_SYSENTER_CS]; /* SYSEXIT looks at it */
     for (int i = 0; i < 4; i++) R64(RAW_DR + i * 8) = cpu->s.dr[i];
     R64(RAW_DR + 48) = cpu->s.dr6;
     R32(RAW_HFLAGS2) = ept ? R32(RAW_HFLAGS2) | HF2_NPT : R32(RAW_HFLAGS2) & ~(uint32_t)HF2_NPT;
@@ -174,7 +174,7 @@ void engine_load(sc_cpu *cpu) {
     memcpy(cpu->loaded, now, sizeof now);
     load_intercepts(cpu);
     uc_context_restore(cpu->uc, cpu->context);
-    if (v[VMCS_GUEST_RFLAGS] != cpu->loaded[5]) uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
+    uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
     if (R64(RAW_DR + 56) != v[VMCS_GUEST_DR7]) uc_reg_write(cpu->uc, UC_X86_REG_DR7, &v[VMCS_GUEST_DR7]);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
     cpu->saved = false;
@@ -441,9 +441,9 @@ static bool find_raw_state(sc_cpu *cpu, const char **problem) {
     uc_reg_write(cpu->uc, UC_X86_REG_GS_BASE, &gsbase);
     uc_context_save(cpu->uc, cpu->context);
     CHECK(R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) == gsbase, "gs base");
-    for (int i = 0; i < 7; i++) {
-        bool efer = i == MSR_AT_EFER, aux = i == MSR_AT_TSC_AUX;
-        uint64_t first = efer ? 0x401 : aux ? 0x5b5b5b01 : 0x5b5b5b000000ull + i, second = efer ? 0xd01 : aux ? 0x4c4c4c02 : 0x4c4c4c000000ull + i;
+    for (int i = 0; i < 8; i++) {
+        bool efer = i == MSR_AT_EFER, narrow = i == MSR_AT_TSC_AUX || i == MSR_AT_SYSENTER_CS; /* 32 and 16 bits */
+        uint64_t first = efer ? 0x401 : narrow ? 0x5b01 : 0x5b5b5b000000ull + i, second = efer ? 0xd01 : narrow ? 0x4c02 : 0x4c4c4c000000ull + i;
         CHECK(find_msr(cpu, ENGINE_MSRS[i], first, second, &cpu->msr_at[i]), "an MSR");
     }
     return true;
@@ -500,7 +500,7 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
         return NULL;
     }
     forget_nested(cpu);
-    for (int i = 0; i < 5; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
+    for (int i = 0; i < OWN_MSRS; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;
     memset(cpu->raw + RAW_REGS, 0, 128);
     SLOT(cpu, GUEST_IA32_PAT) = 0x0007040600070406;

@@ -9,7 +9,7 @@
 - Two zero writes in a row to one table without a real fault between: it is being torn down, so it is unshadowed.
 - With CR0.PG clear in the guest, the processor walks an identity map of guest-physical memory (PAE format).
 
-MODEL: only 4-level guests; 32-bit and PAE guests with paging on are a guest error (use ept or native).
+MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging is a guest error (use ept or native).
 """
 
 from dataclasses import dataclass, replace
@@ -35,13 +35,12 @@ from vmm.guest_walk import (
     WRITABLE,
     GuestFault,
     PagingMode,
-    Step,
     Translation,
     walk,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.outcome import Outcome
-from vmm.paging.shadow_tables import ShadowTables
+from vmm.paging.shadow_tables import PDPT, ShadowTables
 from vmm.paging.store_emulation import StoreEmulation
 
 if TYPE_CHECKING:
@@ -70,6 +69,14 @@ class GuestRegisters:
     def mode(self) -> PagingMode:
         """How the guest's own tables translate."""
         return PagingMode(self.cr0, self.cr3, self.cr4, self.efer)
+
+
+def _supervisor_only(entry: int) -> int:
+    """A read-only entry for a supervisor's write while the guest's CR0.WP is 0 (the processor's is always 1).
+
+    Writable, and closed to users until they fault and get the guest's own rights back.
+    """
+    return entry if entry & WRITABLE else (entry | WRITABLE) & ~USER
 
 
 class ShadowPaging:
@@ -146,11 +153,13 @@ class ShadowPaging:
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
+        self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
 
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
+        self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
 
@@ -159,10 +168,9 @@ class ShadowPaging:
         guest = self._guest
         self._mode = guest.mode()
         is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
-        if self._mode.is_paging and not is_long:
+        if self._mode.is_paging and not self._mode.is_pae:
             raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
-        tss = vcpu.read(f.GUEST_CR0) & CR0_TS if guest.cr0 & CR0_TS else guest.cr0 & CR0_TS
-        vcpu.write(f.GUEST_CR0, guest.cr0 & ~CR0_TS | tss | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
+        vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
         vcpu.write(f.GUEST_CR4, guest.cr4 & ~(CR4_PSE | CR4_PGE) | CR4_PAE | CR4_VMXE)
         vcpu.write(f.CR4_READ_SHADOW, guest.cr4)
@@ -173,15 +181,22 @@ class ShadowPaging:
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.engine.shared.flush_tlb = 1
 
+    def _root_level(self) -> int:
+        return 4 if self._mode.is_long else PDPT
+
+    def _root_gfn(self) -> int:
+        return (self._guest.cr3 & (ADDRESS_MASK if self._mode.is_long else 0xFFFF_F000)) >> 12
+
     def _root_hpa(self) -> int:
+        """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
         if not self._mode.is_paging:
             return self._identity_hpa
-        gfn = (self._guest.cr3 & ADDRESS_MASK) >> 12
+        offset = 0 if self._mode.is_long else self._guest.cr3 & 0xFE0
         try:
-            return self.tables.table(gfn, 4).hpa
+            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
         except OutOfHostMemory:
             self.tables.forget_all()
-            return self.tables.table(gfn, 4).hpa
+            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
 
     def invlpg(self, vcpu: "VCpu", gva: int) -> None:
         """Shadows follow the guest's stores at once, so only the TLB is behind. MODEL: it is flushed whole."""
@@ -212,16 +227,17 @@ class ShadowPaging:
     def _fill(self, vcpu: "VCpu", found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
         tables = self.tables
+        overrides = write and not user and not self._guest.cr0 & CR0_WP
         try:
-            table = tables.table(found.steps[0].table_gfn, 4)
+            table = tables.table(found.steps[0].table_gfn, self._root_level())
             for step in found.steps[:-1]:
                 child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1)
-                tables.link(table.base + step.index, child, step.entry)
+                tables.link(table, step.index, child, _supervisor_only(step.entry) if overrides else step.entry)
                 table = child
             last = found.steps[-1]
             if last.level == 2:
                 split = tables.split(last.entry)
-                tables.link(table.base + last.index, split, last.entry)
+                tables.link(table, last.index, split, _supervisor_only(last.entry) if overrides else last.entry)
                 table = split
         except OutOfHostMemory:
             tables.forget_all()
@@ -229,15 +245,8 @@ class ShadowPaging:
             return
         gfn = found.gpa >> 12
         index = gfn & 511 if last.level == 2 else last.index
-        tables.set_leaf(table, index, gfn, self._leaf(gfn, last, write=write, user=user))
-
-    def _leaf(self, gfn: int, last: Step, *, write: bool, user: bool) -> int:
-        shadow = self.tables.leaf(gfn, last.entry)
-        if write and not user and not last.entry & WRITABLE and not self._guest.cr0 & CR0_WP:
-            # CR0.WP is 0 in the guest, but never in the processor: let the supervisor write, and keep users away
-            # until they fault.
-            shadow = shadow & ~USER | (0 if self.tables.is_shadowed(gfn) else WRITABLE)
-        return shadow
+        shadow = tables.leaf(gfn, _supervisor_only(last.entry) if overrides else last.entry)
+        tables.set_leaf(table, index, gfn, shadow)
 
     def _write_to_table(self, vcpu: "VCpu", gva: int, found: Translation, *, user: bool) -> None:
         """A store to a shadowed guest table: emulate it, or give the page up as a table."""
@@ -250,7 +259,7 @@ class ShadowPaging:
                 self._give_up(vcpu, gva, gfn)
             else:
                 self._propagate(stored)
-        if not self.tables.is_shadowed((self._guest.cr3 & ADDRESS_MASK) >> 12):
+        if not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
 
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
@@ -259,7 +268,7 @@ class ShadowPaging:
         count = self._unemulated[2] + 1 if self._unemulated[:2] == (rip, gva) else 1
         self._unemulated = (rip, gva, count)
         if count > UNEMULATED_LIMIT:
-            code = vcpu.engine.read_linear(rip, 15).hex(" ")
+            code = vcpu.engine.code_at_rip().hex(" ")
             raise GuestError(f"the instruction at RIP {rip:#x} stores to a page table and is not emulated ({code})")
         self.tables.unshadow(gfn)
         self._last_zero_write_gfn = None

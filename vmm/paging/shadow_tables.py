@@ -12,7 +12,7 @@ Every guest page that is shadowed is write-protected in all its mappings; so tha
 leaf entries are kept per guest page.
 """
 
-from emulator.memory import PAGE_BYTES, HostMemory
+from emulator.memory import HostMemory
 from vmm.domain import Domain
 from vmm.guest_walk import (
     ACCESSED,
@@ -27,22 +27,25 @@ from vmm.guest_walk import (
 from vmm.host_pages import HostPages
 
 ENTRIES = 512
+PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
 RIGHTS = WRITABLE | USER | NO_EXECUTE
 SPLIT_KEY_BITS = RIGHTS | DIRTY
 
 
 class ShadowTable:
-    """One shadow page: `base` is its first word in host memory; `parents` are the words that point to it."""
+    """One shadow page: `base` is its first word in host memory; `parents` are the words that point to it.
 
-    __slots__ = ("base", "gfn", "hpa", "is_split", "level", "parents", "split_key")
+    A PAE page-directory-pointer table has level PDPT, and its entries have no rights.
+    """
 
-    def __init__(self, hpa: int, gfn: int, level: int, *, is_split: bool = False, split_key: int = 0) -> None:
+    __slots__ = ("base", "gfn", "hpa", "is_split", "level", "parents")
+
+    def __init__(self, hpa: int, gfn: int, level: int, *, is_split: bool = False) -> None:
         self.hpa = hpa
         self.base = hpa >> 3
         self.gfn = gfn
         self.level = level
         self.is_split = is_split
-        self.split_key = split_key
         self.parents: set[int] = set()
 
 
@@ -91,7 +94,7 @@ class ShadowTables:
         key = (first, entry & SPLIT_KEY_BITS)
         table = self._splits.get(key)
         if table is None:
-            table = ShadowTable(self._pages.allocate(), first, 1, is_split=True, split_key=key[1])
+            table = ShadowTable(self._pages.allocate(), first, 1, is_split=True)
             self._splits[key] = self._by_hpa[table.hpa] = table
             self._splits_of_frame.setdefault(first, []).append(table)
             make = self.leaf
@@ -108,9 +111,10 @@ class ShadowTables:
             return shadow | self._base_hpa + (gfn << 12)
         return shadow | self._domain.hpa_of(gfn << 12)
 
-    def link(self, word: int, child: ShadowTable, entry: int) -> None:
-        """Let the shadow entry at `word` lead to `child` with the rights of guest entry `entry`."""
-        wanted = child.hpa | PRESENT | ACCESSED | entry & RIGHTS
+    def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
+        """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""
+        word = table.base + index
+        wanted = child.hpa | PRESENT | (ACCESSED | entry & RIGHTS if table.level != PDPT else 0)
         old = self._words[word]
         if old == wanted:
             return
@@ -181,7 +185,7 @@ class ShadowTables:
         if entry & PRESENT and entry & ACCESSED and not entry & LARGE:
             child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1))
             if child is not None:
-                self.link(word, child, entry)
+                self.link(table, index, child, entry)
 
     def unshadow(self, gfn: int) -> None:
         """Forget every shadow of guest table `gfn`; its page can become writable again."""
@@ -211,12 +215,3 @@ class ShadowTables:
         for memo in (self._tables, self._splits, self._splits_of_frame, self._by_gfn, self._by_hpa, self._writable):
             memo.clear()
         self.needs_flush = True
-
-    def rights_at(self, table: ShadowTable, index: int) -> int:
-        """The shadow entry itself, for tests and the debugger."""
-        return int(self._words[table.base + index])
-
-    @staticmethod
-    def table_bytes() -> int:
-        """Size of a shadow table."""
-        return PAGE_BYTES

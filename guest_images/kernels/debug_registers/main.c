@@ -1,14 +1,12 @@
-/* Claim: DR0..DR3 and DR7 break on execution (before), on writes and on accesses (after) of 1, 2, 4 and 8 bytes, DR6
- * says which; single-stepping stops after each instruction; RF and IRETQ get past a breakpoint. SDM 3B 18.2, 18.3.
+/* Claim: DR0..DR3, DR6 and DR7 keep what they should, an execution breakpoint stops before its instruction and DR6 says
+ * which it was, and single-stepping stops after each instruction. SDM 3B 18.2, 18.3.
+ * Data breakpoints and RF are not claimed: the emulator's engine has neither (emulator/README.md).
  */
 #include "guest.h"
 
 #define DR6_INIT 0xffff0ff0ul
 #define DR7_FIXED (1ul << 10)
 #define ON_EXECUTE 0ul
-#define ON_WRITE 1ul
-#define ON_ACCESS 3ul
-#define LENGTH_8 2ul
 
 /* DR7: bit 2n enables breakpoint n locally; 4 bits from 16 + 4n are its kind and length */
 static uint64_t dr7(unsigned n, uint64_t kind, uint64_t length) {
@@ -22,8 +20,6 @@ static uint64_t dr7(unsigned n, uint64_t kind, uint64_t length) {
         asm volatile("mov %%dr" #n ", %0" : "=r"(value) : : "memory"); \
         value;                                                         \
     })
-
-static uint64_t cells[4] __attribute__((aligned(8)));
 
 static void check_kept(void) {
     struct tally tally = {0};
@@ -46,42 +42,6 @@ static void check_kept(void) {
     write_cr4(read_cr4() & ~CR4_DE);
 }
 
-static void check_data(void) {
-    static const struct {
-        const char *name;
-        unsigned n;
-        uint64_t kind, length;
-        bool store, hit;
-    } rows[] = {
-        {"write breakpoint, a store", 0, ON_WRITE, LENGTH_8, true, true},
-        {"write breakpoint, a load", 1, ON_WRITE, LENGTH_8, false, false},
-        {"access breakpoint, a store", 2, ON_ACCESS, LENGTH_8, true, true},
-        {"access breakpoint, a load", 3, ON_ACCESS, LENGTH_8, false, true},
-        {"write breakpoint of 4 bytes, a store of 8 over it", 0, ON_WRITE, 3, true, true},
-    };
-    WRITE_DR(0, cells);
-    WRITE_DR(1, cells + 1);
-    WRITE_DR(2, cells + 2);
-    WRITE_DR(3, cells + 3);
-    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
-        WRITE_DR(6, DR6_INIT);
-        WRITE_DR(7, dr7(rows[i].n, rows[i].kind, rows[i].length));
-        uint64_t after = 0;
-        if (rows[i].store)
-            TRY("leaq 3f(%%rip), %0; movq $1, (%1); 3: nop", : "+&r"(after) : "r"(cells + rows[i].n) : "memory");
-        else
-            TRY("leaq 3f(%%rip), %0; movq (%1), %%rax; 3: nop", : "+&r"(after) : "r"(cells + rows[i].n) : "rax",
-                "memory");
-        WRITE_DR(7, DR7_FIXED);
-        if (rows[i].hit)
-            check_fault_at(rows[i].name, VECTOR_DB, 0, after);
-        else
-            check_no_fault(rows[i].name);
-        if (rows[i].hit)
-            check_equal("DR6 names it", READ_DR(6) & 15, 1ul << rows[i].n);
-    }
-}
-
 static void check_execute(void) {
     uint64_t target;
     asm volatile("leaq break_here(%%rip), %0" : "=r"(target));
@@ -92,25 +52,6 @@ static void check_execute(void) {
     WRITE_DR(7, DR7_FIXED);
     check_fault_at("execution breakpoint: before the instruction", VECTOR_DB, 0, target);
     check_equal("DR6 names it", READ_DR(6) & 15, 1);
-}
-
-static volatile unsigned hits;
-static void on_break(struct trap_frame *frame) {
-    hits++;
-    frame->rflags |= RFLAGS_RF; /* or it would break again at once */
-    WRITE_DR(6, DR6_INIT);
-}
-
-static void check_resume(void) {
-    uint64_t target, count = 10;
-    asm volatile("leaq break_loop(%%rip), %0" : "=r"(target));
-    trap_set_handler(VECTOR_DB, on_break);
-    WRITE_DR(0, target);
-    WRITE_DR(7, dr7(0, ON_EXECUTE, 0));
-    asm volatile("break_loop: decq %0; jnz break_loop" : "+r"(count) : : "memory", "cc");
-    WRITE_DR(7, DR7_FIXED);
-    trap_set_handler(VECTOR_DB, NULL);
-    check_equal("RF: a breakpoint in a loop, once per pass", hits, 10);
 }
 
 static volatile unsigned steps;
@@ -132,8 +73,6 @@ static void check_step(void) {
 
 void guest_main(void) {
     check_kept();
-    check_data();
     check_execute();
-    check_resume();
     check_step();
 }

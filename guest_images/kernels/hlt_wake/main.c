@@ -70,8 +70,8 @@ static void check_two_sources(void) {
     irq_set_handler(IRQ_RTC, on_rtc);
     cmos_write(RTC_A, RTC_RATE_1024_HZ);
     uint8_t register_b = cmos_read(RTC_B);
+    cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | 0x40);
-    cmos_read(RTC_C);
     unsigned wakes = 0;
     for (; ticks < 20 || rtc_ticks < 20; wakes++)
         wait_for_interrupt();

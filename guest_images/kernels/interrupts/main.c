@@ -106,8 +106,8 @@ static void check_rtc(void) {
     irq_set_handler(IRQ_RTC, on_rtc);
     cmos_write(RTC_A, RTC_RATE_1024_HZ);
     uint8_t register_b = cmos_read(RTC_B);
+    cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | RTC_B_PERIODIC);
-    cmos_read(RTC_C);
     while (rtc_ticks < RTC_TICKS)
         wait_for_interrupt();
     cmos_write(RTC_B, register_b & ~RTC_B_PERIODIC);
@@ -154,8 +154,8 @@ static void check_priority(void) {
     irq_set_handler(IRQ_RTC, on_rtc);
     pit_periodic(PIT_HZ / 2000);
     uint8_t register_b = cmos_read(RTC_B);
+    cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | RTC_B_PERIODIC);
-    cmos_read(RTC_C);
     while (ticks < 20 || rtc_ticks < 8)
         wait_for_interrupt();
     cmos_write(RTC_B, register_b & ~RTC_B_PERIODIC);

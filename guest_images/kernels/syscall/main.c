@@ -15,7 +15,7 @@ extern volatile uint64_t seen[8]; /* rcx, r11, rflags, cs, ss, rsp, rax, gs base
 asm(".text\n"
     "syscall_entry:\n"
     "  movq %rcx, seen; movq %r11, seen + 8; movq %rsp, seen + 40; movq %rax, seen + 48\n"
-    "  movq $boot_stack_top, %rsp; subq $8192, %rsp; pushfq; popq seen + 16\n"
+    "  leaq boot_stack_top - 8192, %rsp; pushfq; popq seen + 16\n"
     "  movl %cs, %edx; movq %rdx, seen + 24; movl %ss, %edx; movq %rdx, seen + 32\n"
     "  movq seen + 40, %rsp; incq %rax; sysretq\n"
     "sysenter_entry:\n"

@@ -1,0 +1,56 @@
+"""`emulate`: carry out the one instruction at RIP.
+
+An instruction is decoded and compiled to closures once; the result depends on its bytes alone and is kept.
+Left to the caller: single-step traps (RFLAGS.TF), clearing RFLAGS.RF, the end of blocking by STI or MOV SS.
+
+Speed, on a cached instruction and a register file of plain lists (2.1 GHz core, CPython 3.11, no memory model):
+SPEED
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from vmm.emulation.decode import Memory, decode
+from vmm.emulation.state import CpuState, Emulated, Execute, PageFault, Unhandled
+from vmm.emulation.table import INSTRUCTIONS
+
+_INVALID_OPCODE = 6
+_CACHED_INSTRUCTIONS = 4096  # a guest can make up any number of them
+
+
+def emulate(state: CpuState, code: bytes, bits: int) -> Emulated | Unhandled | PageFault:
+    """Carry out the instruction that `code` (the up to 15 bytes at RIP) starts with, of 16-, 32- or 64-bit code."""
+    compiled = _compile(code, bits)
+    if isinstance(compiled, Unhandled):
+        return compiled
+    execute, length_bytes, rip_mask, done = compiled
+    stop = execute(state)
+    if stop is not None:
+        return stop
+    state.rip = state.rip + length_bytes & rip_mask
+    return done
+
+
+class _Compiled(NamedTuple):
+    execute: Execute
+    length_bytes: int
+    rip_mask: int
+    done: Emulated
+
+
+@lru_cache(_CACHED_INSTRUCTIONS)
+def _compile(code: bytes, bits: int) -> _Compiled | Unhandled:
+    decoded = decode(code, bits)
+    if isinstance(decoded, Unhandled):
+        return decoded
+    row = INSTRUCTIONS.get(decoded.mnemonic)
+    if row is None:
+        return Unhandled(f"{decoded.mnemonic} is not emulated")
+    if decoded.is_locked and not (row.is_lockable and isinstance(decoded.operands[0], Memory)):
+        return Unhandled(f"{decoded.mnemonic} with LOCK", _INVALID_OPCODE)
+    return _Compiled(
+        row.compile(decoded),
+        decoded.length_bytes,
+        (1 << bits) - 1,
+        Emulated(decoded.mnemonic, decoded.length_bytes),
+    )
