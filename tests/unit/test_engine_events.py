@@ -235,7 +235,7 @@ def test_a_page_fault_while_the_frame_is_pushed_has_the_stacks_address_and_no_us
     rig.set_page(STACK0 - 8, 0)
     rig.run()
     assert rig.halted_in == 14
-    assert rig.shared.cr2 == STACK0 - 40
+    assert rig.shared.cr2 == STACK0 - 8
     assert frame_of(rig, True)["error"] == 2
 
 
