@@ -44,8 +44,6 @@ static outcome memory_failed(sc_cpu *cpu, walk_result w, event e, unsigned acces
     return (outcome){.what = LEFT};
 }
 
-static bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
-
 /* Read the 8-byte descriptor of `selector`; `fault_vector` is raised when it lies outside its table. */
 static outcome read_descriptor(sc_cpu *cpu, event e, uint16_t selector, unsigned fault_vector, uint32_t ext, uint64_t *ret) {
     bool local = selector & 4;
@@ -264,6 +262,14 @@ bool deliver(sc_cpu *cpu, event e) {
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
     bool has_error = vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error, .error_code = error_code};
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        deliver(cpu, e);
+}
+
+void raise_debug(sc_cpu *cpu, uint64_t payload) {
+    event e = {.vector = VECTOR_DB, .type = EVENT_HARDWARE, .payload = payload};
     if (exception_exits(cpu, e))
         vm_exit_event(cpu, e);
     else

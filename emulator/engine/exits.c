@@ -6,7 +6,8 @@
 #include "engine.h"
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
-enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { SS = 2 };
 enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
@@ -163,6 +164,10 @@ static bool io_denied(sc_cpu *cpu) {
 void trap_exception(sc_cpu *cpu, unsigned vector) {
     if (vector == VECTOR_UD && trap_unknown_instruction(cpu)) return;
     if (vector == VECTOR_PF && io_denied(cpu)) return raise_fault(cpu, VECTOR_GP, 0);
+    if (vector == VECTOR_GP && code_bits(cpu) == 64 && !engine_error_code(cpu)) { /* the engine does not tell them apart */
+        instruction in = decode(cpu);
+        if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = VECTOR_SS;
+    }
     bool has_error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);

@@ -421,11 +421,11 @@ def test_an_interrupt_that_a_port_write_raises_is_taken_behind_it() -> None:
 
 
 def test_single_step_traps_behind_each_instruction() -> None:
-    rig = Rig("push 0x102\n popfq\n nop\n cpuid\n in al, 0x10\n nop\n hlt")
+    rig = Rig("push 0x102\n popfq\n nop\n cpuid\n in al, 0x10\n nop\n int 0x30")
     target = HANDLERS + 0x2000
     rig.set_gate(1, target=target, ist=1)
     rig.put(target, assemble("mov rax, [rsp]\n mov [rdi], rax\n add rdi, 8\n mov r8, dr6\n iretq", 64, target))
     rig["rdi"] = DATA
     rig.run()
-    assert rig.words(DATA, 6) == [*(CODE + n for n in (7, 9, 11, 12, 13)), 0]
+    assert rig.words(DATA, 6) == [*(CODE + n for n in (7, 9, 11, 12)), 0, 0]
     assert rig["r8"] == 0xFFFF4FF0
