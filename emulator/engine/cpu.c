@@ -26,9 +26,11 @@ void retire(sc_cpu *cpu) {
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
     SLOT(cpu, GUEST_RIP) = code_bits(cpu) == 64 ? rip : (uint32_t)rip;
+    bool single_step = SLOT(cpu, GUEST_RFLAGS) & 0x100; /* TF */
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
     SLOT(cpu, GUEST_RFLAGS) &= ~0x10000ull;
     retire(cpu);
+    if (single_step) raise_debug(cpu, 0x4000); /* DR6.BS */
 }
 
 bool must_stop(const sc_cpu *cpu) {

@@ -125,6 +125,7 @@ void refund(sc_cpu *cpu, uint64_t pc);
 /* events.c */
 bool deliver(sc_cpu *cpu, event e);  /* false: something else came of it */
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
+void raise_debug(sc_cpu *cpu, uint64_t payload);  /* a #DB trap behind the instruction that is done */
 bool window_open(const sc_cpu *cpu);
 
 /* exits.c */
@@ -180,5 +181,6 @@ static inline bool secondary_control(const sc_cpu *cpu, uint64_t bit) {
            control(cpu, VMCS_SECONDARY_PROCESSOR_BASED_CONTROLS, bit);
 }
 static inline unsigned cpl(const sc_cpu *cpu) { return cpu->s.vmcs[VMCS_GUEST_SS_ACCESS_RIGHTS] >> 5 & 3; }
+static inline bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
 static inline bool long_mode(const sc_cpu *cpu) { return cpu->s.vmcs[VMCS_GUEST_IA32_EFER] & 0x400; }
 #endif

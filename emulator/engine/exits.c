@@ -6,7 +6,8 @@
 #include "engine.h"
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
-enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { SS = 2 };
 enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
@@ -97,16 +98,38 @@ void trap_nested_fault(sc_cpu *cpu) {
     vm_exit_ept(cpu, w, access, 0, false);
 }
 
-/* VMX instructions are unknown to the engine: they arrive as #UD. In non-root operation each exits (SDM 3C 26.1.2). */
-static bool trap_vmx_instruction(sc_cpu *cpu) {
+static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned code) {
+    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
+    if (code == TRAP_ICEBP || in->id == X86_INS_INT1) {
+        e.vector = VECTOR_DB;
+        e.type = EVENT_PRIV_SOFT;
+    } else if (in->id == X86_INS_INT3 || in->id == X86_INS_INTO) {
+        e.vector = in->id == X86_INS_INT3 ? 3 : 4;
+        e.type = EVENT_SOFT_EXC;
+    } else {
+        e.vector = in->last_byte;
+    }
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        cpu->s.instructions += deliver(cpu, e); /* it takes the time of a delivery */
+}
+
+/* Instructions that are unknown to the engine arrive as #UD: INT1 (ICEBP), and VMX instructions, which all exit in
+ * non-root operation (SDM 3C 26.1.2; GETSEC is #UD without CR4.SMXE). */
+static bool trap_unknown_instruction(sc_cpu *cpu) {
     static const struct { unsigned id, reason; } table[] = {
         {X86_INS_VMCALL, EXIT_REASON_VMCALL},     {X86_INS_VMCLEAR, EXIT_REASON_VMCLEAR},   {X86_INS_VMLAUNCH, EXIT_REASON_VMLAUNCH},
         {X86_INS_VMPTRLD, EXIT_REASON_VMPTRLD},   {X86_INS_VMPTRST, EXIT_REASON_VMPTRST},   {X86_INS_VMREAD, EXIT_REASON_VMREAD},
         {X86_INS_VMRESUME, EXIT_REASON_VMRESUME}, {X86_INS_VMWRITE, EXIT_REASON_VMWRITE},   {X86_INS_VMXOFF, EXIT_REASON_VMXOFF},
-        {X86_INS_VMXON, EXIT_REASON_VMXON},       {X86_INS_GETSEC, EXIT_REASON_GETSEC},
+        {X86_INS_VMXON, EXIT_REASON_VMXON},       {X86_INS_INVEPT, EXIT_REASON_INVEPT},     {X86_INS_INVVPID, EXIT_REASON_INVVPID},
     };
-    if (!cpu->s.non_root) return false;
     instruction in = decode(cpu);
+    if (in.id == X86_INS_INT1) {
+        trap_software_interrupt(cpu, &in, TRAP_ICEBP);
+        return true;
+    }
+    if (!cpu->s.non_root) return false;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (in.id == table[i].id) {
             vm_exit(cpu, table[i].reason, 0, in.length_bytes);
@@ -139,8 +162,12 @@ static bool io_denied(sc_cpu *cpu) {
 }
 
 void trap_exception(sc_cpu *cpu, unsigned vector) {
-    if (vector == VECTOR_UD && trap_vmx_instruction(cpu)) return;
+    if (vector == VECTOR_UD && trap_unknown_instruction(cpu)) return;
     if (vector == VECTOR_PF && io_denied(cpu)) return raise_fault(cpu, VECTOR_GP, 0);
+    if (vector == VECTOR_GP && code_bits(cpu) == 64 && !engine_error_code(cpu)) { /* the engine does not tell them apart */
+        instruction in = decode(cpu);
+        if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = VECTOR_SS;
+    }
     bool has_error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
@@ -150,23 +177,6 @@ void trap_exception(sc_cpu *cpu, unsigned vector) {
         vm_exit_event(cpu, e);
     else
         deliver(cpu, e);
-}
-
-static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned code) {
-    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
-    if (code == TRAP_ICEBP || in->id == X86_INS_INT1) {
-        e.vector = VECTOR_DB;
-        e.type = EVENT_PRIV_SOFT;
-    } else if (in->id == X86_INS_INT3 || in->id == X86_INS_INTO) {
-        e.vector = in->id == X86_INS_INT3 ? 3 : 4;
-        e.type = EVENT_SOFT_EXC;
-    } else {
-        e.vector = in->last_byte;
-    }
-    if (exception_exits(cpu, e))
-        vm_exit_event(cpu, e);
-    else
-        cpu->s.instructions += deliver(cpu, e); /* it takes the time of a delivery */
 }
 
 static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, unsigned shadow_slot) {

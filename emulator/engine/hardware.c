@@ -25,8 +25,6 @@ void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes) {
     *reg = (*reg & ~mask) | (bytes == 4 ? (uint32_t)value : value & mask);
 }
 
-static bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
-
 bool write_cr0(sc_cpu *cpu, uint64_t value) {
     uint64_t *cr0 = &SLOT(cpu, GUEST_CR0), *efer = &SLOT(cpu, GUEST_IA32_EFER);
     bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);

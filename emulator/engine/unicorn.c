@@ -10,8 +10,9 @@
 #include <unicorn/unicorn.h>
 #include "engine.h"
 
-/* An Intel model: SYSENTER and SYSCALL then behave as Intel's. It has no SVM, but the engine asks only the SVME bit. */
-#define CPU_MODEL UC_CPU_X86_SKYLAKE_CLIENT
+/* An Intel model: SYSENTER and SYSCALL then behave as Intel's. It has no SVM, but the engine asks only the SVME bit.
+ * The last without RDRAND and RDSEED: those read the workstation's entropy, and nothing can intercept them. */
+#define CPU_MODEL UC_CPU_X86_SANDYBRIDGE
 #define ARENA 0x4000000000ull
 enum { ARENA_BYTES = 8 << 20, HOST_SAVE = 0x1000, IO_MAP = 0x4000, MSR_MAP = 0x8000, STUB = 0x10000, NESTED = 0x20000 };
 #define NOWHERE 0xfffffffffffffff1ull /* an address no guest fetches from: uc_emu_start wants an end */
@@ -126,7 +127,7 @@ static void load_intercepts(sc_cpu *cpu) {
     const uint64_t *v = cpu->s.vmcs;
     uint64_t primary = cpu->s.non_root ? v[VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS] : 0;
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 | 1ull << 0x18 |
-                      1ull << 0x19 | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 | 1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
+                      1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 | 1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
     R64(RAW_INTERCEPT) = always | (primary & PROC_PAUSE_EXITING ? 1ull << 0x17 : 0) |
                          (secondary_control(cpu, PROC2_WBINVD_EXITING) ? 1ull << 0x29 : 0);
     uint16_t reads = 1 << 8;
