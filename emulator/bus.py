@@ -34,10 +34,10 @@ class PortBus:
 
     def attach(self, base: int, length: int, device: PortDevice) -> None:
         """Let `device` answer at ports [base, base + length). Raises ValueError if one is taken."""
-        for offset in range(length):
-            if not 0 <= base + offset < PORT_COUNT or base + offset in self._ports:
-                raise ValueError(f"port {base + offset:#x} cannot be claimed")
-            self._ports[base + offset] = (device, offset)
+        for port in range(base, base + length):
+            if not 0 <= port < PORT_COUNT or port in self._ports:
+                raise ValueError(f"port {port:#x} cannot be claimed")
+        self._ports |= {base + offset: (device, offset) for offset in range(length)}
 
     def read(self, port: int, size_bytes: int) -> int:
         """What IN of `size_bytes` (1, 2 or 4) at `port` returns."""

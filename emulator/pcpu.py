@@ -43,6 +43,7 @@ class PCpu:
         self._clock_cycles = 0
         self._timer: Event | None = None
         self._timer_fired = False
+        self._intr_asserted = False  # level of the board's interrupt wire
         self.tsc_aux = 0
         self._msrs = dict(HOST_MSRS)
 
@@ -67,6 +68,7 @@ class PCpu:
         engine.shared.cycles_per_instruction = self.machine.profile.instruction_cycles
         engine.shared.guest_cycles = engine.shared.instructions = 0
         self._engine = engine
+        self._drive_intr()
 
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
@@ -75,6 +77,7 @@ class PCpu:
             self._clock_cycles = int(shared.clock_cycles)
             self.ledger.cycles[Category.GUEST] += int(shared.guest_cycles)
             self.instructions += int(shared.instructions)
+            shared.interrupt_pending = 0  # the pin is the core's
             self._engine = None
 
     def book(self) -> Ledger:
@@ -106,8 +109,12 @@ class PCpu:
 
     def set_interrupt(self, is_asserted: bool) -> None:
         """The level of the INTR pin, driven by the board's interrupt controller."""
+        self._intr_asserted = is_asserted
+        self._drive_intr()
+
+    def _drive_intr(self) -> None:
         if self._engine is not None:
-            self._engine.shared.interrupt_pending = is_asserted or self._timer_fired
+            self._engine.shared.interrupt_pending = self._intr_asserted or self._timer_fired
 
     def arm_timer(self, when_ps: int | None) -> None:
         """Set the local timer to interrupt at `when_ps`, or never; the earlier setting is forgotten."""
@@ -120,13 +127,12 @@ class PCpu:
     def _on_timer(self) -> None:
         self._timer = None
         self._timer_fired = True
-        self.set_interrupt(True)
+        self._drive_intr()
 
     def acknowledge_timer(self) -> bool:
         """Whether the local timer has fired since last asked; lowers its request."""
         fired, self._timer_fired = self._timer_fired, False
-        if self._engine is not None and fired:
-            self._engine.shared.interrupt_pending = 0
+        self._drive_intr()
         return fired
 
     def bound_by_events(self) -> None:

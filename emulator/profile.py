@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.errors import ConfigError
+from emulator.errors import ConfigError, choices_text
 from emulator.vmx.exit_reasons import NAMES
 
 DEFAULT_PROFILE = "netburst-2006"
@@ -47,21 +47,30 @@ def shipped_profiles() -> list[str]:
 
 def load_profile(name_or_path: str) -> Profile:
     """The profile called `name_or_path`, or in the file at that path. Raises ConfigError."""
-    path = _FOLDER / f"{name_or_path}.toml"
-    if name_or_path not in shipped_profiles():
-        path = Path(name_or_path)
-        if path.suffix != ".toml":
-            raise ConfigError(
-                f"no profile {name_or_path!r}: choose {', '.join(shipped_profiles())}, or give the path of a .toml file"
-            )
+    path = profile_path(name_or_path)
+    return _parse(path, read_profile(path))
+
+
+def profile_path(name_or_path: str) -> Path:
+    """Where the profile called `name_or_path` is; a path that ends in .toml stands for itself. Raises ConfigError."""
+    names = shipped_profiles()
+    if name_or_path in names:
+        return _FOLDER / f"{name_or_path}.toml"
+    if not name_or_path.endswith(".toml"):
+        choices = choices_text(name_or_path, names)
+        raise ConfigError(f"no profile {name_or_path!r} (nor a path that ends in .toml); {choices}")
+    return Path(name_or_path)
+
+
+def read_profile(path: Path) -> dict[str, Any]:
+    """The tables of a profile as they are in the file, sources and all, unchecked. Raises ConfigError."""
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"cannot read profile {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"profile {path} is not TOML: {error}") from error
-    return _parse(path, table)
+            return tomllib.load(file)
+    except (OSError, ValueError) as error:
+        if isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError):
+            raise ConfigError(f"profile {path} is not TOML: {error}") from error
+        raise ConfigError(f"cannot read profile {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _parse(path: Path, table: dict[str, Any]) -> Profile:

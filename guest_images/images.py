@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from emulator.errors import ConfigError
+from emulator.errors import ConfigError, choices_text
 from guest_images import linux
 from guest_images.cache import ignore_progress
 from guest_images.kernels import build_kernel
@@ -45,11 +45,39 @@ IMAGES = (
     ImageEntry("default", "times what a hypervisor steps in for: CPUID, I/O, CR3, PTEs, faults, HLT"),
     ImageEntry("linux", "Debian's cloud kernel (vmlinux) and a BusyBox shell on the serial line", "linux", "user"),
     ImageEntry("linux_bzimage", "the same as a bzImage, which decompresses itself first", "linux", "user"),
+    ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),
+    ImageEntry("nested_faults", "faults in handlers, bad gates, #DF over a broken stack or IDT"),
+    ImageEntry("triple_fault", "the run ends by a shutdown, the verdict comes before", ends_by="shutdown"),
+    ImageEntry("ist", "IST, RSP0, stack alignment, #TS"),
     ImageEntry("interrupts", "PIT, RTC and UART through the i8259 pair: counts, masks, priority"),
+    ImageEntry("sti_shadow", "where exactly a waiting interrupt is taken"),
+    ImageEntry("hlt_wake", "HLT waits for interrupts and for nothing else"),
+    ImageEntry("syscall", "SYSCALL, SYSENTER, INT, IRETQ, SWAPGS, FMASK"),
+    ImageEntry("segments", "selector loads and their faults, FS and GS bases, LAR, LSL, LTR"),
+    ImageEntry("mode32", "32-bit protected mode without paging and with PAE, compatibility mode"),
+    ImageEntry("control_registers", "CR0, CR2, CR3, CR4, LMSW, CLTS; what is refused"),
+    ImageEntry("msrs", "the MSRs a kernel lives on; what is refused"),
+    ImageEntry("cpuid", "what is advertised works"),
+    ImageEntry("tsc", "RDTSC, RDTSCP, CR4.TSD"),
+    ImageEntry("fpu_sse", "x87 and SSE state, FXSAVE, lazy switching by #NM"),
+    ImageEntry("debug_registers", "breakpoints and single-stepping"),
+    ImageEntry("ports", "IN, OUT and their string forms in all widths"),
+    ImageEntry("io_permission", "ports in ring 3: IOPL and the TSS bitmap"),
     ImageEntry("paging_map_unmap", "map, unmap, demand paging, absent entries at each level"),
+    ImageEntry("paging_permissions", "W, U, NX over four levels, CR0.WP, SMEP: every combination"),
+    ImageEntry("paging_accessed_dirty", "A and D are set when they should be, and only then"),
+    ImageEntry("paging_large_pages", "2 MiB and 1 GiB pages; split and joined"),
+    ImageEntry("paging_recursive_mapping", "page tables edited through themselves"),
+    ImageEntry("paging_cr3_switch", "many address spaces; table pages freed and used again"),
+    ImageEntry("paging_invlpg", "what is seen after INVLPG, MOV to CR3, CR4.PGE, gained rights"),
+    ImageEntry("paging_page_table_writes", "entries written by every kind of store"),
+    ImageEntry("paging_copy_on_write", "thousands of write faults: zero page, fork, ring 3"),
+    ImageEntry("code_remap", "other code at the same address: remapped, or through an alias"),
+    ImageEntry("self_modifying_code", "code that writes code, near and far"),
 )
 # fmt: on
+LISTED_BY = "sidecore images list"
 _BY_NAME = {entry.name: entry for entry in IMAGES}
 
 
@@ -77,7 +105,7 @@ def resolve(name: str, progress: Callable[[str], None] = ignore_progress) -> Ima
     if entry is None:
         if Path(name).is_file():
             return Image(name, "a file", kind="file", ends_by="user", kernel=Path(name))
-        raise ConfigError(f"no guest image or file '{name}'; there are: {', '.join(_BY_NAME)}")
+        raise ConfigError(f"no guest image or file {name!r}; {choices_text(name, list(_BY_NAME), listed_by=LISTED_BY)}")
     if entry.kind == "linux":
         files = linux.fetch(progress)
         kernel = files.bzimage if name == "linux_bzimage" else files.vmlinux

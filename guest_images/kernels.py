@@ -32,6 +32,7 @@ FLAGS = (
     "-Wall",
     "-Wextra",
     "-Werror",
+    "-Wa,--fatal-warnings",
 )
 LINK_FLAGS = (
     "-static",
@@ -64,7 +65,10 @@ def build_kernel(name: str) -> Path:
         )
     with temporary_directory("kernels") as scratch:
         output = Path(scratch) / "kernel.elf"
-        result = subprocess.run(_command(compiler, name, output), capture_output=True, text=True, check=False)
+        environment = os.environ | {"LC_ALL": "C"}
+        result = subprocess.run(
+            _command(compiler, name, output), capture_output=True, text=True, check=False, env=environment
+        )
         if result.returncode:
             raise ConfigError(f"cannot build guest kernel '{name}': {_first_error(result.stderr)}")
         os.replace(output, target)
@@ -82,5 +86,9 @@ def _command(compiler: str, name: str, output: Path) -> list[str]:
 
 
 def _first_error(stderr: str) -> str:
-    lines = [line for line in stderr.splitlines() if "error" in line] or stderr.splitlines() or [f"{COMPILER} failed"]
+    lines = (
+        [line for line in stderr.splitlines() if ": error:" in line or "ld: " in line]
+        or stderr.splitlines()
+        or [f"{COMPILER} failed"]
+    )
     return lines[0].strip()

@@ -10,6 +10,7 @@ from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
+from vmm.report import ExitStats
 
 FLAG_IF = 1 << 9
 
@@ -40,10 +41,12 @@ class NativeGuest:
         write_boot_state(self.engine, self.vmcs, image)
 
     def advance(self, limit_cycles: int) -> None:
-        """Run until the core's clock reaches `limit_cycles` or the guest ends."""
+        """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
         pcpu, events = self.pcpu, self.machine.events
         while self.domain.end is None and pcpu.clock_cycles < limit_cycles:
             next_ps = events.next_ps()
+            if next_ps is None and self._is_halted():
+                return
             deadline = limit_cycles if next_ps is None else min(limit_cycles, self.machine.ps_to_cycles(next_ps))
             if self._is_halted():
                 pcpu.idle_until(deadline)
@@ -64,3 +67,7 @@ class NativeGuest:
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
         self.machine.events.run_until(self.pcpu.now_ps)
+
+    def exit_statistics(self) -> dict[str, ExitStats]:
+        """Nothing exits without a VMM."""
+        return {}

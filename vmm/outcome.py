@@ -49,4 +49,6 @@ class End:
                 return 0
 
     def __str__(self) -> str:
+        if self.kind is EndKind.DEBUG_EXIT:
+            return f"{self.kind.value}: value {self.value}"
         return f"{self.kind.value}: {self.detail}" if self.detail else self.kind.value

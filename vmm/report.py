@@ -88,7 +88,7 @@ def exit_table(stats: RunStats, *, with_cycles: bool) -> Table:
 
 
 def ledger_table(stats: RunStats) -> Table:
-    """Where every cycle of each pCPU went: one row per category, most expensive first, one column per pCPU."""
+    """Where every cycle of each pCPU went: a row per category that has any, most expensive first."""
     pcpus = sorted(stats["ledger"], key=_natural_order)
     all_cycles = sum(sum(categories.values()) for categories in stats["ledger"].values())
     by_category: dict[str, int] = {}
@@ -96,7 +96,8 @@ def ledger_table(stats: RunStats) -> Table:
         for category, cycles in categories.items():
             by_category[category] = by_category.get(category, 0) + cycles
     table = _table("Cycle ledger", "Category", "Cycles%", *pcpus)
-    for category in sorted(by_category, key=lambda name: (-by_category[name], name)):
+    spent = (category for category in by_category if by_category[category])
+    for category in sorted(spent, key=lambda name: (-by_category[name], name)):
         cells = (f"{stats['ledger'][pcpu].get(category, 0):,}" for pcpu in pcpus)
         table.add_row(Text(category), _percent_text(by_category[category], all_cycles), *cells)
     sums = (f"{sum(stats['ledger'][pcpu].values()):,}" for pcpu in pcpus)

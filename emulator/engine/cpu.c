@@ -10,14 +10,27 @@ int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64
 
 enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1 };
 
+/* The time of one instruction goes by. */
+void elapse(sc_cpu *cpu) {
+    cpu->s.guest_cycles += cpu->s.cycles_per_instruction;
+    cpu->s.clock_cycles += cpu->s.cycles_per_instruction;
+}
+
+/* Count an instruction that this folder executed for the engine. MODEL: a REP string instruction counts once per
+ * iteration and once for the test that ends it, in the engine and in do_io alike. */
+void retire(sc_cpu *cpu) {
+    cpu->s.instructions++;
+    elapse(cpu);
+}
+
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
     SLOT(cpu, GUEST_RIP) = code_bits(cpu) == 64 ? rip : (uint32_t)rip;
+    bool single_step = SLOT(cpu, GUEST_RFLAGS) & 0x100; /* TF */
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
     SLOT(cpu, GUEST_RFLAGS) &= ~0x10000ull;
-    cpu->s.instructions++;
-    cpu->s.guest_cycles += cpu->s.cycles_per_instruction;
-    cpu->s.clock_cycles += cpu->s.cycles_per_instruction;
+    retire(cpu);
+    if (single_step) raise_debug(cpu, 0x4000); /* DR6.BS */
 }
 
 bool must_stop(const sc_cpu *cpu) {
@@ -115,19 +128,9 @@ uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t byt
     return done;
 }
 
+uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret) { return code_at_rip(cpu, ret); }
+
 sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
-
-uint64_t sc_read_msr(sc_cpu *cpu, uint32_t index, int *known) {
-    uint64_t *place = engine_msr(cpu, index);
-    *known = place != NULL;
-    return place ? *place : 0;
-}
-
-int sc_write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
-    uint64_t *place = engine_msr(cpu, index);
-    if (place) *place = value;
-    return place != NULL;
-}
 
 /* The core's own part of RDMSR and WRMSR, with the checks of hardware, for a VMM that lets an access through. */
 int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret) { return read_msr(cpu, index, ret); }

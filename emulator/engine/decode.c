@@ -11,7 +11,7 @@
 #include <string.h>
 #include "engine.h"
 
-enum { BLOCK_LIMIT = 1 << 19, HEADS = 1 << 18, CODE_BYTES_LIMIT = 1 << 26, INSTRUCTION_BYTES_MAX = 15 };
+enum { BLOCK_LIMIT = 1 << 19, HEADS = 1 << 18, CODE_BYTES_LIMIT = 1 << 26 };
 
 static const cs_mode MODES[3] = {CS_MODE_16, CS_MODE_32, CS_MODE_64};
 
@@ -70,17 +70,17 @@ uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsi
 static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
     typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
-    if (entry->generation != cpu->tlb_generation || entry->page != page) {
+    if (!entry->host || entry->generation != cpu->tlb_generation || entry->page != page) { /* absence is not remembered */
         walk_result w = walk(cpu, linear & ~0xfffull, ACCESS_FETCH | ACCESS_PROBE | (cpl(cpu) == 3 ? ACCESS_USER : 0));
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE);
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE | ACCESS_USER);
-        bool ram = w.status == WALK_OK && w.hpa + 0x1000 <= cpu->memory_bytes;
+        if (w.status != WALK_OK || w.hpa + 0x1000 > cpu->memory_bytes) return NULL; /* it may be mapped without a flush */
         entry->page = page;
-        entry->host = ram ? cpu->memory + w.hpa : NULL;
+        entry->host = cpu->memory + w.hpa;
         entry->generation = cpu->tlb_generation;
     }
-    return entry->host ? entry->host + (linear & 0xfff) : NULL;
+    return entry->host + (linear & 0xfff);
 }
 
 static bool same_code(const sc_cpu *cpu, const block *b) {
@@ -143,12 +143,23 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     return b;
 }
 
-/* A block is charged whole when it begins: give back what was not executed when it is left at `rip`. */
-void refund(sc_cpu *cpu, uint64_t rip) {
-    block *b = cpu->current;
+/* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
+ * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
+bool is_restart(const sc_cpu *cpu, const block *b) {
+    const block *left = cpu->current;
+    if (b->instructions != 1 || !left) return false;
+    uint64_t at = b->pc - left->pc;
+    if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;
+    const uint8_t *starts = cpu->code_bytes + left->bytes_at + left->size_bytes;
+    return starts[at / 8] >> (at & 7) & 1;
+}
+
+/* A block is charged whole when it begins: give back what was not executed when it is left at linear address `pc`. */
+void refund(sc_cpu *cpu, uint64_t pc) {
+    block *b = cpu->trapped = cpu->current;
     cpu->current = NULL;
     if (!b) return;
-    uint64_t done_bytes = rip + (long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE)) - b->pc;
+    uint64_t done_bytes = pc - b->pc;
     if (done_bytes >= b->size_bytes) return;
     const uint8_t *starts = cpu->code_bytes + b->bytes_at + b->size_bytes;
     uint32_t done = 0;
@@ -183,20 +194,35 @@ static uint64_t register_value(sc_cpu *cpu, unsigned reg, uint64_t next_rip) {
     return i == 4 ? SLOT(cpu, GUEST_RSP) : cpu->s.gpr[i];
 }
 
+/* The code bytes at RIP: of the block that trapped, as it was translated; else from memory as it is mapped now. (What
+ * runs from the TLB may have lost its mapping since.) Returns how many of the at most 15 are there. */
+size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
+    uint64_t linear = SLOT(cpu, GUEST_RIP) + (long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE));
+    const block *b = cpu->trapped;
+    size_t bytes = 0;
+    if (b && linear - b->pc < b->size_bytes) {
+        bytes = b->size_bytes - (linear - b->pc);
+        if (bytes > INSTRUCTION_BYTES_MAX) bytes = INSTRUCTION_BYTES_MAX;
+        memcpy(ret, cpu->code_bytes + b->bytes_at + (linear - b->pc), bytes);
+        return bytes;
+    }
+    while (bytes < INSTRUCTION_BYTES_MAX) { /* at most two pages */
+        const uint8_t *host = code_host(cpu, linear + bytes);
+        size_t here = 0x1000 - ((linear + bytes) & 0xfff);
+        if (!host) break;
+        if (here > INSTRUCTION_BYTES_MAX - bytes) here = INSTRUCTION_BYTES_MAX - bytes;
+        memcpy(ret + bytes, host, here);
+        bytes += here;
+    }
+    return bytes;
+}
+
 /* The instruction at RIP; id 0 when its bytes cannot be read or decoded. */
 instruction decode(sc_cpu *cpu) {
     instruction in = {.reg = -1, .control_reg = -1};
     uint8_t code[INSTRUCTION_BYTES_MAX] = {0};
-    uint64_t rip = SLOT(cpu, GUEST_RIP), linear = rip + (long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE));
-    size_t bytes = 0;
-    while (bytes < sizeof code) { /* at most two pages */
-        const uint8_t *host = code_host(cpu, linear + bytes);
-        size_t here = 0x1000 - ((linear + bytes) & 0xfff);
-        if (!host) break;
-        if (here > sizeof code - bytes) here = sizeof code - bytes;
-        memcpy(code + bytes, host, here);
-        bytes += here;
-    }
+    uint64_t rip = SLOT(cpu, GUEST_RIP);
+    size_t bytes = code_at_rip(cpu, code);
     unsigned bits = code_bits(cpu);
     const uint8_t *next = code;
     uint64_t address = rip;
@@ -205,6 +231,7 @@ instruction decode(sc_cpu *cpu) {
     const cs_x86 *x86 = &insn->detail->x86;
     in.id = insn->id;
     in.length_bytes = insn->size;
+    in.last_byte = code[insn->size - 1];
     memcpy(in.opcode, x86->opcode, sizeof in.opcode);
     in.rep = x86->prefix[0] == X86_PREFIX_REP || x86->prefix[0] == X86_PREFIX_REPNE;
     in.address_bytes = x86->addr_size;

@@ -41,10 +41,12 @@ typedef struct {
     uint32_t instruction_bytes;  /* software events: return RIP = RIP + this */
 } event;
 
+enum { INSTRUCTION_BYTES_MAX = 15 };
+
 /* An instruction as far as exits need it. */
 typedef struct {
     unsigned id;  /* capstone's x86_insn, 0 when undecodable */
-    uint8_t length_bytes, opcode[4];
+    uint8_t length_bytes, last_byte, opcode[4];
     int reg;           /* register operand as index 0-15, or -1 */
     int control_reg;   /* CRn / DRn operand, or -1 */
     bool to_control;   /* MOV to CRn / DRn */
@@ -81,13 +83,14 @@ typedef struct sc_cpu {
     uint64_t code_bytes_used, check_at_cycles;
     uint32_t tlb_generation;
     block *current;      /* the block being executed */
+    block *trapped;      /* the block that the last trap left */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache;
     uint32_t retranslate_bytes, vectoring_bytes;
     uint64_t retranslate_pc;
     int engine_error;
     struct { uint16_t port; uint8_t size; bool in; } io;
-    uint64_t loaded[6];  /* CR0 CR3 CR4 EFER EPTP RFLAGS as the engine has them */
+    uint64_t loaded[5];  /* CR0 CR3 CR4 EFER EPTP as the engine has them */
     size_t msr_at[8];    /* where the engine keeps its MSRs, found at start-up */
     struct { uint64_t page; const uint8_t *host; uint32_t generation; } code_tlb[256];
 } sc_cpu;
@@ -112,14 +115,17 @@ walk_result linear_check(sc_cpu *cpu, uint64_t linear, size_t bytes, unsigned ac
 bool decode_open(sc_cpu *cpu);
 void decode_close(sc_cpu *cpu);
 unsigned code_bits(sc_cpu *cpu);
+size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
 block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
-void refund(sc_cpu *cpu, uint64_t rip);
+bool is_restart(const sc_cpu *cpu, const block *b);
+void refund(sc_cpu *cpu, uint64_t pc);
 
 /* events.c */
-void deliver(sc_cpu *cpu, event e);
+bool deliver(sc_cpu *cpu, event e);  /* false: something else came of it */
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
+void raise_debug(sc_cpu *cpu, uint64_t payload);  /* a #DB trap behind the instruction that is done */
 bool window_open(const sc_cpu *cpu);
 
 /* exits.c */
@@ -155,6 +161,8 @@ bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
 void settle(sc_cpu *cpu);  /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
+void elapse(sc_cpu *cpu);
+void retire(sc_cpu *cpu);
 
 uint64_t gpr_read(const sc_cpu *cpu, int index);
 void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes);
@@ -173,5 +181,6 @@ static inline bool secondary_control(const sc_cpu *cpu, uint64_t bit) {
            control(cpu, VMCS_SECONDARY_PROCESSOR_BASED_CONTROLS, bit);
 }
 static inline unsigned cpl(const sc_cpu *cpu) { return cpu->s.vmcs[VMCS_GUEST_SS_ACCESS_RIGHTS] >> 5 & 3; }
+static inline bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
 static inline bool long_mode(const sc_cpu *cpu) { return cpu->s.vmcs[VMCS_GUEST_IA32_EFER] & 0x400; }
 #endif

@@ -44,8 +44,6 @@ static outcome memory_failed(sc_cpu *cpu, walk_result w, event e, unsigned acces
     return (outcome){.what = LEFT};
 }
 
-static bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
-
 /* Read the 8-byte descriptor of `selector`; `fault_vector` is raised when it lies outside its table. */
 static outcome read_descriptor(sc_cpu *cpu, event e, uint16_t selector, unsigned fault_vector, uint32_t ext, uint64_t *ret) {
     bool local = selector & 4;
@@ -112,15 +110,28 @@ static outcome load_inner_ss(sc_cpu *cpu, event e, uint16_t selector, unsigned l
     return ok;
 }
 
-/* Push `count` values of `width` bytes below `sp` in the stack segment at `base`: all or nothing. */
-static outcome push(sc_cpu *cpu, event e, uint64_t base, uint64_t *sp, uint64_t mask, unsigned width, const uint64_t *values,
-                    int count, unsigned access) {
-    uint8_t frame[12 * 8];
-    for (int i = 0; i < count; i++) memcpy(frame + (count - 1 - i) * width, &values[i], width);
-    uint64_t top = (*sp - (uint64_t)count * width) & mask;
-    walk_result w = linear_write(cpu, base + top, frame, (size_t)count * width, access);
-    if (w.status != WALK_OK) return memory_failed(cpu, w, e, ACCESS_WRITE);
-    *sp = top;
+/* Does [offset, offset + bytes) lie in a data segment? (SDM 3A 5.3) */
+static bool in_limit(const segment *s, uint64_t offset, uint64_t bytes) {
+    uint64_t last = offset + bytes - 1, highest = s->rights & 0x4000 ? 0xffffffff : 0xffff;
+    bool grows_down = (s->rights & 0xc) == 4;
+    return grows_down ? offset > s->limit && last <= highest : last <= s->limit;
+}
+
+/* Push `count` values of `width` bytes below `sp` in stack segment `ss` (NULL in 64-bit mode), all or nothing; the
+ * first push that fails, from the top down, is the one to report. */
+static outcome push(sc_cpu *cpu, event e, const segment *ss, uint32_t ss_error, uint64_t *sp, unsigned width,
+                    const uint64_t *values, int count, unsigned access) {
+    uint64_t base = ss ? ss->base : 0, mask = !ss ? ~0ull : ss->rights & 0x4000 ? 0xffffffff : 0xffff;
+    for (int i = 1; i <= count; i++) {
+        uint64_t at = (*sp - (uint64_t)i * width) & mask;
+        if (ss && !in_limit(ss, at, width)) return failed(VECTOR_SS, ss_error);
+        walk_result w = linear_check(cpu, base + at, width, access | ACCESS_WRITE);
+        if (w.status != WALK_OK) return memory_failed(cpu, w, e, ACCESS_WRITE);
+    }
+    for (int i = 0; i < count; i++) {
+        *sp = (*sp - width) & mask;
+        linear_write(cpu, base + *sp, &values[i], width, access);
+    }
     return ok;
 }
 
@@ -161,7 +172,8 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     if (!wide && target > cs.limit) return failed(VECTOR_GP, ext);
 
     unsigned ist = wide ? gate[0] >> 32 & 7 : 0;
-    uint64_t old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp, stack_base = 0, mask = ~0ull;
+    uint64_t old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp;
+    uint32_t ss_error = ext;
     bool switched = new_cpl != old_cpl || ist;
     uint16_t new_ss = 0;
     if (switched) {
@@ -170,15 +182,16 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
         if (!wide) {
             o = load_inner_ss(cpu, e, new_ss, new_cpl, ext, &ss);
             if (o.what != DONE) return o;
+            ss_error |= new_ss & 0xfffc;
         }
+    } else if (!wide) {
+        ss = (segment){.base = SLOT(cpu, GUEST_SS_BASE), .limit = (uint32_t)SLOT(cpu, GUEST_SS_LIMIT),
+                       .rights = (uint32_t)SLOT(cpu, GUEST_SS_ACCESS_RIGHTS)};
     }
     unsigned width = wide ? 8 : narrow_gate ? 2 : 4;
     if (wide) {
         if (!canonical(sp)) return failed(VECTOR_SS, ext);
         sp &= ~15ull;
-    } else {
-        stack_base = switched ? ss.base : SLOT(cpu, GUEST_SS_BASE);
-        mask = (switched ? ss.rights : SLOT(cpu, GUEST_SS_ACCESS_RIGHTS)) & 0x4000 ? 0xffffffff : 0xffff;
     }
 
     uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
@@ -194,7 +207,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     frame[n++] = SLOT(cpu, GUEST_CS_SELECTOR);
     frame[n++] = return_rip;
     if (e.has_error) frame[n++] = e.error_code;
-    o = push(cpu, e, stack_base, &sp, mask, width, frame, n, new_cpl == 3 ? ACCESS_USER : ACCESS_SYSTEM);
+    o = push(cpu, e, wide ? NULL : &ss, ss_error, &sp, width, frame, n, new_cpl == 3 ? ACCESS_USER : ACCESS_SYSTEM);
     if (o.what != DONE) return o;
 
     cs.selector = (selector & ~3u) | new_cpl;
@@ -204,7 +217,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
         set_segment(cpu, 2, (segment){new_cpl, 0, 0, 0x10000 | new_cpl << 5});
     else if (!wide && new_cpl != old_cpl)
         set_segment(cpu, 2, ss);
-    SLOT(cpu, GUEST_RSP) = wide ? sp : (old_sp & ~mask) | sp;
+    SLOT(cpu, GUEST_RSP) = wide || (ss.rights & 0x4000) ? sp : (old_sp & 0xffff0000) | sp;
     SLOT(cpu, GUEST_RIP) = target;
     bool interrupt_gate = type == GATE_INT32 || type == GATE_INT16;
     SLOT(cpu, GUEST_RFLAGS) = rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
@@ -216,16 +229,18 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 /* SDM 3A table 6-5: which second exceptions make a double fault. */
 static bool is_contributory(unsigned vector) { return vector == 0 || (vector >= VECTOR_TS && vector <= VECTOR_GP); }
 
-void deliver(sc_cpu *cpu, event e) {
-    for (;;) {
+/* MODEL: a delivery takes as long as one instruction: time goes on even where a handler's first instruction faults. */
+bool deliver(sc_cpu *cpu, event e) {
+    for (bool first = true;; first = false) {
+        elapse(cpu);
         if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
         if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
         outcome o = deliver_once(cpu, e);
-        if (o.what != FAULT) return;
+        if (o.what != FAULT) return first && o.what == DONE;
         if (exception_exits(cpu, o.next)) {
             set_vectoring(cpu, e);
             vm_exit_event(cpu, o.next);
-            return;
+            return false;
         }
         bool exception = e.type == EVENT_HARDWARE || e.type == EVENT_SOFT_EXC || e.type == EVENT_PRIV_SOFT;
         if (exception && e.vector == VECTOR_DF) {
@@ -234,7 +249,7 @@ void deliver(sc_cpu *cpu, event e) {
             } else {
                 cpu->s.shutdown = 1;
             }
-            return;
+            return false;
         }
         bool both = exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
                                   (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
@@ -243,7 +258,7 @@ void deliver(sc_cpu *cpu, event e) {
             if (exception_exits(cpu, df)) {
                 set_vectoring(cpu, e);
                 vm_exit_event(cpu, df);
-                return;
+                return false;
             }
             e = df;
         } else {
@@ -255,6 +270,14 @@ void deliver(sc_cpu *cpu, event e) {
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
     bool has_error = vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error, .error_code = error_code};
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        deliver(cpu, e);
+}
+
+void raise_debug(sc_cpu *cpu, uint64_t payload) {
+    event e = {.vector = VECTOR_DB, .type = EVENT_HARDWARE, .payload = payload};
     if (exception_exits(cpu, e))
         vm_exit_event(cpu, e);
     else

@@ -6,7 +6,8 @@
 #include "engine.h"
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
-enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
+enum { SS = 2 };
 enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
@@ -97,16 +98,38 @@ void trap_nested_fault(sc_cpu *cpu) {
     vm_exit_ept(cpu, w, access, 0, false);
 }
 
-/* VMX instructions are unknown to the engine: they arrive as #UD. In non-root operation each exits (SDM 3C 26.1.2). */
-static bool trap_vmx_instruction(sc_cpu *cpu) {
+static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned code) {
+    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
+    if (code == TRAP_ICEBP || in->id == X86_INS_INT1) {
+        e.vector = VECTOR_DB;
+        e.type = EVENT_PRIV_SOFT;
+    } else if (in->id == X86_INS_INT3 || in->id == X86_INS_INTO) {
+        e.vector = in->id == X86_INS_INT3 ? 3 : 4;
+        e.type = EVENT_SOFT_EXC;
+    } else {
+        e.vector = in->last_byte;
+    }
+    if (exception_exits(cpu, e))
+        vm_exit_event(cpu, e);
+    else
+        cpu->s.instructions += deliver(cpu, e); /* it takes the time of a delivery */
+}
+
+/* Instructions that are unknown to the engine arrive as #UD: INT1 (ICEBP), and VMX instructions, which all exit in
+ * non-root operation (SDM 3C 26.1.2; GETSEC is #UD without CR4.SMXE). */
+static bool trap_unknown_instruction(sc_cpu *cpu) {
     static const struct { unsigned id, reason; } table[] = {
         {X86_INS_VMCALL, EXIT_REASON_VMCALL},     {X86_INS_VMCLEAR, EXIT_REASON_VMCLEAR},   {X86_INS_VMLAUNCH, EXIT_REASON_VMLAUNCH},
         {X86_INS_VMPTRLD, EXIT_REASON_VMPTRLD},   {X86_INS_VMPTRST, EXIT_REASON_VMPTRST},   {X86_INS_VMREAD, EXIT_REASON_VMREAD},
         {X86_INS_VMRESUME, EXIT_REASON_VMRESUME}, {X86_INS_VMWRITE, EXIT_REASON_VMWRITE},   {X86_INS_VMXOFF, EXIT_REASON_VMXOFF},
-        {X86_INS_VMXON, EXIT_REASON_VMXON},       {X86_INS_GETSEC, EXIT_REASON_GETSEC},
+        {X86_INS_VMXON, EXIT_REASON_VMXON},       {X86_INS_INVEPT, EXIT_REASON_INVEPT},     {X86_INS_INVVPID, EXIT_REASON_INVVPID},
     };
-    if (!cpu->s.non_root) return false;
     instruction in = decode(cpu);
+    if (in.id == X86_INS_INT1) {
+        trap_software_interrupt(cpu, &in, TRAP_ICEBP);
+        return true;
+    }
+    if (!cpu->s.non_root) return false;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         if (in.id == table[i].id) {
             vm_exit(cpu, table[i].reason, 0, in.length_bytes);
@@ -115,33 +138,41 @@ static bool trap_vmx_instruction(sc_cpu *cpu) {
     return false;
 }
 
+/* The I/O permission check of the TSS (SDM 1 19.5.2), which the engine leaves out. */
+static bool io_allowed(sc_cpu *cpu, uint16_t port, unsigned size) {
+    unsigned iopl = SLOT(cpu, GUEST_RFLAGS) >> 12 & 3;
+    if (!(SLOT(cpu, GUEST_CR0) & 1)) return true;
+    if (cpl(cpu) <= iopl && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000)) return true;
+    uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
+    uint16_t map = 0, bits = 0;
+    if (!(SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8) || limit < 0x67) return false; /* only a 32-bit or 64-bit TSS has a map */
+    if (linear_read(cpu, base + 0x66, &map, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
+    uint64_t at = (uint64_t)map + port / 8;
+    if (at + 1 > limit) return false;
+    if (linear_read(cpu, base + at, &bits, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
+    return !(bits >> (port & 7) & ((1u << size) - 1));
+}
+
+/* The engine touches the memory of INS and OUTS before it asks for the port; the processor checks the port first. */
+static bool io_denied(sc_cpu *cpu) {
+    if (cpl(cpu) == 0) return false;
+    instruction in = decode(cpu);
+    if (in.opcode[0] < 0x6c || in.opcode[0] > 0x6f || in.opcode[1]) return false;
+    return !io_allowed(cpu, (uint16_t)gpr_read(cpu, 2), in.opcode[0] & 1 ? in.operand_bytes : 1);
+}
+
 void trap_exception(sc_cpu *cpu, unsigned vector) {
-    if (vector == VECTOR_UD && trap_vmx_instruction(cpu)) return;
+    if (vector == VECTOR_UD && trap_unknown_instruction(cpu)) return;
+    if (vector == VECTOR_PF && io_denied(cpu)) return raise_fault(cpu, VECTOR_GP, 0);
+    if (vector == VECTOR_GP && code_bits(cpu) == 64 && !engine_error_code(cpu)) { /* the engine does not tell them apart */
+        instruction in = decode(cpu);
+        if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = VECTOR_SS;
+    }
     bool has_error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
     if (vector == VECTOR_PF) e.address = engine_fault_address(cpu);
     if (vector == VECTOR_DB) e.payload = cpu->s.dr6 & 0x600f; /* the engine sets DR6 before it raises */
-    if (exception_exits(cpu, e))
-        vm_exit_event(cpu, e);
-    else
-        deliver(cpu, e);
-}
-
-static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned code) {
-    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
-    uint8_t vector = 0;
-    if (code == TRAP_ICEBP || in->id == X86_INS_INT1) {
-        e.vector = VECTOR_DB;
-        e.type = EVENT_PRIV_SOFT;
-    } else if (in->id == X86_INS_INT3 || in->id == X86_INS_INTO) {
-        e.vector = in->id == X86_INS_INT3 ? 3 : 4;
-        e.type = EVENT_SOFT_EXC;
-    } else {
-        uint64_t base = long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE);
-        linear_read(cpu, base + SLOT(cpu, GUEST_RIP) + in->length_bytes - 1, &vector, 1, ACCESS_FETCH | ACCESS_PROBE);
-        e.vector = vector;
-    }
     if (exception_exits(cpu, e))
         vm_exit_event(cpu, e);
     else
@@ -211,10 +242,12 @@ static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
         qualification = 2 << 4;
     } else if (in->id == X86_INS_LMSW) {
         uint64_t base = long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment];
-        if (in->has_memory)
-            linear_read(cpu, base + in->offset, &operand, 2, 0); /* the engine has read it already: it cannot fault */
-        else
+        if (in->has_memory) {
+            walk_result w = linear_read(cpu, base + in->offset, &operand, 2, 0);
+            if (memory_fault(cpu, w, 0)) return;
+        } else {
             operand = gpr_read(cpu, in->reg) & 0xffff;
+        }
         value = (cr0 & ~0xeull) | (operand & 0xf);
         qualification = 3 << 4 | (in->has_memory ? 1 << 6 : 0) | operand << 16;
         if (in->has_memory) SLOT(cpu, GUEST_LINEAR_ADDRESS) = base + in->offset;
@@ -307,8 +340,8 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_INT:
     case TRAP_ICEBP: return trap_software_interrupt(cpu, &in, code);
     case TRAP_MSR: return trap_msr(cpu, &in);
-    case TRAP_RDTSC: return trap_rdtsc(cpu, &in, false);
-    case TRAP_RDTSCP: return trap_rdtsc(cpu, &in, true);
+    case TRAP_RDTSC: /* RDTSCP comes here too: the engine begins it as an RDTSC */
+    case TRAP_RDTSCP: return trap_rdtsc(cpu, &in, in.id == X86_INS_RDTSCP);
     case TRAP_RDPMC:
         if (control(cpu, PRIMARY, PROC_RDPMC_EXITING)) return vm_exit(cpu, EXIT_REASON_RDPMC, 0, in.length_bytes);
         return raise_fault(cpu, VECTOR_GP, 0); /* MODEL: no performance counters */
@@ -329,21 +362,6 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MWAIT_EXITING), EXIT_REASON_MWAIT_INSTRUCTION, 0);
     default: return raise_fault(cpu, VECTOR_UD, 0); /* SVM and SMM instructions this CPU does not have */
     }
-}
-
-/* The I/O permission check of the TSS (SDM 1 19.5.2), which the engine leaves out. */
-static bool io_allowed(sc_cpu *cpu, uint16_t port, unsigned size) {
-    unsigned iopl = SLOT(cpu, GUEST_RFLAGS) >> 12 & 3;
-    if (!(SLOT(cpu, GUEST_CR0) & 1)) return true;
-    if (cpl(cpu) <= iopl && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000)) return true;
-    uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
-    uint16_t map = 0, bits = 0;
-    if (!(SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8) || limit < 0x67) return false; /* only a 32-bit or 64-bit TSS has a map */
-    if (linear_read(cpu, base + 0x66, &map, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
-    uint64_t at = (uint64_t)map + port / 8;
-    if (at + 1 > limit) return false;
-    if (linear_read(cpu, base + at, &bits, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
-    return !(bits >> (port & 7) & ((1u << size) - 1));
 }
 
 static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {

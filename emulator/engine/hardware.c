@@ -25,8 +25,6 @@ void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes) {
     *reg = (*reg & ~mask) | (bytes == 4 ? (uint32_t)value : value & mask);
 }
 
-static bool canonical(uint64_t address) { return (uint64_t)((int64_t)(address << 16) >> 16) == address; }
-
 bool write_cr0(sc_cpu *cpu, uint64_t value) {
     uint64_t *cr0 = &SLOT(cpu, GUEST_CR0), *efer = &SLOT(cpu, GUEST_IA32_EFER);
     bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
@@ -113,7 +111,7 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
         if (!pat_valid(value)) return false;
         break;
     case MSR_FMASK:
-        value = (uint32_t)value;
+        if (value >> 32) return false;
         break;
     case MSR_EFER:
         if (value & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) return false;
@@ -189,7 +187,10 @@ void do_io(sc_cpu *cpu, const instruction *in) {
             sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
         }
         advance(cpu, cpu->io.in ? 7 : 6, step, in->address_bytes);
-        if (in->rep) advance(cpu, 1, -1, in->address_bytes);
+        if (in->rep) {
+            advance(cpu, 1, -1, in->address_bytes);
+            retire(cpu);
+        }
     }
     if (!in->rep || !(gpr_read(cpu, 1) & count_mask)) skip(cpu, in->length_bytes);
 }
@@ -210,6 +211,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
         raise_fault(cpu, 6, 0);
         return;
     }
+    retire(cpu);
     uint64_t flags = SLOT(cpu, GUEST_RFLAGS);
     uint16_t selector = *engine_msr(cpu, MSR_STAR) >> 32 & 0xfffc;
     gpr_write(cpu, 1, SLOT(cpu, GUEST_RIP) + instruction_bytes, 8);
@@ -227,6 +229,7 @@ void do_sysenter(sc_cpu *cpu) {
         raise_fault(cpu, 13, 0);
         return;
     }
+    retire(cpu);
     bool wide = long_mode(cpu);
     SLOT(cpu, GUEST_RFLAGS) &= ~(uint64_t)(FLAG_VM | 0x200);
     SLOT(cpu, GUEST_RSP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_ESP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_ESP);

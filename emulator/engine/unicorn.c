@@ -10,8 +10,9 @@
 #include <unicorn/unicorn.h>
 #include "engine.h"
 
-/* An Intel model: SYSENTER and SYSCALL then behave as Intel's. It has no SVM, but the engine asks only the SVME bit. */
-#define CPU_MODEL UC_CPU_X86_SKYLAKE_CLIENT
+/* An Intel model: SYSENTER and SYSCALL then behave as Intel's. It has no SVM, but the engine asks only the SVME bit.
+ * The last without RDRAND and RDSEED: those read the workstation's entropy, and nothing can intercept them. */
+#define CPU_MODEL UC_CPU_X86_SANDYBRIDGE
 #define ARENA 0x4000000000ull
 enum { ARENA_BYTES = 8 << 20, HOST_SAVE = 0x1000, IO_MAP = 0x4000, MSR_MAP = 0x8000, STUB = 0x10000, NESTED = 0x20000 };
 #define NOWHERE 0xfffffffffffffff1ull /* an address no guest fetches from: uc_emu_start wants an end */
@@ -39,12 +40,12 @@ enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xb };
 #define R64(at) (*(uint64_t *)(cpu->raw + (at)))
 #define A64(at) (*(uint64_t *)(cpu->arena + (at)))
 
-static const uint32_t ENGINE_MSRS[8] = {0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000080, 0xc0000103, 0x277};
-enum { MSR_AT_EFER = 5, MSR_AT_TSC_AUX = 6, MSR_AT_PAT = 7 };
+static const uint32_t ENGINE_MSRS[8] = {0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000103, 0xc0000080, 0x174};
+enum { OWN_MSRS = 6, MSR_AT_TSC_AUX = 5, MSR_AT_EFER = 6, MSR_AT_SYSENTER_CS = 7 }; /* EFER, SYSENTER_CS: VMCS fields too */
 
 uint64_t *engine_msr(sc_cpu *cpu, uint32_t index) {
-    for (int i = 0; i < 7; i++)
-        if (ENGINE_MSRS[i] == index && i != MSR_AT_EFER) return &R64(cpu->msr_at[i]);
+    for (int i = 0; i < OWN_MSRS; i++)
+        if (ENGINE_MSRS[i] == index) return &R64(cpu->msr_at[i]);
     return NULL;
 }
 
@@ -82,6 +83,7 @@ void engine_save(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RSP) = cpu->s.gpr[4];
     SLOT(cpu, GUEST_RIP) = R64(RAW_EIP);
     for (int i = 0; i < 8; i++) save_segment(cpu, i, i < 6 ? RAW_SEGS + i * SEGMENT_BYTES : i == 6 ? RAW_LDT : RAW_TR);
+    SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) |= 2; /* a loaded TSS is busy; the engine marks it only in memory */
     uint64_t *ss = &SLOT(cpu, GUEST_SS_ACCESS_RIGHTS); /* VMX has the CPL in SS.DPL */
     *ss = (*ss & ~0x60ull) | (R32(RAW_HFLAGS) & 3) << 5;
     SLOT(cpu, GUEST_GDTR_BASE) = R64(RAW_GDT + SEGMENT_BASE);
@@ -92,7 +94,6 @@ void engine_save(sc_cpu *cpu) {
     for (int i = 0; i < 4; i++) cpu->s.dr[i] = R64(RAW_DR + i * 8);
     cpu->s.dr6 = R64(RAW_DR + 6 * 8);
     SLOT(cpu, GUEST_DR7) = R64(RAW_DR + 7 * 8);
-    cpu->loaded[5] = SLOT(cpu, GUEST_RFLAGS);
     cpu->saved = true;
 }
 
@@ -126,7 +127,7 @@ static void load_intercepts(sc_cpu *cpu) {
     const uint64_t *v = cpu->s.vmcs;
     uint64_t primary = cpu->s.non_root ? v[VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS] : 0;
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 | 1ull << 0x18 |
-                      1ull << 0x19 | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 | 1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
+                      1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 | 1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
     R64(RAW_INTERCEPT) = always | (primary & PROC_PAUSE_EXITING ? 1ull << 0x17 : 0) |
                          (secondary_control(cpu, PROC2_WBINVD_EXITING) ? 1ull << 0x29 : 0);
     uint16_t reads = 1 << 8;
@@ -163,6 +164,7 @@ void engine_load(sc_cpu *cpu) {
     R64(RAW_CR + 24) = now[1];
     R64(RAW_CR + 32) = now[2];
     R64(cpu->msr_at[MSR_AT_EFER]) = now[3] | 0x1000; /* SVME keeps the engine in guest mode */
+    R32(cpu->msr_at[MSR_AT_SYSENTER_CS]) = (uint32_t)v[VMCS_GUEST_IA32_SYSENTER_CS]; /* SYSEXIT looks at it */
     for (int i = 0; i < 4; i++) R64(RAW_DR + i * 8) = cpu->s.dr[i];
     R64(RAW_DR + 48) = cpu->s.dr6;
     R32(RAW_HFLAGS2) = ept ? R32(RAW_HFLAGS2) | HF2_NPT : R32(RAW_HFLAGS2) & ~(uint32_t)HF2_NPT;
@@ -173,7 +175,7 @@ void engine_load(sc_cpu *cpu) {
     memcpy(cpu->loaded, now, sizeof now);
     load_intercepts(cpu);
     uc_context_restore(cpu->uc, cpu->context);
-    if (v[VMCS_GUEST_RFLAGS] != cpu->loaded[5]) uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
+    uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
     if (R64(RAW_DR + 56) != v[VMCS_GUEST_DR7]) uc_reg_write(cpu->uc, UC_X86_REG_DR7, &v[VMCS_GUEST_DR7]);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
     cpu->saved = false;
@@ -215,6 +217,11 @@ void sc_invept(sc_cpu *cpu) {
     cpu->s.flush_tlb = 1;
 }
 
+static uint64_t linear_rip(sc_cpu *cpu) {
+    uint64_t rip = SLOT(cpu, GUEST_RIP);
+    return code_bits(cpu) == 64 ? rip : (uint32_t)(rip + SLOT(cpu, GUEST_CS_BASE));
+}
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
@@ -228,19 +235,16 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         cpu->escape = ESCAPE_NONE;
         uc_context_restore(cpu->uc, cpu->context);
         engine_save(cpu);
-        refund(cpu, SLOT(cpu, GUEST_RIP));
+        refund(cpu, linear_rip(cpu));
         if (kind == ESCAPE_IO) {
             trap_io(cpu);
         } else {
             instruction in = decode(cpu);
-            cpu->s.instructions++;
-            cpu->s.guest_cycles += cpu->s.cycles_per_instruction;
-            cpu->s.clock_cycles += cpu->s.cycles_per_instruction;
             kind == ESCAPE_SYSCALL ? do_syscall(cpu, in.length_bytes) : do_sysenter(cpu);
         }
     } else {
         engine_save(cpu);
-        refund(cpu, SLOT(cpu, GUEST_RIP));
+        refund(cpu, linear_rip(cpu));
         if (code >= 0x40 && code < 0x60)
             trap_exception(cpu, code - 0x40);
         else if (code == 0x400)
@@ -291,18 +295,20 @@ static void on_sysenter(uc_engine *uc, void *data) {
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
-    if (cpu->s.clock_cycles >= cpu->check_at_cycles &&
-        (cpu->s.clock_cycles >= cpu->s.deadline_cycles || must_settle(cpu))) {
-        uc_emu_stop(uc);
-        return;
-    }
-    bool changed = false;
+    bool changed = false, restart;
     block *b = find_block(cpu, pc, size, &changed);
     if (changed) {
         cpu->retranslate = true;
         cpu->empty_cache = !b;
         cpu->retranslate_pc = pc;
         cpu->retranslate_bytes = size;
+        uc_emu_stop(uc);
+        return;
+    }
+    restart = b && is_restart(cpu, b);
+    if (restart) refund(cpu, pc);
+    if (cpu->s.clock_cycles >= cpu->check_at_cycles && !restart && /* stopped here, the store would only restart again */
+        (cpu->s.clock_cycles >= cpu->s.deadline_cycles || must_settle(cpu))) {
         uc_emu_stop(uc);
         return;
     }
@@ -436,9 +442,9 @@ static bool find_raw_state(sc_cpu *cpu, const char **problem) {
     uc_reg_write(cpu->uc, UC_X86_REG_GS_BASE, &gsbase);
     uc_context_save(cpu->uc, cpu->context);
     CHECK(R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) == gsbase, "gs base");
-    for (int i = 0; i < 7; i++) {
-        bool efer = i == MSR_AT_EFER, aux = i == MSR_AT_TSC_AUX;
-        uint64_t first = efer ? 0x401 : aux ? 0x5b5b5b01 : 0x5b5b5b000000ull + i, second = efer ? 0xd01 : aux ? 0x4c4c4c02 : 0x4c4c4c000000ull + i;
+    for (int i = 0; i < 8; i++) {
+        bool efer = i == MSR_AT_EFER, narrow = i == MSR_AT_TSC_AUX || i == MSR_AT_SYSENTER_CS; /* 32 and 16 bits */
+        uint64_t first = efer ? 0x401 : narrow ? 0x5b01 : 0x5b5b5b000000ull + i, second = efer ? 0xd01 : narrow ? 0x4c02 : 0x4c4c4c000000ull + i;
         CHECK(find_msr(cpu, ENGINE_MSRS[i], first, second, &cpu->msr_at[i]), "an MSR");
     }
     return true;
@@ -495,7 +501,7 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
         return NULL;
     }
     forget_nested(cpu);
-    for (int i = 0; i < 5; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
+    for (int i = 0; i < OWN_MSRS; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;
     memset(cpu->raw + RAW_REGS, 0, 128);
     SLOT(cpu, GUEST_IA32_PAT) = 0x0007040600070406;

@@ -18,10 +18,10 @@
 
 enum { IRQ_PIT = 0, IRQ_CASCADE = 2, IRQ_COM1 = 4, IRQ_RTC = 8, IRQ_COUNT = 16 };
 
-void pic_init(void);                                 /* IRQ n at vector 0x20 + n, all masked */
+void pic_init(void);                                       /* IRQ n at vector 0x20 + n, all masked */
 void irq_set_handler(unsigned irq, void (*handler)(void)); /* unmasks; the EOI follows the handler. NULL masks */
-void pit_periodic(unsigned divisor);                 /* mode 2 */
-void pit_one_shot(unsigned count);                   /* mode 0 */
+void pit_periodic(unsigned divisor);                       /* mode 2 */
+void pit_one_shot(unsigned count);                         /* mode 0 */
 uint8_t cmos_read(uint8_t index);
 void cmos_write(uint8_t index, uint8_t value);
 

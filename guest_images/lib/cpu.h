@@ -54,15 +54,13 @@
 #define EFER_LMA (1ul << 10)
 #define EFER_NXE (1ul << 11)
 
-#define DEFINE_CR(name)                                                                            \
-    static inline uint64_t read_##name(void) {                                                     \
-        uint64_t value;                                                                            \
-        asm volatile("mov %%" #name ", %0" : "=r"(value) : : "memory");                            \
-        return value;                                                                              \
-    }                                                                                              \
-    static inline void write_##name(uint64_t value) {                                              \
-        asm volatile("mov %0, %%" #name : : "r"(value) : "memory");                                \
-    }
+#define DEFINE_CR(name)                                                 \
+    static inline uint64_t read_##name(void) {                          \
+        uint64_t value;                                                 \
+        asm volatile("mov %%" #name ", %0" : "=r"(value) : : "memory"); \
+        return value;                                                   \
+    }                                                                   \
+    static inline void write_##name(uint64_t value) { asm volatile("mov %0, %%" #name : : "r"(value) : "memory"); }
 DEFINE_CR(cr0)
 DEFINE_CR(cr2)
 DEFINE_CR(cr3)
@@ -72,14 +70,14 @@ DEFINE_CR(dr6)
 DEFINE_CR(dr7)
 #undef DEFINE_CR
 
-#define DEFINE_PORT(width, type)                                                                   \
-    static inline type in##width(uint16_t port) {                                                  \
-        type value;                                                                                \
-        asm volatile("in %1, %0" : "=a"(value) : "Nd"(port) : "memory");                           \
-        return value;                                                                              \
-    }                                                                                              \
-    static inline void out##width(uint16_t port, type value) {                                     \
-        asm volatile("out %0, %1" : : "a"(value), "Nd"(port) : "memory");                          \
+#define DEFINE_PORT(width, type)                                          \
+    static inline type in##width(uint16_t port) {                         \
+        type value;                                                       \
+        asm volatile("in %1, %0" : "=a"(value) : "Nd"(port) : "memory");  \
+        return value;                                                     \
+    }                                                                     \
+    static inline void out##width(uint16_t port, type value) {            \
+        asm volatile("out %0, %1" : : "a"(value), "Nd"(port) : "memory"); \
     }
 DEFINE_PORT(8, uint8_t)
 DEFINE_PORT(16, uint16_t)
@@ -114,13 +112,9 @@ static inline uint64_t read_rflags(void) {
     return value;
 }
 
-static inline void write_rflags(uint64_t value) {
-    asm volatile("pushq %0; popfq" : : "r"(value) : "memory", "cc");
-}
+static inline void write_rflags(uint64_t value) { asm volatile("pushq %0; popfq" : : "r"(value) : "memory", "cc"); }
 
-static inline void invlpg(uint64_t address) {
-    asm volatile("invlpg (%0)" : : "r"(address) : "memory");
-}
+static inline void invlpg(uint64_t address) { asm volatile("invlpg (%0)" : : "r"(address) : "memory"); }
 
 static inline void interrupts_on(void) { asm volatile("sti" : : : "memory"); }
 static inline void interrupts_off(void) { asm volatile("cli" : : : "memory"); }

@@ -3,9 +3,12 @@
  *   emulator's loader --- 64-bit, RSI = boot_params ------------------> guest_entry --> guest_start (C)
  *   QEMU (PVH) --- 32-bit, EBX = hvm_start_info --> pvh_entry --long mode--> guest_entry
  *
- * Sources: Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"; Xen docs/misc/pvh.pandoc, "Guest entry point".
+ * Sources: Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"; Xen docs/misc/pvh.pandoc, "Guest entry
+ * point".
  */
 #include "selectors.h"
+
+    .file "entry.S" /* else ld names it after a temporary file */
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 #define CR0_PE_PG 0x80000001
@@ -25,7 +28,6 @@
     .code64
     .globl guest_entry
 guest_entry:
-    cld
     leaq boot_stack_top(%rip), %rsp
     xorl %ebp, %ebp
     movq %rsi, %rdi

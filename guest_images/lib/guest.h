@@ -36,6 +36,10 @@ struct __attribute__((packed)) boot_params {
     struct e820_entry e820[128];
 };
 extern const struct boot_params *boot_params;
-extern uint64_t entry_rflags; /* as the loader left them */
+
+/* The processor as the loader left it. */
+extern struct entry_state {
+    uint64_t cs, ds, es, ss, rflags, cr0, cr3, cr4, efer;
+} entry_state;
 
 #endif

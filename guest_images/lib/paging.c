@@ -4,6 +4,7 @@
 #include "console.h"
 #include "cpu.h"
 #include "report.h"
+#include "trap.h"
 
 #define POOL_START 0x1000000ul /* pages at 16 MiB.. */
 #define POOL_END 0x4000000ul
@@ -53,7 +54,9 @@ uint64_t *entry_make(uint64_t *table, uint64_t va, int level) {
     return table + index_at(va, level);
 }
 
-void map_page(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) { *entry_make(pml4, va, LEVEL_PT) = pa | flags; }
+void map_page(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) {
+    *entry_make(pml4, va, LEVEL_PT) = pa | flags;
+}
 
 void map_large(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) {
     *entry_make(pml4, va, LEVEL_PD) = pa | flags | PTE_PS;
@@ -67,6 +70,18 @@ uint64_t unmap(uint64_t *pml4, uint64_t va) {
     *entry = 0;
     invlpg(va);
     return old;
+}
+
+bool try_load(uint64_t va, uint64_t *ret) {
+    uint64_t value = 0;
+    TRY("movq (%1), %0", : "+r"(value) : "r"(va) : "memory");
+    *ret = value;
+    return last_fault.vector == NO_FAULT;
+}
+
+bool try_store(uint64_t va, uint64_t value) {
+    TRY("movq %0, (%1)", : : "r"(value), "r"(va) : "memory");
+    return last_fault.vector == NO_FAULT;
 }
 
 uint64_t *address_space_new(void) {

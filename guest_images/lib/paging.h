@@ -30,14 +30,16 @@
 enum { LEVEL_PT = 1, LEVEL_PD, LEVEL_PDPT, LEVEL_PML4 };
 
 void paging_init(void);
-uint64_t *page_alloc(void);                    /* a zeroed 4 KiB page, at its physical address */
-uint64_t *large_page_alloc(void);              /* 2 MiB, aligned; not zeroed */
-uint64_t *address_space_new(void);             /* a PML4 with the identity map in it */
-uint64_t *entry_of(uint64_t *pml4, uint64_t va, int level); /* NULL when a level above is missing or large */
+uint64_t *page_alloc(void);                                   /* a zeroed 4 KiB page, at its physical address */
+uint64_t *large_page_alloc(void);                             /* 2 MiB, aligned; not zeroed */
+uint64_t *address_space_new(void);                            /* a PML4 with the identity map in it */
+uint64_t *entry_of(uint64_t *pml4, uint64_t va, int level);   /* NULL when a level above is missing or large */
 uint64_t *entry_make(uint64_t *pml4, uint64_t va, int level); /* makes the tables above, as P|W|U */
 void map_page(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags);
 void map_large(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags);
 uint64_t unmap(uint64_t *pml4, uint64_t va); /* clears the 4 KiB entry, INVLPG; the old entry */
+bool try_load(uint64_t va, uint64_t *ret);   /* 64 bits; false when it faults: see last_fault */
+bool try_store(uint64_t va, uint64_t value);
 bool has_nx(void);
 bool has_huge_pages(void);
 

@@ -36,8 +36,8 @@ void tally_equal(struct tally *tally, uint64_t got, uint64_t expected) {
 
 void check_tally(const char *name, const struct tally *tally) {
     if (!count_check(name, tally->count && !tally->differences))
-        print(": %lu of %lu differ, first at %lu: got 0x%lx expected 0x%lx", tally->differences,
-              tally->count, tally->index, tally->got, tally->expected);
+        print(": %lu of %lu differ, first at %lu: got 0x%lx expected 0x%lx", tally->differences, tally->count,
+              tally->index, tally->got, tally->expected);
     print("\n");
 }
 

@@ -32,8 +32,8 @@ extern uint64_t gdt[GDT_ENTRIES];
 extern struct tss64 tss;
 
 void segments_init(void);
-void tss_load(uint16_t limit); /* (re)loads TR; a limit below the bitmap's end denies ports */
-uint64_t trap_stack_top(void);    /* the stack traps from ring 3 arrive on */
+void tss_load(uint16_t limit);     /* (re)loads TR; a limit below the bitmap's end denies ports */
+uint64_t trap_stack_top(void);     /* the stack traps from ring 3 arrive on */
 uint64_t ist_stack_top(int index); /* 1..7 */
 
 static inline void load_gdt(const void *table, uint16_t limit) {

@@ -2,7 +2,8 @@
  *
  * The order is what SYSCALL, SYSRET, SYSENTER and SYSEXIT require (SDM 2B, "SYSRET", "SYSEXIT"):
  *   STAR[47:32] = 0x10: SYSCALL  CS 0x10, SS 0x18    STAR[63:48] = 0x20: SYSRET  CS 0x30, SS 0x28 (32-bit: CS 0x20)
- *   SYSENTER_CS = 0x10: SYSENTER CS 0x10, SS 0x18                        SYSEXIT CS 0x30, SS 0x38 (32-bit: CS 0x20, SS 0x28)
+ *   SYSENTER_CS = 0x10: SYSENTER CS 0x10, SS 0x18
+ *                         SYSEXIT CS 0x30, SS 0x38 (32-bit: CS 0x20, SS 0x28)
  */
 #ifndef SELECTORS_H
 #define SELECTORS_H

@@ -15,7 +15,7 @@ struct hvm_memory {
 
 static struct boot_params pvh_params;
 const struct boot_params *boot_params;
-uint64_t entry_rflags;
+struct entry_state entry_state;
 
 const struct boot_params *pvh_boot_params(const struct hvm_start_info *info);
 const struct boot_params *pvh_boot_params(const struct hvm_start_info *info) {
@@ -37,9 +37,19 @@ bool on_tcg(void) {
     return leaf.ebx == 0x54474354 && leaf.ecx == 0x43544743 && leaf.edx == 0x47435447; /* TCGTCGTCGTCG */
 }
 
+static void note_entry_state(void) {
+    asm volatile("movl %%cs, %k0; movl %%ds, %k1; movl %%es, %k2; movl %%ss, %k3"
+                 : "=r"(entry_state.cs), "=r"(entry_state.ds), "=r"(entry_state.es), "=r"(entry_state.ss));
+    entry_state.rflags = read_rflags();
+    entry_state.cr0 = read_cr0();
+    entry_state.cr3 = read_cr3();
+    entry_state.cr4 = read_cr4();
+    entry_state.efer = read_msr(MSR_EFER);
+}
+
 _Noreturn void guest_start(const struct boot_params *params);
 _Noreturn void guest_start(const struct boot_params *params) {
-    entry_rflags = read_rflags();
+    note_entry_state();
     boot_params = params;
     console_init();
     segments_init();

@@ -14,11 +14,13 @@
 
 #include "selectors.h"
 
+/* clang-format off */
 enum vector {
     VECTOR_DE, VECTOR_DB, VECTOR_NMI, VECTOR_BP, VECTOR_OF, VECTOR_BR, VECTOR_UD, VECTOR_NM, VECTOR_DF,
     VECTOR_TS = 10, VECTOR_NP, VECTOR_SS, VECTOR_GP, VECTOR_PF, VECTOR_MF = 16, VECTOR_AC, VECTOR_MC, VECTOR_XM,
     VECTOR_IRQ0 = 0x20,
 };
+/* clang-format on */
 
 /* Error codes of #PF, SDM 3A figure 4-12. */
 #define PF_PRESENT 1
@@ -48,10 +50,10 @@ extern volatile struct fault last_fault;
 extern volatile struct trap_expectation trap_expected;
 
 /* Has to be told operands: at least one colon. */
-#define TRY(text, ...)                                                                             \
-    asm volatile("movq $1f, trap_expected; movq %%rsp, trap_expected + 8\n\t"                      \
-                 "pushfq; popq trap_expected + 16\n\t"                                             \
-                 "movq $256, last_fault; movq $1f, last_fault + 8; movq $2f, trap_expected\n\t"    \
+#define TRY(text, ...)                                                                          \
+    asm volatile("movq $1f, trap_expected; movq %%rsp, trap_expected + 8\n\t"                   \
+                 "pushfq; popq trap_expected + 16\n\t"                                          \
+                 "movq $256, last_fault; movq $1f, last_fault + 8; movq $2f, trap_expected\n\t" \
                  "1: " text "\n\t2: movq $0, trap_expected" __VA_ARGS__)
 
 typedef void trap_handler(struct trap_frame *frame);
@@ -84,8 +86,8 @@ uint64_t user_stack_top(void); /* holds the address of user_return: a function m
 extern const char user_return[];
 
 /* USER_CODE(name, "text"): a ring 3 routine whose first instruction is the one that may fault. */
-#define USER_CODE(name, text)                                                                      \
-    extern const char name[];                                                                      \
+#define USER_CODE(name, text) \
+    extern const char name[]; \
     asm(".pushsection .user_text, \"ax\"\n" #name ":\n" text "\nint $0x80\n.popsection")
 
 #endif

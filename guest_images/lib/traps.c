@@ -43,11 +43,13 @@ void idt_load(void) {
     asm volatile("lidt %0" : : "m"(pointer) : "memory");
 }
 
-/* gate[0]: 63..48 offset 31..16 | 47..32 P DPL type IST | 31..16 selector | 15..0 offset 15..0; gate[1]: offset 63..32 */
+/* gate[0]: 63..48 offset 31..16 | 47..32 P DPL type IST | 31..16 selector | 15..0 offset 15..0
+ * gate[1]: 31..0 offset 63..32 */
 void traps_init(void) {
     for (unsigned vector = 0; vector < 256; vector++) {
         uint64_t offset = (uint64_t)vector_stubs + vector * STUB_BYTES;
-        idt[vector][0] = (offset & 0xffff) | (uint64_t)SEL_KERNEL_CODE << 16 | GATE_INTERRUPT << 32 | (offset >> 16 & 0xffff) << 48;
+        idt[vector][0] =
+            (offset & 0xffff) | (uint64_t)SEL_KERNEL_CODE << 16 | GATE_INTERRUPT << 32 | (offset >> 16 & 0xffff) << 48;
         idt[vector][1] = offset >> 32;
     }
     idt_set_ist(VECTOR_DF, 1);
@@ -98,12 +100,25 @@ static bool same_fault(uint64_t vector, uint64_t error_code, uint64_t rip) {
     return vector == NO_FAULT || (last_fault.error_code == error_code && last_fault.rip == rip);
 }
 
-void check_fault_at(const char *name, uint64_t vector, uint64_t error_code, uint64_t rip) {
-    bool same = same_fault(vector, error_code, rip);
+static void print_fault(const char *word, uint64_t vector, uint64_t error_code, uint64_t rip, uint64_t cr2) {
+    print(" %s %s", word, vector_name(vector));
+    if (vector != NO_FAULT)
+        print("(0x%lx) at 0x%lx", error_code, rip);
+    if (vector == VECTOR_PF)
+        print(" cr2 0x%lx", cr2);
+}
+
+static void check_same(const char *name, bool same, uint64_t vector, uint64_t error_code, uint64_t rip, uint64_t cr2) {
     check_true(name, same);
-    if (!same)
-        print("  got %s(0x%lx) at 0x%lx expected %s(0x%lx) at 0x%lx\n", vector_name(last_fault.vector),
-              last_fault.error_code, last_fault.rip, vector_name(vector), error_code, rip);
+    if (same)
+        return;
+    print_fault(" got", last_fault.vector, last_fault.error_code, last_fault.rip, last_fault.cr2);
+    print_fault("expected", vector, error_code, rip, cr2);
+    print("\n");
+}
+
+void check_fault_at(const char *name, uint64_t vector, uint64_t error_code, uint64_t rip) {
+    check_same(name, same_fault(vector, error_code, rip), vector, error_code, rip, last_fault.cr2);
 }
 
 void check_fault(const char *name, uint64_t vector, uint64_t error_code) {
@@ -114,11 +129,7 @@ void check_no_fault(const char *name) { check_fault(name, NO_FAULT, 0); }
 
 void check_page_fault(const char *name, uint64_t error_code, uint64_t cr2) {
     bool same = same_fault(VECTOR_PF, error_code, last_fault.start) && last_fault.cr2 == cr2;
-    check_true(name, same);
-    if (!same)
-        print("  got %s(0x%lx) at 0x%lx cr2 0x%lx expected #PF(0x%lx) at 0x%lx cr2 0x%lx\n",
-              vector_name(last_fault.vector), last_fault.error_code, last_fault.rip, last_fault.cr2, error_code,
-              last_fault.start, cr2);
+    check_same(name, same, VECTOR_PF, error_code, last_fault.start, cr2);
 }
 
 uint64_t user_stack_top(void) {

@@ -4,6 +4,8 @@
  */
 #include "selectors.h"
 
+    .file "vectors.S" /* else ld names it after a temporary file */
+
     .text
     .balign 16
     .globl vector_stubs

@@ -1,8 +1,8 @@
-/* Claim: an instruction that faults raises the SDM's vector, with its error code, and RIP at the instruction (faults) or
- * after it (traps); in ring 0 and in ring 3 alike. SDM 3A chapter 6, table 6-1 and 6.15.
+/* Claim: an instruction that faults raises the SDM's vector, with its error code, and RIP at the instruction (faults)
+ * or after it (traps); in ring 0 and in ring 3 alike. SDM 3A chapter 6, table 6-1 and 6.15.
  *
- * #BR and INTO's #OF exist only outside 64-bit mode: see `mode32`. #TS: see `ist`. #AC, #XM and ICEBP are left out: QEMU,
- * which checks these tests, does not do them. SYSEXIT: see `syscall`.
+ * #BR and INTO's #OF exist only outside 64-bit mode: see `mode32`. #TS: see `ist`. #AC, #XM and ICEBP are left out:
+ * QEMU, which checks these tests, does not do them. SYSEXIT: see `syscall`.
  */
 #include "guest.h"
 
@@ -168,7 +168,8 @@ static void check_user(void) {
     check_equal("ring 3 #DE: CS in the frame", last_fault.cs, SEL_USER_CODE);
     check_equal("ring 3 #DE: SS in the frame", last_fault.ss, SEL_USER_DATA);
     check_equal("ring 3 #DE: RSP in the frame", last_fault.rsp, user_stack_top());
-    check_true("ring 3 #DE: the frame is on the stack RSP0 names", last_fault.frame + sizeof(struct trap_frame) == trap_stack_top());
+    check_true("ring 3 #DE: the frame is on the stack RSP0 names",
+               last_fault.frame + sizeof(struct trap_frame) == trap_stack_top());
     user_call((void *)user_ud2, 0);
     check_fault("ring 3 #UD: UD2", VECTOR_UD, 0);
     user_call((void *)user_int3, 0);
@@ -185,6 +186,7 @@ static void check_user(void) {
 }
 
 /* Privileged instructions, SDM 3A 5.9; all raise #GP(0) in ring 3. */
+/* clang-format off */
 #define PRIVILEGED(X)                                                                              \
     X(hlt, "hlt") X(cli, "cli") X(sti, "sti") X(in, "inb $0x80, %al") X(out, "outb %al, $0x80")    \
     X(insb, "insb") X(outsb, "outsb") X(mov_from_cr0, "mov %cr0, %rax") X(mov_to_cr0, "mov %rax, %cr0") \
@@ -192,9 +194,10 @@ static void check_user(void) {
     X(wrmsr, "wrmsr") X(lgdt, "lgdt (%rdi)") X(lidt, "lidt (%rdi)") X(lldt, "lldt %di")            \
     X(ltr, "ltr %di") X(invlpg, "invlpg (%rdi)") X(wbinvd, "wbinvd") X(clts, "clts")               \
     X(lmsw, "lmsw %di") X(swapgs, "swapgs") X(sysret, "sysretq")
+/* clang-format on */
 #define DEFINE_PRIVILEGED(name, text) USER_CODE(privileged_##name, text);
-#define CHECK_PRIVILEGED(name, text)                                                               \
-    user_call((void *)privileged_##name, 0);                                                       \
+#define CHECK_PRIVILEGED(name, text)         \
+    user_call((void *)privileged_##name, 0); \
     check_fault("ring 3 #GP: " text, VECTOR_GP, 0);
 PRIVILEGED(DEFINE_PRIVILEGED)
 

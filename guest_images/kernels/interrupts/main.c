@@ -1,6 +1,6 @@
-/* Claim: the PIT, the RTC and the UART raise their lines through the i8259 pair, once per event, at their vectors; masks,
- * IF, in-service priority and EOI do what the data sheets say; nothing is lost or invented, and the interrupted code
- * does not notice. (i8259A, 82C54, MC146818, PC16550D data sheets.)
+/* Claim: the PIT, the RTC and the UART raise their lines through the i8259 pair, once per event, at their vectors;
+ * masks, IF, in-service priority and EOI do what the data sheets say; nothing is lost or invented, and the interrupted
+ * code does not notice. (i8259A, 82C54, MC146818, PC16550D data sheets.)
  */
 #include "guest.h"
 
@@ -106,8 +106,8 @@ static void check_rtc(void) {
     irq_set_handler(IRQ_RTC, on_rtc);
     cmos_write(RTC_A, RTC_RATE_1024_HZ);
     uint8_t register_b = cmos_read(RTC_B);
+    cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | RTC_B_PERIODIC);
-    cmos_read(RTC_C);
     while (rtc_ticks < RTC_TICKS)
         wait_for_interrupt();
     cmos_write(RTC_B, register_b & ~RTC_B_PERIODIC);
@@ -154,8 +154,8 @@ static void check_priority(void) {
     irq_set_handler(IRQ_RTC, on_rtc);
     pit_periodic(PIT_HZ / 2000);
     uint8_t register_b = cmos_read(RTC_B);
+    cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | RTC_B_PERIODIC);
-    cmos_read(RTC_C);
     while (ticks < 20 || rtc_ticks < 8)
         wait_for_interrupt();
     cmos_write(RTC_B, register_b & ~RTC_B_PERIODIC);

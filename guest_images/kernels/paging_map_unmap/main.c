@@ -1,5 +1,5 @@
-/* Claim: a page is there from the moment its entry is written until INVLPG after the entry was cleared; whatever was not
- * mapped faults with the address in CR2; data stay with the physical page, not with the address. SDM 3A 4.10.
+/* Claim: a page is there from the moment its entry is written until INVLPG after the entry was cleared; whatever was
+ * not mapped faults with the address in CR2; data stay with the physical page, not with the address. SDM 3A 4.10.
  */
 #include "guest.h"
 
@@ -8,28 +8,21 @@
 
 static uint64_t *pml4;
 
-static bool reads(uint64_t va, uint64_t *ret) {
-    uint64_t value = 0;
-    TRY("movq (%1), %0", : "+r"(value) : "r"(va) :);
-    *ret = value;
-    return last_fault.vector == NO_FAULT;
-}
-
 static void check_one(void) {
     uint64_t *page = page_alloc(), value;
-    check_true("not mapped: a read faults", !reads(TEST_VA, &value));
+    check_true("not mapped: a read faults", !try_load(TEST_VA, &value));
     page[0] = 0x1122334455667788;
     map_page(pml4, TEST_VA, (uint64_t)page, PTE_P | PTE_W);
-    check_true("not present to present needs no INVLPG", reads(TEST_VA, &value));
+    check_true("not present to present needs no INVLPG", try_load(TEST_VA, &value));
     check_equal("the page's data are there", value, 0x1122334455667788);
     store64(TEST_VA + 8, 99);
     check_equal("a store is seen through the identity map", page[1], 99);
     unmap(pml4, TEST_VA);
-    check_true("unmapped: a read faults", !reads(TEST_VA, &value));
+    check_true("unmapped: a read faults", !try_load(TEST_VA, &value));
     check_equal("unmapped: error code", last_fault.error_code, 0);
     check_equal("unmapped: CR2", last_fault.cr2, TEST_VA);
     map_page(pml4, TEST_VA + 0x5000, (uint64_t)page, PTE_P | PTE_W);
-    check_true("the same page elsewhere", reads(TEST_VA + 0x5008, &value) && value == 99);
+    check_true("the same page elsewhere", try_load(TEST_VA + 0x5008, &value) && value == 99);
     unmap(pml4, TEST_VA + 0x5000);
 }
 
@@ -46,10 +39,10 @@ static void check_rounds(void) {
         for (unsigned i = 0; i < PAGES; i++)
             map_page(pml4, TEST_VA + i * stride, (uint64_t)pages[(i + round) % PAGES], PTE_P | PTE_W);
         for (unsigned i = 0; i < PAGES; i++)
-            tally_equal(&data, reads(TEST_VA + i * stride + 56, &value) ? value : ~0ul, (i + round) % PAGES);
+            tally_equal(&data, try_load(TEST_VA + i * stride + 56, &value) ? value : ~0ul, (i + round) % PAGES);
         for (unsigned i = round % 3; i < PAGES; i += 3) {
             unmap(pml4, TEST_VA + i * stride);
-            tally_equal(&gone, reads(TEST_VA + i * stride + 56, &value), false);
+            tally_equal(&gone, try_load(TEST_VA + i * stride + 56, &value), false);
             tally_equal(&gone, last_fault.cr2, TEST_VA + i * stride + 56);
         }
         for (unsigned i = 0; i < PAGES; i++)
@@ -103,10 +96,10 @@ static void check_levels(void) {
         uint64_t *entry = entry_of(pml4, va, level), old = *entry;
         *entry = 0;
         invlpg(va);
-        tally_equal(&tally, reads(va, &value), false);
+        tally_equal(&tally, try_load(va, &value), false);
         tally_equal(&tally, last_fault.error_code, 0);
         *entry = old;
-        tally_equal(&tally, reads(va, &value), true);
+        tally_equal(&tally, try_load(va, &value), true);
     }
     check_tally("an absent entry at any level is a not-present fault", &tally);
 }

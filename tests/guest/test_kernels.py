@@ -1,0 +1,52 @@
+"""Every test kernel succeeds natively and under the VMM, and prints the same in all modes (but for measurements)."""
+
+from functools import cache
+
+import pytest
+
+from guest_images.images import ImageEntry, kernel_images
+from tests.guest.running import MODES, Finished, run_plan
+from vmm.boot import BootOptions, Paging, plan
+from vmm.outcome import EndKind
+
+MAX_CYCLES = 20_000_000_000
+MEMORY_BYTES = 256 << 20  # what the kernels are written for (guest_images/README.md)
+END_KINDS = {"debug exit": EndKind.DEBUG_EXIT, "shutdown": EndKind.SHUTDOWN}
+KERNELS = list(kernel_images())
+
+
+@cache
+def run_kernel(name: str, paging: Paging) -> Finished:
+    return run_plan(plan(BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES)), max_cycles=MAX_CYCLES)
+
+
+def claims(finished: Finished) -> list[str]:
+    """The lines that are the same everywhere."""
+    lines = finished.output.decode("ascii").splitlines()
+    return [line for line in lines if not line.startswith("~")]
+
+
+@pytest.mark.parametrize("paging", MODES)
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry, paging: Paging) -> None:
+    finished = run_kernel(kernel.name, paging)
+    lines = claims(finished)
+    assert lines[-1].startswith("SUCCESS "), "\n".join(line for line in lines if not line.startswith("PASS"))
+    assert finished.end is not None
+    assert finished.end.kind is END_KINDS[kernel.ends_by]
+    assert finished.end.exit_status == 0
+    assert lines == claims(run_kernel(kernel.name, "native"))
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_runs_are_equal_however_they_are_sliced(paging: Paging) -> None:
+    boot_plan = plan(BootOptions(image="default", paging=paging, memory_bytes=MEMORY_BYTES))
+    whole = run_kernel("default", paging)
+    for slice_cycles in (50_021, 7_000_003):
+        assert run_plan(boot_plan, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles) == whole
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_the_ledger_adds_up_to_the_clock(paging: Paging) -> None:
+    stats = run_kernel("default", paging).stats
+    assert sum(stats["ledger"]["pcpu0"].values()) == stats["cycles"]

@@ -1,0 +1,71 @@
+"""Claims about the port bus: who answers, at which offset, in which width."""
+
+import pytest
+
+from emulator.bus import PORT_COUNT, PortBus
+
+
+class Registers:
+    """A device whose bytes read as 0x10 + offset, and which notes its accesses."""
+
+    def __init__(self, *widths_bytes: int) -> None:
+        self.widths_bytes = widths_bytes
+        self.seen: list[tuple[object, ...]] = []
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        self.seen.append(("read", offset, size_bytes))
+        return sum(0x10 + offset + i << 8 * i for i in range(size_bytes)) | 1 << 8 * size_bytes
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        self.seen.append(("write", offset, size_bytes, value))
+
+
+def test_a_device_sees_offsets_and_its_answer_is_cut_to_the_width() -> None:
+    bus, device = PortBus(), Registers(1, 2, 4)
+    bus.attach(0x3F8, 8, device)
+    assert bus.read(0x3FA, 1) == 0x12
+    assert bus.read(0x3F8, 4) == 0x13121110
+    bus.write(0x3FF, 1, 0x1234)
+    assert device.seen == [("read", 2, 1), ("read", 0, 4), ("write", 7, 1, 0x34)]
+
+
+def test_a_width_the_device_lacks_is_split_into_bytes_in_order() -> None:
+    bus, device = PortBus(), Registers(1)
+    bus.attach(0x20, 4, device)
+    assert bus.read(0x20, 2) == 0x1110
+    bus.write(0x20, 4, 0x44332211)
+    assert device.seen[2:] == [("write", i, 1, (i + 1) * 0x11) for i in range(4)]
+
+
+def test_a_split_access_reaches_each_ports_own_device() -> None:
+    bus, low, high = PortBus(), Registers(1), Registers(1)
+    bus.attach(0x60, 1, low)
+    bus.attach(0x61, 1, high)
+    assert bus.read(0x60, 2) == 0x1010
+    assert bus.read(0x61, 2) == 0xFF10
+    bus.write(0x60, 2, 0xBEEF)
+    assert low.seen[-1] == ("write", 0, 1, 0xEF)
+    assert high.seen[-1] == ("write", 0, 1, 0xBE)
+
+
+def test_nobody_answers_with_ones_and_swallows_writes() -> None:
+    bus = PortBus()
+    assert [bus.read(0x99, size) for size in (1, 2, 4)] == [0xFF, 0xFFFF, 0xFFFFFFFF]
+    bus.write(0x99, 4, 7)
+
+
+def test_the_last_ports_wrap_to_the_first() -> None:
+    bus, device = PortBus(), Registers(1)
+    bus.attach(0, 1, device)
+    assert bus.read(PORT_COUNT - 1, 2) == 0x10FF
+
+
+@pytest.mark.parametrize(("base", "length"), [(0x23, 1), (0x1E, 8), (0xFFFF, 2), (-1, 1)])
+def test_a_port_that_is_taken_or_does_not_exist_cannot_be_claimed_and_nothing_is(base: int, length: int) -> None:
+    bus, owner, late = PortBus(), Registers(1), Registers(1)
+    bus.attach(0x20, 4, owner)
+    with pytest.raises(ValueError, match="cannot be claimed"):
+        bus.attach(base, length, late)
+    for port in (0x1E, 0x1F, 0x23, 0x24, 0xFFFF):
+        bus.read(port, 1)
+    assert late.seen == []

@@ -1,0 +1,50 @@
+"""Claims about host-physical memory: every access is checked, and the hole above answers with ones."""
+
+import pytest
+
+from emulator.memory import PAGE_BYTES, HostMemory
+
+
+@pytest.mark.parametrize("size_bytes", [0, -PAGE_BYTES, 1, PAGE_BYTES + 1, 1 << 32])
+def test_impossible_sizes_are_refused(size_bytes: int) -> None:
+    with pytest.raises(ValueError, match="bytes of memory"):
+        HostMemory(size_bytes)
+
+
+def test_memory_starts_as_zeros_and_keeps_what_is_written() -> None:
+    memory = HostMemory(2 * PAGE_BYTES)
+    assert memory.read(0, 2 * PAGE_BYTES) == bytes(2 * PAGE_BYTES)
+    memory.write(PAGE_BYTES - 2, b"abcd")
+    assert memory.read(PAGE_BYTES - 3, 6) == b"\0abcd\0"
+
+
+def test_words_are_the_same_memory() -> None:
+    memory = HostMemory(PAGE_BYTES)
+    memory.words[3] = 0x1122334455667788
+    assert memory.read(24, 8) == bytes.fromhex("8877665544332211")
+    with pytest.raises(IndexError):
+        memory.words[PAGE_BYTES // 8]
+
+
+def test_what_is_not_ram_reads_as_ones_and_drops_writes() -> None:
+    memory = HostMemory(PAGE_BYTES)
+    memory.write(PAGE_BYTES - 1, b"xyz")
+    assert memory.read(PAGE_BYTES - 1, 3) == b"x\xff\xff"
+    assert memory.read(1 << 40, 2) == b"\xff\xff"
+    memory.write(-1, b"no")
+    assert memory.read(-1, 2) == b"\xffo"
+
+
+@pytest.mark.parametrize(
+    ("hpa", "length_bytes", "expected"),
+    [(0, PAGE_BYTES, True), (0, PAGE_BYTES + 1, False), (PAGE_BYTES, 0, True), (PAGE_BYTES, 1, False),
+     (-1, 1, False), (0, -1, False), (1 << 64, 1, False)],
+)  # fmt: skip
+def test_is_ram_means_every_byte(hpa: int, length_bytes: int, expected: bool) -> None:
+    assert HostMemory(PAGE_BYTES).is_ram(hpa, length_bytes) is expected
+
+
+def test_two_memories_are_apart() -> None:
+    first, second = HostMemory(PAGE_BYTES), HostMemory(PAGE_BYTES)
+    first.write(0, b"1")
+    assert second.read(0, 1) == b"\0"

@@ -1,0 +1,250 @@
+"""Boots a guest and runs it to its end: from options to a result, everything between once.
+
+    BootOptions --plan()--> BootPlan --run()--> RunResult(end, stats, report)
+                 every mistake of the user's    | build_guest: machine, domain, native core or VMM
+                 is found here                  | loop: advance one slice, look at console, limits and signals
+
+How a run is cut into slices, and how fast the workstation is, has no influence on the guest: what the outside sends
+(keys) arrives between slices, and only that is not reproducible.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from emulator.errors import ConfigError, GuestError
+from emulator.ledger import Category
+from emulator.machine import Machine
+from emulator.profile import DEFAULT_PROFILE, Profile, load_profile
+from guest_images.cache import ignore_progress
+from guest_images.images import resolve
+from vmm.console import POLL_MAX_SECONDS, Console, StopReason
+from vmm.guest import Guest
+from vmm.guest_report import guest_report
+from vmm.loaders import BootImage, load
+from vmm.loaders.memory_size import size_text
+from vmm.native import NativeGuest
+from vmm.outcome import End, EndKind
+from vmm.report import RunStats, check_writable
+from vmm.trace import TraceWriter
+
+Paging = Literal["shadow", "ept", "native"]
+PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
+DEFAULT_GUEST = "default"
+DEFAULT_MEMORY_BYTES = 256 << 20
+SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
+
+
+@dataclass(frozen=True)
+class BootOptions:
+    """What the user asked for; nothing is checked yet. Either `image` or `kernel` names the guest."""
+
+    image: str | None = None
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""  # behind a named image's own command line
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    paging: Paging = "shadow"
+    profile: str = DEFAULT_PROFILE
+    until: str | None = None  # end when the guest has printed this
+    max_seconds: float | None = None  # of the workstation
+    max_cycles: int | None = None  # of the emulated core
+    stats_path: Path | None = None
+    trace_path: Path | None = None
+    allow_input: bool = True
+    slice_cycles: int = SLICE_CYCLES
+
+
+@dataclass(frozen=True)
+class BootPlan:
+    """Options that are possible, with the files and the profile they name."""
+
+    options: BootOptions
+    image: BootImage
+    profile: Profile
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, what it cost, and, after a guest error, the guest's state for people."""
+
+    end: End
+    stats: RunStats
+    report: str = ""
+
+
+def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress) -> BootPlan:
+    """Check everything the user gave and read the files. Raises ConfigError; leaves nothing behind."""
+    if options.image is not None and options.kernel is not None:
+        raise ConfigError(f"both guest {options.image!r} and --kernel were given; leave one out")
+    if options.initrd is not None and options.kernel is None:
+        raise ConfigError("--initrd needs --kernel; name the kernel it belongs to")
+    _check_limits(options)
+    profile = load_profile(options.profile)
+    _check_outputs(options)
+    if options.kernel is None:
+        named = resolve(options.image or DEFAULT_GUEST, progress)
+        append = " ".join(filter(None, (named.append, options.append)))
+        options = replace(options, kernel=named.kernel, initrd=named.initrd, append=append)
+    assert options.kernel is not None
+    memory_bytes = options.memory_bytes
+    image = load(options.kernel, initrd=options.initrd, append=options.append, memory_bytes=memory_bytes)
+    return BootPlan(options, image, profile)
+
+
+def _check_limits(options: BootOptions) -> None:
+    for name, value in (("--max-seconds", options.max_seconds), ("--max-cycles", options.max_cycles)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} {value:g} is not possible; give a number above 0")
+    if options.until == "":
+        raise ConfigError("--until needs a text that is not empty")
+
+
+def _check_outputs(options: BootOptions) -> None:
+    paths = [path for path in (options.stats_path, options.trace_path) if path is not None]
+    for path in paths:
+        check_writable(path)
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError(f"--stats and --trace both name {str(paths[0])!r}; give each its own file")
+
+
+def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: TraceWriter | None = None) -> Guest:
+    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
+    memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
+    if paging == "native":
+        machine = _build_machine(plan.profile, memory_bytes)
+        return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
+    from vmm.hypervisor import VirtualGuest
+
+    machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
+    return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)
+
+
+def _build_machine(profile: Profile, memory_bytes: int) -> Machine:
+    try:
+        return Machine(profile, memory_bytes=memory_bytes)
+    except (OSError, ValueError, MemoryError):
+        what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
+        raise ConfigError(f"{what}; choose a smaller --memory") from None
+
+
+def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = lambda guest: None) -> RunResult:
+    """Run the plan's guest until it ends, with `console` as its serial line; `on_slice` is called now and then.
+
+    `console` must have been entered. Raises ConfigError when a file cannot be written after all.
+    """
+    options = plan.options
+    with ExitStack() as stack:
+        trace = None
+        if options.trace_path is not None:
+            facts: dict[str, str | int] = {
+                "frequency_hz": plan.profile.frequency_hz,
+                "profile": plan.profile.name,
+                "paging": options.paging,
+            }
+            trace = stack.enter_context(TraceWriter(options.trace_path, facts))
+        guest = build_guest(plan, lambda byte: _transmit(guest, console, byte), trace=trace)
+        stack.enter_context(_interruptible(guest))
+        started = time.perf_counter()
+        report = ""
+        try:
+            _loop(guest, console, options, on_slice)
+        except GuestError as error:
+            guest.domain.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
+            report = guest_report(guest)
+        console.flush()
+        assert guest.domain.end is not None
+        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report)
+
+
+def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
+    """What the run cost so far; all but `host_seconds` is the same in every run with the same input."""
+    ledger = guest.pcpu.book()
+    cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
+    return {
+        "cycles": cycles,
+        "instructions": guest.pcpu.instructions,
+        "guest_seconds": cycles / frequency_hz,
+        "host_seconds": host_seconds,
+        "frequency_hz": frequency_hz,
+        "exits": guest.exit_statistics(),
+        "ledger": {f"pcpu{guest.pcpu.number}": {str(name): value for name, value in ledger.cycles.items()}},
+    }
+
+
+def _transmit(guest: Guest, console: Console, byte: int) -> None:
+    """The guest sent `byte`: after the byte that completes the awaited text it sends no other."""
+    if guest.domain.end is None:
+        console.transmit(byte)
+        _heed_console(guest, console)
+
+
+def _heed_console(guest: Guest, console: Console) -> None:
+    """End the run if the console wants it to."""
+    if console.stop_reason is not None:
+        is_until = console.stop_reason is StopReason.UNTIL
+        detail = "" if is_until else console.stop_reason.value
+        guest.domain.finish(End(EndKind.UNTIL if is_until else EndKind.QUIT, detail=detail))
+
+
+def _loop(guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None]) -> None:
+    """Advance slice by slice; between slices look at the outside world."""
+    started = time.perf_counter()
+    while guest.domain.end is None:
+        slice_started, idle_before = time.perf_counter(), _idle_cycles(guest)
+        limit_cycles = guest.pcpu.clock_cycles + options.slice_cycles
+        if options.max_cycles is not None:
+            limit_cycles = min(limit_cycles, options.max_cycles)
+        guest.advance(limit_cycles)
+        if guest.domain.end is not None:
+            return
+        now, clock_cycles = time.perf_counter(), guest.pcpu.clock_cycles
+        if options.max_cycles is not None and clock_cycles >= options.max_cycles:
+            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-cycles {options.max_cycles}"))
+        elif options.max_seconds is not None and now - started >= options.max_seconds:
+            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-seconds {options.max_seconds:g}"))
+        elif clock_cycles < limit_cycles and not console.is_interactive:
+            guest.domain.finish(End(EndKind.SHUTDOWN, detail="halted, and nothing is left that could wake it"))
+        elif clock_cycles < limit_cycles:
+            _take_input(guest, console, POLL_MAX_SECONDS)
+        else:
+            idle_seconds = (_idle_cycles(guest) - idle_before) / guest.machine.profile.frequency_hz
+            _take_input(guest, console, idle_seconds - (now - slice_started))
+        on_slice(guest)
+
+
+def _idle_cycles(guest: Guest) -> int:
+    return guest.pcpu.ledger.cycles[Category.IDLE]
+
+
+def _take_input(guest: Guest, console: Console, timeout_seconds: float) -> None:
+    """Give typed keys to the guest; what an interactive guest idles passes as real time, waiting for a key."""
+    typed = console.poll(max(0.0, timeout_seconds))
+    _heed_console(guest, console)
+    if typed:
+        guest.run_timers()
+        guest.domain.board.uart.receive(typed)
+
+
+@contextmanager
+def _interruptible(guest: Guest) -> Iterator[None]:
+    """While the guest runs, the first Ctrl-C ends it in order; the second is a KeyboardInterrupt."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, previous)
+        guest.domain.finish(End(EndKind.QUIT, detail="Ctrl-C"))
+
+    if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,206 @@
+"""The command line of the hypervisor: `sidecore boot`, `images`, `profiles`.
+
+The guest's output goes to stdout, everything else to stderr, so that a pipe gets exactly what the guest printed. What
+takes long to import is imported by the command that needs it: a mistake is answered at once.
+"""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from emulator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vmm.boot import BootOptions, RunResult
+    from vmm.console import Console
+
+USER_ERROR_STATUS = 2  # of which vmm.outcome.End.exit_status has the rest
+INTERRUPTED_STATUS = 130
+PAGING_MODES = ("shadow", "ept", "native")  # vmm.boot.PAGING_MODES, without its imports; a test compares
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(importlib.metadata.version("sidecore"), prog_name="sidecore")
+def cli() -> None:
+    """Run guests on an emulated multi-core x86-64 machine with VT-x, under a VMM in Python, and see every cycle."""
+
+
+@cli.command()
+@click.argument("guest", required=False)
+@click.option("--kernel", type=FILE, help="Boot this bzImage, vmlinux or ELF64 kernel instead of a named guest.")
+@click.option("--initrd", type=FILE, help="Initial RAM disk for --kernel.")
+@click.option("--append", default="", help="Kernel command line; for a named guest, more of it.")
+@click.option("--memory", default="256M", show_default=True, help="RAM of the guest.")
+@click.option("--paging", default="shadow", show_default=True, metavar="|".join(PAGING_MODES), help=(
+    "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all."
+))  # fmt: skip
+@click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
+@click.option("--until", metavar="TEXT", help="End with status 0 when the guest has printed TEXT.")
+@click.option("--max-seconds", type=float, help="End with status 3 after this long on the workstation.")
+@click.option("--max-cycles", type=int, help="End with status 3 when the emulated core's clock gets here.")
+@click.option("--stats", type=FILE, metavar="F.json", help="Write the figures of the summary to this file.")
+@click.option("--trace", type=FILE, metavar="F.jsonl", help="Write one line per VM exit to this file.")
+@click.option("--no-input", is_flag=True, help="Take no keys, even from a terminal: the run is reproducible.")
+def boot(**parameters: Any) -> None:
+    """Boot GUEST and give it this terminal; end with Ctrl-A X.
+
+    GUEST is a name from `sidecore images list` or a kernel file; without one, `default` boots.
+
+    Exit status: 0 the guest shut down or reset, wrote 0 to the debug exit, or printed the --until text; 2 a mistake in
+    the command; 3 a limit was reached; 4 the guest did what the machine does not model; 130 stopped by Ctrl-C or
+    Ctrl-A X; (value << 1) | 1 for another value written to the debug exit.
+    """
+    options = boot_options(**parameters)
+    from vmm.boot import plan, run
+    from vmm.console import Console
+    from vmm.progress import StatusLine
+
+    boot_plan = plan(options, say)
+    until = options.until.encode() if options.until is not None else None
+    with Console(until=until, allow_input=options.allow_input) as console, StatusLine() as status_line:
+        result = run(boot_plan, console, status_line.update)
+    finish(options, console, result)
+
+
+def boot_options(
+    *, guest: str | None, memory: str, profile: str | None, paging: str, stats: Path | None, trace: Path | None,
+    no_input: bool, **same: Any,
+) -> "BootOptions":  # fmt: skip
+    """Parameters of the command as options. Raises ConfigError."""
+    from emulator.errors import choices_text
+    from vmm.loaders.memory_size import parse_memory_size
+
+    memory_bytes = parse_memory_size(memory)
+    if paging not in PAGING_MODES:
+        raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, PAGING_MODES)}")
+    from emulator.profile import DEFAULT_PROFILE
+    from vmm.boot import BootOptions
+
+    return BootOptions(
+        image=guest,
+        memory_bytes=memory_bytes,
+        paging=paging,  # type: ignore[arg-type]  # checked above
+        profile=profile or DEFAULT_PROFILE,
+        stats_path=stats,
+        trace_path=trace,
+        allow_input=not no_input,
+        **same,
+    )
+
+
+def finish(options: "BootOptions", console: "Console", result: "RunResult") -> None:
+    """Show how the run ended and what it cost, write the statistics file, exit with the run's status."""
+    import rich.console
+
+    from vmm.report import print_summary, write_stats
+
+    if sys.stderr.isatty() and console.tail and not console.tail.endswith(b"\n"):
+        click.echo(err=True)
+    say(f"{result.end}")
+    if result.report:
+        click.echo(result.report, err=True)
+    print_summary(result.stats, rich.console.Console(stderr=True))
+    if options.stats_path is not None:
+        write_stats(options.stats_path, result.stats)
+    sys.exit(result.end.exit_status)
+
+
+@cli.group()
+def images() -> None:
+    """Guests that have a name."""
+
+
+@images.command("list")
+def list_images() -> None:
+    """Every guest, and whether it needs the network at first."""
+    from guest_images.images import all_images
+
+    width = max(len(entry.name) for entry in all_images())
+    for entry in all_images():
+        click.echo(f"{entry.name:<{width}}  {entry.kind:<6}  {entry.description}")
+
+
+@images.command("build")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def build_images(names: tuple[str, ...]) -> None:
+    """Compile the test kernels, all or those named; prints where they are."""
+    from guest_images.images import build, kernel_images
+
+    for name in names or [entry.name for entry in kernel_images()]:
+        click.echo(build(name, say))
+
+
+@images.command("fetch")
+def fetch_images() -> None:
+    """Fetch Debian's kernel and BusyBox; prints where they are."""
+    from guest_images.images import resolve
+
+    linux = resolve("linux", say)
+    click.echo(f"{linux.kernel}\n{linux.initrd}")
+
+
+@cli.group()
+def profiles() -> None:
+    """Machines a run can be timed as."""
+
+
+@profiles.command("list")
+def list_profiles() -> None:
+    """Every profile that comes with sidecore."""
+    from emulator.profile import load_profile, shipped_profiles
+
+    for name in shipped_profiles():
+        click.echo(f"{name}  {load_profile(name).description}")
+
+
+@profiles.command("show")
+@click.argument("profile")
+def show_profile(profile: str) -> None:
+    """Every value of PROFILE with its source and how far it can be trusted."""
+    from emulator.profile import load_profile, profile_path, read_profile
+
+    load_profile(profile)  # checks it whole
+    table = read_profile(profile_path(profile))
+    click.echo(f"{table['name']}: {table['description']}")
+    rows = list(profile_rows(table))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for name, value, confidence, source in rows:
+        click.echo(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {confidence:<{widths[2]}}  {source}")
+
+
+def profile_rows(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """(name, value, confidence, source) of every parameter in a profile's tables."""
+    rows = []
+    for name, entry in table.items():
+        if isinstance(entry, dict) and "value" in entry:
+            rows.append((prefix + name, f"{entry['value']:,}", entry["confidence"], entry["source"]))
+        elif isinstance(entry, dict):
+            rows += profile_rows(entry, f"{prefix}{name}.")
+    return rows
+
+
+def say(line: str) -> None:
+    """One line for people."""
+    click.echo(f"sidecore: {line}", err=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; a mistake of the user's is one line and status 2."""
+    try:
+        cli.main(arguments, prog_name="sidecore", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(USER_ERROR_STATUS)
+    except click.ClickException as error:
+        say(" ".join(error.format_message().split()))
+        sys.exit(USER_ERROR_STATUS)
+    except ConfigError as error:
+        say(str(error))
+        sys.exit(USER_ERROR_STATUS)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(INTERRUPTED_STATUS)

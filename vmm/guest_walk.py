@@ -1,0 +1,177 @@
+"""A guest's own page tables, walked by the VMM in software (SDM 3A 4).
+
+    4-level   47..39 | 38..30 | 29..21 | 20..12 | 11..0     levels 4 3 2 1
+    PAE                31..30 | 29..21 | 20..12 | 11..0     levels   3 2 1    (level 3: four PDPTEs)
+    32-bit                      31..22 | 21..12 | 11..0     levels     2 1    (4-byte entries)
+
+The walk reads guest memory at its host-physical place and sets accessed and dirty bits there as a processor would.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vmm.domain import Domain
+
+PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
+NO_EXECUTE = 1 << 63
+ADDRESS_MASK = 0xFF_FFFF_F000  # 40 physical address bits
+RESERVED_ADDRESS = 0xF_FF00_0000_0000  # bits 51:40
+
+PF_PRESENT, PF_WRITE, PF_USER, PF_RESERVED, PF_FETCH = 1, 2, 4, 8, 16
+
+CR0_PG, CR0_WP = 1 << 31, 1 << 16
+CR4_PSE, CR4_PAE, CR4_SMEP = 1 << 4, 1 << 5, 1 << 20
+EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
+
+
+@dataclass(frozen=True, slots=True)
+class PagingMode:
+    """The guest's registers that decide how addresses translate."""
+
+    cr0: int
+    cr3: int
+    cr4: int
+    efer: int
+
+    @property
+    def is_paging(self) -> bool:
+        """CR0.PG."""
+        return bool(self.cr0 & CR0_PG)
+
+    @property
+    def is_long(self) -> bool:
+        """IA-32e mode: 4-level tables."""
+        return bool(self.efer & EFER_LMA)
+
+    @property
+    def is_pae(self) -> bool:
+        """8-byte entries."""
+        return bool(self.cr4 & CR4_PAE)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFault:
+    """The walk ends in #PF with this error code at this linear address."""
+
+    gva: int
+    error_code: int
+
+
+class Step(NamedTuple):
+    """One entry used by a walk, after accessed and dirty bits were set: entry `slot` of its table."""
+
+    level: int
+    table_gfn: int
+    slot: int
+    entry: int
+
+
+class Translation(NamedTuple):
+    """Where a linear address leads: `gpa`, the rights of the whole path, and the entries on it, top first."""
+
+    gpa: int
+    is_writable: bool
+    is_user: bool
+    is_no_execute: bool
+    is_dirty: bool
+    page_shift: int
+    steps: tuple[Step, ...]
+
+
+def walk(
+    domain: Domain,
+    mode: PagingMode,
+    gva: int,
+    *,
+    write: bool = False,
+    user: bool = False,
+    fetch: bool = False,
+    probe: bool = False,
+) -> Translation | GuestFault:
+    """Translate `gva` for the access; `probe` sets no accessed and dirty bits."""
+    if not mode.is_paging:
+        return Translation(gva & 0xFFFF_FFFF, True, True, False, True, 30, ())
+    pae = mode.is_pae
+    no_execute_on = bool(mode.efer & EFER_NXE) and pae
+    level, bits, entry_bytes = (4, 9, 8) if mode.is_long else (3, 9, 8) if pae else (2, 10, 4)
+    if not mode.is_long:
+        gva &= 0xFFFF_FFFF
+    code = (PF_WRITE if write else 0) | (PF_USER if user else 0)
+    if fetch and (no_execute_on or mode.cr4 & CR4_SMEP):
+        code |= PF_FETCH
+    table = mode.cr3 & (ADDRESS_MASK if mode.is_long else 0xFFFF_FFE0 if pae else 0xFFFF_F000)
+    rights, no_execute = WRITABLE | USER, False
+    steps: list[Step] = []
+    places: list[tuple[int, int]] = []
+    while True:
+        shift = 12 + bits * (level - 1)
+        is_pdpte = level == 3 and not mode.is_long
+        index = (gva >> shift) & ((1 << bits) - 1)
+        if is_pdpte:  # the table of four lies anywhere in its page
+            table, index = table & ~0xFFF, ((table & 0xFFF) >> 3) + (gva >> 30 & 3)
+        at = table + index * entry_bytes
+        entry = int.from_bytes(domain.read(at, entry_bytes), "little")
+        if not entry & PRESENT:
+            return GuestFault(gva, code)
+        is_leaf = level == 1 or (
+            bool(entry & LARGE) and level in (2, 3) and not is_pdpte and (pae or bool(mode.cr4 & CR4_PSE))
+        )
+        if pae and not is_pdpte and entry & _reserved(level, is_leaf=is_leaf, no_execute_on=no_execute_on):
+            return GuestFault(gva, code | PF_PRESENT | PF_RESERVED)
+        if not is_pdpte:
+            rights &= entry
+            no_execute |= pae and bool(entry & NO_EXECUTE)
+            places.append((at, entry))
+        if is_leaf:
+            break
+        steps.append(Step(level, table >> 12, index, entry))
+        table = entry & ADDRESS_MASK if pae else entry & 0xFFFF_F000
+        level -= 1
+    if not _permitted(mode, rights, no_execute, write=write, user=user, fetch=fetch):
+        return GuestFault(gva, code | PF_PRESENT)
+    if not probe:
+        entry = _mark_used(domain, places, entry_bytes, write=write)
+    steps.append(Step(level, table >> 12, index, entry))
+    page_mask = (1 << shift) - 1
+    frame = (entry & (ADDRESS_MASK if pae else 0xFFFF_F000)) & ~page_mask
+    if not pae and level == 2:
+        frame |= (entry >> 13 & 0xFF) << 32  # PSE-36
+    return Translation(
+        frame | gva & page_mask,
+        bool(rights & WRITABLE),
+        bool(rights & USER),
+        no_execute,
+        bool(entry & DIRTY),
+        shift,
+        tuple(steps),
+    )
+
+
+def _reserved(level: int, *, is_leaf: bool, no_execute_on: bool) -> int:
+    reserved = RESERVED_ADDRESS | (0 if no_execute_on else NO_EXECUTE)
+    if is_leaf and level > 1:
+        reserved |= ((1 << (12 + 9 * (level - 1))) - 1) & ~0x1FFF
+    if level == 4:
+        reserved |= LARGE
+    return reserved
+
+
+def _permitted(mode: PagingMode, rights: int, no_execute: bool, *, write: bool, user: bool, fetch: bool) -> bool:
+    if user and not rights & USER:
+        return False
+    if write and not rights & WRITABLE and (user or mode.cr0 & CR0_WP):
+        return False
+    if fetch and no_execute:
+        return False
+    return not (fetch and not user and rights & USER and mode.cr4 & CR4_SMEP)
+
+
+def _mark_used(domain: Domain, places: list[tuple[int, int]], entry_bytes: int, *, write: bool) -> int:
+    """Set the accessed bits, and the dirty bit of the last entry for a write; returns the last entry."""
+    entry = 0
+    for at, entry in places:
+        marked = entry | ACCESSED | (DIRTY if write and at == places[-1][0] else 0)
+        if marked != entry:
+            domain.write(at, marked.to_bytes(entry_bytes, "little"))
+            entry = marked
+    return entry

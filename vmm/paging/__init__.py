@@ -1,0 +1,67 @@
+"""Memory virtualization behind one interface: `shadow` (no EPT, as in the paper) and `ept`.
+
+guest: gva --guest tables--> gpa            shadow: the processor walks gva --> hpa tables that the VMM derives
+                                            ept:    the processor walks both, gva --> gpa --> hpa
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from emulator.vmx.capabilities import VmxCapabilities
+from vmm.outcome import Outcome
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
+
+
+class Paging(Protocol):
+    """What a way of paging does for a domain's vCPUs. Values that reach it are valid: #GP was decided before."""
+
+    name: str
+
+    def capabilities(self) -> VmxCapabilities:
+        """The processor this way of paging needs."""
+        ...
+
+    def start(self, vcpu: "VCpu") -> None:
+        """Set the controls and control registers of a vCPU whose guest state was just written."""
+        ...
+
+    def guest_cr3(self, vcpu: "VCpu") -> int:
+        """CR3 as the guest reads it."""
+        ...
+
+    def guest_efer(self, vcpu: "VCpu") -> int:
+        """EFER as the guest reads it."""
+        ...
+
+    def write_cr0(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's CR0 becomes `value`."""
+        ...
+
+    def write_cr3(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's CR3 becomes `value`."""
+        ...
+
+    def write_cr4(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's CR4 becomes `value`."""
+        ...
+
+    def write_efer(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's EFER becomes `value`."""
+        ...
+
+    def invlpg(self, vcpu: "VCpu", gva: int) -> None:
+        """The guest executed INVLPG."""
+        ...
+
+    def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+        """A #PF exit."""
+        ...
+
+    def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
+        """An EPT violation exit."""
+        ...
+
+    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
+        """The VMM itself stored into guest memory at `gpa` on the guest's behalf."""
+        ...

@@ -1,0 +1,125 @@
+"""EPT: the processor translates guest-physical addresses itself; the guest's paging is its own business.
+
+The tables are built once: the guest's RAM by 2 MiB pages (4 KiB at an odd end), and everything else, by pages as large
+as fit, to an address where nothing answers on the host's bus either, so that stray accesses read all ones.
+
+    47..39 | 38..30 | 29..21 | 20..12 | 11..0      entry: R 0, W 1, X 2, memory type 5..3, large 7 (SDM 3C 28.2.2)
+"""
+
+from typing import TYPE_CHECKING
+
+from emulator.errors import GuestError
+from emulator.memory import PAGE_BYTES
+from emulator.vmx import controls as c
+from emulator.vmx import fields as f
+from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
+from vmm.domain import Domain
+from vmm.host_pages import HostPages
+from vmm.outcome import Outcome
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
+
+READ_WRITE_EXECUTE = 7
+WRITE_BACK = 6 << 3
+LARGE = 1 << 7
+LEAF = READ_WRITE_EXECUTE | WRITE_BACK
+GIB, MIB2 = 1 << 30, 1 << 21
+PHYSICAL_LIMIT = 1 << 40
+EPTP_WALK_LENGTH_4 = 3 << 3
+EPTP_WRITE_BACK = 6
+CR0_NE = 1 << 5
+
+
+class EptPaging:
+    """Extended page tables of one domain."""
+
+    name = "ept"
+
+    def __init__(self, domain: Domain, pages: HostPages) -> None:
+        self._words = domain.machine.memory.words
+        self._pages = pages
+        self._domain = domain
+        self._root = pages.allocate()
+        gpa = 0
+        while gpa < PHYSICAL_LIMIT:
+            gpa += self._map_largest(gpa)
+
+    def _map_largest(self, gpa: int) -> int:
+        """Map the largest page at `gpa` that is all RAM or all not; returns its size in bytes."""
+        ram = self._domain.memory_bytes
+        for size, level in ((GIB, 3), (MIB2, 2), (PAGE_BYTES, 1)):
+            hpa = self._domain.hpa_of(gpa)
+            inside = gpa + size <= ram and hpa % size == 0
+            if gpa % size == 0 and (inside or gpa >= ram):
+                target = hpa if inside else self._domain.hpa_of(ram) & ~(GIB - 1)
+                self._set(gpa, level, target | LEAF | (LARGE if level > 1 else 0))
+                return size
+        raise AssertionError("guest memory is not page aligned")
+
+    def _set(self, gpa: int, level: int, entry: int) -> None:
+        table = self._root
+        for upper in range(4, level, -1):
+            slot = (table >> 3) + (gpa >> (12 + 9 * (upper - 1)) & 511)
+            if not self._words[slot]:
+                self._words[slot] = self._pages.allocate() | READ_WRITE_EXECUTE
+            table = self._words[slot] & ~0xFFF
+        self._words[(table >> 3) + (gpa >> (12 + 9 * (level - 1)) & 511)] = entry
+
+    def capabilities(self) -> VmxCapabilities:
+        """A processor with EPT and unrestricted guest."""
+        return with_ept()
+
+    def start(self, vcpu: "VCpu") -> None:
+        """EPT on; of CR0 and CR4 the host owns only the bits VMX operation fixes."""
+        wanted = c.PROC2_ENABLE_EPT | c.PROC2_UNRESTRICTED_GUEST
+        vcpu.write(f.SECONDARY_PROCESSOR_BASED_CONTROLS, wanted)
+        vcpu.write(f.EPT_POINTER, self._root | EPTP_WALK_LENGTH_4 | EPTP_WRITE_BACK)
+        vcpu.write(f.CR0_GUEST_HOST_MASK, CR0_NE)
+        vcpu.write(f.CR4_GUEST_HOST_MASK, CR4_VMXE)
+        self.write_cr0(vcpu, vcpu.read(f.GUEST_CR0))
+        self.write_cr4(vcpu, vcpu.read(f.GUEST_CR4))
+
+    def guest_cr3(self, vcpu: "VCpu") -> int:
+        """CR3 is the guest's own."""
+        return vcpu.read(f.GUEST_CR3)
+
+    def guest_efer(self, vcpu: "VCpu") -> int:
+        """EFER is the guest's own; the processor keeps LMA."""
+        return vcpu.read(f.GUEST_IA32_EFER)
+
+    def write_cr0(self, vcpu: "VCpu", value: int) -> None:
+        """All but NE goes to the processor; EFER.LMA follows CR0.PG."""
+        vcpu.write(f.CR0_READ_SHADOW, value)
+        vcpu.write(f.GUEST_CR0, value | CR0_NE)
+
+    def write_cr3(self, vcpu: "VCpu", value: int) -> None:
+        """Never exits under EPT."""
+        raise AssertionError("MOV to CR3 exited under EPT")
+
+    def write_cr4(self, vcpu: "VCpu", value: int) -> None:
+        """All but VMXE goes to the processor."""
+        vcpu.write(f.CR4_READ_SHADOW, value)
+        vcpu.write(f.GUEST_CR4, value | CR4_VMXE)
+
+    def write_efer(self, vcpu: "VCpu", value: int) -> None:
+        """The processor has the guest's EFER."""
+        vcpu.write(f.GUEST_IA32_EFER, value)
+        entry = vcpu.read(f.VM_ENTRY_CONTROLS) & ~c.ENTRY_IA32E_MODE_GUEST
+        vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if value & 0x400 else 0))
+
+    def invlpg(self, vcpu: "VCpu", gva: int) -> None:
+        """Never exits under EPT."""
+        raise AssertionError("INVLPG exited under EPT")
+
+    def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+        """Never exits under EPT."""
+        raise AssertionError("a page fault exited under EPT")
+
+    def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
+        """The tables cover every guest-physical address the processor can form."""
+        gpa = vcpu.read(f.GUEST_PHYSICAL_ADDRESS)
+        raise GuestError(f"EPT violation at guest-physical {gpa:#x}, which no table entry covers")
+
+    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
+        """Nothing is derived from guest memory."""

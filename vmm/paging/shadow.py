@@ -1,0 +1,304 @@
+"""Shadow paging: memory virtualization without EPT, as Xen did it in 2006 (and the paper's host).
+
+    #PF exit --> walk the guest's tables --+--> the guest faults: inject #PF
+                                           +--> write to a shadowed table: emulate the store, let the shadows follow
+                                           +--> else: fill the shadow path, try again
+
+- The guest's accessed and dirty bits are kept: accessed clear -> no shadow entry, dirty clear -> read-only shadow.
+- Shadows are cached per guest table, so per guest CR3.
+- Two zero writes in a row to one table without a real fault between: it is being torn down, so it is unshadowed.
+- With CR0.PG clear in the guest, the processor walks an identity map of guest-physical memory (PAE format).
+
+MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging is a guest error (use ept or native).
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from emulator.errors import GuestError
+from emulator.vmx import controls as c
+from emulator.vmx import fields as f
+from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
+from vmm.domain import Domain
+from vmm.guest_walk import (
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_PSE,
+    CR4_SMEP,
+    EFER_LMA,
+    EFER_NXE,
+    PF_FETCH,
+    PF_USER,
+    PF_WRITE,
+    USER,
+    WRITABLE,
+    GuestFault,
+    PagingMode,
+    Translation,
+    walk,
+)
+from vmm.host_pages import HostPages, OutOfHostMemory
+from vmm.outcome import Outcome
+from vmm.paging.shadow_tables import PDPT, ShadowTables
+from vmm.paging.store_emulation import StoreEmulation
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
+
+CR0_PE, CR0_TS, CR0_NE = 1, 1 << 3, 1 << 5
+CR4_PGE = 1 << 7
+EFER_LME = 1 << 8
+ADDRESS_MASK = 0xFF_FFFF_F000
+MIB2 = 2 << 20
+PAGE_FAULT_BIT = 1 << 14
+IDENTITY_FLAGS = 0xE7  # present, writable, user, accessed, dirty, large
+HOST_PHYSICAL_BITS = 40
+UNEMULATED_LIMIT = 4  # times one instruction may fail in a row before it cannot be going anywhere
+
+
+@dataclass
+class GuestRegisters:
+    """The control registers as the guest believes them to be."""
+
+    cr0: int = 0
+    cr3: int = 0
+    cr4: int = 0
+    efer: int = 0
+
+    def mode(self) -> PagingMode:
+        """How the guest's own tables translate."""
+        return PagingMode(self.cr0, self.cr3, self.cr4, self.efer)
+
+
+def _supervisor_only(entry: int) -> int:
+    """A read-only entry for a supervisor's write while the guest's CR0.WP is 0 (the processor's is always 1).
+
+    Writable, and closed to users until they fault and get the guest's own rights back.
+    """
+    return entry if entry & WRITABLE else (entry | WRITABLE) & ~USER
+
+
+class ShadowPaging:
+    """Shadow page tables of one domain."""
+
+    name = "shadow"
+
+    def __init__(self, domain: Domain, pages: HostPages) -> None:
+        self._domain = domain
+        self._guest = GuestRegisters()
+        self._mode = self._guest.mode()
+        self._identity_hpa = self._build_identity_map(pages)
+        self.tables = ShadowTables(domain, pages)
+        self._stores = StoreEmulation(domain)
+        self._last_zero_write_gfn: int | None = None
+        self._unemulated = (0, 0, 0)  # RIP, linear address, how often in a row
+
+    def _build_identity_map(self, pages: HostPages) -> int:
+        """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host."""
+        words = self._domain.machine.memory.words
+        root = pages.allocate()
+        for gib in range(4):
+            directory = pages.allocate()
+            words[(root >> 3) + gib] = directory | 1
+            for index in range(512):
+                gpa = (gib << 30) + index * MIB2
+                hpa = self._domain.hpa_of(gpa)
+                if gpa < self._domain.memory_bytes < gpa + MIB2:
+                    raise GuestError("guest memory must be a multiple of 2 MiB for shadow paging")
+                words[(directory >> 3) + index] = hpa & ~(MIB2 - 1) | IDENTITY_FLAGS
+        return root
+
+    def capabilities(self) -> VmxCapabilities:
+        """A processor without EPT; MODEL: with SMEP, which came later than EPT, so that guests may use it here too."""
+        base = without_ept()
+        cr4 = replace(base.cr4, may_be_one=base.cr4.may_be_one | CR4_SMEP)
+        return replace(base, cr4=cr4, physical_address_bits=HOST_PHYSICAL_BITS)
+
+    def start(self, vcpu: "VCpu") -> None:
+        """Intercept #PF, own the control registers, and shadow the first tables."""
+        guest = self._guest
+        guest.cr0, guest.cr3 = vcpu.read(f.GUEST_CR0), vcpu.read(f.GUEST_CR3)
+        guest.cr4, guest.efer = vcpu.read(f.GUEST_CR4), vcpu.read(f.GUEST_IA32_EFER)
+        vcpu.write(f.EXCEPTION_BITMAP, PAGE_FAULT_BIT)
+        vcpu.write(f.PAGE_FAULT_ERROR_CODE_MASK, 0)
+        vcpu.write(f.PAGE_FAULT_ERROR_CODE_MATCH, 0)
+        vcpu.write(f.CR0_GUEST_HOST_MASK, 0xFFFF_FFFF & ~CR0_TS)
+        vcpu.write(f.CR4_GUEST_HOST_MASK, 0xFFFF_FFFF)
+        self._load_registers(vcpu)
+
+    # --- control registers -------------------------------------------------------------------------------------------
+
+    def guest_cr3(self, _vcpu: "VCpu") -> int:
+        """What the guest wrote, not the shadow root."""
+        return self._guest.cr3
+
+    def guest_efer(self, _vcpu: "VCpu") -> int:
+        """What the guest wrote, with LMA."""
+        return self._guest.efer
+
+    def write_cr0(self, vcpu: "VCpu", value: int) -> None:
+        """A change of WP changes what leaf entries may allow: shadows begin anew."""
+        if (value ^ self._guest.cr0) & CR0_WP:
+            self.tables.forget_all()
+        self._guest.cr0 = value
+        self._load_registers(vcpu)
+
+    def write_cr3(self, vcpu: "VCpu", value: int) -> None:
+        """Another root, cached or new."""
+        self._guest.cr3 = value
+        self._mode = self._guest.mode()
+        vcpu.write(f.GUEST_CR3, self._root_hpa())
+        vcpu.engine.shared.flush_tlb = 1
+
+    def write_cr4(self, vcpu: "VCpu", value: int) -> None:
+        """PAE and PGE are the VMM's business; SMEP is the guest's."""
+        self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
+        self._guest.cr4 = value
+        self._load_registers(vcpu)
+
+    def write_efer(self, vcpu: "VCpu", value: int) -> None:
+        """LME and LMA decide which tables the processor walks."""
+        self._guest.cr0 = vcpu.guest_cr0
+        self._guest.efer = value
+        self._load_registers(vcpu)
+
+    def _load_registers(self, vcpu: "VCpu") -> None:
+        """The hardware's control registers from the guest's."""
+        guest = self._guest
+        self._mode = guest.mode()
+        is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
+        if self._mode.is_paging and not self._mode.is_pae:
+            raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
+        vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
+        vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
+        vcpu.write(f.GUEST_CR4, guest.cr4 & ~(CR4_PSE | CR4_PGE) | CR4_PAE | CR4_VMXE)
+        vcpu.write(f.CR4_READ_SHADOW, guest.cr4)
+        efer = guest.efer & ~(EFER_LME | EFER_LMA) | EFER_NXE | (EFER_LME | EFER_LMA if is_long else 0)
+        vcpu.write(f.GUEST_IA32_EFER, efer)
+        entry = vcpu.read(f.VM_ENTRY_CONTROLS) & ~c.ENTRY_IA32E_MODE_GUEST
+        vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if is_long else 0))
+        vcpu.write(f.GUEST_CR3, self._root_hpa())
+        vcpu.engine.shared.flush_tlb = 1
+
+    def _root_level(self) -> int:
+        return 4 if self._mode.is_long else PDPT
+
+    def _root_gfn(self) -> int:
+        return (self._guest.cr3 & (ADDRESS_MASK if self._mode.is_long else 0xFFFF_F000)) >> 12
+
+    def _root_hpa(self) -> int:
+        """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
+        if not self._mode.is_paging:
+            return self._identity_hpa
+        offset = 0 if self._mode.is_long else self._guest.cr3 & 0xFE0
+        try:
+            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
+        except OutOfHostMemory:
+            self.tables.forget_all()
+            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
+
+    def invlpg(self, vcpu: "VCpu", gva: int) -> None:
+        """Shadows follow the guest's stores at once, so only the TLB is behind. MODEL: it is flushed whole."""
+        vcpu.engine.shared.flush_tlb = 1
+
+    # --- faults ------------------------------------------------------------------------------------------------------
+
+    def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+        """A #PF exit: whose is it?"""
+        write, user = bool(error_code & PF_WRITE), bool(error_code & PF_USER)
+        mode = self._mode
+        found = walk(self._domain, mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
+        if isinstance(found, GuestFault):
+            self._last_zero_write_gfn = None
+            vcpu.inject_page_fault(found.gva, found.error_code)
+            return Outcome.AGAIN
+        gfn = found.gpa >> 12
+        if write and self.tables.is_shadowed(gfn):
+            self._write_to_table(vcpu, gva, found, user=user)
+        else:
+            self._last_zero_write_gfn = None
+            self._fill(vcpu, found, write=write, user=user)
+        if self.tables.needs_flush:
+            self.tables.needs_flush = False
+            vcpu.engine.shared.flush_tlb = 1
+        return Outcome.AGAIN
+
+    def _fill(self, vcpu: "VCpu", found: Translation, *, write: bool, user: bool) -> None:
+        """Make the shadow path for a translation the guest's tables allow."""
+        tables = self.tables
+        overrides = write and not user and not self._guest.cr0 & CR0_WP
+        try:
+            table = tables.table(found.steps[0].table_gfn, self._root_level())
+            for step in found.steps[:-1]:
+                child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1)
+                tables.link(table, step.slot, child, _supervisor_only(step.entry) if overrides else step.entry)
+                table = child
+            last = found.steps[-1]
+            if last.level == 2:
+                split = tables.split(last.entry)
+                tables.link(table, last.slot, split, _supervisor_only(last.entry) if overrides else last.entry)
+                table = split
+        except OutOfHostMemory:
+            tables.forget_all()
+            vcpu.write(f.GUEST_CR3, self._root_hpa())
+            return
+        gfn = found.gpa >> 12
+        index = gfn & 511 if last.level == 2 else last.slot
+        shadow = tables.leaf(gfn, _supervisor_only(last.entry) if overrides else last.entry)
+        tables.set_leaf(table, index, gfn, shadow)
+
+    def _write_to_table(self, vcpu: "VCpu", gva: int, found: Translation, *, user: bool) -> None:
+        """A store to a shadowed guest table: emulate it, or give the page up as a table."""
+        gfn = found.gpa >> 12
+        if user:
+            self.tables.unshadow(gfn)  # user programs have no page tables
+        else:
+            stored = self._stores.emulate(vcpu, self._mode, gva, found.gpa)
+            if stored is None:
+                self._give_up(vcpu, gva, gfn)
+            else:
+                self._propagate(stored)
+        if not self.tables.is_shadowed(self._root_gfn()):
+            vcpu.write(f.GUEST_CR3, self._root_hpa())
+
+    def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
+        """Unshadow the page and run the instruction; but not for ever, if that does not help."""
+        rip = vcpu.read(f.GUEST_RIP)
+        count = self._unemulated[2] + 1 if self._unemulated[:2] == (rip, gva) else 1
+        self._unemulated = (rip, gva, count)
+        if count > UNEMULATED_LIMIT:
+            code = vcpu.engine.code_at_rip().hex(" ")
+            raise GuestError(f"the instruction at RIP {rip:#x} stores to a page table and is not emulated ({code})")
+        self.tables.unshadow(gfn)
+        self._last_zero_write_gfn = None
+
+    def _propagate(self, stored: list[tuple[int, int, int]]) -> None:
+        """Let the shadows follow stores of (gpa, size in bytes, value)."""
+        for gpa, size_bytes, value in stored:
+            gfn = gpa >> 12
+            if not self.tables.is_shadowed(gfn):
+                continue
+            self.guest_wrote(gpa, size_bytes)
+            if value == 0 and self._last_zero_write_gfn == gfn:
+                self.tables.unshadow(gfn)
+                self._last_zero_write_gfn = None
+            else:
+                self._last_zero_write_gfn = gfn if value == 0 else None
+
+    def guest_wrote(self, gpa: int, size_bytes: int) -> None:
+        """Guest memory [gpa, gpa + size_bytes), inside one page, has changed: shadows of it follow."""
+        gfn = gpa >> 12
+        for index in range((gpa & 0xFFF) >> 3, ((gpa & 0xFFF) + size_bytes - 1 >> 3) + 1):
+            entry = int.from_bytes(self._domain.read((gfn << 12) + index * 8, 8), "little")
+            self.tables.guest_entry_changed(gfn, index, entry)
+
+    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
+        """The VMM stored one byte into guest memory."""
+        if self.tables.is_shadowed(gpa >> 12):
+            self.guest_wrote(gpa, 1)
+            vcpu.engine.shared.flush_tlb = 1
+
+    def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
+        """There is no EPT."""
+        raise AssertionError("EPT violation without EPT")

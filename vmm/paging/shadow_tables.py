@@ -1,0 +1,217 @@
+"""Shadow page tables: what the processor walks in place of a guest's own tables.
+
+    guest table page (gfn, level) ---- shadow table (hpa): same indexes, host-physical addresses
+      entry -> next table (gfn')         entry -> shadow of (gfn', level - 1)
+      entry -> page (gfn')               entry -> host page, writable only when dirty and not itself a guest table
+      2 MiB page                         entry -> split table: 512 entries of 4 KiB, derived from the large page
+
+    63 62..52 51........12 11..7  6 5 4 3 2 1 0
+    NX    0   host address    0   D A 0 0 U W P
+
+Every guest page that is shadowed is write-protected in all its mappings; so that this is quick, the places of writable
+leaf entries are kept per guest page.
+"""
+
+from emulator.memory import HostMemory
+from vmm.domain import Domain
+from vmm.guest_walk import (
+    ACCESSED,
+    ADDRESS_MASK,
+    DIRTY,
+    LARGE,
+    NO_EXECUTE,
+    PRESENT,
+    USER,
+    WRITABLE,
+)
+from vmm.host_pages import HostPages
+
+ENTRIES = 512
+PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
+RIGHTS = WRITABLE | USER | NO_EXECUTE
+SPLIT_KEY_BITS = RIGHTS | DIRTY
+
+
+class ShadowTable:
+    """One shadow page: `base` is its first word in host memory; `parents` are the words that point to it.
+
+    A PAE page-directory-pointer table has level PDPT, and its entries have no rights.
+    """
+
+    __slots__ = ("base", "gfn", "hpa", "is_split", "level", "parents")
+
+    def __init__(self, hpa: int, gfn: int, level: int, *, is_split: bool = False) -> None:
+        self.hpa = hpa
+        self.base = hpa >> 3
+        self.gfn = gfn
+        self.level = level
+        self.is_split = is_split
+        self.parents: set[int] = set()
+
+
+class ShadowTables:
+    """All shadow tables of one domain. Methods that allocate raise `OutOfHostMemory`."""
+
+    def __init__(self, domain: Domain, pages: HostPages) -> None:
+        self._memory: HostMemory = domain.machine.memory
+        self._words = domain.machine.memory.words
+        self._base_hpa = domain.base_hpa
+        self._page_count = domain.page_count
+        self._domain = domain
+        self._pages = pages
+        self._tables: dict[tuple[int, int], ShadowTable] = {}  # (gfn, level)
+        self._splits: dict[tuple[int, int], ShadowTable] = {}  # (first gfn, guest flags)
+        self._splits_of_frame: dict[int, list[ShadowTable]] = {}  # first gfn
+        self._by_gfn: dict[int, list[ShadowTable]] = {}
+        self._by_hpa: dict[int, ShadowTable] = {}
+        self._writable: dict[int, set[int]] = {}  # gfn -> words of writable leaf entries outside split tables
+        self.needs_flush = False  # a right was taken away: the TLB must be flushed before the guest goes on
+
+    def is_shadowed(self, gfn: int) -> bool:
+        """Whether `gfn` is a guest table that is shadowed, so write-protected."""
+        return gfn in self._by_gfn
+
+    @property
+    def table_count(self) -> int:
+        """Shadow pages in use."""
+        return len(self._by_hpa)
+
+    def table(self, gfn: int, level: int) -> ShadowTable:
+        """The shadow of guest table `gfn` used at `level`, made now if there is none."""
+        table = self._tables.get((gfn, level))
+        if table is None:
+            table = ShadowTable(self._pages.allocate(), gfn, level)
+            self._tables[gfn, level] = self._by_hpa[table.hpa] = table
+            if gfn not in self._by_gfn:
+                self._by_gfn[gfn] = []
+                self._write_protect(gfn)
+            self._by_gfn[gfn].append(table)
+        return table
+
+    def split(self, entry: int) -> ShadowTable:
+        """The split table of the 2 MiB page that guest entry `entry` maps, filled whole."""
+        first = (entry & ADDRESS_MASK) >> 12 & ~(ENTRIES - 1)
+        key = (first, entry & SPLIT_KEY_BITS)
+        table = self._splits.get(key)
+        if table is None:
+            table = ShadowTable(self._pages.allocate(), first, 1, is_split=True)
+            self._splits[key] = self._by_hpa[table.hpa] = table
+            self._splits_of_frame.setdefault(first, []).append(table)
+            make = self.leaf
+            for index in range(ENTRIES):
+                self._words[table.base + index] = make(first + index, entry)
+        return table
+
+    def leaf(self, gfn: int, entry: int) -> int:
+        """The shadow of leaf entry `entry` (of any page size) for guest page `gfn`."""
+        shadow = entry & (USER | NO_EXECUTE) | PRESENT | ACCESSED | DIRTY
+        if entry & DIRTY and entry & WRITABLE and gfn not in self._by_gfn:
+            shadow |= WRITABLE
+        if gfn < self._page_count:
+            return shadow | self._base_hpa + (gfn << 12)
+        return shadow | self._domain.hpa_of(gfn << 12)
+
+    def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
+        """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""
+        word = table.base + index
+        wanted = child.hpa | PRESENT | (ACCESSED | entry & RIGHTS if table.level != PDPT else 0)
+        old = self._words[word]
+        if old == wanted:
+            return
+        if old:
+            self._unlink(word, old)
+        self._words[word] = wanted
+        child.parents.add(word)
+
+    def _unlink(self, word: int, old: int) -> None:
+        child = self._by_hpa.get(old & ADDRESS_MASK)
+        if child is not None:
+            child.parents.discard(word)
+        self._words[word] = 0
+
+    def set_leaf(self, table: ShadowTable, index: int, gfn: int, shadow: int) -> None:
+        """Store a leaf entry for guest page `gfn` in a table of level 1."""
+        word = table.base + index
+        if table.is_split:
+            self._words[word] = shadow
+            return
+        self._drop_leaf(word)
+        self._words[word] = shadow
+        if shadow & WRITABLE:
+            places = self._writable.get(gfn)
+            if places is None:
+                self._writable[gfn] = {word}
+            else:
+                places.add(word)
+
+    def _drop_leaf(self, word: int) -> None:
+        old = self._words[word]
+        if old & WRITABLE:
+            places = self._writable.get((old & ADDRESS_MASK) - self._base_hpa >> 12)
+            if places is not None:
+                places.discard(word)
+        self._words[word] = 0
+
+    def _write_protect(self, gfn: int) -> None:
+        for word in self._writable.pop(gfn, ()):
+            self._words[word] &= ~WRITABLE
+            self.needs_flush = True
+        for table in self._splits_of_frame.get(gfn & ~(ENTRIES - 1), ()):
+            word = table.base + (gfn & ENTRIES - 1)
+            if self._words[word] & WRITABLE:
+                self._words[word] &= ~WRITABLE
+                self.needs_flush = True
+
+    def guest_entry_changed(self, gfn: int, index: int, entry: int) -> None:
+        """The guest's table `gfn` has the new value `entry` at `index`: every shadow of it follows at once."""
+        for table in self._by_gfn.get(gfn, ()):
+            if table.level == 1:
+                self._propagate_leaf(table, index, entry)
+            else:
+                self._propagate_table(table, index, entry)
+
+    def _propagate_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
+        if entry & PRESENT and entry & ACCESSED:
+            target = (entry & ADDRESS_MASK) >> 12
+            self.set_leaf(table, index, target, self.leaf(target, entry))
+        else:
+            self._drop_leaf(table.base + index)
+
+    def _propagate_table(self, table: ShadowTable, index: int, entry: int) -> None:
+        word = table.base + index
+        old = self._words[word]
+        if old:
+            self._unlink(word, old)
+        if entry & PRESENT and entry & ACCESSED and not entry & LARGE:
+            child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1))
+            if child is not None:
+                self.link(table, index, child, entry)
+
+    def unshadow(self, gfn: int) -> None:
+        """Forget every shadow of guest table `gfn`; its page can become writable again."""
+        for table in self._by_gfn.pop(gfn, ()):
+            del self._tables[gfn, table.level]
+            self._destroy(table)
+        self.needs_flush = True
+
+    def _destroy(self, table: ShadowTable) -> None:
+        base = table.base
+        for index, shadow in enumerate(self._words[base : base + ENTRIES].tolist()):
+            if not shadow:
+                continue
+            if table.level > 1:
+                self._unlink(base + index, shadow)
+            elif not table.is_split:
+                self._drop_leaf(base + index)
+        for word in table.parents:
+            self._words[word] = 0
+        del self._by_hpa[table.hpa]
+        self._pages.free(table.hpa)
+
+    def forget_all(self) -> None:
+        """Start anew: no page is shadowed, every shadow page is free."""
+        for table in list(self._by_hpa.values()):
+            self._pages.free(table.hpa)
+        for memo in (self._tables, self._splits, self._splits_of_frame, self._by_gfn, self._by_hpa, self._writable):
+            memo.clear()
+        self.needs_flush = True

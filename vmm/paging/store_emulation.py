@@ -1,0 +1,123 @@
+"""Stores to write-protected guest memory, done by the VMM in the guest's place.
+
+The instruction at RIP is emulated whole (vmm/emulation); what it stored is remembered, so that shadow tables follow.
+"""
+
+from typing import TYPE_CHECKING
+
+from emulator.vmx import fields as f
+from vmm.domain import Domain
+from vmm.emulation import Emulated, PageFault, emulate
+from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, walk
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
+
+CS_L, CS_D = 1 << 13, 1 << 14
+PAGE_MASK = 0xFFF
+ADDRESS_SPACE = (1 << 64) - 1
+
+
+class GuestState:
+    """A vCPU as the instruction emulator sees it. Memory goes through the guest's own page tables."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._vcpu: VCpu
+        self._mode: PagingMode
+        self._known: dict[int, int] = {}  # linear page -> guest-physical page, writable
+        self._user = False
+        self.stored: list[tuple[int, int, int]] = []  # (gpa, size in bytes, value), each inside one page
+
+    def begin(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> None:
+        """Start with one instruction; `gva` is known to translate to `gpa` for writing."""
+        self._vcpu, self._mode = vcpu, mode
+        self._known = {gva >> 12: gpa & ~PAGE_MASK}
+        self.stored = []
+
+    def read_gpr(self, index: int) -> int:
+        """A general register."""
+        return self._vcpu.read_gpr(index)
+
+    def write_gpr(self, index: int, value: int) -> None:
+        """Set a general register."""
+        self._vcpu.write_gpr(index, value)
+
+    @property
+    def rip(self) -> int:
+        """Instruction pointer."""
+        return self._vcpu.read(f.GUEST_RIP)
+
+    @rip.setter
+    def rip(self, value: int) -> None:
+        self._vcpu.write(f.GUEST_RIP, value)
+
+    @property
+    def rflags(self) -> int:
+        """Flags."""
+        return self._vcpu.read(f.GUEST_RFLAGS)
+
+    @rflags.setter
+    def rflags(self, value: int) -> None:
+        self._vcpu.write(f.GUEST_RFLAGS, value)
+
+    def segment_base(self, index: int) -> int:
+        """Base of ES, CS, SS, DS, FS or GS (0 to 5)."""
+        return self._vcpu.read(f.GUEST_ES_BASE + 2 * index)
+
+    def load(self, linear: int, size_bytes: int) -> int | PageFault:
+        """Read guest memory."""
+        places = self._places(linear, size_bytes, write=False)
+        if isinstance(places, PageFault):
+            return places
+        return int.from_bytes(b"".join(self._domain.read(gpa, size) for gpa, size in places), "little")
+
+    def store(self, linear: int, size_bytes: int, value: int) -> PageFault | None:
+        """Write guest memory, and remember that."""
+        places = self._places(linear, size_bytes, write=True)
+        if isinstance(places, PageFault):
+            return places
+        for gpa, size in places:
+            part = value & (1 << 8 * size) - 1
+            self._domain.write(gpa, part.to_bytes(size, "little"))
+            self.stored.append((gpa, size, part))
+            value >>= 8 * size
+        return None
+
+    def _places(self, linear: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]] | PageFault:
+        """Where the bytes lie: one or two pieces of (gpa, size in bytes)."""
+        first = min(size_bytes, 0x1000 - (linear & PAGE_MASK))
+        pieces = [(linear, first)] if first == size_bytes else [(linear, first), (linear + first, size_bytes - first)]
+        places = []
+        for start, size in pieces:
+            page = self._known.get(start >> 12)
+            if page is None:
+                found = walk(self._domain, self._mode, start & ADDRESS_SPACE, write=write)
+                if isinstance(found, GuestFault):
+                    return PageFault(found.gva, found.error_code)
+                page = found.gpa & ~PAGE_MASK
+            places.append((page | start & PAGE_MASK, size))
+        return places
+
+
+class StoreEmulation:
+    """Emulates the instruction of a write fault in one domain."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._state = GuestState(domain)
+
+    def emulate(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> list[tuple[int, int, int]] | None:
+        """Run the instruction at RIP, whose store to `gva` (guest-physical `gpa`) faulted.
+
+        Returns the stores it did, as (gpa, size in bytes, value); a #PF of its own is injected. None: not emulated.
+        """
+        rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
+        bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
+        state = self._state
+        state.begin(vcpu, mode, gva, gpa)
+        result = emulate(state, vcpu.engine.code_at_rip(), bits)
+        if isinstance(result, PageFault):
+            vcpu.inject_page_fault(result.gva, result.error_code)
+        elif not isinstance(result, Emulated):
+            return None
+        return state.stored

@@ -1,0 +1,84 @@
+"""I/O-instruction exits: the domain's own port bus answers. String forms move one page's worth of elements at most."""
+
+from emulator.vmx import fields as f
+from emulator.vmx.qualifications import IoAccess, decode_io
+from vmm.guest_walk import GuestFault, walk
+from vmm.outcome import Outcome
+from vmm.vcpu import VCpu
+
+RAX, RCX, RSI, RDI = 0, 1, 6, 7
+DIRECTION_FLAG = 1 << 10
+ELEMENTS_MAX = 1024  # of a REP per exit: interrupts are looked at between
+
+
+def handle_io(vcpu: VCpu) -> Outcome:
+    """IN, OUT, INS, OUTS."""
+    access = decode_io(vcpu.read(f.EXIT_QUALIFICATION))
+    domain = vcpu.domain
+    vcpu.book_vmcs_accesses()
+    domain.timers.run_until(vcpu.pcpu.now_ps)
+    if access.is_string:
+        outcome = _string(vcpu, access)
+    else:
+        mask = (1 << 8 * access.size_bytes) - 1
+        rax = vcpu.gpr[RAX]
+        if access.is_in:
+            value = domain.ports.read(access.port, access.size_bytes)
+            vcpu.gpr[RAX] = value if access.size_bytes == 4 else rax & ~mask | value
+        else:
+            domain.ports.write(access.port, access.size_bytes, rax & mask)
+        outcome = Outcome.NEXT
+    vcpu.pcpu.arm_timer(domain.timers.next_ps())
+    return outcome
+
+
+def _string(vcpu: VCpu, access: IoAccess) -> Outcome:
+    """INS or OUTS, with or without REP; AGAIN while a REP is not finished."""
+    address_bytes = 2 << (vcpu.read(f.VM_EXIT_INSTRUCTION_INFORMATION) >> 7 & 7)
+    mask = (1 << 8 * address_bytes) - 1
+    linear = vcpu.read(f.GUEST_LINEAR_ADDRESS)
+    step = -access.size_bytes if vcpu.read(f.GUEST_RFLAGS) & DIRECTION_FLAG else access.size_bytes
+    count = vcpu.gpr[RCX] & mask if access.is_rep else 1
+    pointer = RDI if access.is_in else RSI
+    done, fault = 0, None
+    while done < min(count, ELEMENTS_MAX) and fault is None:
+        fault = _move(vcpu, access, linear + done * step)
+        done += fault is None
+    _advance(vcpu, pointer, done * step, address_bytes)
+    if access.is_rep:
+        _advance(vcpu, RCX, -done, address_bytes)
+    if fault is not None:
+        return _reflect(vcpu, fault)
+    return Outcome.NEXT if done == count else Outcome.AGAIN
+
+
+def _reflect(vcpu: VCpu, fault: GuestFault) -> Outcome:
+    vcpu.inject_page_fault(fault.gva, fault.error_code)
+    return Outcome.AGAIN
+
+
+def _move(vcpu: VCpu, access: IoAccess, linear: int) -> GuestFault | None:
+    """One element between the port and guest memory."""
+    mode, user, size = vcpu.paging_mode(), vcpu.cpl == 3, access.size_bytes
+    places = []
+    for i in range(size):
+        place = walk(vcpu.domain, mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
+        if isinstance(place, GuestFault):
+            return place
+        places.append(place.gpa)
+    domain = vcpu.domain
+    if access.is_in:
+        data = domain.ports.read(access.port, size).to_bytes(size, "little")
+        for gpa, byte in zip(places, data, strict=True):
+            domain.write(gpa, bytes([byte]))
+            vcpu.paging.guest_memory_written(vcpu, gpa)
+    else:
+        domain.ports.write(access.port, size, int.from_bytes(b"".join(domain.read(gpa, 1) for gpa in places), "little"))
+    return None
+
+
+def _advance(vcpu: VCpu, index: int, delta: int, address_bytes: int) -> None:
+    """Add to a register used as an address: 32-bit results clear the upper half, 16-bit ones keep it."""
+    mask = (1 << 8 * address_bytes) - 1
+    old = vcpu.gpr[index]
+    vcpu.gpr[index] = (old & ~mask if address_bytes == 2 else 0) | old + delta & mask

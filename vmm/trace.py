@@ -1,0 +1,94 @@
+"""The trace of a run: one JSON object per line, one line per VM exit, made for tools (and for Perfetto later).
+
+    {"trace": "sidecore", "version": 1, "frequency_hz": 3000000000, ...}                      first line: the run
+    {"cycle": 120, "cycles": 4100, "pcpu": 0, "vcpu": 0, "exit": "CPUID", "rip": "0x...", ...}
+    {"records": 1, "dropped": 0}                                                              last line: is it all?
+
+A record is a slice of a core's time line: it begins at `cycle`, when the guest stopped, and takes `cycles` until the
+guest goes on or the core idles. `information` is the VM-exit interruption information (exceptions and interrupts) and
+`gpa` the guest-physical address (EPT violations); both 0 where the SDM has them undefined. Addresses are hexadecimal
+text, since JSON's readers keep only 53 bits of a number.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from emulator.errors import ConfigError
+
+VERSION = 1
+LIMIT_BYTES = 1 << 30  # about 5 million exits
+BUFFER_RECORDS = 4096
+
+
+class TraceWriter(AbstractContextManager["TraceWriter"]):
+    """Writes to `path`, at most about `limit_bytes`: later records are counted and dropped, as the last line says."""
+
+    def __init__(self, path: Path, run: Mapping[str, str | int], *, limit_bytes: int = LIMIT_BYTES) -> None:
+        """Create the file with its first line, which holds `run`. Raises ConfigError."""
+        self.record_count = 0
+        self.dropped_count = 0
+        self._path = path
+        self._left_bytes = limit_bytes
+        self._lines: list[str] = []
+        try:
+            self._file = path.open("wb", buffering=0)
+        except (OSError, ValueError) as error:
+            raise self._cannot_write(error) from None
+        self._write([json.dumps({"trace": "sidecore", "version": VERSION, **run}) + "\n"])
+
+    def __exit__(self, *exception: object) -> None:
+        if not self._file.closed:  # by an error
+            self._flush()
+            self._write([f'{{"records": {self.record_count}, "dropped": {self.dropped_count}}}\n'])
+            self._file.close()
+
+    def exit(
+        self,
+        cycle: int,
+        cycles: int,
+        *,
+        pcpu: int,
+        vcpu: int,
+        reason: str,
+        rip: int,
+        qualification: int,
+        information: int,
+        gpa: int,
+    ) -> None:
+        """Record a VM exit that began at `cycle` and took `cycles`."""
+        self._lines.append(
+            f'{{"cycle": {cycle}, "cycles": {cycles}, "pcpu": {pcpu}, "vcpu": {vcpu}, "exit": "{reason}", '
+            f'"rip": "{rip:#x}", "qualification": "{qualification:#x}", "information": "{information:#x}", '
+            f'"gpa": "{gpa:#x}"}}\n'
+        )
+        if len(self._lines) >= BUFFER_RECORDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the buffered records there is room for, whole lines only."""
+        fitting = 0
+        for line in self._lines:
+            if self.dropped_count or len(line) > self._left_bytes:
+                break
+            self._left_bytes -= len(line)
+            fitting += 1
+        self._write(self._lines[:fitting])
+        self.record_count += fitting
+        self.dropped_count += len(self._lines) - fitting
+        self._lines.clear()
+
+    def _write(self, lines: list[str]) -> None:
+        data = memoryview("".join(lines).encode("ascii"))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._file.close()
+            raise self._cannot_write(error) from None
+
+    def _cannot_write(self, error: OSError | ValueError) -> ConfigError:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        return ConfigError(f"cannot write the trace {str(self._path)!r}: {reason}")

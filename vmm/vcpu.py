@@ -1,0 +1,171 @@
+"""A virtual CPU: the VMM's view of one guest processor, through its VMCS.
+
+Handlers read and write VMCS fields and general registers here, and every VMREAD and VMWRITE is charged to the core.
+
+    handler --read/write--> Vmcs (shared with the engine)      gpr: RAX .. R15 as VMMs save them at an exit
+            --inject------> VM-entry interruption information  (RSP, RIP, RFLAGS are VMCS fields)
+"""
+
+from typing import TYPE_CHECKING
+
+from emulator.engine import Engine
+from emulator.ledger import Category
+from emulator.pcpu import PCpu
+from emulator.vmx import fields as f
+from emulator.vmx import interruption as i
+from emulator.vmx.vmcs import Vmcs
+from vmm.domain import Domain
+from vmm.guest_walk import PagingMode
+from vmm.outcome import End, EndKind
+
+if TYPE_CHECKING:
+    from vmm.paging import Paging
+
+RSP = 4
+FLAG_IF = 1 << 9
+BLOCKED_BY_STI_OR_MOV_SS = 3
+_CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
+
+
+class VCpu:
+    """vCPU `number` of `domain`, run by `pcpu`."""
+
+    def __init__(self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0) -> None:
+        self.domain = domain
+        self.pcpu = pcpu
+        self.engine = engine
+        self.number = number
+        self.vmcs = Vmcs(engine.vmcs)
+        self.gpr = engine.gpr
+        self.paging: Paging  # set by the hypervisor
+        self.is_blocked = False  # halted, waiting for an interrupt
+        self.interrupt_request = False  # level of the virtual interrupt controller's output
+        self.msrs: dict[int, int] = {}
+        self._read_cycles = pcpu.machine.profile.vmread_cycles
+        self._write_cycles = pcpu.machine.profile.vmwrite_cycles
+        self._vmcs_cycles = 0  # charged, not booked yet
+
+    # --- VMCS --------------------------------------------------------------------------------------------------------
+
+    def read(self, field: int) -> int:
+        """VMREAD."""
+        self._vmcs_cycles += self._read_cycles
+        return self.vmcs.read(field)
+
+    def write(self, field: int, value: int) -> None:
+        """VMWRITE of a field that can be written."""
+        self._vmcs_cycles += self._write_cycles
+        failure = self.vmcs.write(field, value)
+        assert failure is None, failure
+
+    def book_vmcs_accesses(self) -> None:
+        """Put the cycles of VMREADs and VMWRITEs since last time on the clock."""
+        if self._vmcs_cycles:
+            self.pcpu.charge(Category.VMCS, self._vmcs_cycles)
+            self._vmcs_cycles = 0
+
+    # --- registers ---------------------------------------------------------------------------------------------------
+
+    def read_gpr(self, index: int) -> int:
+        """General register 0 (RAX) to 15 (R15)."""
+        return self.read(f.GUEST_RSP) if index == RSP else self.gpr[index]
+
+    def write_gpr(self, index: int, value: int) -> None:
+        """Set a general register to a 64-bit value."""
+        value &= (1 << 64) - 1
+        if index == RSP:
+            self.write(f.GUEST_RSP, value)
+        else:
+            self.gpr[index] = value
+
+    def advance_rip(self) -> None:
+        """Step over the instruction that exited; the blocking by STI or MOV SS ends with it."""
+        self.write(f.GUEST_RIP, self.read(f.GUEST_RIP) + self.read(f.VM_EXIT_INSTRUCTION_LENGTH))
+        blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
+        if blocking & BLOCKED_BY_STI_OR_MOV_SS:
+            self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKED_BY_STI_OR_MOV_SS)
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level: the DPL of SS (SDM 3C 24.4.1)."""
+        return self.read(f.GUEST_SS_ACCESS_RIGHTS) >> 5 & 3
+
+    @property
+    def guest_cr0(self) -> int:
+        """CR0 as the guest reads it."""
+        mask = self.vmcs.read(f.CR0_GUEST_HOST_MASK)
+        return self.read(f.GUEST_CR0) & ~mask | self.read(f.CR0_READ_SHADOW) & mask
+
+    @property
+    def guest_cr4(self) -> int:
+        """CR4 as the guest reads it."""
+        mask = self.vmcs.read(f.CR4_GUEST_HOST_MASK)
+        return self.read(f.GUEST_CR4) & ~mask | self.read(f.CR4_READ_SHADOW) & mask
+
+    @property
+    def guest_efer(self) -> int:
+        """EFER as the guest reads it."""
+        return self.paging.guest_efer(self)
+
+    def paging_mode(self) -> PagingMode:
+        """How the guest's own tables translate now."""
+        return PagingMode(self.guest_cr0, self.paging.guest_cr3(self), self.guest_cr4, self.guest_efer)
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_injecting(self) -> bool:
+        """Whether the next VM entry delivers an event."""
+        return bool(self.vmcs.read(f.VM_ENTRY_INTERRUPTION_INFORMATION) & i.VALID)
+
+    def inject(self, vector: int, type_: int, *, error_code: int | None = None, instruction_bytes: int = 0) -> None:
+        """Deliver an event at the next VM entry."""
+        info = i.VALID | type_ << i.TYPE_SHIFT | vector
+        if error_code is not None:
+            info |= i.ERROR_CODE_VALID
+            self.write(f.VM_ENTRY_EXCEPTION_ERROR_CODE, error_code)
+        if type_ in i.SOFTWARE_TYPES:
+            self.write(f.VM_ENTRY_INSTRUCTION_LENGTH, instruction_bytes)
+        self.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, info)
+
+    def inject_exception(self, vector: int, error_code: int | None = None) -> None:
+        """Raise an exception in the guest, on top of the event that the exit interrupted, if any (SDM 3A 6.15)."""
+        vectoring = self.vmcs.read(f.IDT_VECTORING_INFORMATION)
+        if vectoring & i.VALID:
+            first, type_ = vectoring & i.VECTOR_MASK, vectoring >> i.TYPE_SHIFT & i.TYPE_MASK
+            if type_ in (i.HARDWARE_EXCEPTION, i.SOFTWARE_EXCEPTION, i.PRIVILEGED_SOFTWARE_EXCEPTION):
+                if first == i.DOUBLE_FAULT:
+                    self.shut_down()
+                    return
+                second_is_serious = vector in _CONTRIBUTORY or (first == i.PAGE_FAULT and vector == i.PAGE_FAULT)
+                if (first in _CONTRIBUTORY or first == i.PAGE_FAULT) and second_is_serious:
+                    vector, error_code = i.DOUBLE_FAULT, 0
+        self.inject(vector, i.HARDWARE_EXCEPTION, error_code=error_code)
+
+    def inject_page_fault(self, gva: int, error_code: int) -> None:
+        """#PF: CR2 is the VMM's to set (SDM 3C 26.6.1.1)."""
+        self.engine.shared.cr2 = gva
+        self.inject_exception(i.PAGE_FAULT, error_code)
+
+    def shut_down(self) -> None:
+        """The guest's processor shuts down."""
+        self.domain.finish(End(EndKind.SHUTDOWN, detail="triple fault"))
+
+    def reinject_interrupted_event(self) -> None:
+        """Deliver again what the exit interrupted on its way through the IDT (SDM 3C 27.2.4)."""
+        vectoring = self.vmcs.read(f.IDT_VECTORING_INFORMATION)
+        if not vectoring & i.VALID or self.is_injecting:
+            return
+        self.inject(
+            vectoring & i.VECTOR_MASK,
+            vectoring >> i.TYPE_SHIFT & i.TYPE_MASK,
+            error_code=self.read(f.IDT_VECTORING_ERROR_CODE) if vectoring & i.ERROR_CODE_VALID else None,
+            instruction_bytes=self.read(f.VM_EXIT_INSTRUCTION_LENGTH),
+        )
+
+    @property
+    def can_take_interrupt(self) -> bool:
+        """Whether an external interrupt could be injected at the next entry."""
+        if self.is_injecting or not self.read(f.GUEST_RFLAGS) & FLAG_IF:
+            return False
+        return not self.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_STI_OR_MOV_SS
