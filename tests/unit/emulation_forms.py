@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.unit.emulation_oracle import CODE, DATA, DATA_BYTES, FLAGS_FIXED, GS_BASE, STATUS, Machine
 
-RSP, RSI, RDI, RCX = 4, 6, 7, 1
+RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7
 GS = 5
 CF, AF, OF = 1, 0x10, 0x800
 BIT_UNDEFINED = 0x894  # OF SF AF PF
@@ -127,23 +127,11 @@ _BASE_INDEX_16 = ((3, 6), (3, 7), (5, 6), (5, 7), (6, None), (7, None), (5, None
 def cases(draw: st.DrawFn, bits: int) -> Case:
     """A random instruction of a random form, its memory operand mostly inside mapped memory."""
     form = draw(st.sampled_from([form for form in FORMS if bits in form.modes]))
-    gpr = [draw(_values) & ((1 << bits) - 1 if bits != 16 else 0xFFFF_FFFF) for _ in range(16 if bits == 64 else 8)]
-    gpr += [0] * (16 - len(gpr))
-    gpr[RSP] = draw(_targets)
-    has_67, has_66 = draw(st.booleans()), draw(st.booleans())
+    has_67, has_66 = draw(st.booleans()), form.name not in ("movnti", "movsxd") and draw(st.booleans())
     address_bits = {64: (64, 32), 32: (32, 16), 16: (16, 32)}[bits][has_67]
-    rex = draw(st.integers(0x40, 0x4F)) if bits == 64 and draw(st.booleans()) else 0
-    if form.opcode in ("c6", "c7"):
-        rex &= ~4  # Unicorn refuses REX.R here, processors ignore it
-    if form.name in ("movnti", "movsxd"):
-        has_66 = False  # no instruction; Intel and AMD differ in what it reads
-    if form.name == "movsxd":
-        rex |= 0x48  # capstone does not decode it with another REX
-    if form.name.startswith("cmpxchg") and draw(st.booleans()):
-        gpr[0] = gpr[2] = 0  # often equal, with memory of zeros
+    rex = _rex(draw, form) if bits == 64 else 0
     operand_bits = 8 if form.byte_opcode else _operand_bits(bits, has_66, rex)
-    if form.name == "cmpxchg" and operand_bits == 32:
-        gpr[0] &= 0xFFFF_FFFF  # Unicorn clears the upper half on a match too; test_emulation_cases.py has a test
+    gpr = _registers(draw, form, bits, operand_bits)
     has_gs = form.kind != "plain" and draw(st.integers(0, 3)) == 0
     base = GS_BASE if has_gs and bits == 64 else 0
     prefixes = [p for p, on in ((b"\x67", has_67), (b"\x66", has_66), (b"\x65", has_gs)) if on]
@@ -168,6 +156,24 @@ def cases(draw: st.DrawFn, bits: int) -> Case:
     if form.name == "neg" and b"\xf0" in prefixes:
         undefined = STATUS  # Unicorn takes the flags of the old value; test_emulation_cases.py has a test
     return Case(form.name, code, bits, machine, undefined)
+
+
+def _rex(draw: st.DrawFn, form: Form) -> int:
+    rex = draw(st.integers(0x40, 0x4F)) if draw(st.booleans()) else 0
+    if form.opcode in ("c6", "c7"):
+        rex &= ~4  # Unicorn refuses REX.R here, processors ignore it
+    return rex | 0x48 if form.name == "movsxd" else rex  # capstone does not decode it with another REX
+
+
+def _registers(draw: st.DrawFn, form: Form, bits: int, operand_bits: int) -> list[int]:
+    gpr = [draw(_values) & (MASK_64 if bits == 64 else 0xFFFF_FFFF) for _ in range(16 if bits == 64 else 8)]
+    gpr += [0] * (16 - len(gpr))
+    gpr[RSP] = draw(_targets)
+    if form.name.startswith("cmpxchg") and draw(st.booleans()):
+        gpr[RAX] = gpr[RDX] = 0  # often equal, with memory of zeros
+    if form.name == "cmpxchg" and operand_bits == 32:
+        gpr[RAX] &= 0xFFFF_FFFF  # Unicorn clears the upper half on a match too; test_emulation_cases.py has a test
+    return gpr
 
 
 def _operand_bits(bits: int, has_66: bool, rex: int) -> int:

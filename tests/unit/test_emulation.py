@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.unit.emulation_forms import FORMS, Case, Form, cases
+from tests.unit.emulation_forms import BIT_UNDEFINED, FORMS, RCX, RDI, RSP, Case, Form, cases
 from tests.unit.emulation_oracle import CODE, DATA, DATA_BYTES, STATUS, Machine, run_oracle
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
 from vmm.emulation.decode import Decoded, decode
@@ -71,6 +71,28 @@ def test_rip_relative_addresses_count_from_the_end_of_the_instruction(code: str,
     instruction = bytes.fromhex(code.format((target - CODE).to_bytes(4, "little").hex()))
     machine = Machine(list(range(16)), bytearray(range(256)) * (DATA_BYTES // 256))
     check(Case("rip", instruction, 64, machine, 0))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "48 0f c1 c0",  # xadd rax, rax
+        "0f c0 e0",  # xadd al, ah
+        "87 c0",  # xchg eax, eax
+        "8f 44 24 10",  # pop [rsp + 16]: RSP after the increment
+        "66 8f 04 24",  # pop word [rsp]
+        "ff 74 24 10",  # push [rsp + 16]: RSP before the decrement
+        "5c",  # pop rsp
+        "54",  # push rsp
+        "66 5c",  # pop sp
+        "67 48 0f ab 0f",  # bts [edi], rcx: EDI and the bit offset wrap together at 4 GiB
+    ],
+)
+def test_emulates_what_random_choice_seldom_makes(code: str) -> None:
+    registers = [0x1234_5678_9ABC_DEF0] * 16
+    registers[RCX], registers[RSP], registers[RDI] = (DATA + 0x1008) * 8 + 3, DATA + 0x20, 0xFFFF_FFF8
+    machine = Machine(registers, bytearray(range(256)) * (DATA_BYTES // 256))
+    check(Case("seldom", bytes.fromhex(code), 64, machine, BIT_UNDEFINED if "ab" in code else 0))
 
 
 def _encodings(form: Form) -> list[bytes]:
