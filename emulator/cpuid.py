@@ -13,7 +13,7 @@ FEATURES_1_ECX = {  # leaf 1, ECX
     "SSE3": 0, "SSSE3": 9, "CX16": 13, "SSE4.1": 19, "SSE4.2": 20, "POPCNT": 23,
 }
 FEATURES_7_EBX = {"SMEP": 7}  # leaf 7, EBX
-FEATURES_EXT_EDX = {"SYSCALL": 11, "NX": 20, "RDTSCP": 27, "LM": 29}  # leaf 0x80000001, EDX
+FEATURES_EXT_EDX = {"SYSCALL": 11, "NX": 20, "LM": 29}  # leaf 0x80000001, EDX
 FEATURES_EXT_ECX = {"LAHF64": 0}  # leaf 0x80000001, ECX
 # fmt: on
 HYPERVISOR_PRESENT = 1 << 31  # leaf 1, ECX: reserved for VMMs

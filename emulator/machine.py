@@ -1,9 +1,9 @@
 """A host machine: memory, cores, the event queue and the port bus. It owns everything; two can live in one process.
 
-    +-------------------------------- Machine --------------------------------+
-    |  PCpu 0 .. n (clock in cycles)   events (ps)   ports   memory (hpa)     |
-    +--------------------------------------------------------------------------+
-    1 cycle = 10^12 / frequency_hz ps; conversions round so that a core is never early for an event.
++-------------------------------- Machine --------------------------------+
+|  PCpu 0 .. n (clock in cycles)   events (ps)   ports   memory (hpa)     |
++--------------------------------------------------------------------------+
+1 cycle = 10^12 / frequency_hz ps; conversions round so that a core is never early for an event.
 """
 
 from collections.abc import Callable

@@ -27,7 +27,7 @@ class HostMemory:
 
     def is_ram(self, hpa: int, length_bytes: int) -> bool:
         """Whether [hpa, hpa + length_bytes) is RAM."""
-        return 0 <= hpa and length_bytes >= 0 and hpa + length_bytes <= self.size_bytes
+        return hpa >= 0 and length_bytes >= 0 and hpa + length_bytes <= self.size_bytes
 
     def read(self, hpa: int, length_bytes: int) -> bytes:
         """The bytes at `hpa`; all ones where there is no RAM."""

@@ -1,9 +1,9 @@
 """A domain: a guest's memory and its devices.
 
-    gpa 0 ............ memory_bytes               the board's devices: on the domain's own ports and timers (a VMM), or
-     |  + base_hpa                                on the machine's (native: base_hpa 0, the machine *is* the domain's)
-     v
-    hpa base_hpa ..... base_hpa + memory_bytes
+gpa 0 ............ memory_bytes               the board's devices: on the domain's own ports and timers (a VMM), or
+ |  + base_hpa                                on the machine's (native: base_hpa 0, the machine *is* the domain's)
+ v
+hpa base_hpa ..... base_hpa + memory_bytes
 """
 
 from collections.abc import Callable

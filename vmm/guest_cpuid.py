@@ -8,10 +8,8 @@ from vmm.vcpu import VCpu
 
 HYPERVISOR_LEAF = 0x4000_0000
 HYPERVISOR_NAME = b"sidecoreVMM\0"
-RDTSCP = 1 << cpuid.FEATURES_EXT_EDX["RDTSCP"]
 
 IA32_TIME_STAMP_COUNTER = 0x10
-IA32_TSC_AUX = 0xC000_0103
 IA32_EFER = 0xC000_0080
 EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1, 1 << 8, 1 << 10, 1 << 11
 CR0_PG = 1 << 31
@@ -48,8 +46,6 @@ def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
     eax, ebx, ecx, edx = vcpu.pcpu.cpuid(leaf, subleaf)
     if leaf == 1:
         ecx |= cpuid.HYPERVISOR_PRESENT
-    elif leaf == 0x8000_0001 and vcpu.paging.name == "shadow":
-        edx &= ~RDTSCP  # needs a secondary control that processors without EPT do not have
     return (eax, ebx, ecx, edx)
 
 
@@ -57,7 +53,7 @@ def read_msr(vcpu: VCpu, index: int) -> int | None:
     """RDMSR; None: #GP, the documented answer for an MSR that does not exist."""
     if index == IA32_EFER:
         return vcpu.guest_efer
-    if index in CORE_MSRS or (index == IA32_TSC_AUX and vcpu.paging.name == "ept"):
+    if index in CORE_MSRS:
         vcpu.book_vmcs_accesses()
         return vcpu.engine.rdmsr(index)
     return vcpu.msrs.get(index)
@@ -67,7 +63,7 @@ def write_msr(vcpu: VCpu, index: int, value: int) -> bool:
     """WRMSR; False: #GP."""
     if index == IA32_EFER:
         return _write_efer(vcpu, value)
-    if index in CORE_MSRS or (index == IA32_TSC_AUX and vcpu.paging.name == "ept"):
+    if index in CORE_MSRS:
         vcpu.book_vmcs_accesses()
         return vcpu.engine.wrmsr(index, value)
     if index == IA32_MISC_ENABLE:

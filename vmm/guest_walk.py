@@ -15,6 +15,7 @@ from vmm.domain import Domain
 PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
 NO_EXECUTE = 1 << 63
 ADDRESS_MASK = 0xFF_FFFF_F000  # 40 physical address bits
+PSE_RESERVED = 1 << 21  # of an entry that maps 4 MiB in 32-bit paging
 RESERVED_ADDRESS = 0xF_FF00_0000_0000  # bits 51:40
 
 PF_PRESENT, PF_WRITE, PF_USER, PF_RESERVED, PF_FETCH = 1, 2, 4, 8, 16
@@ -58,11 +59,11 @@ class GuestFault:
 
 
 class Step(NamedTuple):
-    """One entry used by a walk, after accessed and dirty bits were set."""
+    """One entry used by a walk, after accessed and dirty bits were set: entry `slot` of its table."""
 
     level: int
     table_gfn: int
-    index: int
+    slot: int
     entry: int
 
 
@@ -113,10 +114,10 @@ def walk(
         entry = int.from_bytes(domain.read(at, entry_bytes), "little")
         if not entry & PRESENT:
             return GuestFault(gva, code)
-        is_leaf = level == 1 or (
-            bool(entry & LARGE) and level in (2, 3) and not is_pdpte and (pae or bool(mode.cr4 & CR4_PSE))
-        )
-        if pae and not is_pdpte and entry & _reserved(level, is_leaf=is_leaf, no_execute_on=no_execute_on):
+        is_large = bool(entry & LARGE) and level in (2, 3) and not is_pdpte and (pae or bool(mode.cr4 & CR4_PSE))
+        is_leaf = level == 1 or is_large
+        reserved = _reserved(level, is_leaf=is_leaf, no_execute_on=no_execute_on) if pae else PSE_RESERVED * is_large
+        if not is_pdpte and entry & reserved:
             return GuestFault(gva, code | PF_PRESENT | PF_RESERVED)
         if not is_pdpte:
             rights &= entry

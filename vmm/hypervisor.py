@@ -1,8 +1,8 @@
 """The VMM around a guest: sets up the VMCS, dispatches VM exits, injects interrupts, and lets time pass in HLT.
 
-    run --> engine --> VM exit --> EXIT_HANDLERS[reason] --> Outcome --> interrupt to inject? --> entry checks --> VM entry
-             ^                                                                                                       |
-             +-------------------------------------------------------------------------------------------------------+
+    run --> engine --> VM exit --> EXIT_HANDLERS[reason] --> Outcome --> inject? --> entry checks --> VM entry
+             ^                                                                                          |
+             +------------------------------------------------------------------------------------------+
 
 One loop, one table, one place that moves RIP.
 """
@@ -20,7 +20,8 @@ from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import AllowedBits
 from emulator.vmx.entry_checks import EntryChecker
-from emulator.vmx.exit_reasons import ExitReason, name
+from emulator.vmx.exit_reasons import ExitReason as R
+from emulator.vmx.exit_reasons import name
 from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
 from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE, run_virtual_timers
@@ -39,7 +40,7 @@ from vmm.vcpu import FLAG_IF, VCpu
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
 VMM_MEMORY_BYTES = 48 << 20  # below the guest: page tables, bitmaps
 EXIT_REASON_MASK = 0xFFFF
-WITH_GPA = (ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
+WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 PAGINGS: dict[str, Callable[[Domain, HostPages], Paging]] = {"shadow": ShadowPaging, "ept": EptPaging}
 
 
@@ -61,6 +62,8 @@ class VirtualGuest:
         self.engine = Engine(machine.memory, self.pcpu)
         self._statistics = ExitStatistics()
         self._trace = trace
+        self._window_is_open = False  # interrupt-window exiting is set
+        self._exit_in_progress = (0, 0, 0)  # reason, clock at the exit, RIP
         self.domain = Domain(
             machine,
             base_hpa=VMM_MEMORY_BYTES,
@@ -112,6 +115,7 @@ class VirtualGuest:
         if self.vcpu.interrupt_request:
             self.vcpu.is_blocked = False
             self._prepare_entry()
+            self._book_exit()
 
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
@@ -139,23 +143,30 @@ class VirtualGuest:
             vcpu.advance_rip()
         elif outcome is Outcome.AGAIN:
             vcpu.reinject_interrupted_event()
+        self._exit_in_progress = (reason, began, rip)
         if outcome is Outcome.WAIT and not vcpu.interrupt_request:
             self._block()
         self._prepare_entry()
-        self._statistics.add(reason, int(shared.clock_cycles) - began)
+        if not vcpu.is_blocked:
+            self._book_exit()
+
+    def _book_exit(self) -> None:
+        """An exit lasts until the next entry: that of a HLT includes the wait, as `perf kvm stat` has it."""
+        reason, began, rip = self._exit_in_progress
+        cycles = self.pcpu.clock_cycles - began
+        self._statistics.add(reason, cycles)
         if self._trace is not None:
+            vmcs = self.vmcs
             self._trace.exit(
                 began,
-                int(shared.clock_cycles) - began,
-                pcpu=pcpu.number,
-                vcpu=vcpu.number,
+                cycles,
+                pcpu=self.pcpu.number,
+                vcpu=self.vcpu.number,
                 reason=name(reason),
                 rip=rip,
-                qualification=vcpu.vmcs.read(f.EXIT_QUALIFICATION),
-                information=vcpu.vmcs.read(f.VM_EXIT_INTERRUPTION_INFORMATION)
-                if reason == ExitReason.EXCEPTION_NMI
-                else 0,
-                gpa=vcpu.vmcs.read(f.GUEST_PHYSICAL_ADDRESS) if reason in WITH_GPA else 0,
+                qualification=vmcs.read(f.EXIT_QUALIFICATION),
+                information=vmcs.read(f.VM_EXIT_INTERRUPTION_INFORMATION) if reason == R.EXCEPTION_NMI else 0,
+                gpa=vmcs.read(f.GUEST_PHYSICAL_ADDRESS) if reason in WITH_GPA else 0,
             )
 
     def _block(self) -> None:
@@ -198,7 +209,6 @@ class VirtualGuest:
     def _set_up_vmcs(self, image: BootImage) -> None:
         """Fill the VMCS for the first VM entry (SDM 3C 31.6, "Preparation and Launching a Virtual Machine")."""
         vcpu, capabilities = self.vcpu, self.vcpu.paging.capabilities()
-        self._window_is_open = False
         self._entry_checker = EntryChecker(vcpu.vmcs, capabilities)
         write_boot_state(self.engine, vcpu.vmcs, image)
 

@@ -9,7 +9,7 @@ import ctypes
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
@@ -18,7 +18,8 @@ from emulator.memory import HostMemory
 def _load_global(package: str, pattern: str) -> None:
     """Make the symbols of a wheel's shared library visible to the extension."""
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     library = next((Path(spec.origin).parent / "lib").glob(pattern))
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
@@ -79,7 +80,9 @@ class Engine:
         cpu = lib.sc_open(self._buffer, memory.size_bytes, self._handle, problem)
         if cpu == ffi.NULL:
             what = ffi.string(problem[0]).decode()
-            raise RuntimeError(f"the CPU engine is not the one this version was made for ({what}); reinstall unicorn==2.1.4")
+            raise RuntimeError(
+                f"the CPU engine is not the one this version was made for ({what}); reinstall unicorn==2.1.4"
+            )
         self._cpu = ffi.gc(cpu, lib.sc_close)
         self.shared = lib.sc_shared(self._cpu)
         self.gpr = memoryview(ffi.buffer(self.shared.gpr)).cast("B").cast("Q")
@@ -149,7 +152,7 @@ def python_on_exit(python: object) -> None:
 
 
 @ffi.def_extern(onerror=_keep_error, error=0)
-def python_on_platform(python: object, operation: int, number: int, argument: int, values: "ffi.CData") -> int:
+def python_on_platform(python: object, operation: int, number: int, argument: int, values: Any) -> int:
     """The core asks its platform (the PLATFORM_* operations of engine.h)."""
     engine: Engine = ffi.from_handle(python)
     platform = engine.platform

@@ -1,4 +1,4 @@
-"""Builds `emulator.engine._engine`: the C files of this folder, by cffi in API mode, against the unicorn wheel's headers.
+"""Builds `emulator.engine._engine`: the C files of this folder, by cffi in API mode, against the wheels' headers.
 
 The symbols of libunicorn and libcapstone are not linked: `emulator.engine` loads both libraries of the wheels globally
 before it imports the extension, so the extension works wherever the wheels are installed.
@@ -14,7 +14,8 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 CALLBACKS = """
 extern "Python" void python_on_exit(void *python);
-extern "Python" int python_on_platform(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
+extern "Python" int python_on_platform(void *python, int operation, uint64_t number, uint64_t argument,
+                                       uint64_t *values);
 """
 FUNCTIONS = """
 typedef struct sc_cpu sc_cpu;
@@ -24,12 +25,11 @@ sc_cpu_shared *sc_shared(sc_cpu *cpu);
 int sc_run(sc_cpu *cpu, uint64_t deadline_cycles);
 uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t bytes);
 uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret);
-uint64_t sc_read_msr(sc_cpu *cpu, uint32_t index, int *known);
-int sc_write_msr(sc_cpu *cpu, uint32_t index, uint64_t value);
 int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret);
 int sc_wrmsr(sc_cpu *cpu, uint32_t index, uint64_t value);
 void sc_invept(sc_cpu *cpu);
 """
+C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-Wno-missing-field-initializers"]
 SOURCES = ("unicorn.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
 
 
@@ -75,7 +75,7 @@ def make() -> FFI:
         sources=[str((HERE / name).relative_to(PROJECT)) for name in SOURCES],
         depends=[str((HERE / name).relative_to(PROJECT)) for name in ("engine.h", "shared.h", "vmx_tables.h")],
         include_dirs=[str(HERE), _wheel_include("unicorn"), _wheel_include("capstone")],
-        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-Wno-missing-field-initializers"],
+        extra_compile_args=C_FLAGS,
     )
     return builder
 

@@ -132,18 +132,6 @@ uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret) { return code_at_rip(cpu, ret
 
 sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
 
-uint64_t sc_read_msr(sc_cpu *cpu, uint32_t index, int *known) {
-    uint64_t *place = engine_msr(cpu, index);
-    *known = place != NULL;
-    return place ? *place : 0;
-}
-
-int sc_write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
-    uint64_t *place = engine_msr(cpu, index);
-    if (place) *place = value;
-    return place != NULL;
-}
-
 /* The core's own part of RDMSR and WRMSR, with the checks of hardware, for a VMM that lets an access through. */
 int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret) { return read_msr(cpu, index, ret); }
 int sc_wrmsr(sc_cpu *cpu, uint32_t index, uint64_t value) { return write_msr(cpu, index, value); }

@@ -84,6 +84,7 @@ void engine_save(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RSP) = cpu->s.gpr[4];
     SLOT(cpu, GUEST_RIP) = R64(RAW_EIP);
     for (int i = 0; i < 8; i++) save_segment(cpu, i, i < 6 ? RAW_SEGS + i * SEGMENT_BYTES : i == 6 ? RAW_LDT : RAW_TR);
+    SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) |= 2; /* a loaded TSS is busy; the engine marks it only in memory */
     uint64_t *ss = &SLOT(cpu, GUEST_SS_ACCESS_RIGHTS); /* VMX has the CPL in SS.DPL */
     *ss = (*ss & ~0x60ull) | (R32(RAW_HFLAGS) & 3) << 5;
     SLOT(cpu, GUEST_GDTR_BASE) = R64(RAW_GDT + SEGMENT_BASE);

@@ -10,7 +10,7 @@ from vmm.boot import BootOptions, Paging, plan
 from vmm.outcome import EndKind
 
 MAX_CYCLES = 20_000_000_000
-MEMORY_BYTES = 64 << 20
+MEMORY_BYTES = 256 << 20  # what the kernels are written for (guest_images/README.md)
 END_KINDS = {"debug exit": EndKind.DEBUG_EXIT, "shutdown": EndKind.SHUTDOWN}
 KERNELS = list(kernel_images())
 

@@ -17,7 +17,7 @@ SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 ES, CS, SS, DS, FS, GS = range(6)
 
 _MODES = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
-_LOCK, _REPNE, _REP = 0xF0, 0xF2, 0xF3
+_OPERAND_SIZE, _LOCK, _REPNE, _REP = 0x66, 0xF0, 0xF2, 0xF3
 _LEGACY_PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")  # SDM 2A 2.1.1
 _REPEATABLE_OPCODES = frozenset(b"\xa4\xa5\xaa\xab\xac\xad")  # MOVS STOS LODS
 
@@ -79,24 +79,31 @@ _REGISTERS = {
     **{name: Register(n, 1, shift=8) for n, name in enumerate(("ah", "ch", "dh", "bh"))},
 }
 _BASES = {**{name: register.index for name, register in _REGISTERS.items()}, "rip": RIP, "eip": RIP}
+_NO_INDEX = ("riz", "eiz")  # capstone's names for a SIB byte without index
 
 
 def decode(code: bytes, bits: int) -> Decoded | Unhandled:
     """The first instruction in `code`, of 16-, 32- or 64-bit code."""
-    found = next(_decoder(bits).disasm(code[:MAX_INSTRUCTION_BYTES], 0, 1), None)
-    if found is None:
-        return Unhandled(f"no instruction: {code[:MAX_INSTRUCTION_BYTES].hex(' ')}")
-    mnemonic = found.insn_name()
+    code = code[:MAX_INSTRUCTION_BYTES]
     prefixes = _prefixes(code, bits)
+    ignored_bytes = 0
+    if bits == 64 and prefixes and _is_rex_w(prefixes[-1]):
+        # REX.W overrides the operand-size prefix (SDM 2A 2.2.1.2), which capstone does not know of PUSH and POP
+        ignored_bytes = prefixes.count(_OPERAND_SIZE)
+        code = prefixes.replace(bytes([_OPERAND_SIZE]), b"") + code[len(prefixes) :]
+    found = next(_decoder(bits).disasm(code, 0, 1), None)
+    if found is None:
+        return Unhandled(f"no instruction: {code.hex(' ')}")
+    mnemonic, length_bytes = found.insn_name(), found.size + ignored_bytes
     is_repeated = _REP in prefixes or _REPNE in prefixes  # before MOVS, STOS and LODS both are REP
     if is_repeated and found.opcode[0] not in _REPEATABLE_OPCODES:
         # MODEL: XACQUIRE and XRELEASE are not emulated; F2 and F3 before anything else select another instruction.
         return Unhandled(f"{mnemonic} with prefix F2 or F3")
-    operands = tuple(_operands(found, bits))
+    operands = tuple(_operands(found, bits, length_bytes))
     if None in operands:
         return Unhandled(f"{mnemonic} {found.op_str}: not a general register")
     known = tuple(operand for operand in operands if operand is not None)
-    return Decoded(mnemonic, found.size, bits, known, _LOCK in prefixes, is_repeated)
+    return Decoded(mnemonic, length_bytes, bits, known, _LOCK in prefixes, is_repeated)
 
 
 @lru_cache
@@ -114,7 +121,11 @@ def _prefixes(code: bytes, bits: int) -> bytes:
     return code[:end]
 
 
-def _operands(found: Any, bits: int) -> Iterable[Operand | None]:
+def _is_rex_w(byte: int) -> bool:
+    return byte & 0xF8 == 0x48
+
+
+def _operands(found: Any, bits: int, length_bytes: int) -> Iterable[Operand | None]:
     for operand in found.operands:
         match operand.type:
             case x86.X86_OP_REG:
@@ -122,14 +133,15 @@ def _operands(found: Any, bits: int) -> Iterable[Operand | None]:
             case x86.X86_OP_IMM:
                 yield Immediate(operand.imm & ((1 << 8 * operand.size) - 1), operand.size)
             case _:
-                yield _memory(found, operand, bits)
+                yield _memory(found, operand, bits, length_bytes)
 
 
-def _memory(found: Any, operand: Any, bits: int) -> Memory | None:
+def _memory(found: Any, operand: Any, bits: int, length_bytes: int) -> Memory | None:
     place = operand.mem
-    base, index = (_BASES.get(found.reg_name(register)) if register else None for register in (place.base, place.index))
-    if (place.base and base is None) or (place.index and index is None):
+    names = [found.reg_name(register) for register in (place.base, place.index) if register]
+    if not all(name in _BASES or name in _NO_INDEX for name in names):
         return None  # a vector index
+    base, index = (_BASES.get(found.reg_name(register)) if register else None for register in (place.base, place.index))
     segment = SS if base in (RSP, RBP) else DS
     if place.segment and found.reg_name(place.segment) in SEGMENTS:
         override = SEGMENTS.index(found.reg_name(place.segment))
@@ -141,5 +153,5 @@ def _memory(found: Any, operand: Any, bits: int) -> Memory | None:
         base=base,
         index=index,
         scale=place.scale,
-        displacement=place.disp + (found.size if base == RIP else 0),
+        displacement=place.disp + (length_bytes if base == RIP else 0),
     )

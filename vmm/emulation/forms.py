@@ -169,8 +169,7 @@ def exchange(factory: Factory | None) -> Compile:
             old = place.read(state, linear)
             if not isinstance(old, int):
                 return old.as_write()
-            new = read_other(state)
-            rflags = new_rflags = 0
+            new, rflags, new_rflags = read_other(state), 0, 0
             if operation:
                 rflags = state.rflags
                 new, new_rflags = operation(old, new, rflags)

@@ -1,7 +1,7 @@
 """Memory virtualization behind one interface: `shadow` (no EPT, as in the paper) and `ept`.
 
-    guest: gva --guest tables--> gpa            shadow: the processor walks gva --> hpa tables that the VMM derives
-                                                ept:    the processor walks both, gva --> gpa --> hpa
+guest: gva --guest tables--> gpa            shadow: the processor walks gva --> hpa tables that the VMM derives
+                                            ept:    the processor walks both, gva --> gpa --> hpa
 """
 
 from typing import TYPE_CHECKING, Protocol

@@ -72,7 +72,7 @@ class EptPaging:
 
     def start(self, vcpu: "VCpu") -> None:
         """EPT on; of CR0 and CR4 the host owns only the bits VMX operation fixes."""
-        wanted = c.PROC2_ENABLE_EPT | c.PROC2_UNRESTRICTED_GUEST | c.PROC2_ENABLE_RDTSCP
+        wanted = c.PROC2_ENABLE_EPT | c.PROC2_UNRESTRICTED_GUEST
         vcpu.write(f.SECONDARY_PROCESSOR_BASED_CONTROLS, wanted)
         vcpu.write(f.EPT_POINTER, self._root | EPTP_WALK_LENGTH_4 | EPTP_WRITE_BACK)
         vcpu.write(f.CR0_GUEST_HOST_MASK, CR0_NE)

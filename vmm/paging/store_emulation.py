@@ -1,6 +1,6 @@
 """Stores to write-protected guest memory, done by the VMM in the guest's place.
 
-The instruction at RIP is emulated whole (vmm/emulation); what it stored is remembered, so that shadow tables can follow.
+The instruction at RIP is emulated whole (vmm/emulation); what it stored is remembered, so that shadow tables follow.
 """
 
 from typing import TYPE_CHECKING

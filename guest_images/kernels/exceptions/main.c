@@ -96,9 +96,10 @@ static void check_segments(void) {
 }
 
 static void check_general_protection(void) {
-    TRY("movq (%0), %%rax", : : "r"(NON_CANONICAL) : "rax");
+    /* not by RBP, which addresses the stack segment: that is #SS */
+    TRY("movq (%0), %%rax", : : "D"(NON_CANONICAL) : "rax");
     check_fault("ring 0 #GP: non-canonical load", VECTOR_GP, 0);
-    TRY("movq %%rax, (%0)", : : "r"(NON_CANONICAL) :);
+    TRY("movq %%rax, (%0)", : : "D"(NON_CANONICAL) :);
     check_fault("ring 0 #GP: non-canonical store", VECTOR_GP, 0);
     TRY("lldt %w0", : : "r"(SEL_KERNEL_DATA) :);
     check_fault("ring 0 #GP: LLDT of a data segment", VECTOR_GP, SEL_KERNEL_DATA);

@@ -1,0 +1,94 @@
+"""The VMM's walk of guest tables agrees with the CPU's, over random tables in every paging mode."""
+
+import random
+
+import pytest
+
+from emulator.engine import Engine
+from emulator.events import EventQueue
+from emulator.machine import Machine
+from emulator.profile import load_profile
+from emulator.vmx import fields as f
+from vmm.domain import Domain
+from vmm.guest_walk import GuestFault, PagingMode, Translation, walk
+
+MEMORY_BYTES = 4 << 20
+PAGES = MEMORY_BYTES >> 12
+LONG = PagingMode(0x8001_0031, 0x1000, 0x20, 0xD00)
+MODES = {
+    "4-level": LONG,
+    "4-level, no NX": PagingMode(0x8001_0031, 0x1000, 0x20, 0x500),
+    "PAE": PagingMode(0x8001_0031, 0x1020, 0x20, 0x800),
+    "32-bit": PagingMode(0x8001_0031, 0x1000, 0x10, 0),
+}
+
+
+def _machine() -> tuple[Machine, Domain, Engine]:
+    machine = Machine(load_profile("netburst-2006"), memory_bytes=MEMORY_BYTES)
+    domain = Domain(
+        machine,
+        base_hpa=0,
+        memory_bytes=MEMORY_BYTES,
+        ports=machine.ports,
+        timers=EventQueue(),
+        transmit=lambda _byte: None,
+        on_intr=lambda _level: None,
+    )
+    return machine, domain, Engine(machine.memory, machine.pcpus[0])
+
+
+def _fill(machine: Machine, rng: random.Random, *, entry_bytes: int) -> None:
+    """Random tables in the first 16 pages; most entries lead to these pages again, so walks get deep."""
+    for at in range(0x1000, 0x10000, entry_bytes):
+        target = rng.randrange(1, 16) if rng.random() < 0.8 else rng.randrange(PAGES)
+        entry = target << 12 | rng.choice((0, 1, 1, 3, 5, 7, 7, 7, 7)) | rng.choice((0, 0x20, 0x60))
+        if rng.random() < 0.15:
+            entry = (entry | 0x80) & ~0x1FF000 | entry & 0xFFF
+        if entry_bytes == 8 and rng.random() < 0.1:
+            entry |= 1 << rng.choice((40, 51, 63))
+        machine.memory.write(at, (entry & (1 << 8 * entry_bytes) - 1).to_bytes(entry_bytes, "little"))
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_vmm_and_the_cpu_translate_alike(name: str) -> None:
+    mode, seed = MODES[name], 20070
+    machine, domain, engine = _machine()
+    rng = random.Random(seed)
+    _fill(machine, rng, entry_bytes=8 if mode.is_pae else 4)
+    if name == "PAE":
+        for slot in range(4):
+            machine.memory.words[0x1020 // 8 + slot] = (2 + slot) << 12 | 1
+    slots = f.SLOT
+    engine.vmcs[slots[f.GUEST_CR0]], engine.vmcs[slots[f.GUEST_CR3]] = mode.cr0, mode.cr3
+    engine.vmcs[slots[f.GUEST_CR4]], engine.vmcs[slots[f.GUEST_IA32_EFER]] = mode.cr4, mode.efer
+    found = 0
+    for _ in range(4000):
+        gva = rng.getrandbits(48 if mode.is_long else 32)
+        if gva >> 47:
+            gva |= 0xFFFF << 48
+        ours = walk(domain, mode, gva, probe=True)
+        data = engine.read_linear(gva, 1)
+        if isinstance(ours, Translation) and domain.is_ram(ours.gpa):
+            found += 1
+            assert data == domain.read(ours.gpa, 1), f"seed {seed}, gva {gva:#x}"
+        else:
+            assert data == b"", f"seed {seed}, gva {gva:#x}: {ours}"
+    assert found > 50, "the tables lead nowhere: the test shows nothing"
+
+
+def test_accessed_and_dirty_bits_are_set_only_by_a_walk_that_succeeds() -> None:
+    machine, domain, _ = _machine()
+    for level in range(1, 4):
+        machine.memory.words[level * 0x1000 >> 3] = (level + 1) << 12 | 7
+    machine.memory.words[0x4000 >> 3] = 0x9000 | 5  # read-only
+    assert isinstance(walk(domain, LONG, 0x123, write=True), GuestFault)
+    assert machine.memory.words[0x1000 >> 3] == 0x2007
+    found = walk(domain, LONG, 0x123)
+    assert isinstance(found, Translation)
+    assert found.gpa == 0x9123
+    assert machine.memory.words[0x1000 >> 3] == 0x2027
+    assert machine.memory.words[0x4000 >> 3] == 0x9025
+    machine.memory.words[0x4000 >> 3] = 0x9000 | 7
+    walk(domain, LONG, 0x123, write=True)
+    assert machine.memory.words[0x4000 >> 3] == 0x9067
+    assert machine.memory.words[0x3000 >> 3] == 0x4027
