@@ -1,7 +1,8 @@
 /* Unicorn, and nothing else knows it. The guest runs for ever in the engine's SVM guest mode, so that sensitive
  * instructions and all exceptions come to `on_intercept` with RIP at the instruction.
  *
- * Engine memory beside host-physical memory, at ARENA (out of any guest's reach):
+ * Engine memory beside host-physical memory, at ARENA. MODEL: a native guest that maps this address sees it; a VMM never
+ * gives it to a guest. Elsewhere up to 2^40 nobody answers: ones are read, writes dropped, a fetch is #UD.
  *   0x0000 VMCB | 0x1000 host save | 0x4000 I/O map | 0x8000 MSR permission map | 0x10000 stub | 0x20000.. nested tables
  */
 #include <stdlib.h>
@@ -340,6 +341,11 @@ bool engine_run(sc_cpu *cpu) {
             uc_ctl_remove_cache(cpu->uc, cpu->retranslate_pc, cpu->retranslate_pc + cpu->retranslate_bytes);
     }
     if (!cpu->saved) engine_save(cpu);
+    if (error == UC_ERR_FETCH_PROT && !cpu->engine_error) { /* a fetch where nobody answers: all ones are no instruction */
+        cpu->trapped = cpu->current = NULL;
+        raise_fault(cpu, 6, 0);
+        return true;
+    }
     if (error && !cpu->engine_error) cpu->engine_error = (int)error;
     return !cpu->engine_error;
 }
@@ -489,7 +495,8 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
                 !uc_ctl_set_tcg_buffer_size(cpu->uc, 64 << 20) && !uc_context_alloc(cpu->uc, (uc_context **)&cpu->context) &&
                 !uc_mem_map_ptr(cpu->uc, 0, memory_bytes, UC_PROT_ALL, memory) &&
                 !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
-                !uc_mmio_map(cpu->uc, memory_bytes, (1ull << 32) - memory_bytes, on_hole_read, NULL, on_hole_write, NULL);
+                !uc_mmio_map(cpu->uc, memory_bytes, ARENA - memory_bytes, on_hole_read, NULL, on_hole_write, NULL) &&
+                !uc_mmio_map(cpu->uc, ARENA + ARENA_BYTES, (1ull << 40) - ARENA - ARENA_BYTES, on_hole_read, NULL, on_hole_write, NULL);
     }
     ready = ready && find_raw_state(cpu, problem) && !uc_reg_write(cpu->uc, UC_X86_REG_MSR, &hsave) && verify_layout(cpu, problem);
     if (ready) {

@@ -15,6 +15,7 @@ enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 #define PTE_NX (1ull << 63)
 #define PHYSICAL_BITS 40 /* what the engine's CPU model has; CPUID leaf 0x80000008 says the same */
 #define ADDRESS ((1ull << PHYSICAL_BITS) - 0x1000)
+#define PAE_RESERVED 0x7ff0000000000000ull /* in 4-level paging software may use these bits */
 #define RESERVED (((1ull << 52) - 1) & ~((1ull << PHYSICAL_BITS) - 1))
 enum { EPT_R = 1, EPT_W = 2, EPT_X = 4, EPT_LARGE = 0x80 };
 
@@ -102,7 +103,7 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
         bool pdpte = !ia32e && pae && shift == 30;
         bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & PTE_PS) && (pae || (cr4 & 0x10)));
         if (!(entry & PTE_P)) return fault(access, 0, xd);
-        uint64_t reserved = pae ? RESERVED | (nxe ? 0 : PTE_NX) : 0;
+        uint64_t reserved = pae ? RESERVED | (nxe ? 0 : PTE_NX) | (ia32e ? 0 : PAE_RESERVED) : 0;
         if (leaf && shift > 12) reserved |= ((1ull << shift) - 1) & ~0x1fffull & (pae ? ~0ull : 0x200000);
         if (shift == 39) reserved |= PTE_PS;
         if (!pdpte && (entry & reserved)) return fault(access, PF_RSVD | PF_P, xd);

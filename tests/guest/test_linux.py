@@ -59,13 +59,13 @@ def test_two_runs_are_equal_however_they_are_sliced(paging: Paging) -> None:
 def test_a_person_at_a_terminal_can_work_in_the_shell() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = ["-m", "benchmarks.cli", "boot", "linux", "--paging", "native"]
-    child = pexpect.spawn(sys.executable, command, env=environment, timeout=240)
+    child = pexpect.spawn(sys.executable, command, env=environment, timeout=120)
     try:
         child.expect_exact(PROMPT)
         child.send(b"echo $((6 * 7))\r")
-        child.expect_exact(b"\r\n42\r")
+        child.expect(rb"\n42\r")
         child.send(b"sleep 1000\r")
-        child.expect_exact(b"sleep 1000\r")
+        child.expect(rb"sleep 1000\r")
         child.send(b"\x03")  # Ctrl-C ends the guest's command, not the run
         child.expect_exact(PROMPT)
         child.send(b"\x01x")

@@ -228,6 +228,7 @@ class ShadowPaging:
         """Make the shadow path for a translation the guest's tables allow."""
         tables = self.tables
         overrides = write and not user and not self._guest.cr0 & CR0_WP
+        gfn = found.gpa >> 12
         try:
             table = tables.table(found.steps[0].table_gfn, self._root_level())
             for step in found.steps[:-1]:
@@ -235,18 +236,21 @@ class ShadowPaging:
                 tables.link(table, step.slot, child, _supervisor_only(step.entry) if overrides else step.entry)
                 table = child
             last = found.steps[-1]
-            if last.level == 2:
-                split = tables.split(last.entry)
-                tables.link(table, last.slot, split, _supervisor_only(last.entry) if overrides else last.entry)
-                table = split
+            entry = _supervisor_only(last.entry) if overrides else last.entry
+            index = last.slot
+            if last.level == 3:
+                split = tables.split_gib(last.entry)
+                tables.link(table, last.slot, split, entry)
+                table, index = split, gfn >> 9 & 511
+            if last.level >= 2:
+                split = tables.split(last.entry & ~ADDRESS_MASK | (gfn & ~511) << 12)
+                tables.link(table, index, split, entry)
+                table, index = split, gfn & 511
         except OutOfHostMemory:
             tables.forget_all()
             vcpu.write(f.GUEST_CR3, self._root_hpa())
             return
-        gfn = found.gpa >> 12
-        index = gfn & 511 if last.level == 2 else last.slot
-        shadow = tables.leaf(gfn, _supervisor_only(last.entry) if overrides else last.entry)
-        tables.set_leaf(table, index, gfn, shadow)
+        tables.set_leaf(table, index, gfn, tables.leaf(gfn, entry))
 
     def _write_to_table(self, vcpu: "VCpu", gva: int, found: Translation, *, user: bool) -> None:
         """A store to a shadowed guest table: emulate it, or give the page up as a table."""
@@ -258,7 +262,7 @@ class ShadowPaging:
             if stored is None:
                 self._give_up(vcpu, gva, gfn)
             else:
-                self._propagate(stored)
+                self.propagate(stored)
         if not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
 
@@ -273,7 +277,7 @@ class ShadowPaging:
         self.tables.unshadow(gfn)
         self._last_zero_write_gfn = None
 
-    def _propagate(self, stored: list[tuple[int, int, int]]) -> None:
+    def propagate(self, stored: list[tuple[int, int, int]]) -> None:
         """Let the shadows follow stores of (gpa, size in bytes, value)."""
         for gpa, size_bytes, value in stored:
             gfn = gpa >> 12

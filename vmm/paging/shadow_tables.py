@@ -27,6 +27,7 @@ from vmm.guest_walk import (
 from vmm.host_pages import HostPages
 
 ENTRIES = 512
+GIB = 1 << 30
 PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
 RIGHTS = WRITABLE | USER | NO_EXECUTE
 SPLIT_KEY_BITS = RIGHTS | DIRTY
@@ -71,10 +72,9 @@ class ShadowTables:
         """Whether `gfn` is a guest table that is shadowed, so write-protected."""
         return gfn in self._by_gfn
 
-    @property
-    def table_count(self) -> int:
-        """Shadow pages in use."""
-        return len(self._by_hpa)
+    def all_tables(self) -> list[ShadowTable]:
+        """Every shadow table, split tables too."""
+        return list(self._by_hpa.values())
 
     def table(self, gfn: int, level: int) -> ShadowTable:
         """The shadow of guest table `gfn` used at `level`, made now if there is none."""
@@ -100,6 +100,15 @@ class ShadowTables:
             make = self.leaf
             for index in range(ENTRIES):
                 self._words[table.base + index] = make(first + index, entry)
+        return table
+
+    def split_gib(self, entry: int) -> ShadowTable:
+        """The level 2 table that stands for the 1 GiB page of guest entry `entry`; its entries come when needed."""
+        key = (entry & ADDRESS_MASK & ~(GIB - 1) | 1, entry & SPLIT_KEY_BITS)  # odd: no 2 MiB page has this key
+        table = self._splits.get(key)
+        if table is None:
+            table = ShadowTable(self._pages.allocate(), key[0] >> 12, 2, is_split=True)
+            self._splits[key] = self._by_hpa[table.hpa] = table
         return table
 
     def leaf(self, gfn: int, entry: int) -> int:
@@ -210,7 +219,7 @@ class ShadowTables:
 
     def forget_all(self) -> None:
         """Start anew: no page is shadowed, every shadow page is free."""
-        for table in list(self._by_hpa.values()):
+        for table in self.all_tables():
             self._pages.free(table.hpa)
         for memo in (self._tables, self._splits, self._splits_of_frame, self._by_gfn, self._by_hpa, self._writable):
             memo.clear()
