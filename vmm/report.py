@@ -171,14 +171,18 @@ def stats_json(stats: RunStats) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ConfigError unless `write_stats(path, ...)` will work; leaves nothing behind. Call before a long run."""
+    """Raise ConfigError unless `write_file(path, ...)` will work; leaves nothing behind. Call before a long run."""
     with _one_line_errors(path), _temporary_file(path):
         pass
 
 
 def write_stats(path: Path, stats: RunStats) -> None:
-    """Write `stats` to `path` so that a reader sees the old file or all of the new one. Raises ConfigError."""
-    text = stats_json(stats)
+    """Write `stats` to `path` as `write_file` does."""
+    write_file(path, stats_json(stats))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or all of the new one. Raises ConfigError."""
     with _one_line_errors(path), _temporary_file(path) as (file, temporary):
         file.write(text)
         file.flush()

@@ -1,0 +1,186 @@
+"""How fast the emulator is on this workstation: Linux to its shell beside QEMU, and what one VM exit takes.
+
+Every contender boots the same vmlinux, initramfs and command line as a process of its own, and is timed from its start
+until the shell's line has arrived. With several repetitions they take turns, so that a busy workstation hits all.
+QEMU is measured as it comes, and with -icount, where it counts instructions too and time follows from them.
+"""
+
+import json
+import os
+import platform
+import select
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.exit_cost import ExitCost, measure_exit_costs
+from emulator.errors import ConfigError
+from guest_images.images import Image, resolve
+from guest_images.linux import READY_LINE
+from vmm.cli import say
+from vmm.report import check_writable, write_file
+
+QEMU = "qemu-system-x86_64"
+QEMU_MACHINE = ("-cpu", "qemu64", "-m", "256", "-no-reboot", "-nic", "none")
+QEMU_CONSOLE = ("-display", "none", "-monitor", "none", "-serial", "stdio")
+TIMEOUT_SECONDS = 600
+READ_BYTES = 1 << 16
+
+
+@dataclass
+class Contender:
+    """One way to boot Linux: a command, and the statistics file it writes if it does."""
+
+    name: str
+    command: list[str]
+    stats_path: Path | None = None
+    seconds: list[float] = field(default_factory=list)
+    instructions: int | None = None
+    guest_seconds: float | None = None
+
+    @property
+    def median_seconds(self) -> float:
+        """The median of the runs so far."""
+        return statistics.median(self.seconds)
+
+
+def measure_and_report(repeat: int, json_path: Path | None) -> None:
+    """Measure everything, print the tables, write the figures. Raises ConfigError."""
+    if json_path is not None:
+        check_writable(json_path)
+    image = resolve("linux", say)
+    with tempfile.TemporaryDirectory(prefix="sidecore-bench-") as scratch:
+        contenders = sidecore_contenders(Path(scratch)) + qemu_contenders(image)
+        for turn in range(repeat):
+            for contender in contenders:
+                say(f"{contender.name}, run {turn + 1} of {repeat}")
+                run_once(contender)
+    costs = measure_exit_costs()
+    click.echo(table_text(boot_rows(contenders)))
+    click.echo("\n" + table_text(exit_rows(costs)))
+    if json_path is not None:
+        write_file(json_path, json.dumps(figures(contenders, costs), indent=2, sort_keys=True) + "\n")
+
+
+def sidecore_contenders(scratch: Path) -> list[Contender]:
+    """This emulator in its three modes."""
+    contenders = []
+    for paging in ("native", "ept", "shadow"):
+        stats_path = scratch / f"{paging}.json"
+        options = ["--paging", paging, "--until", READY_LINE, "--no-input", "--stats", str(stats_path)]
+        command = [sys.executable, "-m", "benchmarks.cli", "boot", "linux", *options]
+        contenders.append(Contender(f"sidecore {paging}", command, stats_path))
+    return contenders
+
+
+def qemu_contenders(image: Image) -> list[Contender]:
+    """QEMU's translator with and without instruction counting; none when QEMU is not installed."""
+    qemu = shutil.which(QEMU)
+    if qemu is None:
+        say(f"{QEMU} is not installed, so there is nothing to compare with (on Debian: apt install qemu-system-x86)")
+        return []
+    files = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.append]
+    command = [qemu, "-accel", "tcg", *QEMU_MACHINE, *QEMU_CONSOLE, *files]
+    return [
+        Contender("qemu tcg", command),
+        Contender("qemu tcg -icount shift=0", [*command, "-icount", "shift=0,sleep=off"]),
+    ]
+
+
+def run_once(contender: Contender) -> None:
+    """Boot once and add what it took. Raises ConfigError when the shell is not reached."""
+    pipe, root = subprocess.PIPE, Path(__file__).parents[1]
+    with subprocess.Popen(
+        contender.command, cwd=root, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert process.stdout is not None
+            seconds = seconds_until(READY_LINE.encode(), process.stdout.fileno())
+            if contender.stats_path is not None:
+                process.wait(TIMEOUT_SECONDS)
+        finally:
+            process.kill()
+    if seconds is None:
+        raise ConfigError(f"{contender.name} did not reach its shell: {' '.join(contender.command)}")
+    contender.seconds.append(seconds)
+    if contender.stats_path is not None:
+        stats = json.loads(contender.stats_path.read_text())
+        contender.instructions, contender.guest_seconds = stats["instructions"], stats["guest_seconds"]
+
+
+def seconds_until(text: bytes, fd: int, timeout_seconds: float = TIMEOUT_SECONDS) -> float | None:
+    """Seconds until `text` has come out of `fd`; None if it ends without, or takes longer than the time-out."""
+    started, output = time.perf_counter(), b""
+    while text not in output:
+        left_seconds = started + timeout_seconds - time.perf_counter()
+        if left_seconds <= 0 or not select.select([fd], [], [], left_seconds)[0]:
+            return None
+        data = os.read(fd, READ_BYTES)
+        if not data:
+            return None
+        output = output[-len(text) :] + data
+    return time.perf_counter() - started
+
+
+def boot_rows(contenders: list[Contender]) -> list[tuple[str, ...]]:
+    """One row per contender; the last column compares with QEMU as it comes."""
+    peer = next((contender for contender in contenders if contender.name == "qemu tcg"), None)
+    rows = [("Linux to its shell", "seconds", "runs", "guest seconds", "instructions", "MIPS", "of QEMU's time")]
+    for contender in contenders:
+        seconds, count, guest_seconds = contender.median_seconds, contender.instructions, contender.guest_seconds
+        rows.append(
+            (
+                contender.name,
+                f"{seconds:.2f}",
+                str(len(contender.seconds)),
+                "-" if guest_seconds is None else f"{guest_seconds:.3f}",
+                "-" if count is None else f"{count:,}",
+                "-" if count is None else f"{count / seconds / 1e6:.0f}",
+                "-" if peer is None else f"{seconds / peer.median_seconds:.2f}",
+            )
+        )
+    return rows
+
+
+def exit_rows(costs: list[ExitCost]) -> list[tuple[str, ...]]:
+    """One row per kind of exit and mode."""
+    rows: list[tuple[str, ...]] = [("One VM exit and back", "workstation us", "emulated cycles")]
+    for cost in costs:
+        rows.append((f"{cost.exit_name}, {cost.paging}", f"{cost.microseconds:.2f}", f"{cost.guest_cycles:,}"))
+    return rows
+
+
+def table_text(rows: list[tuple[str, ...]]) -> str:
+    """Columns below each other: the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *numbers in rows:
+        cells = [f"{number:>{width}}" for number, width in zip(numbers, widths[1:], strict=True)]
+        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
+    return "\n".join(lines)
+
+
+def figures(contenders: list[Contender], costs: list[ExitCost]) -> dict[str, Any]:
+    """All of it for a file, with what the workstation is."""
+    boots = {
+        contender.name: {
+            "seconds": contender.seconds,
+            "median_seconds": contender.median_seconds,
+            "instructions": contender.instructions,
+            "guest_seconds": contender.guest_seconds,
+        }
+        for contender in contenders
+    }
+    exits = {
+        f"{cost.exit_name} {cost.paging}": {"microseconds": cost.microseconds, "guest_cycles": cost.guest_cycles}
+        for cost in costs
+    }
+    return {"workstation": platform.platform(), "linux_boot": boots, "exit_cost": exits}
