@@ -133,7 +133,9 @@ def seconds_until(text: bytes, fd: int, timeout_seconds: float = TIMEOUT_SECONDS
 def boot_rows(contenders: list[Contender]) -> list[tuple[str, ...]]:
     """One row per contender; the last column compares with QEMU as it comes."""
     peer = next((contender for contender in contenders if contender.name == "qemu tcg"), None)
-    rows = [("Linux to its shell", "seconds", "runs", "guest seconds", "instructions", "MIPS", "of QEMU's time")]
+    rows: list[tuple[str, ...]] = [
+        ("Linux to its shell", "seconds", "runs", "guest seconds", "instructions", "MIPS", "of QEMU's time")
+    ]
     for contender in contenders:
         seconds, count, guest_seconds = contender.median_seconds, contender.instructions, contender.guest_seconds
         rows.append(
