@@ -204,8 +204,7 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
         bytes = b->size_bytes - (linear - b->pc);
         if (bytes > INSTRUCTION_BYTES_MAX) bytes = INSTRUCTION_BYTES_MAX;
         memcpy(ret, cpu->code_bytes + b->bytes_at + (linear - b->pc), bytes);
-        return bytes;
-    }
+    } /* a block may end within an instruction that is unknown to the engine */
     while (bytes < INSTRUCTION_BYTES_MAX) { /* at most two pages */
         const uint8_t *host = code_host(cpu, linear + bytes);
         size_t here = 0x1000 - ((linear + bytes) & 0xfff);
