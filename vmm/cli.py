@@ -101,7 +101,8 @@ def finish(options: "BootOptions", console: "Console", result: "RunResult") -> N
 
     if sys.stderr.isatty() and console.tail and not console.tail.endswith(b"\n"):
         click.echo(err=True)
-    say(f"{result.end}")
+    missed = options.until is not None and not console.until_seen
+    say(f"{result.end}" + (f", before it printed {options.until!r}" if missed else ""))
     if result.report:
         click.echo(result.report, err=True)
     print_summary(result.stats, rich.console.Console(stderr=True))
