@@ -24,5 +24,6 @@ def test_python_examples_run(code: str) -> None:
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
 def test_links_lead_to_files(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+    prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)\)", prose):
         assert (path.parent / target).exists(), f"{path}: {target}"
