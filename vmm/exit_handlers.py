@@ -47,7 +47,7 @@ def handle_external_interrupt(vcpu: VCpu) -> Outcome:
 
 def run_virtual_timers(vcpu: VCpu) -> None:
     """Bring the domain's devices to the core's time, and ask the local timer for their next event."""
-    vcpu.book_vmcs_accesses()
+    vcpu.commit_cycles()
     timers = vcpu.domain.timers
     timers.run_until(vcpu.pcpu.now_ps)
     vcpu.pcpu.arm_timer(timers.next_ps())

@@ -54,7 +54,7 @@ def read_msr(vcpu: VCpu, index: int) -> int | None:
     if index == IA32_EFER:
         return vcpu.guest_efer
     if index in CORE_MSRS:
-        vcpu.book_vmcs_accesses()
+        vcpu.commit_cycles()
         return vcpu.engine.rdmsr(index)
     return vcpu.msrs.get(index)
 
@@ -64,7 +64,7 @@ def write_msr(vcpu: VCpu, index: int, value: int) -> bool:
     if index == IA32_EFER:
         return _write_efer(vcpu, value)
     if index in CORE_MSRS:
-        vcpu.book_vmcs_accesses()
+        vcpu.commit_cycles()
         return vcpu.engine.wrmsr(index, value)
     if index == IA32_MISC_ENABLE:
         vcpu.msrs[index] = value

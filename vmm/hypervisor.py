@@ -129,10 +129,10 @@ class VirtualGuest:
 
     def _on_exit(self) -> None:
         """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
-        vcpu, pcpu, shared = self.vcpu, self.pcpu, self.engine.shared
-        began = int(shared.clock_cycles)
+        vcpu = self.vcpu
+        began = self.pcpu.clock_cycles
         reason = vcpu.read(f.EXIT_REASON) & EXIT_REASON_MASK
-        pcpu.charge(Category.EXIT, self.machine.profile.cycles_of(reason))
+        vcpu.charge(Category.EXIT, self.machine.profile.cycles_of(reason))
         rip = vcpu.vmcs.read(f.GUEST_RIP)
         handler = EXIT_HANDLERS.get(reason)
         if handler is None:
@@ -181,14 +181,13 @@ class VirtualGuest:
         vcpu = self.vcpu
         if vcpu.interrupt_request or self._window_is_open:
             self._inject_interrupt()
-        vcpu.book_vmcs_accesses()
-        if vcpu.is_blocked or self.domain.end is not None:
-            return
-        failure = self._entry_checker.check()
-        if failure is not None:
-            raise GuestError(str(failure))
-        vcpu.vmcs.is_launched = True
-        self.pcpu.charge(Category.ENTRY, self.machine.profile.entry_cycles)
+        if not vcpu.is_blocked and self.domain.end is None:
+            failure = self._entry_checker.check()
+            if failure is not None:
+                raise GuestError(str(failure))
+            vcpu.vmcs.is_launched = True
+            vcpu.charge(Category.ENTRY, self.machine.profile.entry_cycles)
+        vcpu.commit_cycles()
 
     def _inject_interrupt(self) -> None:
         """Give the vCPU its external interrupt now, or ask for an exit when it can take one (SDM 3C 25.2)."""

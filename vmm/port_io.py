@@ -15,7 +15,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
     """IN, OUT, INS, OUTS."""
     access = decode_io(vcpu.read(f.EXIT_QUALIFICATION))
     domain = vcpu.domain
-    vcpu.book_vmcs_accesses()
+    vcpu.commit_cycles()
     domain.timers.run_until(vcpu.pcpu.now_ps)
     if access.is_string:
         outcome = _string(vcpu, access)

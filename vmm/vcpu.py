@@ -43,14 +43,17 @@ class VCpu:
         self.msrs: dict[int, int] = {}
         self._read_cycles = pcpu.machine.profile.vmread_cycles
         self._write_cycles = pcpu.machine.profile.vmwrite_cycles
-        self._vmcs_cycles = 0  # charged, not booked yet
+        self._words = self.vmcs.storage
+        self._ledger = pcpu.ledger.cycles
+        self._vmcs_cycles = 0  # of VMREADs and VMWRITEs, and
+        self._other_cycles = 0  # of anything else: charged, not on the clock yet
 
     # --- VMCS --------------------------------------------------------------------------------------------------------
 
     def read(self, field: int) -> int:
         """VMREAD."""
         self._vmcs_cycles += self._read_cycles
-        return self.vmcs.read(field)
+        return self._words[f.SLOT[field]]
 
     def write(self, field: int, value: int) -> None:
         """VMWRITE of a field that can be written."""
@@ -58,11 +61,17 @@ class VCpu:
         failure = self.vmcs.write(field, value)
         assert failure is None, failure
 
-    def book_vmcs_accesses(self) -> None:
-        """Put the cycles of VMREADs and VMWRITEs since last time on the clock."""
-        if self._vmcs_cycles:
-            self.pcpu.charge(Category.VMCS, self._vmcs_cycles)
-            self._vmcs_cycles = 0
+    def charge(self, category: Category, cycles: int) -> None:
+        """Book `cycles` of the VMM's work for this vCPU."""
+        self._ledger[category] += cycles
+        self._other_cycles += cycles
+
+    def commit_cycles(self) -> None:
+        """Put what was charged on the core's clock: before time matters, and before the guest goes on."""
+        vmcs_cycles = self._vmcs_cycles
+        self._ledger[Category.VMCS] += vmcs_cycles
+        self.engine.shared.clock_cycles += vmcs_cycles + self._other_cycles
+        self._vmcs_cycles = self._other_cycles = 0
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

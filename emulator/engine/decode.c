@@ -204,8 +204,7 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
         bytes = b->size_bytes - (linear - b->pc);
         if (bytes > INSTRUCTION_BYTES_MAX) bytes = INSTRUCTION_BYTES_MAX;
         memcpy(ret, cpu->code_bytes + b->bytes_at + (linear - b->pc), bytes);
-        return bytes;
-    }
+    } /* a block may end within an instruction that is unknown to the engine */
     while (bytes < INSTRUCTION_BYTES_MAX) { /* at most two pages */
         const uint8_t *host = code_host(cpu, linear + bytes);
         size_t here = 0x1000 - ((linear + bytes) & 0xfff);
@@ -217,15 +216,10 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
     return bytes;
 }
 
-/* The instruction at RIP; id 0 when its bytes cannot be read or decoded. */
-instruction decode(sc_cpu *cpu) {
+static instruction decode_bytes(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits) {
     instruction in = {.reg = -1, .control_reg = -1};
-    uint8_t code[INSTRUCTION_BYTES_MAX] = {0};
-    uint64_t rip = SLOT(cpu, GUEST_RIP);
-    size_t bytes = code_at_rip(cpu, code);
-    unsigned bits = code_bits(cpu);
+    uint64_t rip = SLOT(cpu, GUEST_RIP), address = rip;
     const uint8_t *next = code;
-    uint64_t address = rip;
     cs_insn *insn = cpu->decoded;
     if (!cs_disasm_iter(cpu->decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][1], &next, &bytes, &address, insn)) return in;
     const cs_x86 *x86 = &insn->detail->x86;
@@ -259,6 +253,24 @@ instruction decode(sc_cpu *cpu) {
                         register_value(cpu, op->mem.index, 0) * op->mem.scale + op->mem.disp;
             if (in.address_bytes < 8) in.offset &= (1ull << 8 * in.address_bytes) - 1;
         }
+    }
+    return in;
+}
+
+/* The instruction at RIP; id 0 when its bytes cannot be read or decoded. Those without a memory operand depend on their
+ * bytes alone, and are remembered. */
+instruction decode(sc_cpu *cpu) {
+    uint8_t code[INSTRUCTION_BYTES_MAX] = {0};
+    size_t bytes = code_at_rip(cpu, code);
+    unsigned bits = code_bits(cpu);
+    typeof(&cpu->decoded_before[0]) before = &cpu->decoded_before[SLOT(cpu, GUEST_RIP) & 63];
+    size_t length = before->in.length_bytes;
+    if (before->bits == bits && length && length <= bytes && !memcmp(before->code, code, length)) return before->in;
+    instruction in = decode_bytes(cpu, code, bytes, bits);
+    if (in.id && !in.has_memory) {
+        before->bits = bits;
+        before->in = in;
+        memcpy(before->code, code, sizeof code);
     }
     return in;
 }

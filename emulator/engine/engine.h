@@ -93,6 +93,7 @@ typedef struct sc_cpu {
     uint64_t loaded[5];  /* CR0 CR3 CR4 EFER EPTP as the engine has them */
     size_t msr_at[8];    /* where the engine keeps its MSRs, found at start-up */
     struct { uint64_t page; const uint8_t *host; uint32_t generation; } code_tlb[256];
+    struct { unsigned bits; instruction in; uint8_t code[INSTRUCTION_BYTES_MAX]; } decoded_before[64];
 } sc_cpu;
 
 /* unicorn.c */

@@ -51,7 +51,7 @@ void print_verdict(void) {
     if (failure_count)
         print("FAILURE %lu of %lu checks\n", failure_count, check_count);
     else
-        print("SUCCESS %lu checks\n", check_count);
+        print("PASS: all %lu checks\n", check_count);
 }
 
 void finish(void) {

@@ -2,7 +2,7 @@
  *
  *   PASS name                                    each check, once
  *   FAIL name: got 0x1 expected 0x2
- *   SUCCESS 12 checks                            the last line, always one of these four; then the debug exit
+ *   PASS: all 12 checks                          the last line, always one of these four; then the debug exit
  *   FAILURE 1 of 12 checks                       with EXIT_...
  *   SKIP why
  *   ERROR why
