@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError
+from vmm.profile_commands import profiles
 
 if TYPE_CHECKING:
     from vmm.boot import BootOptions, RunResult
@@ -144,49 +145,12 @@ def fetch_images() -> None:
     click.echo(f"{linux.kernel}\n{linux.initrd}")
 
 
-@cli.group()
-def profiles() -> None:
-    """Machines a run can be timed as."""
-
-
-@profiles.command("list")
-def list_profiles() -> None:
-    """Every profile that comes with sidecore."""
-    from emulator.profile import load_profile, shipped_profiles
-
-    for name in shipped_profiles():
-        click.echo(f"{name}  {load_profile(name).description}")
-
-
-@profiles.command("show")
-@click.argument("profile")
-def show_profile(profile: str) -> None:
-    """Every value of PROFILE with its source and how far it can be trusted."""
-    from emulator.profile import load_profile, profile_path, read_profile
-
-    load_profile(profile)  # checks it whole
-    table = read_profile(profile_path(profile))
-    click.echo(f"{table['name']}: {table['description']}")
-    rows = list(profile_rows(table))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, value, confidence, source in rows:
-        click.echo(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {confidence:<{widths[2]}}  {source}")
-
-
-def profile_rows(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """(name, value, confidence, source) of every parameter in a profile's tables."""
-    rows = []
-    for name, entry in table.items():
-        if isinstance(entry, dict) and "value" in entry:
-            rows.append((prefix + name, f"{entry['value']:,}", entry["confidence"], entry["source"]))
-        elif isinstance(entry, dict):
-            rows += profile_rows(entry, f"{prefix}{name}.")
-    return rows
-
-
 def say(line: str) -> None:
     """One line for people."""
     click.echo(f"sidecore: {line}", err=True)
+
+
+cli.add_command(profiles)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -72,6 +72,7 @@ MISTAKES = [  # (arguments, what the line must say)
     ("bot", "Did you mean 'boot'?"),
     ("images build defualt", "did you mean 'default'"),
     ("images burn", "No such command 'burn'"),
+    ("profiles diff haswell haswel", "did you mean 'haswell'"),
     ("profiles show netburst-2007", "did you mean 'netburst-2006'"),
 ]
 

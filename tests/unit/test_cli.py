@@ -14,6 +14,8 @@ import pytest
 from benchmarks.cli import main
 from emulator.errors import choices_text
 from emulator.profile import shipped_profiles
+from emulator.profile_file import profile_path
+from emulator.profile_sections import BY_REASON, PARAMETERS
 from guest_images.images import all_images
 from tests.unit import tiny_kernels as tiny
 from vmm import boot, cli
@@ -141,10 +143,37 @@ def test_images_build_prints_where_the_kernel_is(
 
 def test_profiles_are_listed_and_shown_with_their_sources(capfd: pytest.CaptureFixture[str]) -> None:
     main(["profiles", "list"])
-    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == shipped_profiles()
+    heading, *rows = capfd.readouterr().out.splitlines()
+    assert heading.split()[0] == "Profile"
+    assert [line.split()[0] for line in rows] == shipped_profiles()
     main(["profiles", "show", "netburst-2006"])
     rows = capfd.readouterr().out.splitlines()
-    assert any(row.split()[:3] == ["vmx.exit_cycles_by_reason.CPUID", "1,599", "recalled"] for row in rows)
+    assert rows[1].split() == ["Parameter", "Value", "Confidence", "Source"]
+    cpuid = next(row for row in rows if row.startswith("vmx.exit_cycles_by_reason.CPUID "))
+    assert cpuid.split()[1:3] == ["1,599", "recalled"]
+    assert cpuid.endswith("table 4.4: Prescott, exit by CPUID")
+
+
+def test_profiles_diff_shows_only_what_differs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.toml"
+    text = profile_path("haswell").read_text()
+    path.write_text(text.replace("value = 3_400_000_000", "value = 1_000_000_000").replace("EPT_VIOLATION", "HLT"))
+    main(["profiles", "diff", "haswell", str(path)])
+    assert [line.split() for line in capfd.readouterr().out.splitlines()] == [
+        ["Parameter", "haswell", str(path)],
+        ["core.frequency_hz", "3,400,000,000", "1,000,000,000"],
+        ["vmx.exit_cycles_by_reason.HLT", "-", "539"],
+        ["vmx.exit_cycles_by_reason.EPT_VIOLATION", "539", "-"],
+    ]
+    main(["profiles", "diff", "haswell", "haswell"])
+    assert capfd.readouterr().out == "haswell and haswell do not differ in any value\n"
+
+
+def test_profiles_parameters_lists_the_whole_table(capfd: pytest.CaptureFixture[str]) -> None:
+    main(["profiles", "parameters"])
+    names = {line.split()[0] for line in capfd.readouterr().out.splitlines()}
+    by_reason = {key for key in PARAMETERS if key.startswith(BY_REASON)}
+    assert names == {"Parameter", f"{BY_REASON}.REASON"} | (PARAMETERS.keys() - by_reason)
 
 
 def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
