@@ -41,6 +41,9 @@ def cli() -> None:
     "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all."
 ))  # fmt: skip
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
+    "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."
+))  # fmt: skip
 @click.option("--until", metavar="TEXT", help="End with status 0 when the guest has printed TEXT.")
 @click.option("--max-seconds", type=float, help="End with status 3 after this long on the workstation.")
 @click.option("--max-cycles", type=int, help="End with status 3 when the emulated core's clock gets here.")

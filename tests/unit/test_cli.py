@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -174,6 +175,17 @@ def test_profiles_parameters_lists_the_whole_table(capfd: pytest.CaptureFixture[
     names = {line.split()[0] for line in capfd.readouterr().out.splitlines()}
     by_reason = {key for key in PARAMETERS if key.startswith(BY_REASON)}
     assert names == {"Parameter", f"{BY_REASON}.REASON"} | (PARAMETERS.keys() - by_reason)
+
+
+def test_a_value_that_is_set_times_the_run(tmp_path: Path) -> None:
+    def stats(*more: str) -> dict[str, Any]:
+        run_main(boot_tiny(tmp_path, tiny.debug_exit(0), "--stats", str(tmp_path / "s.json"), *more))
+        return dict(json.loads((tmp_path / "s.json").read_text()))
+
+    before = stats()
+    after = stats("--set", "core.instruction_cycles=5", "--set", "core.frequency_hz=1e9")
+    assert after["frequency_hz"] == 10**9
+    assert after["ledger"]["pcpu0"]["guest"] == 5 * before["ledger"]["pcpu0"]["guest"] > 0
 
 
 def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
