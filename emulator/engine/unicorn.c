@@ -30,7 +30,7 @@ enum {
     HF_INHIBIT_IRQ = 1 << 3, HF_CS32 = 1 << 4, HF_SS32 = 1 << 5, HF_ADDSEG = 1 << 6, HF_PE = 1 << 7, HF_MP = 1 << 9, HF_EM = 1 << 10,
     HF_TS = 1 << 11, HF_LMA = 1 << 14, HF_CS64 = 1 << 15, HF_SVME = 1 << 20, HF_GUEST = 1 << 21, HF_OSFXSR = 1 << 22
 };
-enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xb };
+enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xf }; /* PAE, LMA, NXE, PSE */
 /* CR0, CR4 and EFER bits that change how addresses translate */
 #define CR0_PAGING 0x80010001ull
 #define CR4_PAGING 0x1000b0ull
