@@ -13,7 +13,7 @@ enum { CR0_PE = 1, CR0_ET = 0x10, CR0_NE = 0x20, CR0_NW = 1 << 29, CR0_CD = 1 <<
 enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
 enum { FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
 enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };
-enum { MSR_EFER = 0xc0000080, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_FS_BASE = 0xc0000100, MSR_GS_BASE, MSR_KERNEL_GS_BASE };
+enum { MSR_EFER = 0xc0000080, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_FS_BASE = 0xc0000100, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX };
 
 uint64_t gpr_read(const sc_cpu *cpu, int index) {
     return index == 4 ? cpu->s.vmcs[VMCS_GUEST_RSP] : cpu->s.gpr[index & 15];
@@ -112,7 +112,7 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
     case MSR_PAT:
         if (!pat_valid(value)) return false;
         break;
-    case MSR_FMASK:
+    case MSR_FMASK: case MSR_TSC_AUX:
         if (value >> 32) return false;
         break;
     case MSR_EFER:
