@@ -27,8 +27,9 @@ bool decode_open(sc_cpu *cpu) {
     cpu->blocks = malloc(sizeof(block) * BLOCK_LIMIT);
     cpu->block_heads = calloc(HEADS, sizeof(uint32_t));
     cpu->code_bytes = malloc(CODE_BYTES_LIMIT);
+    cpu->hot_blocks = calloc(HOT_BLOCKS, sizeof(hot_block));
     cpu->block_count = 1; /* index 0 ends a chain */
-    return cpu->decoded && cpu->blocks && cpu->block_heads && cpu->code_bytes;
+    return cpu->decoded && cpu->hot_blocks && cpu->blocks && cpu->block_heads && cpu->code_bytes;
 }
 
 void decode_close(sc_cpu *cpu) {
@@ -41,6 +42,7 @@ void decode_close(sc_cpu *cpu) {
     free(cpu->blocks);
     free(cpu->block_heads);
     free(cpu->code_bytes);
+    free(cpu->hot_blocks);
 }
 
 unsigned code_bits(sc_cpu *cpu) {
@@ -83,12 +85,47 @@ static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     return entry->host + (linear & 0xfff);
 }
 
+typedef uint64_t pair __attribute__((vector_size(16)));
+
+static inline uint64_t load8(const uint8_t *from) {
+    uint64_t value;
+    memcpy(&value, from, 8);
+    return value;
+}
+
+static inline uint32_t load4(const uint8_t *from) {
+    uint32_t value;
+    memcpy(&value, from, 4);
+    return value;
+}
+
+/* memcmp for the few dozen bytes of a block, inline and without branches on what they are: it runs before every block. */
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t bytes) {
+    if (bytes >= 16) {
+        pair differ = {0, 0}, x, y;
+        for (size_t i = 0; i + 16 < bytes; i += 16) {
+            memcpy(&x, a + i, 16);
+            memcpy(&y, b + i, 16);
+            differ |= x ^ y;
+        }
+        memcpy(&x, a + bytes - 16, 16); /* the last sixteen, overlapping */
+        memcpy(&y, b + bytes - 16, 16);
+        differ |= x ^ y;
+        return !(differ[0] | differ[1]);
+    }
+    if (bytes >= 8) return !((load8(a) ^ load8(b)) | (load8(a + bytes - 8) ^ load8(b + bytes - 8)));
+    if (bytes >= 4) return !((load4(a) ^ load4(b)) | (load4(a + bytes - 4) ^ load4(b + bytes - 4)));
+    uint8_t differ = 0;
+    for (size_t i = 0; i < bytes; i++) differ |= a[i] ^ b[i];
+    return !differ;
+}
+
 static bool same_code(const sc_cpu *cpu, const block *b) {
     size_t first = 0x1000 - (b->pc & 0xfff);
     if (first > b->size_bytes) first = b->size_bytes;
     const uint8_t *code = cpu->code_bytes + b->bytes_at;
-    return !memcmp(b->host[0], code, first) &&
-           (first == b->size_bytes || !memcmp(b->host[1], code + first, b->size_bytes - first));
+    return same_bytes(b->host[0], code, first) &&
+           (first == b->size_bytes || same_bytes(b->host[1], code + first, b->size_bytes - first));
 }
 
 static void remember(sc_cpu *cpu, block *b, unsigned bits) {
@@ -103,7 +140,7 @@ static void remember(sc_cpu *cpu, block *b, unsigned bits) {
 
 /* The block about to run, or NULL where its bytes are not in memory or the cache is full (then the caller empties it).
  * `changed`: the bytes are no longer those the engine translated. */
-block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
+static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     uint32_t *head = &cpu->block_heads[(pc ^ pc >> 17 ^ size << 9) & (HEADS - 1)];
     for (uint32_t i = *head; i; i = cpu->blocks[i].next) {
         block *b = &cpu->blocks[i];
@@ -129,6 +166,7 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     uint64_t room = size + (size + 7) / 8;
     if (cpu->block_count == BLOCK_LIMIT || cpu->code_bytes_used + room > CODE_BYTES_LIMIT) {
         memset(cpu->block_heads, 0, HEADS * sizeof(uint32_t));
+        memset(cpu->hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
         cpu->block_count = 1;
         cpu->code_bytes_used = 0;
         *changed = true; /* translations and their copies live and die together */
@@ -143,11 +181,27 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     return b;
 }
 
+block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed) {
+    hot_block *hot = &cpu->hot_blocks[(pc ^ pc >> 14) & (HOT_BLOCKS - 1)];
+    if (hot->pc == pc && hot->size_bytes == size && hot->generation == cpu->tlb_generation &&
+        same_bytes(hot->host, hot->code, size)) {
+        *instructions = hot->instructions;
+        return hot->block;
+    }
+    block *b = find_any_block(cpu, pc, size, changed);
+    *instructions = b ? b->instructions : 1;
+    if (b && (pc & 0xfff) + size <= 0x1000)
+        *hot = (hot_block){pc, b->host[0], cpu->code_bytes + b->bytes_at, b, size, cpu->tlb_generation, b->instructions};
+    else
+        hot->generation = 0;
+    return b;
+}
+
 /* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
  * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
 bool is_restart(const sc_cpu *cpu, const block *b) {
     const block *left = cpu->current;
-    if (b->instructions != 1 || !left) return false;
+    if (!left) return false;
     uint64_t at = b->pc - left->pc;
     if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;
     const uint8_t *starts = cpu->code_bytes + left->bytes_at + left->size_bytes;

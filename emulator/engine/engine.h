@@ -65,6 +65,15 @@ typedef struct block {  /* a translated basic block, to count its instructions a
     uint8_t code_bits;
 } block;
 
+/* The blocks that run most, found by one look; `code` is as they were translated, `host` where it is now. */
+typedef struct {
+    uint64_t pc;
+    const uint8_t *host, *code;
+    block *block;
+    uint32_t size_bytes, generation, instructions;
+} hot_block;
+enum { HOT_BLOCKS = 1 << 14 };
+
 typedef struct sc_cpu {
     sc_cpu_shared s;
 #define SC_PRIVATE
@@ -79,6 +88,7 @@ typedef struct sc_cpu {
     void *decoded;
     block *blocks;
     uint32_t *block_heads, block_count;
+    hot_block *hot_blocks;
     uint8_t *code_bytes;
     uint64_t code_bytes_used, check_at_cycles;
     uint32_t tlb_generation;
@@ -119,7 +129,7 @@ unsigned code_bits(sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
-block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
+block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed);
 bool is_restart(const sc_cpu *cpu, const block *b);
 void refund(sc_cpu *cpu, uint64_t pc);
 

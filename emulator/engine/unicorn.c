@@ -298,7 +298,8 @@ static void on_sysenter(uc_engine *uc, void *data) {
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     bool changed = false, restart;
-    block *b = find_block(cpu, pc, size, &changed);
+    uint32_t count;
+    block *b = find_block(cpu, pc, size, &count, &changed);
     if (changed) {
         cpu->retranslate = true;
         cpu->empty_cache = !b;
@@ -307,14 +308,13 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
         uc_emu_stop(uc);
         return;
     }
-    restart = b && is_restart(cpu, b);
+    restart = count == 1 && b && is_restart(cpu, b);
     if (restart) refund(cpu, pc);
     if (cpu->s.clock_cycles >= cpu->check_at_cycles && !restart && /* stopped here, the store would only restart again */
         (cpu->s.clock_cycles >= cpu->s.deadline_cycles || must_settle(cpu))) {
         uc_emu_stop(uc);
         return;
     }
-    uint32_t count = b ? b->instructions : 1;
     uint64_t cycles = (uint64_t)count * cpu->s.cycles_per_instruction;
     cpu->current = b;
     cpu->s.instructions += count;
