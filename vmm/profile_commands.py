@@ -130,7 +130,9 @@ def show(table: "Table") -> None:
     if console.is_terminal and console.width >= FOLD_MIN_COLUMNS:
         console.print(table)
         return
-    console.width = UNLIMITED_COLUMNS
+    console = rich.console.Console(
+        force_terminal=False, width=UNLIMITED_COLUMNS, markup=False, highlight=False, emoji=False
+    )
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():
