@@ -52,6 +52,7 @@ class BootOptions:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
     profile: str = DEFAULT_PROFILE
+    overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     until: str | None = None  # end when the guest has printed this
     max_seconds: float | None = None  # of the workstation
     max_cycles: int | None = None  # of the emulated core
@@ -86,7 +87,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     if options.initrd is not None and options.kernel is None:
         raise ConfigError("--initrd needs --kernel; name the kernel it belongs to")
     _check_limits(options)
-    profile = load_profile(options.profile)
+    profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
     if options.kernel is None:
         named = resolve(options.image or DEFAULT_GUEST, progress)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError
+from vmm.profile_commands import profiles
 
 if TYPE_CHECKING:
     from vmm.boot import BootOptions, RunResult
@@ -40,6 +41,9 @@ def cli() -> None:
     "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all."
 ))  # fmt: skip
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
+    "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."
+))  # fmt: skip
 @click.option("--until", metavar="TEXT", help="End with status 0 when the guest has printed TEXT.")
 @click.option("--max-seconds", type=float, help="End with status 3 after this long on the workstation.")
 @click.option("--max-cycles", type=int, help="End with status 3 when the emulated core's clock gets here.")
@@ -145,49 +149,12 @@ def fetch_images() -> None:
     click.echo(f"{linux.kernel}\n{linux.initrd}")
 
 
-@cli.group()
-def profiles() -> None:
-    """Machines a run can be timed as."""
-
-
-@profiles.command("list")
-def list_profiles() -> None:
-    """Every profile that comes with sidecore."""
-    from emulator.profile import load_profile, shipped_profiles
-
-    for name in shipped_profiles():
-        click.echo(f"{name}  {load_profile(name).description}")
-
-
-@profiles.command("show")
-@click.argument("profile")
-def show_profile(profile: str) -> None:
-    """Every value of PROFILE with its source and how far it can be trusted."""
-    from emulator.profile import load_profile, profile_path, read_profile
-
-    load_profile(profile)  # checks it whole
-    table = read_profile(profile_path(profile))
-    click.echo(f"{table['name']}: {table['description']}")
-    rows = list(profile_rows(table))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, value, confidence, source in rows:
-        click.echo(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {confidence:<{widths[2]}}  {source}")
-
-
-def profile_rows(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str, str, str]]:
-    """(name, value, confidence, source) of every parameter in a profile's tables."""
-    rows = []
-    for name, entry in table.items():
-        if isinstance(entry, dict) and "value" in entry:
-            rows.append((prefix + name, f"{entry['value']:,}", entry["confidence"], entry["source"]))
-        elif isinstance(entry, dict):
-            rows += profile_rows(entry, f"{prefix}{name}.")
-    return rows
-
-
 def say(line: str) -> None:
     """One line for people."""
     click.echo(f"sidecore: {line}", err=True)
+
+
+cli.add_command(profiles)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -353,8 +353,10 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) cpu->s.flush_tlb = 1; /* the engine's TLB is flushed whole */
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG, in.offset + based);
     case TRAP_PAUSE: return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_PAUSE_EXITING), EXIT_REASON_PAUSE_INSTRUCTION, 0);
-    case TRAP_WBINVD: return trap_simple(cpu, &in, secondary_control(cpu, PROC2_WBINVD_EXITING), EXIT_REASON_WBINVD, 0);
-    case TRAP_INVD: return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);
+    case TRAP_WBINVD:
+    case TRAP_INVD:
+        if (in.id == X86_INS_INVD) return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);
+        return trap_simple(cpu, &in, secondary_control(cpu, PROC2_WBINVD_EXITING), EXIT_REASON_WBINVD, 0);
     case TRAP_MONITOR: /* MODEL: MONITOR and MWAIT are no-operations where they do not exit */
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MONITOR_EXITING), EXIT_REASON_MONITOR_INSTRUCTION, 0);
     case TRAP_MWAIT:

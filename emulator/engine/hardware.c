@@ -6,10 +6,10 @@
 #include <string.h>
 #include "engine.h"
 
-enum { CR0_PE = 1, CR0_ET = 0x10, CR0_NW = 1 << 29, CR0_CD = 1 << 30, CR4_PAE = 0x20 };
+enum { CR0_PE = 1, CR0_ET = 0x10, CR0_NE = 0x20, CR0_NW = 1 << 29, CR0_CD = 1 << 30, CR4_PAE = 0x20, CR4_VMXE = 1 << 13 };
 #define CR0_PG 0x80000000u
 #define CR0_DEFINED 0xe005003full
-#define CR4_DEFINED (0x7ffull | 1 << 13 | 1 << 16 | 1 << 20) /* VME..OSXMMEXCPT, VMXE, FSGSBASE, SMEP */
+#define CR4_DEFINED (0x7ffull | 1 << 13 | 1 << 20) /* VME..OSXMMEXCPT, VMXE, SMEP */
 enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
 enum { FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
 enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };
@@ -31,7 +31,8 @@ bool write_cr0(sc_cpu *cpu, uint64_t value) {
     if (value >> 32) return false;
     if ((value & CR0_PG) && !(value & CR0_PE)) return false;
     if ((value & CR0_NW) && !(value & CR0_CD)) return false;
-    bool fixed = cpu->s.non_root && !secondary_control(cpu, PROC2_UNRESTRICTED_GUEST); /* SDM 3D A.7 */
+    if (cpu->s.non_root && !(value & CR0_NE)) return false; /* SDM 3D A.7 */
+    bool fixed = cpu->s.non_root && !secondary_control(cpu, PROC2_UNRESTRICTED_GUEST);
     if (fixed && (value & (CR0_PG | CR0_PE)) != (CR0_PG | CR0_PE)) return false;
     if (!(*cr0 & CR0_PG) && (value & CR0_PG) && (*efer & EFER_LME)) {
         if (!(SLOT(cpu, GUEST_CR4) & CR4_PAE) || (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000)) return false;
@@ -53,6 +54,7 @@ bool write_cr3(sc_cpu *cpu, uint64_t value) {
 
 bool write_cr4(sc_cpu *cpu, uint64_t value) {
     if (value & ~CR4_DEFINED) return false;
+    if (cpu->s.non_root && !(value & CR4_VMXE)) return false; /* SDM 3D A.8 */
     if (long_mode(cpu) && !(value & CR4_PAE)) return false;
     if ((value ^ SLOT(cpu, GUEST_CR4)) & 0xb0) cpu->s.flush_tlb = 1; /* PSE, PAE, PGE */
     SLOT(cpu, GUEST_CR4) = value;

@@ -75,7 +75,8 @@ void engine_window(sc_cpu *cpu) {
     uc_context_save(cpu->uc, cpu->context);
     uc_reg_read(cpu->uc, UC_X86_REG_RFLAGS, &rflags);
     SLOT(cpu, GUEST_RFLAGS) = rflags;
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) = R32(RAW_HFLAGS) & HF_INHIBIT_IRQ ? 1 : 0;
+    /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) = !(R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) ? 0 : rflags & 0x200 ? 1 : 2;
 }
 
 void engine_save(sc_cpu *cpu) {
@@ -130,7 +131,7 @@ static void load_intercepts(sc_cpu *cpu) {
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 | 1ull << 0x18 |
                       1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 | 1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
     R64(RAW_INTERCEPT) = always | (primary & PROC_PAUSE_EXITING ? 1ull << 0x17 : 0) |
-                         (secondary_control(cpu, PROC2_WBINVD_EXITING) ? 1ull << 0x29 : 0);
+                         (cpu->s.non_root ? 1ull << 0x29 : 0); /* WBINVD, and INVD, for which the engine has no code of its own */
     uint16_t reads = 1 << 8;
     if (cpu->s.non_root && v[VMCS_CR0_GUEST_HOST_MASK]) reads |= 1 << 0;
     if (primary & PROC_CR3_STORE_EXITING) reads |= 1 << 3;

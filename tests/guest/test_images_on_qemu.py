@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(QEMU is None, reason="qemu-sy
 def run_on_qemu(kernel: Path, cpu: str) -> tuple[int, str]:
     """Exit status and serial output."""
     machine = ["-cpu", cpu, "-m", "256", "-accel", "tcg", "-net", "none", "-no-reboot"]
+    machine += ["-icount", "shift=1,sleep=off"]  # its clock counts instructions: no workstation time in the outcome
     devices = ["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-serial", "stdio", "-display", "none"]
     result = subprocess.run(
         [str(QEMU), "-kernel", str(kernel), *machine, *devices],

@@ -19,6 +19,7 @@ from pathlib import Path
 from emulator.engine import GPR_NAMES, Engine
 from emulator.memory import HostMemory
 from emulator.vmx import fields as f
+from emulator.vmx.exit_reasons import ExitReason
 from emulator.vmx.vmcs import Vmcs
 
 MEMORY_BYTES = 4 << 20
@@ -296,3 +297,24 @@ class Rig:
 @cache
 def _field(name: str) -> int:
     return int(getattr(f, {"efer": "GUEST_IA32_EFER"}.get(name, f"GUEST_{name.upper()}")))
+
+
+def exits_of(rig: Rig) -> list[Exit]:
+    """The exits of a run, without the VMCALL at its end; each instruction that exits is stepped over."""
+
+    def go_on(seen: Exit) -> None:
+        if seen.reason == ExitReason.VMCALL:
+            rig.engine.stop()
+        else:
+            rig.step_over(seen)
+
+    rig.on_exit = go_on
+    rig.run()
+    assert rig.exits, "the program did not reach its end"
+    assert rig.exits[-1].reason == ExitReason.VMCALL
+    return rig.exits[:-1]
+
+
+def guest(text: str, **changes: object) -> Rig:
+    """A program behind a NOP, in non-root operation; it ends with VMCALL, which exits in any mode."""
+    return Rig("nop\n" + text + "\n vmcall", non_root=True, **changes)  # type: ignore[arg-type]

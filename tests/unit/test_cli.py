@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from benchmarks.cli import main
 from emulator.errors import choices_text
 from emulator.profile import shipped_profiles
+from emulator.profile_file import profile_path
+from emulator.profile_sections import BY_REASON, PARAMETERS
 from guest_images.images import all_images
 from tests.unit import tiny_kernels as tiny
 from vmm import boot, cli
@@ -141,10 +144,48 @@ def test_images_build_prints_where_the_kernel_is(
 
 def test_profiles_are_listed_and_shown_with_their_sources(capfd: pytest.CaptureFixture[str]) -> None:
     main(["profiles", "list"])
-    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == shipped_profiles()
+    heading, *rows = capfd.readouterr().out.splitlines()
+    assert heading.split()[0] == "Profile"
+    assert [line.split()[0] for line in rows] == shipped_profiles()
     main(["profiles", "show", "netburst-2006"])
     rows = capfd.readouterr().out.splitlines()
-    assert any(row.split()[:3] == ["vmx.exit_cycles_by_reason.CPUID", "1,599", "recalled"] for row in rows)
+    assert rows[1].split() == ["Parameter", "Value", "Confidence", "Source"]
+    cpuid = next(row for row in rows if row.startswith("vmx.exit_cycles_by_reason.CPUID "))
+    assert cpuid.split()[1:3] == ["1,599", "recalled"]
+    assert cpuid.endswith("table 4.4: Prescott, exit by CPUID")
+
+
+def test_profiles_diff_shows_only_what_differs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.toml"
+    text = profile_path("haswell").read_text()
+    path.write_text(text.replace("value = 3_400_000_000", "value = 1_000_000_000").replace("EPT_VIOLATION", "HLT"))
+    main(["profiles", "diff", "haswell", str(path)])
+    assert [line.split() for line in capfd.readouterr().out.splitlines()] == [
+        ["Parameter", "haswell", str(path)],
+        ["core.frequency_hz", "3,400,000,000", "1,000,000,000"],
+        ["vmx.exit_cycles_by_reason.HLT", "-", "539"],
+        ["vmx.exit_cycles_by_reason.EPT_VIOLATION", "539", "-"],
+    ]
+    main(["profiles", "diff", "haswell", "haswell"])
+    assert capfd.readouterr().out == "haswell and haswell do not differ in any value\n"
+
+
+def test_profiles_parameters_lists_the_whole_table(capfd: pytest.CaptureFixture[str]) -> None:
+    main(["profiles", "parameters"])
+    names = {line.split()[0] for line in capfd.readouterr().out.splitlines()}
+    by_reason = {key for key in PARAMETERS if key.startswith(BY_REASON)}
+    assert names == {"Parameter", f"{BY_REASON}.REASON"} | (PARAMETERS.keys() - by_reason)
+
+
+def test_a_value_that_is_set_times_the_run(tmp_path: Path) -> None:
+    def stats(*more: str) -> dict[str, Any]:
+        run_main(boot_tiny(tmp_path, tiny.debug_exit(0), "--stats", str(tmp_path / "s.json"), *more))
+        return dict(json.loads((tmp_path / "s.json").read_text()))
+
+    before = stats()
+    after = stats("--set", "core.instruction_cycles=5", "--set", "core.frequency_hz=1e9")
+    assert after["frequency_hz"] == 10**9
+    assert after["ledger"]["pcpu0"]["guest"] == 5 * before["ledger"]["pcpu0"]["guest"] > 0
 
 
 def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ PROFILE = load_profile("netburst-2006")
 @given(st.integers(0, 10**24), st.sampled_from([1, 3, 999_999_937, 3_000_000_000, 10**12, 7 * 10**12]))
 def test_a_core_is_never_early_for_an_event_nor_a_cycle_late(when_ps: int, frequency_hz: int) -> None:
     machine = Machine.__new__(Machine)
-    machine.profile = replace(PROFILE, frequency_hz=frequency_hz)
+    machine.profile = replace(PROFILE, core=replace(PROFILE.core, frequency_hz=frequency_hz))
     cycles = machine.ps_to_cycles(when_ps)
     assert machine.cycles_to_ps(cycles) >= when_ps
     assert cycles == 0 or (cycles - 1) * 10**12 < when_ps * frequency_hz

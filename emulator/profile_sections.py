@@ -1,0 +1,148 @@
+"""What a timing profile says of a machine: one table, the fields of the classes below.
+
+A field is a parameter: its name ends in its unit (`UNITS`) or starts with `has_` or `is_`, its annotation is its type,
+and `Parameter` holds one sentence, the range, and whether a model reads it yet. Files, `--set`, `sidecore profiles` and
+the checks are all driven by this table. To add a parameter: add its field, and a row to every profile.
+
+All parameters are primitives of hardware: no handler, operation or benchmark has "a cost" here, and no result of the
+sidecore paper is an input. Cycles are those of the time-stamp counter, which runs at the core's one frequency.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Annotated, Any, get_args, get_type_hints
+
+from emulator.vmx.exit_reasons import NAMES
+
+UNITS = ("cycles", "hz", "bytes", "ns", "entries", "ways", "count")
+FLAG_PREFIXES = ("has_", "is_")
+CYCLES_MAX = 1_000_000
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table. `least` and `most` are inclusive and mean nothing for a flag."""
+
+    meaning: str
+    least: int = 1
+    most: int = CYCLES_MAX
+    is_read: bool = False  # False: no model reads it yet, it is data for the next ones
+    is_required: bool = True
+    kind: type[int] | type[bool] = int  # the field's annotation has it
+
+
+_SIZE_MAX = 1 << 32
+_NONE = "; 0: there is none"
+_SHARED = "; 0: they share the array of 4 KiB pages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """[core]: clock and topology, and the costs that have no model of their own yet."""
+
+    frequency_hz: Annotated[int, Parameter("clock of a core and of its time-stamp counter", 10**6, 10**11, True)]
+    package_count: Annotated[int, Parameter("packages (sockets) of the machine", most=256)]
+    core_count: Annotated[int, Parameter("cores of a package", most=256)]
+    thread_count: Annotated[int, Parameter("hyperthreads of a core; 1: no hyperthreading", most=8)]
+    instruction_cycles: Annotated[int, Parameter("what every guest instruction takes", most=10_000, is_read=True)]
+    port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host", is_read=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vmx:
+    """[vmx]: the hardware part of VM exits and entries, and what the processor offers."""
+
+    exit_cycles: Annotated[int, Parameter("a VM exit, of a reason without a row of its own", is_read=True)]
+    entry_cycles: Annotated[int, Parameter("a VM entry (VMRESUME)", is_read=True)]
+    vmread_cycles: Annotated[int, Parameter("VMREAD of a field of the current VMCS", is_read=True)]
+    vmwrite_cycles: Annotated[int, Parameter("VMWRITE of a field of the current VMCS", is_read=True)]
+    vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current")]
+    has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; without VPID they flush them")]
+    has_ept: Annotated[bool, Parameter("whether the processor has extended page tables")]
+    exit_cycles_by_reason: Mapping[int, int]  # by basic exit reason; rows of [vmx.exit_cycles_by_reason], all optional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caches:
+    """[caches]: latencies are load-to-use. L1 and L2 belong to a core, L3 to a package. 0 bytes: no such cache."""
+
+    line_bytes: Annotated[int, Parameter("line of every cache: the unit of transfer and coherence", 16, 256)]
+    l1i_size_bytes: Annotated[int, Parameter("instruction cache" + _NONE, 0, _SIZE_MAX)]
+    l1i_ways: Annotated[int, Parameter("its ways", 0, 1024)]
+    l1d_size_bytes: Annotated[int, Parameter("level-1 data cache" + _NONE, 0, _SIZE_MAX)]
+    l1d_ways: Annotated[int, Parameter("its ways", 0, 1024)]
+    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+    l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
+    l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
+    l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+    is_l2_shared: Annotated[bool, Parameter("whether the cores of a package share one L2")]
+    l3_size_bytes: Annotated[int, Parameter("level-3 cache, shared by a package" + _NONE, 0, _SIZE_MAX)]
+    l3_ways: Annotated[int, Parameter("its ways", 0, 1024)]
+    l3_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """[memory]: loads that no cache of the core answers."""
+
+    dram_latency_cycles: Annotated[int, Parameter("a load that misses every cache")]
+    dirty_line_cycles: Annotated[int, Parameter("a load of a line another core of the package modified")]
+    remote_dirty_line_cycles: Annotated[int, Parameter(
+        "a load of a line a core of another package modified; 0: not known, for machines of one package", 0
+    )]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tlb:
+    """[tlb]: ways equal to entries mean fully associative. What a walk costs follows from the caches."""
+
+    itlb_4k_entries: Annotated[int, Parameter("instruction TLB, 4 KiB pages", most=65536)]
+    itlb_4k_ways: Annotated[int, Parameter("its ways", most=65536)]
+    itlb_2m_entries: Annotated[int, Parameter("instruction TLB, 2 MiB pages" + _SHARED, 0, 65536)]
+    itlb_2m_ways: Annotated[int, Parameter("its ways", 0, 65536)]
+    dtlb_4k_entries: Annotated[int, Parameter("data TLB, 4 KiB pages", most=65536)]
+    dtlb_4k_ways: Annotated[int, Parameter("its ways", most=65536)]
+    dtlb_2m_entries: Annotated[int, Parameter("data TLB, 2 MiB pages" + _SHARED, 0, 65536)]
+    dtlb_2m_ways: Annotated[int, Parameter("its ways", 0, 65536)]
+    stlb_entries: Annotated[int, Parameter("second-level TLB" + _NONE, 0, 65536)]
+    stlb_ways: Annotated[int, Parameter("its ways", 0, 65536)]
+    stlb_hit_cycles: Annotated[int, Parameter("what a first-level miss takes that hits the second level", 0)]
+    is_stlb_for_code: Annotated[bool, Parameter("whether the second level serves instruction fetches too")]
+    is_stlb_for_2m: Annotated[bool, Parameter("whether the second level holds 2 MiB pages too")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """[events]: exceptions and interrupts the guest or the VMM takes without a VM exit, and idle cores."""
+
+    page_fault_entry_cycles: Annotated[int, Parameter("#PF up to the first instruction of its handler")]
+    interrupt_entry_cycles: Annotated[int, Parameter("external interrupt up to the first instruction of its handler")]
+    ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register")]
+    ipi_receive_cycles: Annotated[int, Parameter("from there until the receiver's first instruction of the handler")]
+    mwait_wake_ns: Annotated[int, Parameter("from the store or interrupt until a core in MWAIT or HLT (C1) runs")]
+
+
+SECTIONS: Mapping[str, type] = MappingProxyType(
+    {"core": Core, "vmx": Vmx, "caches": Caches, "memory": Memory, "tlb": Tlb, "events": Events}
+)
+BY_REASON = "vmx.exit_cycles_by_reason"  # the one table inside a section
+REASONS: Mapping[str, int] = MappingProxyType({name: number for number, name in NAMES.items()})
+
+
+def _parameters() -> dict[str, Parameter]:
+    """Every parameter by its full name, in the order of the table."""
+    table: dict[str, Parameter] = {}
+    for section, section_class in SECTIONS.items():
+        hints: dict[str, Any] = get_type_hints(section_class, include_extras=True)
+        for field in fields(section_class):
+            if f"{section}.{field.name}" == BY_REASON:
+                row = Parameter("a VM exit of this reason", is_read=True, is_required=False)
+                table |= {f"{BY_REASON}.{name}": row for name in REASONS}
+            else:
+                kind, row = get_args(hints[field.name])
+                table[f"{section}.{field.name}"] = Parameter(**{**vars(row), "kind": kind})
+    return table
+
+
+PARAMETERS: Mapping[str, Parameter] = MappingProxyType(_parameters())
