@@ -22,8 +22,10 @@ setup: .make/engine
 run: setup
 	@$(BIN)/sidecore boot
 
+# Without a terminal nobody could type, and the shell would wait for ever.
 linux: .make/linux
-	@$(BIN)/sidecore boot linux
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/sidecore boot linux; \
+	else $(BIN)/sidecore boot linux --until 'BusyBox shell ready'; fi
 
 test: .make/linux
 	@$(BIN)/pytest -n $(JOBS)
@@ -35,7 +37,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@PYTHONPATH=. $(BIN)/lint-imports
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
 
 bench: .make/linux
 	@$(BIN)/sidecore bench speed
