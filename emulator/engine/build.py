@@ -29,7 +29,16 @@ int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret);
 int sc_wrmsr(sc_cpu *cpu, uint32_t index, uint64_t value);
 void sc_invept(sc_cpu *cpu);
 """
-C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-Wno-missing-field-initializers"]
+C_FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-flto",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fvisibility=hidden",
+    "-Wno-missing-field-initializers",
+]
 SOURCES = ("unicorn.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
 
 
@@ -76,6 +85,7 @@ def make() -> FFI:
         depends=[str((HERE / name).relative_to(PROJECT)) for name in ("engine.h", "shared.h", "vmx_tables.h")],
         include_dirs=[str(HERE), _wheel_include("unicorn"), _wheel_include("capstone")],
         extra_compile_args=C_FLAGS,
+        extra_link_args=["-flto", "-O2"],
     )
     return builder
 

@@ -27,7 +27,8 @@ bool decode_open(sc_cpu *cpu) {
     cpu->blocks = malloc(sizeof(block) * BLOCK_LIMIT);
     cpu->block_heads = calloc(HEADS, sizeof(uint32_t));
     cpu->code_bytes = malloc(CODE_BYTES_LIMIT);
-    cpu->hot_blocks = calloc(HOT_BLOCKS, sizeof(hot_block));
+    cpu->hot_blocks = aligned_alloc(64, HOT_BLOCKS * sizeof(hot_block));
+    if (cpu->hot_blocks) memset(cpu->hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
     cpu->block_count = 1; /* index 0 ends a chain */
     return cpu->decoded && cpu->hot_blocks && cpu->blocks && cpu->block_heads && cpu->code_bytes;
 }
@@ -184,16 +185,16 @@ static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *chan
 block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed) {
     hot_block *hot = &cpu->hot_blocks[(pc ^ pc >> 14) & (HOT_BLOCKS - 1)];
     if (hot->pc == pc && hot->size_bytes == size && hot->generation == cpu->tlb_generation &&
-        same_bytes(hot->host, hot->code, size)) {
+        same_bytes(cpu->memory + hot->host_at, cpu->code_bytes + hot->code_at, size)) {
         *instructions = hot->instructions;
-        return hot->block;
+        return &cpu->blocks[hot->block];
     }
     block *b = find_any_block(cpu, pc, size, changed);
     *instructions = b ? b->instructions : 1;
+    hot->generation = 0;
     if (b && (pc & 0xfff) + size <= 0x1000)
-        *hot = (hot_block){pc, b->host[0], cpu->code_bytes + b->bytes_at, b, size, cpu->tlb_generation, b->instructions};
-    else
-        hot->generation = 0;
+        *hot = (hot_block){pc, (uint32_t)(b->host[0] - cpu->memory), b->bytes_at, cpu->tlb_generation,
+                           (uint32_t)(b - cpu->blocks), (uint16_t)size, (uint16_t)b->instructions};
     return b;
 }
 

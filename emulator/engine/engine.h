@@ -65,12 +65,12 @@ typedef struct block {  /* a translated basic block, to count its instructions a
     uint8_t code_bits;
 } block;
 
-/* The blocks that run most, found by one look; `code` is as they were translated, `host` where it is now. */
+/* The blocks that run most, found by one look, two to a cache line: where the code is (in host memory), how it was when
+ * translated (in code_bytes), and the block's index. */
 typedef struct {
     uint64_t pc;
-    const uint8_t *host, *code;
-    block *block;
-    uint32_t size_bytes, generation, instructions;
+    uint32_t host_at, code_at, generation, block;
+    uint16_t size_bytes, instructions;
 } hot_block;
 enum { HOT_BLOCKS = 1 << 14 };
 
