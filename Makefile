@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
+C_FILES = $(shell git ls-files '*.c' '*.h')
 ENGINE := $(wildcard emulator/engine/*.[ch]) emulator/engine/build.py $(wildcard emulator/vmx/*.py) setup.py
 
 .PHONY: help setup run linux test test-fast lint bench clean

@@ -39,7 +39,7 @@ C_FLAGS = [
     "-fvisibility=hidden",
     "-Wno-missing-field-initializers",
 ]
-SOURCES = ("unicorn.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
+SOURCES = ("unicorn.c", "unicorn_state.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
 
 
 def _tables() -> tuple[str, int]:
@@ -82,7 +82,7 @@ def make() -> FFI:
         "    sc_platform_callback = python_on_platform;\n"
         "}\n",
         sources=[str((HERE / name).relative_to(PROJECT)) for name in SOURCES],
-        depends=[str((HERE / name).relative_to(PROJECT)) for name in ("engine.h", "shared.h", "vmx_tables.h")],
+        depends=[str((HERE / name).relative_to(PROJECT)) for name in ("engine.h", "shared.h", "unicorn_state.h", "vmx_tables.h")],
         include_dirs=[str(HERE), _wheel_include("unicorn"), _wheel_include("capstone")],
         extra_compile_args=C_FLAGS,
         extra_link_args=["-flto", "-O2"],

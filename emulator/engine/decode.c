@@ -73,12 +73,14 @@ uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsi
 static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
     typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
-    if (!entry->host || entry->generation != cpu->tlb_generation || entry->page != page) { /* absence is not remembered */
+    if (!entry->host || entry->generation != cpu->tlb_generation ||
+        entry->page != page) { /* absence is not remembered */
         walk_result w = walk(cpu, linear & ~0xfffull, ACCESS_FETCH | ACCESS_PROBE | (cpl(cpu) == 3 ? ACCESS_USER : 0));
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE);
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE | ACCESS_USER);
-        if (w.status != WALK_OK || w.hpa + 0x1000 > cpu->memory_bytes) return NULL; /* it may be mapped without a flush */
+        if (w.status != WALK_OK || w.hpa + 0x1000 > cpu->memory_bytes)
+            return NULL; /* it may be mapped without a flush */
         entry->page = page;
         entry->host = cpu->memory + w.hpa;
         entry->generation = cpu->tlb_generation;
@@ -174,7 +176,11 @@ static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *chan
         return NULL;
     }
     block *b = &cpu->blocks[cpu->block_count];
-    *b = (block){.pc = pc, .host = {host, host2}, .size_bytes = size, .generation = cpu->tlb_generation, .next = *head,
+    *b = (block){.pc = pc,
+                 .host = {host, host2},
+                 .size_bytes = size,
+                 .generation = cpu->tlb_generation,
+                 .next = *head,
                  .bytes_at = cpu->code_bytes_used};
     remember(cpu, b, bits);
     *head = cpu->block_count++;
@@ -193,8 +199,13 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instruction
     *instructions = b ? b->instructions : 1;
     hot->generation = 0;
     if (b && (pc & 0xfff) + size <= 0x1000)
-        *hot = (hot_block){pc, (uint32_t)(b->host[0] - cpu->memory), b->bytes_at, cpu->tlb_generation,
-                           (uint32_t)(b - cpu->blocks), (uint16_t)size, (uint16_t)b->instructions};
+        *hot = (hot_block){pc,
+                           (uint32_t)(b->host[0] - cpu->memory),
+                           b->bytes_at,
+                           cpu->tlb_generation,
+                           (uint32_t)(b - cpu->blocks),
+                           (uint16_t)size,
+                           (uint16_t)b->instructions};
     return b;
 }
 
@@ -227,14 +238,22 @@ void refund(sc_cpu *cpu, uint64_t pc) {
 
 static int register_index(unsigned reg) {
     static const uint16_t families[16][4] = {
-        {X86_REG_RAX, X86_REG_EAX, X86_REG_AX, X86_REG_AL},     {X86_REG_RCX, X86_REG_ECX, X86_REG_CX, X86_REG_CL},
-        {X86_REG_RDX, X86_REG_EDX, X86_REG_DX, X86_REG_DL},     {X86_REG_RBX, X86_REG_EBX, X86_REG_BX, X86_REG_BL},
-        {X86_REG_RSP, X86_REG_ESP, X86_REG_SP, X86_REG_SPL},    {X86_REG_RBP, X86_REG_EBP, X86_REG_BP, X86_REG_BPL},
-        {X86_REG_RSI, X86_REG_ESI, X86_REG_SI, X86_REG_SIL},    {X86_REG_RDI, X86_REG_EDI, X86_REG_DI, X86_REG_DIL},
-        {X86_REG_R8, X86_REG_R8D, X86_REG_R8W, X86_REG_R8B},    {X86_REG_R9, X86_REG_R9D, X86_REG_R9W, X86_REG_R9B},
-        {X86_REG_R10, X86_REG_R10D, X86_REG_R10W, X86_REG_R10B}, {X86_REG_R11, X86_REG_R11D, X86_REG_R11W, X86_REG_R11B},
-        {X86_REG_R12, X86_REG_R12D, X86_REG_R12W, X86_REG_R12B}, {X86_REG_R13, X86_REG_R13D, X86_REG_R13W, X86_REG_R13B},
-        {X86_REG_R14, X86_REG_R14D, X86_REG_R14W, X86_REG_R14B}, {X86_REG_R15, X86_REG_R15D, X86_REG_R15W, X86_REG_R15B},
+        {X86_REG_RAX, X86_REG_EAX, X86_REG_AX, X86_REG_AL},
+        {X86_REG_RCX, X86_REG_ECX, X86_REG_CX, X86_REG_CL},
+        {X86_REG_RDX, X86_REG_EDX, X86_REG_DX, X86_REG_DL},
+        {X86_REG_RBX, X86_REG_EBX, X86_REG_BX, X86_REG_BL},
+        {X86_REG_RSP, X86_REG_ESP, X86_REG_SP, X86_REG_SPL},
+        {X86_REG_RBP, X86_REG_EBP, X86_REG_BP, X86_REG_BPL},
+        {X86_REG_RSI, X86_REG_ESI, X86_REG_SI, X86_REG_SIL},
+        {X86_REG_RDI, X86_REG_EDI, X86_REG_DI, X86_REG_DIL},
+        {X86_REG_R8, X86_REG_R8D, X86_REG_R8W, X86_REG_R8B},
+        {X86_REG_R9, X86_REG_R9D, X86_REG_R9W, X86_REG_R9B},
+        {X86_REG_R10, X86_REG_R10D, X86_REG_R10W, X86_REG_R10B},
+        {X86_REG_R11, X86_REG_R11D, X86_REG_R11W, X86_REG_R11B},
+        {X86_REG_R12, X86_REG_R12D, X86_REG_R12W, X86_REG_R12B},
+        {X86_REG_R13, X86_REG_R13D, X86_REG_R13W, X86_REG_R13B},
+        {X86_REG_R14, X86_REG_R14D, X86_REG_R14W, X86_REG_R14B},
+        {X86_REG_R15, X86_REG_R15D, X86_REG_R15W, X86_REG_R15B},
     };
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 4; j++)
@@ -296,7 +315,8 @@ static instruction decode_bytes(sc_cpu *cpu, const uint8_t *code, size_t bytes, 
             in.reg = register_index(op->reg);
             in.operand_bytes = op->size;
         } else if (op->type == X86_OP_MEM) {
-            static const uint16_t segments[6] = {X86_REG_ES, X86_REG_CS, X86_REG_SS, X86_REG_DS, X86_REG_FS, X86_REG_GS};
+            static const uint16_t segments[6] = {X86_REG_ES, X86_REG_CS, X86_REG_SS,
+                                                 X86_REG_DS, X86_REG_FS, X86_REG_GS};
             bool stack = op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_ESP || op->mem.base == X86_REG_RBP ||
                          op->mem.base == X86_REG_EBP || op->mem.base == X86_REG_BP;
             in.segment = stack ? 2 : 3;
