@@ -46,7 +46,7 @@ void decode_close(sc_cpu *cpu) {
     free(cpu->hot_blocks);
 }
 
-unsigned code_bits(sc_cpu *cpu) {
+unsigned code_bits(const sc_cpu *cpu) {
     uint64_t rights = SLOT(cpu, GUEST_CS_ACCESS_RIGHTS);
     if (long_mode(cpu) && (rights & 0x2000)) return 64;
     return rights & 0x4000 ? 32 : 16;
@@ -319,6 +319,9 @@ static instruction decode_bytes(sc_cpu *cpu, const uint8_t *code, size_t bytes, 
                                                  X86_REG_DS, X86_REG_FS, X86_REG_GS};
             bool stack = op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_ESP || op->mem.base == X86_REG_RBP ||
                          op->mem.base == X86_REG_EBP || op->mem.base == X86_REG_BP;
+            in.other_segment = in.segment;
+            in.other_offset = in.offset;
+            in.has_two = in.has_memory;
             in.segment = stack ? 2 : 3;
             for (int s = 0; s < 6; s++)
                 if (op->mem.segment == segments[s]) in.segment = s;

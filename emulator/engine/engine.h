@@ -57,11 +57,13 @@ typedef struct {
     int reg;         /* register operand as index 0-15, or -1 */
     int control_reg; /* CRn / DRn operand, or -1 */
     bool to_control; /* MOV to CRn / DRn */
-    bool has_memory;
+    bool has_memory, has_two;
     bool rep;
     uint8_t segment; /* of the memory operand: 0-5 = ES CS SS DS FS GS */
     uint8_t address_bytes, operand_bytes;
-    uint64_t offset; /* effective address of the memory operand (without the segment base) */
+    uint64_t offset;       /* effective address of the memory operand (without the segment base) */
+    uint64_t other_offset; /* string instructions have two: of the other */
+    uint8_t other_segment;
 } instruction;
 
 typedef struct block { /* a translated basic block, to count its instructions and to notice changed code */
@@ -144,7 +146,7 @@ walk_result linear_check(sc_cpu *cpu, uint64_t linear, size_t bytes, unsigned ac
 /* decode.c */
 bool decode_open(sc_cpu *cpu);
 void decode_close(sc_cpu *cpu);
-unsigned code_bits(sc_cpu *cpu);
+unsigned code_bits(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);

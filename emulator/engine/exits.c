@@ -7,7 +7,7 @@
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
 enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
-enum { SS = 2 };
+enum { CS = 1, SS = 2 };
 enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
@@ -84,9 +84,34 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
     vm_exit(cpu, EXIT_REASON_EPT_VIOLATION, kind | (w.ept_rights & 7) << 3 | where, 0);
 }
 
+static uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) { /* segment: 0-5 = ES CS SS DS FS GS */
+    if (code_bits(cpu) == 64) return segment >= 4 ? offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment] : offset;
+    return (uint32_t)(offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment]);
+}
+
+/* The linear addresses an access of the instruction at RIP may have; each also as the page a long operand runs into. */
+static int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
+    uint64_t offset = SLOT(cpu, GUEST_RIP);
+    int n = 0;
+    if (access & ACCESS_FETCH) {
+        ret[n++] = linear_of(cpu, CS, offset);
+        ret[n++] = (linear_of(cpu, CS, offset) | 0xfff) + 1;
+        return n;
+    }
+    instruction in = decode(cpu);
+    if (in.has_memory) {
+        ret[n++] = linear_of(cpu, in.segment, in.offset);
+        ret[n++] = (ret[0] | 0xfff) + 1;
+    }
+    if (in.has_two) ret[n++] = linear_of(cpu, in.other_segment, in.other_offset);
+    uint64_t pushed_bytes = code_bits(cpu) / 8;
+    ret[n++] = linear_of(cpu, SS, SLOT(cpu, GUEST_RSP) - (access & ACCESS_WRITE ? pushed_bytes : 0));
+    return n;
+}
+
 /* The engine tells only the guest-physical address: find the linear one among those the instruction uses. */
 void trap_nested_fault(sc_cpu *cpu) {
-    uint64_t gpa = engine_fault_address(cpu);
+    uint64_t gpa = engine_fault_address(cpu), likely[6];
     int code = engine_error_code(cpu);
     unsigned access = (code & 2 ? ACCESS_WRITE : 0) | (code & 16 ? ACCESS_FETCH : 0);
     bool large = false;
@@ -96,18 +121,13 @@ void trap_nested_fault(sc_cpu *cpu) {
         return;
     }
     w.gpa = gpa;
-    uint64_t candidates[3] = {SLOT(cpu, GUEST_RIP), SLOT(cpu, GUEST_RSP) - 8, SLOT(cpu, GUEST_RSP)};
-    if (!(access & ACCESS_FETCH)) {
-        instruction in = decode(cpu);
-        bool based = !long_mode(cpu) || in.segment >= 4;
-        if (in.has_memory) candidates[0] = in.offset + (based ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0);
-    }
-    for (int i = 0; i < 3; i++) {
+    int count = likely_addresses(cpu, access, likely);
+    for (int i = 0; i < count; i++) {
         unsigned user = cpl(cpu) == 3 ? ACCESS_USER : 0;
-        walk_result found = walk(cpu, candidates[i], access | user | ACCESS_PROBE);
+        walk_result found = walk(cpu, likely[i], access | user | ACCESS_PROBE);
         if (found.status != WALK_OK && found.status != WALK_FAULT && found.gpa >> 12 == gpa >> 12) {
             w.in_page_walk = found.in_page_walk;
-            vm_exit_ept(cpu, w, access, candidates[i], true);
+            vm_exit_ept(cpu, w, access, likely[i], true);
             return;
         }
     }

@@ -58,7 +58,7 @@ enum {
     HF_GUEST = 1 << 21,
     HF_OSFXSR = 1 << 22
 };
-enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xb };
+enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xf }; /* PAE, LMA, NXE, PSE */
 /* CR0, CR4 and EFER bits that change how addresses translate */
 #define CR0_PAGING 0x80010001ull
 #define CR4_PAGING 0x1000b0ull

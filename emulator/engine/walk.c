@@ -32,32 +32,39 @@ static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {
     if (hpa < cpu->memory_bytes && bytes <= cpu->memory_bytes - hpa) memcpy(cpu->memory + hpa, &value, bytes);
 }
 
+/* SDM 3C 29.3.3.1, "EPT Misconfigurations", for an entry that has any right; `shift` tells its level. */
+static bool ept_misconfigured(uint64_t entry, int shift, bool leaf) {
+    unsigned rights = entry & (EPT_R | EPT_W | EPT_X), memory_type = entry >> 3 & 7;
+    if (!(rights & EPT_R)) return true; /* execute-only is not offered in IA32_VMX_EPT_VPID_CAP */
+    if (entry & RESERVED) return true;
+    if (!leaf) return entry & (shift == 39 ? 0xf8 : 0x78);
+    uint64_t below_page = ((1ull << shift) - 1) & ~0xfffull;
+    return (entry & below_page) || memory_type == 2 || memory_type == 3 || memory_type == 7;
+}
+
+/* MODEL: no accessed and dirty flags; every access to a guest's page table wants to write it, as nested paging of the
+ * engine does. */
 walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
     walk_result r = {.status = WALK_OK, .hpa = gpa, .ept_rights = EPT_R | EPT_W | EPT_X};
     if (!secondary_control(cpu, PROC2_ENABLE_EPT)) return r;
     unsigned wanted = access & ACCESS_FETCH ? EPT_X : access & ACCESS_WRITE ? EPT_R | EPT_W : EPT_R;
-    uint64_t table = SLOT(cpu, EPT_POINTER) & ADDRESS;
+    uint64_t table = SLOT(cpu, EPT_POINTER) & ADDRESS, entry;
+    bool leaf = false;
+    int shift = 48;
     r.gpa = gpa;
-    for (int shift = 39;; shift -= 9) {
-        uint64_t entry = gpa >> 48 ? 0 : load(cpu, table + (gpa >> shift & 511) * 8, 8);
-        bool leaf = shift == 12 || (shift < 39 && (entry & EPT_LARGE));
+    do {
+        shift -= 9;
+        entry = gpa >> 48 ? 0 : load(cpu, table + (gpa >> shift & 511) * 8, 8);
+        leaf = shift == 12 || (shift < 39 && (entry & EPT_LARGE));
         r.ept_rights &= entry;
-        if ((entry & 7) == EPT_W || (entry & 7) == (EPT_W | EPT_X) || ((entry & 7) && (entry & RESERVED))) {
-            r.status = WALK_EPT_MISCONFIG;
-            return r;
-        }
-        if ((r.ept_rights & wanted) != wanted) {
-            r.status = WALK_EPT_VIOLATION;
-            return r;
-        }
-        uint64_t offset_mask = (1ull << shift) - 1;
-        if (leaf) {
-            r.hpa = (entry & ADDRESS & ~offset_mask) | (gpa & offset_mask);
-            if (large) *large = shift > 12;
-            return r;
-        }
+        if ((entry & 7) && ept_misconfigured(entry, shift, leaf)) r.status = WALK_EPT_MISCONFIG;
         table = entry & ADDRESS;
-    }
+    } while (!leaf && (entry & 7) && r.status == WALK_OK);
+    if (r.status == WALK_OK && (r.ept_rights & wanted) != wanted) r.status = WALK_EPT_VIOLATION;
+    uint64_t offset_mask = (1ull << shift) - 1;
+    r.hpa = (table & ~offset_mask) | (gpa & offset_mask);
+    if (large) *large = shift > 12;
+    return r;
 }
 
 static walk_result fault(unsigned access, uint32_t cause, bool execute_disable) {

@@ -39,7 +39,6 @@ _EPT_CAPABILITIES = (
     | 1 << 16  # 2-Mbyte pages
     | 1 << 17  # 1-Gbyte pages
     | 1 << 20  # INVEPT
-    | 1 << 21  # accessed and dirty flags
     | 1 << 25  # single-context INVEPT
     | 1 << 26  # all-context INVEPT
     | 1 << 32  # INVVPID

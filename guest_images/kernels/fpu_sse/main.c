@@ -46,14 +46,11 @@ static void check_sse(void) {
 
 /* Each XMM register gets a number of its own. */
 #define LOAD_XMM(n) "movq %0, %%xmm" #n "; incq %0;"
-#define ALL_XMM                                                                                                     \
-    LOAD_XMM(0)                                                                                                     \
-    LOAD_XMM(1)                                                                                                     \
-    LOAD_XMM(2)                                                                                                     \
-    LOAD_XMM(3)                                                                                                     \
-    LOAD_XMM(4)                                                                                                     \
-    LOAD_XMM(5) LOAD_XMM(6) LOAD_XMM(7) LOAD_XMM(8) LOAD_XMM(9) LOAD_XMM(10) LOAD_XMM(11) LOAD_XMM(12) LOAD_XMM(13) \
-        LOAD_XMM(14) LOAD_XMM(15)
+/* clang-format off */
+#define ALL_XMM                                                                                                    \
+    LOAD_XMM(0) LOAD_XMM(1) LOAD_XMM(2) LOAD_XMM(3) LOAD_XMM(4) LOAD_XMM(5) LOAD_XMM(6) LOAD_XMM(7)                \
+    LOAD_XMM(8) LOAD_XMM(9) LOAD_XMM(10) LOAD_XMM(11) LOAD_XMM(12) LOAD_XMM(13) LOAD_XMM(14) LOAD_XMM(15)
+/* clang-format on */
 
 static void load_registers(uint64_t first) {
     uint32_t mxcsr = 0x1f80 | (first & 1 ? 0x8000 : 0);
