@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
+C_FILES = $(shell git ls-files '*.c' '*.h')
 ENGINE := $(wildcard emulator/engine/*.[ch]) emulator/engine/build.py $(wildcard emulator/vmx/*.py) setup.py
 
 .PHONY: help setup run linux test test-fast lint bench clean
@@ -22,8 +23,10 @@ setup: .make/engine
 run: setup
 	@$(BIN)/sidecore boot
 
+# Without a terminal nobody could type, and the shell would wait for ever.
 linux: .make/linux
-	@$(BIN)/sidecore boot linux
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/sidecore boot linux; \
+	else $(BIN)/sidecore boot linux --until 'BusyBox shell ready'; fi
 
 test: .make/linux
 	@$(BIN)/pytest -n $(JOBS)
@@ -35,7 +38,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@PYTHONPATH=. $(BIN)/lint-imports
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
 
 bench: .make/linux
 	@$(BIN)/sidecore bench speed

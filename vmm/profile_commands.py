@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from emulator.profile import Profile
 
-PIPE_COLUMNS = 10_000  # longer than any row
+FOLD_MIN_COLUMNS = 120  # a terminal this wide has room for a source folded beside its value
+UNLIMITED_COLUMNS = 10_000
 
 
 @click.group()
@@ -122,14 +123,16 @@ def make_table(*headings: str, right: tuple[str, ...] = ()) -> "Table":
 
 
 def show(table: "Table") -> None:
-    """Print to stdout: on a terminal folded to its width, elsewhere one line for each row, however long."""
+    """Print to stdout: on a wide terminal folded to its width, elsewhere one line for each row, however long."""
     import rich.console
 
     console = rich.console.Console(markup=False, highlight=False, emoji=False)
-    if console.is_terminal:
+    if console.is_terminal and console.width >= FOLD_MIN_COLUMNS:
         console.print(table)
         return
-    console.width = PIPE_COLUMNS
+    console = rich.console.Console(
+        force_terminal=False, width=UNLIMITED_COLUMNS, markup=False, highlight=False, emoji=False
+    )
     with console.capture() as capture:
         console.print(table)
     for line in capture.get().splitlines():

@@ -29,8 +29,9 @@ int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret);
 int sc_wrmsr(sc_cpu *cpu, uint32_t index, uint64_t value);
 void sc_invept(sc_cpu *cpu);
 """
-C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-Wno-missing-field-initializers"]
-SOURCES = ("unicorn.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
+C_FLAGS = ["-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+C_FLAGS += ["-Wno-missing-field-initializers"]
+SOURCES = ("unicorn.c", "unicorn_state.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
 
 
 def _tables() -> tuple[str, int]:
@@ -73,9 +74,13 @@ def make() -> FFI:
         "    sc_platform_callback = python_on_platform;\n"
         "}\n",
         sources=[str((HERE / name).relative_to(PROJECT)) for name in SOURCES],
-        depends=[str((HERE / name).relative_to(PROJECT)) for name in ("engine.h", "shared.h", "vmx_tables.h")],
+        depends=[
+            str((HERE / name).relative_to(PROJECT))
+            for name in ("engine.h", "shared.h", "unicorn_state.h", "vmx_tables.h")
+        ],
         include_dirs=[str(HERE), _wheel_include("unicorn"), _wheel_include("capstone")],
         extra_compile_args=C_FLAGS,
+        extra_link_args=["-flto", "-O2"],
     )
     return builder
 

@@ -34,10 +34,13 @@ void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
 }
 
 bool must_stop(const sc_cpu *cpu) {
-    return cpu->s.stop_request || cpu->s.shutdown || cpu->engine_error || cpu->s.vmcs[VMCS_GUEST_ACTIVITY_STATE] != ACTIVITY_ACTIVE;
+    return cpu->s.stop_request || cpu->s.shutdown || cpu->engine_error ||
+           cpu->s.vmcs[VMCS_GUEST_ACTIVITY_STATE] != ACTIVITY_ACTIVE;
 }
 
-static bool interrupt_exits(const sc_cpu *cpu) { return control(cpu, VMCS_PIN_BASED_CONTROLS, PIN_EXTERNAL_INTERRUPT_EXITING); }
+static bool interrupt_exits(const sc_cpu *cpu) {
+    return control(cpu, VMCS_PIN_BASED_CONTROLS, PIN_EXTERNAL_INTERRUPT_EXITING);
+}
 
 static bool waits_for_window(const sc_cpu *cpu) {
     return control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, PROC_INTERRUPT_WINDOW_EXITING);
@@ -109,9 +112,7 @@ int sc_run(sc_cpu *cpu, uint64_t deadline_cycles) {
     return cpu->engine_error;
 }
 
-static walk_result debug_walk(sc_cpu *cpu, uint64_t linear) {
-    return walk(cpu, linear, ACCESS_PROBE);
-}
+static walk_result debug_walk(sc_cpu *cpu, uint64_t linear) { return walk(cpu, linear, ACCESS_PROBE); }
 
 /* Copy memory at a linear address as the CPU sees it, without side effects; returns the bytes copied before the first
  * that is not mapped. */

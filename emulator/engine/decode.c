@@ -27,8 +27,10 @@ bool decode_open(sc_cpu *cpu) {
     cpu->blocks = malloc(sizeof(block) * BLOCK_LIMIT);
     cpu->block_heads = calloc(HEADS, sizeof(uint32_t));
     cpu->code_bytes = malloc(CODE_BYTES_LIMIT);
+    cpu->hot_blocks = aligned_alloc(64, HOT_BLOCKS * sizeof(hot_block));
+    if (cpu->hot_blocks) memset(cpu->hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
     cpu->block_count = 1; /* index 0 ends a chain */
-    return cpu->decoded && cpu->blocks && cpu->block_heads && cpu->code_bytes;
+    return cpu->decoded && cpu->hot_blocks && cpu->blocks && cpu->block_heads && cpu->code_bytes;
 }
 
 void decode_close(sc_cpu *cpu) {
@@ -41,6 +43,7 @@ void decode_close(sc_cpu *cpu) {
     free(cpu->blocks);
     free(cpu->block_heads);
     free(cpu->code_bytes);
+    free(cpu->hot_blocks);
 }
 
 unsigned code_bits(const sc_cpu *cpu) {
@@ -70,12 +73,14 @@ uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsi
 static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
     typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
-    if (!entry->host || entry->generation != cpu->tlb_generation || entry->page != page) { /* absence is not remembered */
+    if (!entry->host || entry->generation != cpu->tlb_generation ||
+        entry->page != page) { /* absence is not remembered */
         walk_result w = walk(cpu, linear & ~0xfffull, ACCESS_FETCH | ACCESS_PROBE | (cpl(cpu) == 3 ? ACCESS_USER : 0));
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE);
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE | ACCESS_USER);
-        if (w.status != WALK_OK || w.hpa + 0x1000 > cpu->memory_bytes) return NULL; /* it may be mapped without a flush */
+        if (w.status != WALK_OK || w.hpa + 0x1000 > cpu->memory_bytes)
+            return NULL; /* it may be mapped without a flush */
         entry->page = page;
         entry->host = cpu->memory + w.hpa;
         entry->generation = cpu->tlb_generation;
@@ -83,12 +88,47 @@ static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     return entry->host + (linear & 0xfff);
 }
 
+typedef uint64_t pair __attribute__((vector_size(16)));
+
+static inline uint64_t load8(const uint8_t *from) {
+    uint64_t value;
+    memcpy(&value, from, 8);
+    return value;
+}
+
+static inline uint32_t load4(const uint8_t *from) {
+    uint32_t value;
+    memcpy(&value, from, 4);
+    return value;
+}
+
+/* memcmp for the few dozen bytes of a block, inline and without branches on what they are: it runs before every block. */
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t bytes) {
+    if (bytes >= 16) {
+        pair differ = {0, 0}, x, y;
+        for (size_t i = 0; i + 16 < bytes; i += 16) {
+            memcpy(&x, a + i, 16);
+            memcpy(&y, b + i, 16);
+            differ |= x ^ y;
+        }
+        memcpy(&x, a + bytes - 16, 16); /* the last sixteen, overlapping */
+        memcpy(&y, b + bytes - 16, 16);
+        differ |= x ^ y;
+        return !(differ[0] | differ[1]);
+    }
+    if (bytes >= 8) return !((load8(a) ^ load8(b)) | (load8(a + bytes - 8) ^ load8(b + bytes - 8)));
+    if (bytes >= 4) return !((load4(a) ^ load4(b)) | (load4(a + bytes - 4) ^ load4(b + bytes - 4)));
+    uint8_t differ = 0;
+    for (size_t i = 0; i < bytes; i++) differ |= a[i] ^ b[i];
+    return !differ;
+}
+
 static bool same_code(const sc_cpu *cpu, const block *b) {
     size_t first = 0x1000 - (b->pc & 0xfff);
     if (first > b->size_bytes) first = b->size_bytes;
     const uint8_t *code = cpu->code_bytes + b->bytes_at;
-    return !memcmp(b->host[0], code, first) &&
-           (first == b->size_bytes || !memcmp(b->host[1], code + first, b->size_bytes - first));
+    return same_bytes(b->host[0], code, first) &&
+           (first == b->size_bytes || same_bytes(b->host[1], code + first, b->size_bytes - first));
 }
 
 static void remember(sc_cpu *cpu, block *b, unsigned bits) {
@@ -103,7 +143,7 @@ static void remember(sc_cpu *cpu, block *b, unsigned bits) {
 
 /* The block about to run, or NULL where its bytes are not in memory or the cache is full (then the caller empties it).
  * `changed`: the bytes are no longer those the engine translated. */
-block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
+static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     uint32_t *head = &cpu->block_heads[(pc ^ pc >> 17 ^ size << 9) & (HEADS - 1)];
     for (uint32_t i = *head; i; i = cpu->blocks[i].next) {
         block *b = &cpu->blocks[i];
@@ -129,13 +169,18 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     uint64_t room = size + (size + 7) / 8;
     if (cpu->block_count == BLOCK_LIMIT || cpu->code_bytes_used + room > CODE_BYTES_LIMIT) {
         memset(cpu->block_heads, 0, HEADS * sizeof(uint32_t));
+        memset(cpu->hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
         cpu->block_count = 1;
         cpu->code_bytes_used = 0;
         *changed = true; /* translations and their copies live and die together */
         return NULL;
     }
     block *b = &cpu->blocks[cpu->block_count];
-    *b = (block){.pc = pc, .host = {host, host2}, .size_bytes = size, .generation = cpu->tlb_generation, .next = *head,
+    *b = (block){.pc = pc,
+                 .host = {host, host2},
+                 .size_bytes = size,
+                 .generation = cpu->tlb_generation,
+                 .next = *head,
                  .bytes_at = cpu->code_bytes_used};
     remember(cpu, b, bits);
     *head = cpu->block_count++;
@@ -143,11 +188,32 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
     return b;
 }
 
+block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed) {
+    hot_block *hot = &cpu->hot_blocks[(pc ^ pc >> 14) & (HOT_BLOCKS - 1)];
+    if (hot->pc == pc && hot->size_bytes == size && hot->generation == cpu->tlb_generation &&
+        same_bytes(cpu->memory + hot->host_at, cpu->code_bytes + hot->code_at, size)) {
+        *instructions = hot->instructions;
+        return &cpu->blocks[hot->block];
+    }
+    block *b = find_any_block(cpu, pc, size, changed);
+    *instructions = b ? b->instructions : 1;
+    hot->generation = 0;
+    if (b && (pc & 0xfff) + size <= 0x1000)
+        *hot = (hot_block){pc,
+                           (uint32_t)(b->host[0] - cpu->memory),
+                           b->bytes_at,
+                           cpu->tlb_generation,
+                           (uint32_t)(b - cpu->blocks),
+                           (uint16_t)size,
+                           (uint16_t)b->instructions};
+    return b;
+}
+
 /* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
  * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
 bool is_restart(const sc_cpu *cpu, const block *b) {
     const block *left = cpu->current;
-    if (b->instructions != 1 || !left) return false;
+    if (!left) return false;
     uint64_t at = b->pc - left->pc;
     if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;
     const uint8_t *starts = cpu->code_bytes + left->bytes_at + left->size_bytes;
@@ -172,14 +238,22 @@ void refund(sc_cpu *cpu, uint64_t pc) {
 
 static int register_index(unsigned reg) {
     static const uint16_t families[16][4] = {
-        {X86_REG_RAX, X86_REG_EAX, X86_REG_AX, X86_REG_AL},     {X86_REG_RCX, X86_REG_ECX, X86_REG_CX, X86_REG_CL},
-        {X86_REG_RDX, X86_REG_EDX, X86_REG_DX, X86_REG_DL},     {X86_REG_RBX, X86_REG_EBX, X86_REG_BX, X86_REG_BL},
-        {X86_REG_RSP, X86_REG_ESP, X86_REG_SP, X86_REG_SPL},    {X86_REG_RBP, X86_REG_EBP, X86_REG_BP, X86_REG_BPL},
-        {X86_REG_RSI, X86_REG_ESI, X86_REG_SI, X86_REG_SIL},    {X86_REG_RDI, X86_REG_EDI, X86_REG_DI, X86_REG_DIL},
-        {X86_REG_R8, X86_REG_R8D, X86_REG_R8W, X86_REG_R8B},    {X86_REG_R9, X86_REG_R9D, X86_REG_R9W, X86_REG_R9B},
-        {X86_REG_R10, X86_REG_R10D, X86_REG_R10W, X86_REG_R10B}, {X86_REG_R11, X86_REG_R11D, X86_REG_R11W, X86_REG_R11B},
-        {X86_REG_R12, X86_REG_R12D, X86_REG_R12W, X86_REG_R12B}, {X86_REG_R13, X86_REG_R13D, X86_REG_R13W, X86_REG_R13B},
-        {X86_REG_R14, X86_REG_R14D, X86_REG_R14W, X86_REG_R14B}, {X86_REG_R15, X86_REG_R15D, X86_REG_R15W, X86_REG_R15B},
+        {X86_REG_RAX, X86_REG_EAX, X86_REG_AX, X86_REG_AL},
+        {X86_REG_RCX, X86_REG_ECX, X86_REG_CX, X86_REG_CL},
+        {X86_REG_RDX, X86_REG_EDX, X86_REG_DX, X86_REG_DL},
+        {X86_REG_RBX, X86_REG_EBX, X86_REG_BX, X86_REG_BL},
+        {X86_REG_RSP, X86_REG_ESP, X86_REG_SP, X86_REG_SPL},
+        {X86_REG_RBP, X86_REG_EBP, X86_REG_BP, X86_REG_BPL},
+        {X86_REG_RSI, X86_REG_ESI, X86_REG_SI, X86_REG_SIL},
+        {X86_REG_RDI, X86_REG_EDI, X86_REG_DI, X86_REG_DIL},
+        {X86_REG_R8, X86_REG_R8D, X86_REG_R8W, X86_REG_R8B},
+        {X86_REG_R9, X86_REG_R9D, X86_REG_R9W, X86_REG_R9B},
+        {X86_REG_R10, X86_REG_R10D, X86_REG_R10W, X86_REG_R10B},
+        {X86_REG_R11, X86_REG_R11D, X86_REG_R11W, X86_REG_R11B},
+        {X86_REG_R12, X86_REG_R12D, X86_REG_R12W, X86_REG_R12B},
+        {X86_REG_R13, X86_REG_R13D, X86_REG_R13W, X86_REG_R13B},
+        {X86_REG_R14, X86_REG_R14D, X86_REG_R14W, X86_REG_R14B},
+        {X86_REG_R15, X86_REG_R15D, X86_REG_R15W, X86_REG_R15B},
     };
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 4; j++)
@@ -241,7 +315,8 @@ static instruction decode_bytes(sc_cpu *cpu, const uint8_t *code, size_t bytes, 
             in.reg = register_index(op->reg);
             in.operand_bytes = op->size;
         } else if (op->type == X86_OP_MEM) {
-            static const uint16_t segments[6] = {X86_REG_ES, X86_REG_CS, X86_REG_SS, X86_REG_DS, X86_REG_FS, X86_REG_GS};
+            static const uint16_t segments[6] = {X86_REG_ES, X86_REG_CS, X86_REG_SS,
+                                                 X86_REG_DS, X86_REG_FS, X86_REG_GS};
             bool stack = op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_ESP || op->mem.base == X86_REG_RBP ||
                          op->mem.base == X86_REG_EBP || op->mem.base == X86_REG_BP;
             in.other_segment = in.segment;

@@ -23,85 +23,114 @@ enum { ACCESS_WRITE = 1, ACCESS_USER = 2, ACCESS_FETCH = 4, ACCESS_SYSTEM = 8, A
 typedef enum { WALK_OK, WALK_FAULT, WALK_EPT_VIOLATION, WALK_EPT_MISCONFIG } walk_status;
 typedef struct {
     walk_status status;
-    uint64_t hpa;         /* WALK_OK */
-    uint32_t error_code;  /* WALK_FAULT: #PF error code */
-    uint64_t gpa;         /* WALK_EPT_*: the guest-physical address that could not be translated */
-    uint64_t ept_rights;  /* WALK_EPT_*: R/W/X bits met on the way, for the exit qualification */
-    bool in_page_walk;    /* WALK_EPT_*: the access was to a guest page-table entry */
+    uint64_t hpa;        /* WALK_OK */
+    uint32_t error_code; /* WALK_FAULT: #PF error code */
+    uint64_t gpa;        /* WALK_EPT_*: the guest-physical address that could not be translated */
+    uint64_t ept_rights; /* WALK_EPT_*: R/W/X bits met on the way, for the exit qualification */
+    bool in_page_walk;   /* WALK_EPT_*: the access was to a guest page-table entry */
 } walk_result;
 
 /* An event on its way to the guest (SDM 3C 25.8.3 and 25.9.2: interruption information). */
-enum { EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_HARDWARE = 3, EVENT_SOFT_INT = 4, EVENT_PRIV_SOFT = 5, EVENT_SOFT_EXC = 6 };
+enum {
+    EVENT_EXTERNAL = 0,
+    EVENT_NMI = 2,
+    EVENT_HARDWARE = 3,
+    EVENT_SOFT_INT = 4,
+    EVENT_PRIV_SOFT = 5,
+    EVENT_SOFT_EXC = 6
+};
 typedef struct {
     uint8_t vector, type;
     bool has_error;
     uint32_t error_code;
-    uint64_t address;            /* #PF: linear address */
-    uint64_t payload;            /* #DB: pending DR6 bits */
-    uint32_t instruction_bytes;  /* software events: return RIP = RIP + this */
+    uint64_t address;           /* #PF: linear address */
+    uint64_t payload;           /* #DB: pending DR6 bits */
+    uint32_t instruction_bytes; /* software events: return RIP = RIP + this */
 } event;
 
 enum { INSTRUCTION_BYTES_MAX = 15 };
 
 /* An instruction as far as exits need it. */
 typedef struct {
-    unsigned id;  /* capstone's x86_insn, 0 when undecodable */
+    unsigned id; /* capstone's x86_insn, 0 when undecodable */
     uint8_t length_bytes, last_byte, opcode[4];
-    int reg;           /* register operand as index 0-15, or -1 */
-    int control_reg;   /* CRn / DRn operand, or -1 */
-    bool to_control;   /* MOV to CRn / DRn */
+    int reg;         /* register operand as index 0-15, or -1 */
+    int control_reg; /* CRn / DRn operand, or -1 */
+    bool to_control; /* MOV to CRn / DRn */
     bool has_memory, has_two;
     bool rep;
-    uint8_t segment;   /* of the memory operand: 0-5 = ES CS SS DS FS GS */
+    uint8_t segment; /* of the memory operand: 0-5 = ES CS SS DS FS GS */
     uint8_t address_bytes, operand_bytes;
-    uint64_t offset;   /* effective address of the memory operand (without the segment base) */
+    uint64_t offset;       /* effective address of the memory operand (without the segment base) */
     uint64_t other_offset; /* string instructions have two: of the other */
     uint8_t other_segment;
 } instruction;
 
-typedef struct block {  /* a translated basic block, to count its instructions and to notice changed code */
+typedef struct block { /* a translated basic block, to count its instructions and to notice changed code */
     uint64_t pc;
-    const uint8_t *host[2];  /* where its bytes lie in host memory; [1] when it crosses a page */
+    const uint8_t *host[2]; /* where its bytes lie in host memory; [1] when it crosses a page */
     uint32_t size_bytes, generation, next, instructions;
-    uint32_t bytes_at;   /* in the arena: size_bytes of code, then one bit per byte: an instruction starts here */
+    uint32_t bytes_at; /* in the arena: size_bytes of code, then one bit per byte: an instruction starts here */
     uint8_t code_bits;
 } block;
+
+/* The blocks that run most, found by one look, two to a cache line: where the code is (in host memory), how it was when
+ * translated (in code_bytes), and the block's index. */
+typedef struct {
+    uint64_t pc;
+    uint32_t host_at, code_at, generation, block;
+    uint16_t size_bytes, instructions;
+} hot_block;
+enum { HOT_BLOCKS = 1 << 14 };
 
 typedef struct sc_cpu {
     sc_cpu_shared s;
 #define SC_PRIVATE
-    void *python;        /* handle given back to the callbacks */
-    void *uc, *context;  /* Unicorn: used in unicorn.c only */
-    uint8_t *raw;        /* CPUX86State bytes inside the context */
-    uint8_t *memory;     /* host-physical memory */
+    void *python;       /* handle given back to the callbacks */
+    void *uc, *context; /* Unicorn: used in unicorn*.c only */
+    uint8_t *raw;       /* CPUX86State bytes inside the context */
+    uint8_t *memory;    /* host-physical memory */
     uint64_t memory_bytes;
-    uint8_t *arena;      /* engine-private memory: VMCB, MSR permission map, nested page tables */
+    uint8_t *arena; /* engine-private memory: VMCB, MSR permission map, nested page tables */
     uint64_t arena_used_bytes;
-    size_t decoder[3][2];  /* capstone handles: 16/32/64-bit code, without and with operands */
+    size_t decoder[3][2]; /* capstone handles: 16/32/64-bit code, without and with operands */
     void *decoded;
     block *blocks;
     uint32_t *block_heads, block_count;
+    hot_block *hot_blocks;
     uint8_t *code_bytes;
     uint64_t code_bytes_used, check_at_cycles;
     uint32_t tlb_generation;
-    block *current;      /* the block being executed */
-    block *trapped;      /* the block that the last trap left */
+    block *current;                                                          /* the block being executed */
+    block *trapped;                                                          /* the block that the last trap left */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache;
     uint32_t retranslate_bytes, vectoring_bytes;
     uint64_t retranslate_pc;
     int engine_error;
-    struct { uint16_t port; uint8_t size; bool in; } io;
-    uint64_t loaded[5];  /* CR0 CR3 CR4 EFER EPTP as the engine has them */
-    size_t msr_at[8];    /* where the engine keeps its MSRs, found at start-up */
-    struct { uint64_t page; const uint8_t *host; uint32_t generation; } code_tlb[256];
-    struct { unsigned bits; instruction in; uint8_t code[INSTRUCTION_BYTES_MAX]; } decoded_before[64];
+    struct {
+        uint16_t port;
+        uint8_t size;
+        bool in;
+    } io;
+    uint64_t loaded[5]; /* CR0 CR3 CR4 EFER EPTP as the engine has them */
+    size_t msr_at[8];   /* where the engine keeps its MSRs, found at start-up */
+    struct {
+        uint64_t page;
+        const uint8_t *host;
+        uint32_t generation;
+    } code_tlb[256];
+    struct {
+        unsigned bits;
+        instruction in;
+        uint8_t code[INSTRUCTION_BYTES_MAX];
+    } decoded_before[64];
 } sc_cpu;
 
-/* unicorn.c */
-void engine_save(sc_cpu *cpu);   /* engine -> slots */
-void engine_load(sc_cpu *cpu);   /* slots -> engine */
-uint64_t *engine_msr(sc_cpu *cpu, uint32_t index);  /* storage of an MSR the engine itself uses, or NULL */
+/* unicorn.c, unicorn_state.c */
+void engine_save(sc_cpu *cpu);                     /* engine -> slots */
+void engine_load(sc_cpu *cpu);                     /* slots -> engine */
+uint64_t *engine_msr(sc_cpu *cpu, uint32_t index); /* storage of an MSR the engine itself uses, or NULL */
 int engine_error_code(sc_cpu *cpu);
 uint64_t engine_fault_address(sc_cpu *cpu);
 void engine_flush_tlb(sc_cpu *cpu);
@@ -121,14 +150,14 @@ unsigned code_bits(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
-block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
+block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed);
 bool is_restart(const sc_cpu *cpu, const block *b);
 void refund(sc_cpu *cpu, uint64_t pc);
 
 /* events.c */
-bool deliver(sc_cpu *cpu, event e);  /* false: something else came of it */
-void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code);  /* a fault of the instruction at RIP */
-void raise_debug(sc_cpu *cpu, uint64_t payload);  /* a #DB trap behind the instruction that is done */
+bool deliver(sc_cpu *cpu, event e);                                  /* false: something else came of it */
+void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code); /* a fault of the instruction at RIP */
+void raise_debug(sc_cpu *cpu, uint64_t payload); /* a #DB trap behind the instruction that is done */
 bool window_open(const sc_cpu *cpu);
 
 /* exits.c */
@@ -162,7 +191,7 @@ void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the s
 /* cpu.c */
 bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
-void settle(sc_cpu *cpu);  /* after anything happened: pending events, window, deadline; then ready to run or to stop */
+void settle(sc_cpu *cpu); /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
 void elapse(sc_cpu *cpu);
 void retire(sc_cpu *cpu);
@@ -171,7 +200,14 @@ uint64_t gpr_read(const sc_cpu *cpu, int index);
 void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes);
 
 /* Callbacks into Python (build.py declares them extern "Python"). */
-enum { PLATFORM_PORT_READ, PLATFORM_PORT_WRITE, PLATFORM_CPUID, PLATFORM_MSR_READ, PLATFORM_MSR_WRITE, PLATFORM_INTERRUPT_VECTOR };
+enum {
+    PLATFORM_PORT_READ,
+    PLATFORM_PORT_WRITE,
+    PLATFORM_CPUID,
+    PLATFORM_MSR_READ,
+    PLATFORM_MSR_WRITE,
+    PLATFORM_INTERRUPT_VECTOR
+};
 extern void (*sc_exit_callback)(void *python);
 extern int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 

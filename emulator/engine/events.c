@@ -17,8 +17,8 @@ enum { FLAG_TF = 0x100, FLAG_IF = 0x200, FLAG_NT = 0x4000, FLAG_RF = 0x10000, FL
 enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
 
 typedef struct {
-    enum { DONE, FAULT, LEFT } what;  /* LEFT: a VM exit took place instead */
-    event next;                       /* FAULT: what the delivery itself raised */
+    enum { DONE, FAULT, LEFT } what; /* LEFT: a VM exit took place instead */
+    event next;                      /* FAULT: what the delivery itself raised */
 } outcome;
 
 typedef struct {
@@ -45,7 +45,8 @@ static outcome memory_failed(sc_cpu *cpu, walk_result w, event e, unsigned acces
 }
 
 /* Read the 8-byte descriptor of `selector`; `fault_vector` is raised when it lies outside its table. */
-static outcome read_descriptor(sc_cpu *cpu, event e, uint16_t selector, unsigned fault_vector, uint32_t ext, uint64_t *ret) {
+static outcome read_descriptor(sc_cpu *cpu, event e, uint16_t selector, unsigned fault_vector, uint32_t ext,
+                               uint64_t *ret) {
     bool local = selector & 4;
     uint64_t base = local ? SLOT(cpu, GUEST_LDTR_BASE) : SLOT(cpu, GUEST_GDTR_BASE);
     uint64_t limit = local ? SLOT(cpu, GUEST_LDTR_LIMIT) : SLOT(cpu, GUEST_GDTR_LIMIT);
@@ -69,7 +70,8 @@ static void set_segment(sc_cpu *cpu, int index, segment s) { /* ES CS SS DS FS G
 }
 
 /* Stack pointer (and selector) for privilege level `level` from the TSS. */
-static outcome inner_stack(sc_cpu *cpu, event e, unsigned level, unsigned ist, uint32_t ext, uint64_t *sp, uint16_t *ss) {
+static outcome inner_stack(sc_cpu *cpu, event e, unsigned level, unsigned ist, uint32_t ext, uint64_t *sp,
+                           uint16_t *ss) {
     uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
     uint32_t tr_error = (SLOT(cpu, GUEST_TR_SELECTOR) & 0xfffc) | ext;
     unsigned type = SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 15;
@@ -143,8 +145,10 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     unsigned gate_bytes = wide ? 16 : 8, old_cpl = cpl(cpu);
     uint64_t gate[2] = {0, 0}, rflags = SLOT(cpu, GUEST_RFLAGS);
     if (!(SLOT(cpu, GUEST_CR0) & 1) || (rflags & FLAG_VM)) return failed(VECTOR_GP, idt_error);
-    if ((uint64_t)e.vector * gate_bytes + gate_bytes - 1 > SLOT(cpu, GUEST_IDTR_LIMIT)) return failed(VECTOR_GP, idt_error);
-    walk_result w = linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * gate_bytes, gate, gate_bytes, ACCESS_SYSTEM);
+    if ((uint64_t)e.vector * gate_bytes + gate_bytes - 1 > SLOT(cpu, GUEST_IDTR_LIMIT))
+        return failed(VECTOR_GP, idt_error);
+    walk_result w =
+        linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * gate_bytes, gate, gate_bytes, ACCESS_SYSTEM);
     if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
 
     unsigned type = gate[0] >> 40 & 31, gate_dpl = gate[0] >> 45 & 3;
@@ -185,7 +189,8 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
             ss_error |= new_ss & 0xfffc;
         }
     } else if (!wide) {
-        ss = (segment){.base = SLOT(cpu, GUEST_SS_BASE), .limit = (uint32_t)SLOT(cpu, GUEST_SS_LIMIT),
+        ss = (segment){.base = SLOT(cpu, GUEST_SS_BASE),
+                       .limit = (uint32_t)SLOT(cpu, GUEST_SS_LIMIT),
                        .rights = (uint32_t)SLOT(cpu, GUEST_SS_ACCESS_RIGHTS)};
     }
     unsigned width = wide ? 8 : narrow_gate ? 2 : 4;
@@ -220,7 +225,8 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     SLOT(cpu, GUEST_RSP) = wide || (ss.rights & 0x4000) ? sp : (old_sp & 0xffff0000) | sp;
     SLOT(cpu, GUEST_RIP) = target;
     bool interrupt_gate = type == GATE_INT32 || type == GATE_INT16;
-    SLOT(cpu, GUEST_RFLAGS) = rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
+    SLOT(cpu, GUEST_RFLAGS) =
+        rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
     SLOT(cpu, GUEST_ACTIVITY_STATE) = 0;
     return ok;
@@ -251,8 +257,9 @@ bool deliver(sc_cpu *cpu, event e) {
             }
             return false;
         }
-        bool both = exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
-                                  (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
+        bool both =
+            exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
+                          (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
         if (both) {
             event df = {.vector = VECTOR_DF, .type = EVENT_HARDWARE, .has_error = true};
             if (exception_exits(cpu, df)) {

@@ -12,10 +12,26 @@ enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
 enum {
-    TRAP_CR_READ = 0x00, TRAP_CR_WRITE = 0x10, TRAP_DR_READ = 0x20, TRAP_DR_WRITE = 0x30, TRAP_RDTSC = 0x6e, TRAP_RDPMC = 0x6f,
-    TRAP_CPUID = 0x72, TRAP_RSM = 0x73, TRAP_INT = 0x75, TRAP_INVD = 0x76, TRAP_PAUSE = 0x77, TRAP_HLT = 0x78,
-    TRAP_INVLPG = 0x79, TRAP_MSR = 0x7c, TRAP_RDTSCP = 0x87, TRAP_ICEBP = 0x88, TRAP_WBINVD = 0x89, TRAP_MONITOR = 0x8a,
-    TRAP_MWAIT = 0x8b, TRAP_MWAIT_ARMED = 0x8c
+    TRAP_CR_READ = 0x00,
+    TRAP_CR_WRITE = 0x10,
+    TRAP_DR_READ = 0x20,
+    TRAP_DR_WRITE = 0x30,
+    TRAP_RDTSC = 0x6e,
+    TRAP_RDPMC = 0x6f,
+    TRAP_CPUID = 0x72,
+    TRAP_RSM = 0x73,
+    TRAP_INT = 0x75,
+    TRAP_INVD = 0x76,
+    TRAP_PAUSE = 0x77,
+    TRAP_HLT = 0x78,
+    TRAP_INVLPG = 0x79,
+    TRAP_MSR = 0x7c,
+    TRAP_RDTSCP = 0x87,
+    TRAP_ICEBP = 0x88,
+    TRAP_WBINVD = 0x89,
+    TRAP_MONITOR = 0x8a,
+    TRAP_MWAIT = 0x8b,
+    TRAP_MWAIT_ARMED = 0x8c
 };
 
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
@@ -138,11 +154,15 @@ static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned
 /* Instructions that are unknown to the engine arrive as #UD: INT1 (ICEBP), and VMX instructions, which all exit in
  * non-root operation (SDM 3C 26.1.2; GETSEC is #UD without CR4.SMXE). */
 static bool trap_unknown_instruction(sc_cpu *cpu) {
-    static const struct { unsigned id, reason; } table[] = {
-        {X86_INS_VMCALL, EXIT_REASON_VMCALL},     {X86_INS_VMCLEAR, EXIT_REASON_VMCLEAR},   {X86_INS_VMLAUNCH, EXIT_REASON_VMLAUNCH},
-        {X86_INS_VMPTRLD, EXIT_REASON_VMPTRLD},   {X86_INS_VMPTRST, EXIT_REASON_VMPTRST},   {X86_INS_VMREAD, EXIT_REASON_VMREAD},
-        {X86_INS_VMRESUME, EXIT_REASON_VMRESUME}, {X86_INS_VMWRITE, EXIT_REASON_VMWRITE},   {X86_INS_VMXOFF, EXIT_REASON_VMXOFF},
-        {X86_INS_VMXON, EXIT_REASON_VMXON},       {X86_INS_INVEPT, EXIT_REASON_INVEPT},     {X86_INS_INVVPID, EXIT_REASON_INVVPID},
+    static const struct {
+        unsigned id, reason;
+    } table[] = {
+        {X86_INS_VMCALL, EXIT_REASON_VMCALL},     {X86_INS_VMCLEAR, EXIT_REASON_VMCLEAR},
+        {X86_INS_VMLAUNCH, EXIT_REASON_VMLAUNCH}, {X86_INS_VMPTRLD, EXIT_REASON_VMPTRLD},
+        {X86_INS_VMPTRST, EXIT_REASON_VMPTRST},   {X86_INS_VMREAD, EXIT_REASON_VMREAD},
+        {X86_INS_VMRESUME, EXIT_REASON_VMRESUME}, {X86_INS_VMWRITE, EXIT_REASON_VMWRITE},
+        {X86_INS_VMXOFF, EXIT_REASON_VMXOFF},     {X86_INS_VMXON, EXIT_REASON_VMXON},
+        {X86_INS_INVEPT, EXIT_REASON_INVEPT},     {X86_INS_INVVPID, EXIT_REASON_INVVPID},
     };
     instruction in = decode(cpu);
     if (in.id == X86_INS_INT1) {
@@ -165,7 +185,8 @@ static bool io_allowed(sc_cpu *cpu, uint16_t port, unsigned size) {
     if (cpl(cpu) <= iopl && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000)) return true;
     uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
     uint16_t map = 0, bits = 0;
-    if (!(SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8) || limit < 0x67) return false; /* only a 32-bit or 64-bit TSS has a map */
+    if (!(SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8) || limit < 0x67)
+        return false; /* only a 32-bit or 64-bit TSS has a map */
     if (linear_read(cpu, base + 0x66, &map, 2, ACCESS_SYSTEM).status != WALK_OK) return false;
     uint64_t at = (uint64_t)map + port / 8;
     if (at + 1 > limit) return false;
@@ -184,7 +205,8 @@ static bool io_denied(sc_cpu *cpu) {
 void trap_exception(sc_cpu *cpu, unsigned vector) {
     if (vector == VECTOR_UD && trap_unknown_instruction(cpu)) return;
     if (vector == VECTOR_PF && io_denied(cpu)) return raise_fault(cpu, VECTOR_GP, 0);
-    if (vector == VECTOR_GP && code_bits(cpu) == 64 && !engine_error_code(cpu)) { /* the engine does not tell them apart */
+    if (vector == VECTOR_GP && code_bits(cpu) == 64 &&
+        !engine_error_code(cpu)) { /* the engine does not tell them apart */
         instruction in = decode(cpu);
         if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = VECTOR_SS;
     }
@@ -210,12 +232,14 @@ static void trap_cr_read(sc_cpu *cpu, const instruction *in) {
     if (in->id == X86_INS_SMSW || in->control_reg == 0) {
         value = masked(cpu, SLOT(cpu, GUEST_CR0), VMCS_CR0_GUEST_HOST_MASK, VMCS_CR0_READ_SHADOW);
     } else if (in->control_reg == 3) {
-        if (control(cpu, PRIMARY, PROC_CR3_STORE_EXITING)) return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
+        if (control(cpu, PRIMARY, PROC_CR3_STORE_EXITING))
+            return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
         value = SLOT(cpu, GUEST_CR3);
     } else if (in->control_reg == 4) {
         value = masked(cpu, SLOT(cpu, GUEST_CR4), VMCS_CR4_GUEST_HOST_MASK, VMCS_CR4_READ_SHADOW);
     } else if (in->control_reg == 8) {
-        if (control(cpu, PRIMARY, PROC_CR8_STORE_EXITING)) return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
+        if (control(cpu, PRIMARY, PROC_CR8_STORE_EXITING))
+            return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
         value = cpu->s.cr8;
     }
     if (in->id == X86_INS_SMSW && in->has_memory) {
@@ -245,7 +269,8 @@ static bool cr_write_exits(const sc_cpu *cpu, const instruction *in, uint64_t va
     case 0: {
         uint64_t mask = cpu->s.vmcs[VMCS_CR0_GUEST_HOST_MASK], shadow = cpu->s.vmcs[VMCS_CR0_READ_SHADOW];
         if (in->id == X86_INS_CLTS) return cpu->s.non_root && (mask & shadow & CR0_TS);
-        if (in->id != X86_INS_LMSW) return owned_bits_change(cpu, value, VMCS_CR0_GUEST_HOST_MASK, VMCS_CR0_READ_SHADOW);
+        if (in->id != X86_INS_LMSW)
+            return owned_bits_change(cpu, value, VMCS_CR0_GUEST_HOST_MASK, VMCS_CR0_READ_SHADOW);
         uint64_t changed = (value ^ shadow) & mask & 0xe;
         return cpu->s.non_root && (changed || (value & mask & ~shadow & 1)); /* LMSW cannot clear PE */
     }
@@ -323,7 +348,8 @@ static void trap_msr(sc_cpu *cpu, const instruction *in) {
 }
 
 static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
-    if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP)) return raise_fault(cpu, VECTOR_UD, 0);
+    if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP))
+        return raise_fault(cpu, VECTOR_UD, 0);
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))
         return vm_exit(cpu, with_aux ? EXIT_REASON_RDTSCP : EXIT_REASON_RDTSC, 0, in->length_bytes);
     uint64_t tsc = read_tsc(cpu), aux = 0;
@@ -372,7 +398,8 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_INVLPG:
         if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) cpu->s.flush_tlb = 1; /* the engine's TLB is flushed whole */
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG, in.offset + based);
-    case TRAP_PAUSE: return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_PAUSE_EXITING), EXIT_REASON_PAUSE_INSTRUCTION, 0);
+    case TRAP_PAUSE:
+        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_PAUSE_EXITING), EXIT_REASON_PAUSE_INSTRUCTION, 0);
     case TRAP_WBINVD:
     case TRAP_INVD:
         if (in.id == X86_INS_INVD) return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);
@@ -404,8 +431,8 @@ void trap_io(sc_cpu *cpu) {
     if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, VECTOR_GP, 0);
     if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
     bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
-    uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 | (in.has_memory && in.rep) << 5 |
-                             immediate << 6 | (uint64_t)port << 16;
+    uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 |
+                             (in.has_memory && in.rep) << 5 | immediate << 6 | (uint64_t)port << 16;
     if (in.has_memory) {
         uint64_t based = in.segment >= 4 || !long_mode(cpu) ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0;
         unsigned size = in.address_bytes == 8 ? 2 : in.address_bytes == 4 ? 1 : 0;

@@ -6,14 +6,32 @@
 #include <string.h>
 #include "engine.h"
 
-enum { CR0_PE = 1, CR0_ET = 0x10, CR0_NE = 0x20, CR0_NW = 1 << 29, CR0_CD = 1 << 30, CR4_PAE = 0x20, CR4_VMXE = 1 << 13 };
+enum {
+    CR0_PE = 1,
+    CR0_ET = 0x10,
+    CR0_NE = 0x20,
+    CR0_NW = 1 << 29,
+    CR0_CD = 1 << 30,
+    CR4_PAE = 0x20,
+    CR4_VMXE = 1 << 13
+};
 #define CR0_PG 0x80000000u
 #define CR0_DEFINED 0xe005003full
 #define CR4_DEFINED (0x7ffull | 1 << 13 | 1 << 20) /* VME..OSXMMEXCPT, VMXE, SMEP */
 enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
 enum { FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
 enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };
-enum { MSR_EFER = 0xc0000080, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_FS_BASE = 0xc0000100, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX };
+enum {
+    MSR_EFER = 0xc0000080,
+    MSR_STAR,
+    MSR_LSTAR,
+    MSR_CSTAR,
+    MSR_FMASK,
+    MSR_FS_BASE = 0xc0000100,
+    MSR_GS_BASE,
+    MSR_KERNEL_GS_BASE,
+    MSR_TSC_AUX
+};
 
 uint64_t gpr_read(const sc_cpu *cpu, int index) {
     return index == 4 ? cpu->s.vmcs[VMCS_GUEST_RSP] : cpu->s.gpr[index & 15];
@@ -63,7 +81,8 @@ bool write_cr4(sc_cpu *cpu, uint64_t value) {
 
 uint64_t read_tsc(const sc_cpu *cpu) {
     uint64_t tsc = cpu->s.clock_cycles + cpu->s.tsc_base;
-    if (control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, PROC_USE_TSC_OFFSETTING)) tsc += cpu->s.vmcs[VMCS_TSC_OFFSET];
+    if (control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, PROC_USE_TSC_OFFSETTING))
+        tsc += cpu->s.vmcs[VMCS_TSC_OFFSET];
     return tsc;
 }
 
@@ -105,8 +124,13 @@ static bool pat_valid(uint64_t value) {
 bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
     uint64_t *place = msr_place(cpu, index);
     switch (index) {
-    case MSR_FS_BASE: case MSR_GS_BASE: case MSR_KERNEL_GS_BASE: case MSR_LSTAR: case MSR_CSTAR:
-    case MSR_SYSENTER_ESP: case MSR_SYSENTER_EIP:
+    case MSR_FS_BASE:
+    case MSR_GS_BASE:
+    case MSR_KERNEL_GS_BASE:
+    case MSR_LSTAR:
+    case MSR_CSTAR:
+    case MSR_SYSENTER_ESP:
+    case MSR_SYSENTER_EIP:
         if (!canonical(value)) return false;
         break;
     case MSR_PAT:
@@ -120,9 +144,7 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
         if (((value ^ *place) & EFER_LME) && (SLOT(cpu, GUEST_CR0) & CR0_PG)) return false;
         value = (value & ~(uint64_t)EFER_LMA) | (*place & EFER_LMA);
         break;
-    case MSR_TSC:
-        cpu->s.tsc_base = value - cpu->s.clock_cycles;
-        return true;
+    case MSR_TSC: cpu->s.tsc_base = value - cpu->s.clock_cycles; return true;
     }
     if (place) {
         *place = value;
@@ -146,7 +168,8 @@ static void advance(sc_cpu *cpu, int index, int64_t delta, unsigned bytes) {
 bool memory_fault(sc_cpu *cpu, walk_result w, unsigned access) {
     if (w.status == WALK_OK) return false;
     if (w.status == WALK_FAULT) {
-        event e = {.vector = 14, .type = EVENT_HARDWARE, .has_error = true, .error_code = w.error_code, .address = w.hpa};
+        event e = {
+            .vector = 14, .type = EVENT_HARDWARE, .has_error = true, .error_code = w.error_code, .address = w.hpa};
         if (exception_exits(cpu, e))
             vm_exit_event(cpu, e);
         else
@@ -175,7 +198,8 @@ void do_io(sc_cpu *cpu, const instruction *in) {
     }
     uint64_t count_mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
     int64_t step = SLOT(cpu, GUEST_RFLAGS) & 0x400 ? -(int64_t)bytes : (int64_t)bytes;
-    uint64_t linear = in->offset + (long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment]);
+    uint64_t linear =
+        in->offset + (long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment]);
     if (!in->rep || (gpr_read(cpu, 1) & count_mask)) {
         walk_result w = {.status = WALK_OK};
         if (cpu->io.in) {

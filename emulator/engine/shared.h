@@ -1,6 +1,6 @@
 /* The part of a CPU that Python sees; build.py gives this same text to cffi. */
 typedef struct {
-    uint64_t gpr[16];               /* RAX RCX RDX RBX - RBP RSI RDI R8-R15; RSP is VMCS field GUEST_RSP, gpr[4] is unused */
+    uint64_t gpr[16]; /* RAX RCX RDX RBX - RBP RSI RDI R8-R15; RSP is VMCS field GUEST_RSP, gpr[4] is unused */
     uint64_t vmcs[VMCS_SLOT_COUNT]; /* by slot: emulator/vmx/fields.py */
     uint64_t cr2, cr8, dr[4], dr6;  /* what the VMCS has no field for */
     uint64_t clock_cycles;          /* the core's clock; Python adds what exits cost */
@@ -9,10 +9,10 @@ typedef struct {
     uint64_t deadline_cycles;       /* sc_run returns at the first block boundary at or after it */
     uint64_t tsc_base;              /* TSC = clock_cycles + tsc_base (+ TSC offset in non-root mode) */
     uint32_t cycles_per_instruction;
-    uint8_t non_root;               /* VMX non-root operation: the VMCS controls apply */
-    uint8_t interrupt_pending;      /* level of the core's INTR pin */
+    uint8_t non_root;          /* VMX non-root operation: the VMCS controls apply */
+    uint8_t interrupt_pending; /* level of the core's INTR pin */
     uint8_t nmi_pending;
-    uint8_t stop_request;           /* set by a callback: return from sc_run before the next instruction */
-    uint8_t flush_tlb;              /* set by Python after it changed a mapping: applied at the next entry */
-    uint8_t shutdown;               /* triple fault without a VMM */
+    uint8_t stop_request; /* set by a callback: return from sc_run before the next instruction */
+    uint8_t flush_tlb;    /* set by Python after it changed a mapping: applied at the next entry */
+    uint8_t shutdown;     /* triple fault without a VMM */
 } sc_cpu_shared;

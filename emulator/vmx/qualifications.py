@@ -6,6 +6,9 @@ Debug exceptions use the layout of the pending debug exceptions field (24.4.2).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+MEMO_SIZE = 1024  # decoded qualifications remembered: they repeat, and the handlers are in a hurry
 
 MOV_TO_CR, MOV_FROM_CR, CLTS, LMSW = 0, 1, 2, 3
 TASK_SWITCH_CALL, TASK_SWITCH_IRET, TASK_SWITCH_JMP, TASK_SWITCH_GATE = 0, 1, 2, 3
@@ -38,6 +41,7 @@ class CrAccess:
         )
 
 
+@lru_cache(MEMO_SIZE)
 def decode_cr_access(qualification: int) -> CrAccess:
     """Qualification of ExitReason.CR_ACCESS."""
     return CrAccess(
@@ -102,6 +106,7 @@ class IoAccess:
         )
 
 
+@lru_cache(MEMO_SIZE)
 def decode_io(qualification: int) -> IoAccess:
     """Qualification of ExitReason.IO_INSTRUCTION."""
     return IoAccess(

@@ -33,10 +33,8 @@ static bool is_spurious(unsigned irq) {
 
 static void handle_spurious(struct trap_frame *frame) {
     unsigned irq = (frame->vector - VECTOR_IRQ0) % IRQ_COUNT;
-    if (!is_spurious(irq))
-        error("an interrupt nobody asked for: IRQ %u", irq);
-    if (irq >= 8)
-        out8(PIC_MASTER, OCW2_EOI); /* the cascade is in service all the same */
+    if (!is_spurious(irq)) error("an interrupt nobody asked for: IRQ %u", irq);
+    if (irq >= 8) out8(PIC_MASTER, OCW2_EOI); /* the cascade is in service all the same */
 }
 
 void pic_init(void) {
@@ -55,16 +53,14 @@ static void set_masked(unsigned irq, bool masked) {
 static void handle_irq(struct trap_frame *frame) {
     unsigned irq = (frame->vector - VECTOR_IRQ0) % IRQ_COUNT;
     irq_handlers[irq]();
-    if (irq >= 8)
-        out8(PIC_SLAVE, OCW2_EOI);
+    if (irq >= 8) out8(PIC_SLAVE, OCW2_EOI);
     out8(PIC_MASTER, OCW2_EOI);
 }
 
 void irq_set_handler(unsigned irq, void (*handler)(void)) {
     irq_handlers[irq] = handler;
     trap_set_handler(VECTOR_IRQ0 + irq, handler ? handle_irq : NULL);
-    if (irq >= 8)
-        set_masked(IRQ_CASCADE, false);
+    if (irq >= 8) set_masked(IRQ_CASCADE, false);
     set_masked(irq, !handler);
 }
 

@@ -21,10 +21,8 @@ void console_init(void) {
 }
 
 void console_put(char character) {
-    if (character == '\n')
-        console_put('\r');
-    while (!(in8(COM1 + REG_LSR) & LSR_THR_EMPTY))
-        ;
+    if (character == '\n') console_put('\r');
+    while (!(in8(COM1 + REG_LSR) & LSR_THR_EMPTY));
     out8(COM1 + REG_DATA, (uint8_t)character);
 }
 
@@ -36,12 +34,9 @@ struct field {
 
 static void put_text(const char *text, size_t length, struct field field) {
     int padding = field.width > (int)length ? field.width - (int)length : 0;
-    for (int i = 0; !field.left && i < padding; i++)
-        console_put(field.pad);
-    for (size_t i = 0; i < length; i++)
-        console_put(text[i]);
-    for (int i = 0; field.left && i < padding; i++)
-        console_put(' ');
+    for (int i = 0; !field.left && i < padding; i++) console_put(field.pad);
+    for (size_t i = 0; i < length; i++) console_put(text[i]);
+    for (int i = 0; field.left && i < padding; i++) console_put(' ');
 }
 
 static void put_number(uint64_t value, bool negative, unsigned base, struct field field) {
@@ -50,8 +45,7 @@ static void put_number(uint64_t value, bool negative, unsigned base, struct fiel
     do {
         *--next = "0123456789abcdef"[value % base];
     } while (value /= base);
-    if (negative)
-        *--next = '-';
+    if (negative) *--next = '-';
     put_text(next, (size_t)(digits + sizeof digits - next), field);
 }
 
@@ -63,10 +57,8 @@ static const char *parse_field(const char *format, struct field *ret) {
         else
             ret->pad = '0';
     }
-    for (; *format >= '0' && *format <= '9'; format++)
-        ret->width = ret->width * 10 + *format - '0';
-    for (; *format == 'l'; format++)
-        ret->wide = true;
+    for (; *format >= '0' && *format <= '9'; format++) ret->width = ret->width * 10 + *format - '0';
+    for (; *format == 'l'; format++) ret->wide = true;
     return format;
 }
 
@@ -85,8 +77,7 @@ void print_list(const char *format, va_list arguments) {
         if (*format == 's') {
             const char *text = va_arg(arguments, const char *);
             size_t length = 0;
-            while (text[length])
-                length++;
+            while (text[length]) length++;
             put_text(text, length, field);
         } else if (*format == 'd') {
             put_signed(field.wide ? va_arg(arguments, int64_t) : va_arg(arguments, int), field);
@@ -119,17 +110,14 @@ void *memcpy(void *destination, const void *source, size_t length) {
 }
 
 void *memmove(void *destination, const void *source, size_t length) {
-    if ((uintptr_t)destination - (uintptr_t)source >= length)
-        return memcpy(destination, source, length);
-    for (volatile char *next = destination; length--;)
-        next[length] = ((const char *)source)[length];
+    if ((uintptr_t)destination - (uintptr_t)source >= length) return memcpy(destination, source, length);
+    for (volatile char *next = destination; length--;) next[length] = ((const char *)source)[length];
     return destination;
 }
 
 int memcmp(const void *left, const void *right, size_t length) {
     const uint8_t *a = left, *b = right;
     for (; length; a++, b++, length--)
-        if (*a != *b)
-            return *a - *b;
+        if (*a != *b) return *a - *b;
     return 0;
 }

@@ -16,16 +16,14 @@ extern const char user_start[], user_end[];
 static uint64_t next_page = POOL_START, next_large_page = POOL_END;
 
 uint64_t *page_alloc(void) {
-    if (next_page == POOL_END)
-        error("no page left");
+    if (next_page == POOL_END) error("no page left");
     uint64_t *page = (uint64_t *)next_page;
     next_page += PAGE_BYTES;
     return memset(page, 0, PAGE_BYTES);
 }
 
 uint64_t *large_page_alloc(void) {
-    if (next_large_page == LARGE_POOL_END)
-        error("no large page left");
+    if (next_large_page == LARGE_POOL_END) error("no large page left");
     next_large_page += LARGE_PAGE_BYTES;
     return (uint64_t *)(next_large_page - LARGE_PAGE_BYTES);
 }
@@ -35,8 +33,7 @@ static unsigned index_at(uint64_t va, int level) { return va >> (12 + 9 * (level
 uint64_t *entry_of(uint64_t *table, uint64_t va, int level) {
     for (int at = LEVEL_PML4; at > level; at--) {
         uint64_t entry = table[index_at(va, at)];
-        if (!(entry & PTE_P) || (at < LEVEL_PML4 && entry & PTE_PS))
-            return NULL;
+        if (!(entry & PTE_P) || (at < LEVEL_PML4 && entry & PTE_PS)) return NULL;
         table = (uint64_t *)(entry & PTE_ADDRESS);
     }
     return table + index_at(va, level);
@@ -64,8 +61,7 @@ void map_large(uint64_t *pml4, uint64_t va, uint64_t pa, uint64_t flags) {
 
 uint64_t unmap(uint64_t *pml4, uint64_t va) {
     uint64_t *entry = entry_of(pml4, va, LEVEL_PT);
-    if (!entry)
-        error("0x%lx has no page table", va);
+    if (!entry) error("0x%lx has no page table", va);
     uint64_t old = *entry;
     *entry = 0;
     invlpg(va);
@@ -100,8 +96,7 @@ bool has_nx(void) { return cpuid(0x80000000, 0).eax >= 0x80000001 && cpuid(0x800
 bool has_huge_pages(void) { return cpuid(0x80000000, 0).eax >= 0x80000001 && cpuid(0x80000001, 0).edx >> 26 & 1; }
 
 void paging_init(void) {
-    if (has_nx())
-        write_msr(MSR_EFER, read_msr(MSR_EFER) | EFER_NXE);
+    if (has_nx()) write_msr(MSR_EFER, read_msr(MSR_EFER) | EFER_NXE);
     write_cr3((uint64_t)address_space_new());
     write_cr0(read_cr0() | CR0_WP);
 }

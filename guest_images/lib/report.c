@@ -14,14 +14,12 @@ static bool count_check(const char *name, bool passed) {
 }
 
 void check_equal(const char *name, uint64_t got, uint64_t expected) {
-    if (!count_check(name, got == expected))
-        print(": got 0x%lx expected 0x%lx", got, expected);
+    if (!count_check(name, got == expected)) print(": got 0x%lx expected 0x%lx", got, expected);
     print("\n");
 }
 
 void check_true(const char *name, bool condition) {
-    if (!count_check(name, condition))
-        print(": does not hold");
+    if (!count_check(name, condition)) print(": does not hold");
     print("\n");
 }
 
@@ -43,8 +41,7 @@ void check_tally(const char *name, const struct tally *tally) {
 
 static _Noreturn void debug_exit(uint8_t status) {
     out8(DEBUG_EXIT_PORT, status);
-    for (;;)
-        asm volatile("cli; hlt");
+    for (;;) asm volatile("cli; hlt");
 }
 
 void print_verdict(void) {
@@ -55,8 +52,7 @@ void print_verdict(void) {
 }
 
 void finish(void) {
-    if (!check_count)
-        error("no check was made");
+    if (!check_count) error("no check was made");
     print_verdict();
     debug_exit(failure_count ? EXIT_FAILURE : EXIT_SUCCESS);
 }

@@ -38,10 +38,8 @@ void segments_init(void) {
                  : "i"(SEL_KERNEL_CODE), "r"(SEL_KERNEL_DATA), "r"(0)
                  : "rax", "memory");
     tss.rsp[0] = trap_stack_top();
-    for (int index = 1; index <= 7; index++)
-        tss.ist[index - 1] = ist_stack_top(index);
+    for (int index = 1; index <= 7; index++) tss.ist[index - 1] = ist_stack_top(index);
     tss.io_bitmap_offset = __builtin_offsetof(struct tss64, io_bitmap);
-    for (unsigned byte = 0; byte < sizeof tss.io_bitmap; byte++)
-        tss.io_bitmap[byte] = 0xff;
+    for (unsigned byte = 0; byte < sizeof tss.io_bitmap; byte++) tss.io_bitmap[byte] = 0xff;
     tss_load(sizeof tss - 1);
 }

@@ -20,8 +20,7 @@ struct entry_state entry_state;
 const struct boot_params *pvh_boot_params(const struct hvm_start_info *info);
 const struct boot_params *pvh_boot_params(const struct hvm_start_info *info) {
     const struct hvm_memory *memory = (const void *)info->memory_map;
-    if (info->magic != HVM_START_MAGIC || !info->version)
-        return &pvh_params;
+    if (info->magic != HVM_START_MAGIC || !info->version) return &pvh_params;
     for (; pvh_params.e820_count < info->memory_map_count && pvh_params.e820_count < 128; pvh_params.e820_count++)
         pvh_params.e820[pvh_params.e820_count] = (struct e820_entry){
             memory[pvh_params.e820_count].address,

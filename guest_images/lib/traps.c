@@ -95,23 +95,19 @@ void trap_dispatch(struct trap_frame *frame) {
 }
 
 static bool same_fault(uint64_t vector, uint64_t error_code, uint64_t rip) {
-    if (last_fault.vector != vector)
-        return false;
+    if (last_fault.vector != vector) return false;
     return vector == NO_FAULT || (last_fault.error_code == error_code && last_fault.rip == rip);
 }
 
 static void print_fault(const char *word, uint64_t vector, uint64_t error_code, uint64_t rip, uint64_t cr2) {
     print(" %s %s", word, vector_name(vector));
-    if (vector != NO_FAULT)
-        print("(0x%lx) at 0x%lx", error_code, rip);
-    if (vector == VECTOR_PF)
-        print(" cr2 0x%lx", cr2);
+    if (vector != NO_FAULT) print("(0x%lx) at 0x%lx", error_code, rip);
+    if (vector == VECTOR_PF) print(" cr2 0x%lx", cr2);
 }
 
 static void check_same(const char *name, bool same, uint64_t vector, uint64_t error_code, uint64_t rip, uint64_t cr2) {
     check_true(name, same);
-    if (same)
-        return;
+    if (same) return;
     print_fault(" got", last_fault.vector, last_fault.error_code, last_fault.rip, last_fault.cr2);
     print_fault("expected", vector, error_code, rip, cr2);
     print("\n");

@@ -2,20 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-
-import pytest
 
 from vmm.boot import PAGING_MODES, BootPlan, build_guest, collect_stats
 from vmm.guest import Guest
 from vmm.outcome import End
 from vmm.report import RunStats
 
-HAS_VMM = find_spec("vmm.hypervisor") is not None
-MODES = [
-    pytest.param(mode, marks=pytest.mark.skipif(mode != "native" and not HAS_VMM, reason="there is no VMM yet"))
-    for mode in PAGING_MODES
-]
+MODES = PAGING_MODES
 SLICE_CYCLES = 50_000_000
 
 

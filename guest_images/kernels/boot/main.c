@@ -40,8 +40,7 @@ static void check_memory_map(void) {
     for (unsigned i = 0; i < boot_params->e820_count && i < 128; i++) {
         const struct e820_entry *entry = &boot_params->e820[i];
         tally_equal(&sane, entry->address + entry->size_bytes > entry->address, true);
-        if (entry->type != E820_RAM)
-            continue;
+        if (entry->type != E820_RAM) continue;
         memory_bytes += entry->size_bytes;
         image_in_ram |= entry->address <= image_at && image_at < entry->address + entry->size_bytes;
     }
@@ -53,8 +52,7 @@ static void check_memory_map(void) {
 static void check_command_line(void) {
     const char *text = (const char *)(uint64_t)boot_params->command_line;
     unsigned length = 0;
-    while (text && text[length] && length < COMMAND_LINE_LIMIT)
-        length++;
+    while (text && text[length] && length < COMMAND_LINE_LIMIT) length++;
     check_true("the command line is there and ends", text && length < COMMAND_LINE_LIMIT);
 }
 
@@ -64,7 +62,6 @@ void guest_main(void) {
     check_identity_map();
     check_memory_map();
     check_command_line();
-    for (unsigned i = 0; i < sizeof zeroed; i++)
-        tally_equal(&tally, ((volatile uint8_t *)zeroed)[i], 0);
+    for (unsigned i = 0; i < sizeof zeroed; i++) tally_equal(&tally, ((volatile uint8_t *)zeroed)[i], 0);
     check_tally("what the ELF file does not fill is zero", &tally);
 }

@@ -14,8 +14,7 @@ static uint64_t *pml4, pages[PAGES];
 /* mov $value, %eax; ret */
 static void write_function(uint64_t code, uint32_t value) {
     *(volatile uint8_t *)code = 0xb8;
-    for (unsigned i = 0; i < 4; i++)
-        ((volatile uint8_t *)code)[1 + i] = value >> 8 * i & 0xff;
+    for (unsigned i = 0; i < 4; i++) ((volatile uint8_t *)code)[1 + i] = value >> 8 * i & 0xff;
     *(volatile uint8_t *)(code + 5) = 0xc3;
 }
 
@@ -42,8 +41,7 @@ static void check_boundary(void) {
     uint64_t first = (uint64_t)page_alloc(), second[2] = {(uint64_t)page_alloc(), (uint64_t)page_alloc()};
     *(volatile uint8_t *)(first + 0xffe) = 0xb8; /* mov $imm32, %eax: one byte of the immediate in the first page */
     *(volatile uint8_t *)(first + 0xfff) = 0x11;
-    for (unsigned i = 0; i < 2; i++)
-        *(volatile uint32_t *)second[i] = i ? 0xc3445566 : 0xc3223344;
+    for (unsigned i = 0; i < 2; i++) *(volatile uint32_t *)second[i] = i ? 0xc3445566 : 0xc3223344;
     map_page(pml4, VA + 0x100000, first, PTE_P);
     for (unsigned i = 0; i < ROUNDS; i++) {
         map_page(pml4, VA + 0x101000, second[i & 1], PTE_P);
@@ -80,8 +78,7 @@ static void check_data_then_code(void) {
     map_page(pml4, VA, page, PTE_P | PTE_W);
     invlpg(VA);
     for (unsigned i = 0; i < 50; i++) {
-        for (unsigned at = 0; at < 512; at++)
-            store64(VA + 8 * at, at * i);
+        for (unsigned at = 0; at < 512; at++) store64(VA + 8 * at, at * i);
         tally_equal(&tally, load64(VA + 8 * 77), 77 * i);
         write_function(VA + 0x340, i);
         tally_equal(&tally, call_at(VA + 0x340), i);
@@ -127,8 +124,7 @@ static void check_spaces(void) {
 static void check_large(void) {
     struct tally tally = {0};
     uint64_t frames[2] = {(uint64_t)large_page_alloc(), (uint64_t)large_page_alloc()}, va = TEST_VA + 0x40000000;
-    for (unsigned i = 0; i < 2; i++)
-        write_function(frames[i] + 0x12345, 70 + i);
+    for (unsigned i = 0; i < 2; i++) write_function(frames[i] + 0x12345, 70 + i);
     for (unsigned i = 0; i < ROUNDS; i++) {
         map_large(pml4, va, frames[i & 1], PTE_P);
         invlpg(on_tcg() ? va + 0x12345 : va); /* TCG forgets only the blocks of the 4 KiB page that is named */
@@ -147,8 +143,7 @@ void guest_main(void) {
     check_remap("remapped, MOV to CR3", true);
     check_boundary();
     check_alias("new bytes through a writable alias", 0);
-    if (has_nx())
-        check_alias("new bytes through a writable alias with NX", PTE_NX);
+    if (has_nx()) check_alias("new bytes through a writable alias with NX", PTE_NX);
     check_data_then_code();
     check_unmapped();
     check_spaces();

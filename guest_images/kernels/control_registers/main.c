@@ -12,8 +12,7 @@ static void check_cr0(void) {
     struct tally tally = {0};
     uint64_t original = read_cr0();
     for (unsigned bit = 0; bit < 32; bit++) {
-        if (!(CR0_BITS >> bit & 1))
-            continue;
+        if (!(CR0_BITS >> bit & 1)) continue;
         write_cr0(original | 1ul << bit);
         tally_equal(&tally, read_cr0(), original | 1ul << bit);
         write_cr0(original & ~(1ul << bit));
@@ -147,6 +146,5 @@ void guest_main(void) {
     check_cr3();
     check_cr4();
     check_effects();
-    if (!on_tcg())
-        check_inconsistent();
+    if (!on_tcg()) check_inconsistent();
 }

@@ -97,8 +97,7 @@ static void check_features(void) {
     write_cr0(read_cr0() & ~(CR0_EM | CR0_TS));
     write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
     bool fsgsbase = has_leaf(7) && cpuid(7, 0).ebx & 1;
-    if (fsgsbase)
-        write_cr4(read_cr4() | CR4_FSGSBASE);
+    if (fsgsbase) write_cr4(read_cr4() | CR4_FSGSBASE);
     for (unsigned i = 0; i < sizeof features / sizeof *features; i++) {
         if (!has_leaf(features[i].leaf) ||
             !(pick(cpuid(features[i].leaf, 0), features[i].which) >> features[i].bit & 1))
@@ -106,8 +105,7 @@ static void check_features(void) {
         features[i].run();
         check_no_fault(features[i].name);
     }
-    if (fsgsbase)
-        write_cr4(read_cr4() & ~CR4_FSGSBASE);
+    if (fsgsbase) write_cr4(read_cr4() & ~CR4_FSGSBASE);
 }
 
 static void check_control_features(void) {
@@ -118,8 +116,7 @@ static void check_control_features(void) {
         uint64_t cr4;
     } rows[] = {{"DE: CR4.DE", 2, CR4_DE}, {"TSC: CR4.TSD", 4, CR4_TSD}, {"PGE: CR4.PGE", 13, CR4_PGE}};
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (!(edx >> rows[i].bit & 1))
-            continue;
+        if (!(edx >> rows[i].bit & 1)) continue;
         uint64_t original = read_cr4();
         TRY("mov %0, %%cr4", : : "r"(original | rows[i].cr4) : "memory");
         check_true(rows[i].name, last_fault.vector == NO_FAULT && read_cr4() == (original | rows[i].cr4));

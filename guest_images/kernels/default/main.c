@@ -46,8 +46,7 @@ static void sort(uint64_t *values, unsigned count) {
 }
 
 static void measure(const char *what, void (*operation)(void), unsigned count) {
-    for (unsigned i = 0; i < (count < WARM_UP ? 1 : WARM_UP); i++)
-        operation();
+    for (unsigned i = 0; i < (count < WARM_UP ? 1 : WARM_UP); i++) operation();
     for (unsigned i = 0; i < count; i++) {
         uint64_t start = read_tsc();
         operation();
@@ -58,8 +57,7 @@ static void measure(const char *what, void (*operation)(void), unsigned count) {
 }
 
 static bool vmcall_is_safe(void) {
-    if (!(cpuid(1, 0).ecx & CPUID_HYPERVISOR))
-        return false;
+    if (!(cpuid(1, 0).ecx & CPUID_HYPERVISOR)) return false;
     do_vmcall();
     return last_fault.vector == NO_FAULT;
 }
@@ -68,8 +66,7 @@ static void measure_all(void) {
     print("~ %-38s %10s %10s\n", "cycles", "least", "median");
     measure("nothing (two RDTSC)", do_nothing, SAMPLES);
     measure("CPUID", do_cpuid, SAMPLES);
-    if (vmcall_is_safe())
-        measure("VMCALL (unknown number)", do_vmcall, SAMPLES);
+    if (vmcall_is_safe()) measure("VMCALL (unknown number)", do_vmcall, SAMPLES);
     measure("IN from port 0x80", do_in, SAMPLES);
     measure("OUT to port 0x80", do_out, SAMPLES);
     measure("MOV to CR3, same tables", do_cr3, SAMPLES);

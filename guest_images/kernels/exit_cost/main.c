@@ -22,8 +22,7 @@ static void do_vmcall(void) {
 static void repeat(const char *what, void (*operation)(void)) {
     print("~ %s %d begin\n", what, COUNT);
     uint64_t start = read_tsc();
-    for (unsigned i = 0; i < COUNT; i++)
-        operation();
+    for (unsigned i = 0; i < COUNT; i++) operation();
     uint64_t cycles = read_tsc() - start;
     print("~ %s %lu end\n", what, cycles / COUNT);
 }
@@ -32,7 +31,6 @@ void guest_main(void) {
     bool has_hypervisor = cpuid(1, 0).ecx & CPUID_HYPERVISOR;
     repeat("CPUID", do_cpuid);
     check_equal("CPUID: every one answered", lost, 0);
-    if (has_hypervisor && !on_tcg())
-        repeat("VMCALL", do_vmcall);
+    if (has_hypervisor && !on_tcg()) repeat("VMCALL", do_vmcall);
     check_equal("VMCALL of an unknown number, where there is a hypervisor: every one answered", lost, 0);
 }

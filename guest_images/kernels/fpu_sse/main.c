@@ -46,12 +46,11 @@ static void check_sse(void) {
 
 /* Each XMM register gets a number of its own. */
 #define LOAD_XMM(n) "movq %0, %%xmm" #n "; incq %0;"
-#define ALL_XMM                                                                                                   \
-    LOAD_XMM(0)                                                                                                   \
-    LOAD_XMM(1)                                                                                                   \
-    LOAD_XMM(2)                                                                                                   \
-    LOAD_XMM(3) LOAD_XMM(4) LOAD_XMM(5) LOAD_XMM(6) LOAD_XMM(7) LOAD_XMM(8) LOAD_XMM(9) LOAD_XMM(10) LOAD_XMM(11) \
-        LOAD_XMM(12) LOAD_XMM(13) LOAD_XMM(14) LOAD_XMM(15)
+/* clang-format off */
+#define ALL_XMM                                                                                                    \
+    LOAD_XMM(0) LOAD_XMM(1) LOAD_XMM(2) LOAD_XMM(3) LOAD_XMM(4) LOAD_XMM(5) LOAD_XMM(6) LOAD_XMM(7)                \
+    LOAD_XMM(8) LOAD_XMM(9) LOAD_XMM(10) LOAD_XMM(11) LOAD_XMM(12) LOAD_XMM(13) LOAD_XMM(14) LOAD_XMM(15)
+/* clang-format on */
 
 static void load_registers(uint64_t first) {
     uint32_t mxcsr = 0x1f80 | (first & 1 ? 0x8000 : 0);
@@ -61,8 +60,7 @@ static void load_registers(uint64_t first) {
 }
 
 static void compare_area(struct tally *tally, const uint8_t *saved, uint64_t first) {
-    for (unsigned i = 0; i < 16; i++)
-        tally_equal(tally, *(const uint64_t *)(saved + XMM_OFFSET + 16 * i), first + i);
+    for (unsigned i = 0; i < 16; i++) tally_equal(tally, *(const uint64_t *)(saved + XMM_OFFSET + 16 * i), first + i);
     tally_equal(tally, *(const uint32_t *)(saved + MXCSR_OFFSET), 0x1f80 | (first & 1 ? 0x8000 : 0));
 }
 

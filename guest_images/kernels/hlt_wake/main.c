@@ -35,8 +35,7 @@ static void check_each(void) {
 static void check_pending(void) {
     ticks = 0;
     pit_one_shot(1);
-    do
-        out8(PIC_MASTER, PIC_READ_IRR);
+    do out8(PIC_MASTER, PIC_READ_IRR);
     while (!(in8(PIC_MASTER) & 1));
     wait_for_interrupt();
     check_equal("an interrupt that waits already wakes HLT", ticks, 1);
@@ -57,8 +56,7 @@ static void check_periodic(void) {
     ticks = 0;
     pit_periodic(PIT_HZ / 1000);
     interrupts_on();
-    for (; ticks < WAKES; wakes++)
-        asm volatile("hlt" : : : "memory");
+    for (; ticks < WAKES; wakes++) asm volatile("hlt" : : : "memory");
     interrupts_off();
     check_true("periodic: as many wakes as interrupts", wakes <= ticks && wakes + 2 >= WAKES);
     irq_set_handler(IRQ_PIT, NULL);
@@ -73,8 +71,7 @@ static void check_two_sources(void) {
     cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | 0x40);
     unsigned wakes = 0;
-    for (; ticks < 20 || rtc_ticks < 20; wakes++)
-        wait_for_interrupt();
+    for (; ticks < 20 || rtc_ticks < 20; wakes++) wait_for_interrupt();
     cmos_write(RTC_B, register_b);
     cmos_read(RTC_C);
     check_true("two sources: each wake was an interrupt", wakes <= ticks + rtc_ticks);

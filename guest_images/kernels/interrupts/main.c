@@ -52,15 +52,13 @@ static void on_uart(void) {
 static void check_pit(void) {
     irq_set_handler(IRQ_PIT, on_pit);
     pit_periodic(PIT_HZ / 1000);
-    while (ticks < PIT_TICKS)
-        wait_for_interrupt();
+    while (ticks < PIT_TICKS) wait_for_interrupt();
     check_equal("PIT mode 2: one interrupt per wait", ticks, PIT_TICKS);
     check_equal("PIC: only IRQ 0 is in service in its handler", in_service, 1 << IRQ_PIT);
     check_equal("PIC: nothing is in service after EOI", pic_read(PIC_MASTER, PIC_READ_ISR), 0);
     interrupts_on();
     uint64_t spins = 0;
-    for (unsigned until = ticks + 3; ticks < until && spins < SPIN_LIMIT; spins++)
-        asm volatile("" : : : "memory");
+    for (unsigned until = ticks + 3; ticks < until && spins < SPIN_LIMIT; spins++) asm volatile("" : : : "memory");
     interrupts_off();
     check_true("PIT interrupts a loop that does not wait", spins < SPIN_LIMIT);
     irq_set_handler(IRQ_PIT, NULL);
@@ -70,8 +68,7 @@ static void check_one_shot(void) {
     ticks = 0;
     pit_one_shot(PIT_HZ / 1000);
     irq_set_handler(IRQ_PIT, on_pit);
-    while (!(pic_read(PIC_MASTER, PIC_READ_IRR) & 1 << IRQ_PIT))
-        ;
+    while (!(pic_read(PIC_MASTER, PIC_READ_IRR) & 1 << IRQ_PIT));
     check_equal("IF clear: the request waits in IRR, no interrupt", ticks, 0);
     interrupts_on();
     asm volatile("nop");
@@ -94,8 +91,7 @@ static void check_transparency(void) {
                      :
                      : "rax", "rbx", "cc", "memory");
         tally_equal(&tally, sum, 20000ul * 20001 / 2);
-        if (tally.count > 10000000)
-            break;
+        if (tally.count > 10000000) break;
     }
     irq_set_handler(IRQ_PIT, NULL);
     check_true("interrupted loops compute the right sum", tally.count && !tally.differences);
@@ -108,8 +104,7 @@ static void check_rtc(void) {
     uint8_t register_b = cmos_read(RTC_B);
     cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | RTC_B_PERIODIC);
-    while (rtc_ticks < RTC_TICKS)
-        wait_for_interrupt();
+    while (rtc_ticks < RTC_TICKS) wait_for_interrupt();
     cmos_write(RTC_B, register_b & ~RTC_B_PERIODIC);
     cmos_read(RTC_C);
     irq_set_handler(IRQ_RTC, NULL);
@@ -120,15 +115,12 @@ static void check_rtc(void) {
 
 static void check_uart(void) {
     irq_set_handler(IRQ_COM1, on_uart);
-    while (!(in8(UART_LSR) & 0x40))
-        ;
+    while (!(in8(UART_LSR) & 0x40));
     out8(UART_MCR, in8(UART_MCR) | MCR_OUT2);
     out8(UART_IER, IER_THRE);
-    while (in8(UART_IER))
-        wait_for_interrupt();
+    while (in8(UART_IER)) wait_for_interrupt();
     irq_set_handler(IRQ_COM1, NULL);
-    while (!(in8(UART_LSR) & 0x40))
-        ;
+    while (!(in8(UART_LSR) & 0x40));
     print("\n");
     check_equal("UART: every byte was sent from the THRE interrupt", uart_sent, UART_BYTES);
     check_equal("UART: one THRE interrupt per byte, and one to begin", uart_interrupts, UART_BYTES + 1);
@@ -141,8 +133,7 @@ static void on_pit_nested(void) {
     unsigned before = rtc_ticks;
     ticks++;
     interrupts_on();
-    for (uint64_t i = 0; i < 2000; i++)
-        asm volatile("" : : : "memory");
+    for (uint64_t i = 0; i < 2000; i++) asm volatile("" : : : "memory");
     interrupts_off();
     rtc_during_pit += rtc_ticks - before;
 }
@@ -156,8 +147,7 @@ static void check_priority(void) {
     uint8_t register_b = cmos_read(RTC_B);
     cmos_read(RTC_C); /* causes of the past would raise the line at once */
     cmos_write(RTC_B, register_b | RTC_B_PERIODIC);
-    while (ticks < 20 || rtc_ticks < 8)
-        wait_for_interrupt();
+    while (ticks < 20 || rtc_ticks < 8) wait_for_interrupt();
     cmos_write(RTC_B, register_b & ~RTC_B_PERIODIC);
     cmos_read(RTC_C);
     irq_set_handler(IRQ_PIT, NULL);

@@ -27,8 +27,7 @@ static void allow(uint16_t port, bool allowed) {
 /* 1: allowed, 0: #GP(0) at the right RIP, 2: something else */
 static uint64_t outcome(const char *code, uint16_t port, uint64_t rflags) {
     user_call_flags((void *)code, port, RFLAGS_FIXED | rflags);
-    if (last_fault.vector == NO_FAULT)
-        return 1;
+    if (last_fault.vector == NO_FAULT) return 1;
     bool plain = code == user_in_immediate || code == user_cli_sti;
     uint64_t at = last_fault.start + (plain ? 0 : MOV_BYTES + (code == user_out8 ? 2 : 0));
     return last_fault.vector == VECTOR_GP && !last_fault.error_code && last_fault.rip == at ? 0 : 2;
@@ -64,14 +63,12 @@ static void check_bitmap(void) {
     check_tally("one bit allows one port", &one);
     for (uint16_t first = 0x2f0; first < 0x300; first++)
         for (unsigned hole = 0; hole < 4; hole++) {
-            for (unsigned i = 0; i < 4; i++)
-                allow(first + i, i != hole);
+            for (unsigned i = 0; i < 4; i++) allow(first + i, i != hole);
             tally_equal(&wide, outcome(user_in16, first, 0), hole >= 2);
             tally_equal(&wide, outcome(user_in32, first, 0), 0);
             allow(first + hole, true);
             tally_equal(&wide, outcome(user_in32, first, 0), 1);
-            for (unsigned i = 0; i < 4; i++)
-                allow(first + i, false);
+            for (unsigned i = 0; i < 4; i++) allow(first + i, false);
         }
     check_tally("wide accesses need a zero for each byte, also over a byte boundary", &wide);
     allow(SCRATCH, true);

@@ -55,8 +55,7 @@ static void check_alignment(void) {
 static void on_nested(struct trap_frame *frame) {
     static struct trap_frame saved;
     frames_at[depth & 1] = (uint64_t)frame;
-    if (depth++)
-        return;
+    if (depth++) return;
     saved = *frame;
     asm volatile("movq %%rsp, %%rbx; movq %0, %%rsp; int $0x82; movq %%rbx, %%rsp"
                  :

@@ -74,14 +74,11 @@ static void nothing(void) {}
 
 static void check_record(const char *mode, const struct expected32 *expected, const volatile struct record32 *got) {
     bool same = got->vector == expected->vector && got->error_code == expected->error_code;
-    if (expected->vector != NO_FAULT)
-        same = same && got->eip == expected->eip && got->cs == expected->cs;
-    if (expected->vector == VECTOR_PF)
-        same = same && got->cr2 == expected->cr2;
+    if (expected->vector != NO_FAULT) same = same && got->eip == expected->eip && got->cs == expected->cs;
+    if (expected->vector == VECTOR_PF) same = same && got->cr2 == expected->cr2;
     char name[96];
     unsigned length = 0;
-    for (const char *next = mode; *next; next++)
-        name[length++] = *next;
+    for (const char *next = mode; *next; next++) name[length++] = *next;
     for (const char *next = (const char *)(uint64_t)expected->name; *next && length < sizeof name - 1; next++)
         name[length++] = *next;
     name[length] = 0;

@@ -105,8 +105,7 @@ static void check_refused(void) {
         uint64_t before = read_msr(rows[i].msr);
         try_write(rows[i].msr, rows[i].value);
         check_fault(rows[i].name, VECTOR_GP, 0);
-        if (read_msr(rows[i].msr) != before)
-            check_equal("a refused value was stored", read_msr(rows[i].msr), before);
+        if (read_msr(rows[i].msr) != before) check_equal("a refused value was stored", read_msr(rows[i].msr), before);
     }
 }
 
@@ -115,6 +114,5 @@ void guest_main(void) {
     check_registers();
     check_bases();
     check_efer();
-    if (!on_tcg())
-        check_refused();
+    if (!on_tcg()) check_refused();
 }

@@ -21,10 +21,8 @@ static struct tally order;
 static void on_deep(struct trap_frame *frame) {
     unsigned at = depth++;
     uint64_t va = read_cr2(), page = va & ~(PAGE_BYTES - 1);
-    if (deepest < depth)
-        deepest = depth;
-    if (at + 1 < DEPTH)
-        load64(va + PAGE_BYTES); /* faults in the handler */
+    if (deepest < depth) deepest = depth;
+    if (at + 1 < DEPTH) load64(va + PAGE_BYTES); /* faults in the handler */
     tally_equal(&order, frame->error_code, 0);
     map_page(current_pml4(), page, (uint64_t)page_alloc(), PTE_P | PTE_W);
     depth--;

@@ -13,8 +13,7 @@ USER_CODE(user_store, "movq %rdi, (%rdi)");
 static uint64_t *pml4;
 
 static void clear_bits(uint64_t va, int leaf_level) {
-    for (int level = leaf_level; level <= LEVEL_PML4; level++)
-        *entry_of(pml4, va, level) &= ~(PTE_A | PTE_D);
+    for (int level = leaf_level; level <= LEVEL_PML4; level++) *entry_of(pml4, va, level) &= ~(PTE_A | PTE_D);
     invlpg(va);
 }
 
@@ -88,16 +87,12 @@ static void check_exactly(bool reload_cr3) {
     for (unsigned round = 0; round < 6; round++) {
         for (unsigned i = 0; i < PAGES; i++) {
             *entry_of(pml4, base + i * PAGE_BYTES, LEVEL_PT) &= ~(PTE_A | PTE_D);
-            if (!reload_cr3)
-                invlpg(base + i * PAGE_BYTES);
+            if (!reload_cr3) invlpg(base + i * PAGE_BYTES);
         }
-        if (reload_cr3)
-            write_cr3(read_cr3());
+        if (reload_cr3) write_cr3(read_cr3());
         for (unsigned i = 0; i < PAGES; i++) {
-            if ((i * 7 + round) % 3 == 1)
-                load64(base + i * PAGE_BYTES + 8 * i);
-            if ((i * 7 + round) % 3 == 2)
-                store64(base + i * PAGE_BYTES + 8 * i, i);
+            if ((i * 7 + round) % 3 == 1) load64(base + i * PAGE_BYTES + 8 * i);
+            if ((i * 7 + round) % 3 == 2) store64(base + i * PAGE_BYTES + 8 * i, i);
         }
         for (unsigned i = 0; i < PAGES; i++) {
             static const uint64_t expected[3] = {0, PTE_A, PTE_A | PTE_D};
@@ -124,10 +119,8 @@ static void check_large(void) {
 static void check_crossing(void) {
     uint64_t va = TEST_VA + 0x30000000000;
     struct tally tally = {0};
-    for (unsigned i = 0; i < 4; i++)
-        map_page(pml4, va + i * PAGE_BYTES, (uint64_t)page_alloc(), PTE_P | PTE_W);
-    for (unsigned i = 0; i < 4; i++)
-        clear_bits(va + i * PAGE_BYTES, LEVEL_PT);
+    for (unsigned i = 0; i < 4; i++) map_page(pml4, va + i * PAGE_BYTES, (uint64_t)page_alloc(), PTE_P | PTE_W);
+    for (unsigned i = 0; i < 4; i++) clear_bits(va + i * PAGE_BYTES, LEVEL_PT);
     store64(va + 2 * PAGE_BYTES - 3, 1);
     for (unsigned i = 0; i < 4; i++)
         tally_equal(&tally, *entry_of(pml4, va + i * PAGE_BYTES, LEVEL_PT) & (PTE_A | PTE_D),

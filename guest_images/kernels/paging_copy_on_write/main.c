@@ -29,18 +29,15 @@ static void on_write(struct trap_frame *frame) {
 static void check_zero_page(void) {
     uint64_t zero = (uint64_t)page_alloc();
     struct tally data = {0};
-    for (unsigned i = 0; i < PAGES; i++)
-        map_page(pml4, VA + i * PAGE_BYTES, zero, PTE_P | AVAILABLE_COW);
-    for (unsigned i = 0; i < PAGES; i++)
-        tally_equal(&data, load64(VA + i * PAGE_BYTES + 8 * i), 0);
+    for (unsigned i = 0; i < PAGES; i++) map_page(pml4, VA + i * PAGE_BYTES, zero, PTE_P | AVAILABLE_COW);
+    for (unsigned i = 0; i < PAGES; i++) tally_equal(&data, load64(VA + i * PAGE_BYTES + 8 * i), 0);
     check_equal("zero page: reading does not fault", faults, 0);
     for (unsigned i = 0; i < PAGES; i += 2) {
         store64(VA + i * PAGE_BYTES + 8 * i, i + 1);
         store64(VA + i * PAGE_BYTES + 8 * (511 - i), i + 2);
     }
     check_equal("zero page: one fault per page written", faults, PAGES / 2);
-    for (unsigned i = 0; i < PAGES; i++)
-        tally_equal(&data, load64(VA + i * PAGE_BYTES + 8 * i), i & 1 ? 0 : i + 1);
+    for (unsigned i = 0; i < PAGES; i++) tally_equal(&data, load64(VA + i * PAGE_BYTES + 8 * i), i & 1 ? 0 : i + 1);
     check_tally("zero page: writes are private", &data);
 }
 
@@ -61,24 +58,19 @@ static void check_fork(void) {
     for (unsigned i = 0; i < PAGES; i++)
         map_page(pml4, VA + i * PAGE_BYTES, (uint64_t)page_alloc(), PTE_P | PTE_W | PTE_U);
     write_cr3((uint64_t)pml4);
-    for (unsigned i = 0; i < PAGES; i++)
-        store64(VA + i * PAGE_BYTES, i);
+    for (unsigned i = 0; i < PAGES; i++) store64(VA + i * PAGE_BYTES, i);
     uint64_t *child = fork_space();
     faults = 0;
     write_cr3((uint64_t)child);
-    for (unsigned i = 0; i < PAGES; i += 3)
-        store64(VA + i * PAGE_BYTES, 1000 + i);
+    for (unsigned i = 0; i < PAGES; i += 3) store64(VA + i * PAGE_BYTES, 1000 + i);
     check_equal("fork: the child faults once per page it writes", faults, (PAGES + 2) / 3);
     write_cr3((uint64_t)pml4);
     faults = 0;
-    for (unsigned i = 0; i < PAGES; i += 5)
-        store64(VA + i * PAGE_BYTES, 2000 + i);
+    for (unsigned i = 0; i < PAGES; i += 5) store64(VA + i * PAGE_BYTES, 2000 + i);
     check_equal("fork: so does the parent", faults, (PAGES + 4) / 5);
-    for (unsigned i = 0; i < PAGES; i++)
-        tally_equal(&parent, load64(VA + i * PAGE_BYTES), i % 5 ? i : 2000 + i);
+    for (unsigned i = 0; i < PAGES; i++) tally_equal(&parent, load64(VA + i * PAGE_BYTES), i % 5 ? i : 2000 + i);
     write_cr3((uint64_t)child);
-    for (unsigned i = 0; i < PAGES; i++)
-        tally_equal(&child_data, load64(VA + i * PAGE_BYTES), i % 3 ? i : 1000 + i);
+    for (unsigned i = 0; i < PAGES; i++) tally_equal(&child_data, load64(VA + i * PAGE_BYTES), i % 3 ? i : 1000 + i);
     write_cr3((uint64_t)pml4);
     check_tally("fork: the parent's memory", &parent);
     check_tally("fork: the child's memory", &child_data);
@@ -90,15 +82,13 @@ USER_CODE(user_write_pages, "movl $256, %eax; 1: movq %rdi, (%rdi); addq $4096, 
 static void check_user(void) {
     struct tally data = {0};
     uint64_t page = (uint64_t)page_alloc();
-    for (unsigned i = 0; i < PAGES; i++)
-        map_page(pml4, VA + i * PAGE_BYTES, page, PTE_P | PTE_U | AVAILABLE_COW);
+    for (unsigned i = 0; i < PAGES; i++) map_page(pml4, VA + i * PAGE_BYTES, page, PTE_P | PTE_U | AVAILABLE_COW);
     write_cr3((uint64_t)pml4);
     faults = 0;
     expected_code = PF_PRESENT | PF_WRITE | PF_USER;
     user_call((void *)user_write_pages, VA);
     check_equal("ring 3: one fault per page", faults, PAGES);
-    for (unsigned i = 0; i < PAGES; i++)
-        tally_equal(&data, load64(VA + i * PAGE_BYTES), VA + i * PAGE_BYTES);
+    for (unsigned i = 0; i < PAGES; i++) tally_equal(&data, load64(VA + i * PAGE_BYTES), VA + i * PAGE_BYTES);
     check_tally("ring 3: the data", &data);
 }
 
@@ -113,8 +103,7 @@ static void check_storm(void) {
         }
         write_cr3((uint64_t)pml4);
         faults = 0;
-        for (unsigned i = 0; i < PAGES; i++)
-            *(volatile uint64_t *)(VA + i * PAGE_BYTES) += 1;
+        for (unsigned i = 0; i < PAGES; i++) *(volatile uint64_t *)(VA + i * PAGE_BYTES) += 1;
         tally_equal(&counts, faults, PAGES);
         tally_equal(&counts, load64(VA + 17 * PAGE_BYTES), VA + 17 * PAGE_BYTES + round + 1);
     }

@@ -47,8 +47,7 @@ static void check_absent(void) {
     for (unsigned i = 0; i < SPACES; i++) {
         write_cr3((uint64_t)spaces[i]);
         map_page(spaces[i], PRIVATE_VA + 0x10000 * (i + 1), (uint64_t)pages[i], PTE_P);
-        for (unsigned j = 0; j <= i; j++)
-            tally_equal(&tally, try_load(PRIVATE_VA + 0x10000 * (j + 1), &value), j == i);
+        for (unsigned j = 0; j <= i; j++) tally_equal(&tally, try_load(PRIVATE_VA + 0x10000 * (j + 1), &value), j == i);
     }
     check_tally("what one space maps is absent in the others", &tally);
 }
@@ -73,10 +72,8 @@ static void check_reuse(void) {
     for (unsigned round = 0; round < 12; round++) {
         uint64_t *page = spaces[1];
         write_cr3((uint64_t)first_pml4);
-        for (unsigned i = 0; i < 512; i++)
-            page[i] = round * 512 + i; /* the freed table is data now */
-        for (unsigned i = 0; i < 512; i++)
-            tally_equal(&data, page[i], round * 512 + i);
+        for (unsigned i = 0; i < 512; i++) page[i] = round * 512 + i; /* the freed table is data now */
+        for (unsigned i = 0; i < 512; i++) tally_equal(&data, page[i], round * 512 + i);
         memset(page, 0, PAGE_BYTES);
         page[0] = first_pml4[0];
         map_page(page, PRIVATE_VA, (uint64_t)pages[round % SPACES], PTE_P | PTE_W);
@@ -90,8 +87,7 @@ static void check_reuse(void) {
 
 static void check_global(void) {
     uint64_t *page = page_alloc();
-    if (!(cpuid(1, 0).edx & CR4_PGE_SUPPORTED))
-        return;
+    if (!(cpuid(1, 0).edx & CR4_PGE_SUPPORTED)) return;
     write_cr4(read_cr4() | CR4_PGE);
     page[0] = 5;
     for (unsigned i = 0; i < SPACES; i++)
@@ -114,8 +110,7 @@ static void check_global(void) {
 void guest_main(void) {
     first_pml4 = current_pml4();
     shared_page = page_alloc();
-    for (unsigned i = 0; i < SPACES; i++)
-        space_make(i);
+    for (unsigned i = 0; i < SPACES; i++) space_make(i);
     check_private();
     check_absent();
     check_remote_edit();

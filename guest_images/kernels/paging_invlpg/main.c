@@ -37,8 +37,7 @@ static void by_cr4_pge(uint64_t va) {
 static volatile unsigned faults;
 static void on_fault(struct trap_frame *frame) {
     (void)frame;
-    if (++faults > 1000)
-        error("a page fault repeats for ever");
+    if (++faults > 1000) error("a page fault repeats for ever");
 }
 
 static void check_gained_rights(void) {

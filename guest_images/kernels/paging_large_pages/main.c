@@ -19,8 +19,7 @@ static void check_pattern(const char *name) {
 
 static void check_map(void) {
     frame = large_page_alloc();
-    for (unsigned i = 0; i < SMALL_PAGES; i++)
-        frame[i * 512 + i % 512] = pattern(i);
+    for (unsigned i = 0; i < SMALL_PAGES; i++) frame[i * 512 + i % 512] = pattern(i);
     map_large(pml4, VA, (uint64_t)frame, PTE_P | PTE_W);
     check_pattern("a 2 MiB page shows its frame");
     store64(VA + 0x100008, 5);
@@ -29,8 +28,7 @@ static void check_map(void) {
 
 static void check_split(void) {
     uint64_t *table = page_alloc(), *entry = entry_of(pml4, VA, LEVEL_PD), large = *entry;
-    for (unsigned i = 0; i < SMALL_PAGES; i++)
-        table[i] = ((uint64_t)frame + i * PAGE_BYTES) | PTE_P | PTE_W;
+    for (unsigned i = 0; i < SMALL_PAGES; i++) table[i] = ((uint64_t)frame + i * PAGE_BYTES) | PTE_P | PTE_W;
     *entry = (uint64_t)table | PTE_P | PTE_W;
     write_cr3(read_cr3());
     check_pattern("split into 4 KiB pages");
@@ -92,8 +90,7 @@ static void check_alias(void) {
     struct tally tally = {0};
     for (unsigned i = 0; i < SMALL_PAGES; i++)
         map_page(pml4, alias + i * PAGE_BYTES, (uint64_t)frame + (SMALL_PAGES - 1 - i) * PAGE_BYTES, PTE_P | PTE_W);
-    for (unsigned i = 0; i < SMALL_PAGES; i++)
-        store64(alias + i * PAGE_BYTES + 0x800, i);
+    for (unsigned i = 0; i < SMALL_PAGES; i++) store64(alias + i * PAGE_BYTES + 0x800, i);
     for (unsigned i = 0; i < SMALL_PAGES; i++)
         tally_equal(&tally, load64(VA + i * PAGE_BYTES + 0x800), SMALL_PAGES - 1 - i);
     check_tally("4 KiB aliases of a 2 MiB page", &tally);
@@ -121,6 +118,5 @@ void guest_main(void) {
     check_rights();
     check_neighbours();
     check_alias();
-    if (has_huge_pages())
-        check_huge();
+    if (has_huge_pages()) check_huge();
 }

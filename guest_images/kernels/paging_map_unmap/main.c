@@ -45,8 +45,7 @@ static void check_rounds(void) {
             tally_equal(&gone, try_load(TEST_VA + i * stride + 56, &value), false);
             tally_equal(&gone, last_fault.cr2, TEST_VA + i * stride + 56);
         }
-        for (unsigned i = 0; i < PAGES; i++)
-            unmap(pml4, TEST_VA + i * stride);
+        for (unsigned i = 0; i < PAGES; i++) unmap(pml4, TEST_VA + i * stride);
     }
     check_tally("each round sees the pages as mapped in that round", &data);
     check_tally("each unmapped page faults at once, the others do not matter", &gone);
@@ -67,11 +66,9 @@ static void check_demand(void) {
     uint64_t base = TEST_VA + 0x100000000000;
     struct tally data = {0};
     trap_set_handler(VECTOR_PF, on_demand);
-    for (unsigned i = 0; i < 600; i++)
-        store64(base + i * 0x800, i);
+    for (unsigned i = 0; i < 600; i++) store64(base + i * 0x800, i);
     check_equal("demand paging: one fault per page", demand_faults, 300);
-    for (unsigned i = 0; i < 600; i++)
-        tally_equal(&data, load64(base + i * 0x800), i);
+    for (unsigned i = 0; i < 600; i++) tally_equal(&data, load64(base + i * 0x800), i);
     check_equal("demand paging: no further fault", demand_faults, 300);
     demand_faults = 0;
     store64(base + 0x1000000 - 4, 0x0123456789abcdef);

@@ -16,12 +16,10 @@ static uint64_t old_value(void) { return (uint64_t)pages[0] | FLAGS; }
 static uint64_t new_value(void) { return (uint64_t)pages[1] | FLAGS; }
 
 static void with_mov8(uint64_t *entry) {
-    for (unsigned i = 0; i < 8; i++)
-        ((volatile uint8_t *)entry)[i] = new_value() >> 8 * i & 0xff;
+    for (unsigned i = 0; i < 8; i++) ((volatile uint8_t *)entry)[i] = new_value() >> 8 * i & 0xff;
 }
 static void with_mov16(uint64_t *entry) {
-    for (unsigned i = 0; i < 4; i++)
-        ((volatile uint16_t *)entry)[i] = new_value() >> 16 * i & 0xffff;
+    for (unsigned i = 0; i < 4; i++) ((volatile uint16_t *)entry)[i] = new_value() >> 16 * i & 0xffff;
 }
 static void with_mov32(uint64_t *entry) {
     ((volatile uint32_t *)entry)[0] = (uint32_t)new_value();
@@ -69,8 +67,7 @@ static void with_xadd(uint64_t *entry) {
 static void with_bit_operations(uint64_t *entry) {
     uint64_t changed = *entry ^ new_value();
     for (uint64_t bit = 0; bit < 64; bit++) {
-        if (!(changed >> bit & 1))
-            continue;
+        if (!(changed >> bit & 1)) continue;
         if (new_value() >> bit & 1)
             asm volatile("lock btsq %1, (%0)" : : "r"(entry), "r"(bit) : "memory", "cc");
         else
@@ -143,8 +140,7 @@ static void check_writer(unsigned at) {
         for (unsigned from_absent = 0; from_absent < 2; from_absent++) {
             table[slot] = from_absent ? 0 : old_value();
             invlpg(va);
-            if (!from_absent)
-                tally_equal(&tally, load64(va), 0xaaaa);
+            if (!from_absent) tally_equal(&tally, load64(va), 0xaaaa);
             writers[at].write(table + slot);
             invlpg(va);
             uint64_t value = 0;
@@ -168,18 +164,15 @@ static void check_many(void) {
         *entry_make(pml4, va + i * LARGE_PAGE_BYTES, LEVEL_PD) = ((uint64_t)first + i * PAGE_BYTES) | FLAGS;
     uint64_t *to = first;
     asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(old_value()) : "memory");
-    for (unsigned i = 0; i < 3 * 512; i += 37)
-        tally_equal(&same, load64(va + i * PAGE_BYTES), 0xaaaa);
+    for (unsigned i = 0; i < 3 * 512; i += 37) tally_equal(&same, load64(va + i * PAGE_BYTES), 0xaaaa);
     check_tally("REP STOSQ over three tables", &same);
     uint64_t *source = page_alloc(), *from = source;
-    for (unsigned i = 0; i < 512; i++)
-        source[i] = i & 1 ? new_value() : old_value();
+    for (unsigned i = 0; i < 512; i++) source[i] = i & 1 ? new_value() : old_value();
     to = first + 256; /* the second half of one table and the first of the next */
     count = 512;
     asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
     write_cr3(read_cr3());
-    for (unsigned i = 256; i < 768; i += 3)
-        tally_equal(&copied, load64(va + i * PAGE_BYTES), i & 1 ? 0xbbbb : 0xaaaa);
+    for (unsigned i = 256; i < 768; i += 3) tally_equal(&copied, load64(va + i * PAGE_BYTES), i & 1 ? 0xbbbb : 0xaaaa);
     check_tally("REP MOVSQ over a table boundary", &copied);
     *(volatile uint64_t *)((uint64_t)(first + 512) - 4) =
         (uint64_t)(uint32_t)new_value() << 32 | *((uint32_t *)(first + 511) + 1);
@@ -216,8 +209,7 @@ static void check_data_and_back(void) {
         write_cr3(read_cr3());
         for (unsigned i = 0; i < 512; i++)
             page[i] = i * 0x123456789ul + round; /* garbage as an entry, reserved bits and all */
-        for (unsigned i = 0; i < 512; i++)
-            tally_equal(&data, page[i], i * 0x123456789ul + round);
+        for (unsigned i = 0; i < 512; i++) tally_equal(&data, page[i], i * 0x123456789ul + round);
         uint64_t value;
         tally_equal(&mapped, try_load(va + round * PAGE_BYTES, &value), false);
     }
@@ -251,8 +243,7 @@ void guest_main(void) {
         pages[i][0] = i ? 0xbbbb : 0xaaaa;
     }
     *entry_make(pml4, VA, LEVEL_PD) = (uint64_t)table | FLAGS;
-    for (unsigned at = 0; at < sizeof writers / sizeof *writers; at++)
-        check_writer(at);
+    for (unsigned at = 0; at < sizeof writers / sizeof *writers; at++) check_writer(at);
     check_many();
     check_user_alias();
     check_data_and_back();

@@ -46,8 +46,7 @@ static uint64_t expected_code(enum access access, bool writable, bool user, bool
     bool fetch = access == KERNEL_FETCH || access == USER_FETCH;
     bool ring3 = access >= USER_LOAD, smep = read_cr4() & CR4_SMEP;
     bool denied = (ring3 && !user) || (fetch && no_execute) || (fetch && !ring3 && user && smep);
-    if (store && !writable && (ring3 || read_cr0() & CR0_WP))
-        denied = true;
+    if (store && !writable && (ring3 || read_cr0() & CR0_WP)) denied = true;
     uint64_t fetch_bit = fetch && (has_nx() || smep) ? PF_FETCH : 0;
     return denied ? PF_PRESENT | (store ? PF_WRITE : 0) | (ring3 ? PF_USER : 0) | fetch_bit : ~0ul;
 }
@@ -59,19 +58,16 @@ static void compare(struct tally *tally, unsigned writable, unsigned user, unsig
         do_access(access);
         bool faulted = last_fault.vector == VECTOR_PF;
         tally_equal(tally, faulted ? last_fault.error_code : ~0ul, expected);
-        if (faulted && expected != ~0ul)
-            tally_equal(tally, last_fault.cr2 & ~(PAGE_BYTES - 1), TEST_VA);
+        if (faulted && expected != ~0ul) tally_equal(tally, last_fault.cr2 & ~(PAGE_BYTES - 1), TEST_VA);
     }
 }
 
 static void check_combinations(const char *name, const char *nx_name) {
     struct tally tally = {0}, nx_tally = {0};
     for (unsigned writable = 0; writable < 16; writable++)
-        for (unsigned user = 0; user < 16; user++)
-            compare(&tally, writable, user, 0);
+        for (unsigned user = 0; user < 16; user++) compare(&tally, writable, user, 0);
     check_tally(name, &tally);
-    if (!has_nx())
-        return;
+    if (!has_nx()) return;
     for (unsigned no_execute = 0; no_execute < 16; no_execute++) {
         compare(&nx_tally, 15, 15, no_execute);
         compare(&nx_tally, 15, 0, no_execute);
@@ -98,14 +94,12 @@ void guest_main(void) {
     page[CODE_RETURN / 8] = 0xc3;        /* ret */
     page[CODE_USER_RETURN / 8] = 0x80cd; /* int $0x80 */
     map_page(pml4, TEST_VA, (uint64_t)page, PTE_P);
-    for (int level = LEVEL_PT; level <= LEVEL_PML4; level++)
-        entries[level] = entry_of(pml4, TEST_VA, level);
+    for (int level = LEVEL_PT; level <= LEVEL_PML4; level++) entries[level] = entry_of(pml4, TEST_VA, level);
     check_combinations("W and U at four levels, CR0.WP set", "NX at four levels, CR0.WP set");
     write_cr0(read_cr0() & ~CR0_WP);
     check_combinations("W and U at four levels, CR0.WP clear", "NX at four levels, CR0.WP clear");
     write_cr0(read_cr0() | CR0_WP);
-    if (has_nx())
-        check_nx_disabled();
+    if (has_nx()) check_nx_disabled();
     if (cpuid(0, 0).eax >= 7 && cpuid(7, 0).ebx >> 7 & 1) {
         write_cr4(read_cr4() | CR4_SMEP);
         check_combinations("W and U at four levels, CR4.SMEP set", "NX at four levels, CR4.SMEP set");

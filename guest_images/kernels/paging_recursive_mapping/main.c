@@ -12,8 +12,7 @@ static uint64_t *pml4;
 
 static volatile uint64_t *window(uint64_t va, int level) {
     uint64_t indices = 0;
-    for (int above = 0; above < level; above++)
-        indices |= SLOT << (39 - 9 * above);
+    for (int above = 0; above < level; above++) indices |= SLOT << (39 - 9 * above);
     uint64_t shifted = (va & 0x0000fffffffff000) >> (9 * level);
     return (volatile uint64_t *)(0xffff000000000000 | indices | (shifted & ~7ul));
 }

@@ -68,8 +68,7 @@ static void check_string_in(void) {
     memset(buffer, 0, sizeof buffer);
     out8(SCRATCH, 0xa5);
     result = STRING("rep insb", buffer + 8, 16, SCRATCH);
-    for (unsigned i = 0; i < sizeof buffer; i++)
-        tally_equal(&data, buffer[i], i >= 8 && i < 24 ? 0xa5 : 0);
+    for (unsigned i = 0; i < sizeof buffer; i++) tally_equal(&data, buffer[i], i >= 8 && i < 24 ? 0xa5 : 0);
     check_tally("REP INSB: the bytes", &data);
     check_true("REP INSB: RDI and RCX", result.rdi == (uint64_t)buffer + 24 && !result.rcx);
     result = STRING("std; rep insw", buffer + 40, 4, NOBODY);
@@ -87,8 +86,7 @@ static void check_string_out(void) {
     static const uint8_t pairs[] = {CMOS_FREE, 0x11, CMOS_FREE + 1, 0x22, CMOS_FREE + 2, 0x33, CMOS_FREE + 3, 0x44};
     struct string_result result = STRING("rep outsw", pairs, 4, CMOS_INDEX);
     struct tally tally = {0};
-    for (unsigned i = 0; i < 4; i++)
-        tally_equal(&tally, cmos_read(CMOS_FREE + i), 0x11 * (i + 1));
+    for (unsigned i = 0; i < 4; i++) tally_equal(&tally, cmos_read(CMOS_FREE + i), 0x11 * (i + 1));
     check_tally("REP OUTSW: index and data pairs", &tally);
     check_true("REP OUTSW: RSI and RCX", result.rsi == (uint64_t)pairs + 8 && !result.rcx);
     result = STRING("rep outsb", pairs, 6, SCRATCH);

@@ -11,8 +11,7 @@ typedef uint32_t function(void);
 /* mov $value, %eax; ret */
 static void write_function(volatile uint8_t *code, uint32_t value) {
     code[0] = 0xb8;
-    for (unsigned i = 0; i < 4; i++)
-        code[1 + i] = value >> 8 * i & 0xff;
+    for (unsigned i = 0; i < 4; i++) code[1 + i] = value >> 8 * i & 0xff;
     code[5] = 0xc3;
 }
 
@@ -37,8 +36,7 @@ static void check_places(void) {
 
 /* Only the 4 bytes of the immediate, by stores of several kinds. */
 static void store_bytes(uint64_t to, uint32_t value) {
-    for (unsigned i = 0; i < 4; i++)
-        ((volatile uint8_t *)to)[i] = value >> 8 * i & 0xff;
+    for (unsigned i = 0; i < 4; i++) ((volatile uint8_t *)to)[i] = value >> 8 * i & 0xff;
 }
 static void store_word(uint64_t to, uint32_t value) { *(volatile uint32_t *)to = value; }
 static void store_exchange(uint64_t to, uint32_t value) {
@@ -78,8 +76,7 @@ static void check_same_block(void) {
     uint64_t page = (uint64_t)page_alloc();
     struct tally tally = {0};
     memcpy((void *)page, code, sizeof code);
-    for (unsigned i = 1; i < ROUNDS; i++)
-        tally_equal(&tally, ((uint32_t (*)(uint32_t))page)(i * 7), i * 7);
+    for (unsigned i = 1; i < ROUNDS; i++) tally_equal(&tally, ((uint32_t (*)(uint32_t))page)(i * 7), i * 7);
     check_tally("an instruction that comes a few bytes after the store", &tally);
 }
 
@@ -100,12 +97,10 @@ static void check_loop(void) {
 static void check_other_function(void) {
     uint64_t page = (uint64_t)page_alloc();
     struct tally tally = {0};
-    for (unsigned i = 0; i < 40; i++)
-        write_function((uint8_t *)page + 16 * i, i);
+    for (unsigned i = 0; i < 40; i++) write_function((uint8_t *)page + 16 * i, i);
     for (unsigned i = 0; i < 40; i++) {
         write_function((uint8_t *)page + 16 * i, 1000 + i);
-        for (unsigned j = 0; j < 40; j += 3)
-            tally_equal(&tally, call_at(page + 16 * j), j <= i ? 1000 + j : j);
+        for (unsigned j = 0; j < 40; j += 3) tally_equal(&tally, call_at(page + 16 * j), j <= i ? 1000 + j : j);
     }
     check_tally("one function of many in a page", &tally);
 }
@@ -117,8 +112,7 @@ static void check_ring3(void) {
     struct tally tally = {0};
     memcpy((void *)page, code, sizeof code);
     map_page(current_pml4(), TEST_VA, page, PTE_P | PTE_W | PTE_U);
-    for (unsigned i = 1; i < 50; i++)
-        tally_equal(&tally, user_call((void *)TEST_VA, i * 3), i * 3);
+    for (unsigned i = 1; i < 50; i++) tally_equal(&tally, user_call((void *)TEST_VA, i * 3), i * 3);
     check_tally("in ring 3", &tally);
 }
 

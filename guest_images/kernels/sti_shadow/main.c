@@ -27,8 +27,7 @@ static void make_pending(void) {
     ticks = 0;
     interrupted_at = 0;
     pit_one_shot(1);
-    do
-        out8(PIC_MASTER, PIC_READ_IRR);
+    do out8(PIC_MASTER, PIC_READ_IRR);
     while (!(in8(PIC_MASTER) & 1 << IRQ_PIT));
 }
 

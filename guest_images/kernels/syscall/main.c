@@ -143,6 +143,5 @@ void guest_main(void) {
     check_masks();
     check_iret();
     check_swapgs();
-    if (cpuid(0, 0).ebx == VENDOR_INTEL_EBX)
-        check_sysenter();
+    if (cpuid(0, 0).ebx == VENDOR_INTEL_EBX) check_sysenter();
 }

@@ -24,8 +24,7 @@ static uint64_t wait_cycles(unsigned count) {
 }
 
 static void check_rdtscp(void) {
-    if (!(cpuid(0x80000001, 0).edx >> 27 & 1))
-        return;
+    if (!(cpuid(0x80000001, 0).edx >> 27 & 1)) return;
     write_msr(MSR_TSC_AUX, 0x12345678);
     uint64_t rax = ~0ul, rdx = ~0ul, rcx = ~0ul, before = rdtsc();
     asm volatile("rdtscp" : "+a"(rax), "+d"(rdx), "+c"(rcx));

@@ -1,0 +1,86 @@
+/* What only the two unicorn*.c files know: where Unicorn keeps a CPU's raw state, and the memory beside the host's.
+ *
+ * Engine memory at ARENA. MODEL: a native guest that maps this address sees it; a VMM never gives it to a guest.
+ *   0x0000 VMCB | 0x1000 host save | 0x4000 I/O map | 0x8000 MSR permission map | 0x10000 stub | 0x20000.. nested tables
+ */
+#ifndef SC_UNICORN_STATE_H
+#define SC_UNICORN_STATE_H
+#include <unicorn/unicorn.h>
+#include "engine.h"
+
+/* An Intel model: SYSENTER and SYSCALL then behave as Intel's. It has no SVM, but the engine asks only the SVME bit.
+ * The last without RDRAND and RDSEED: those read the workstation's entropy, and nothing can intercept them. */
+#define CPU_MODEL UC_CPU_X86_SANDYBRIDGE
+#define ARENA 0x4000000000ull
+enum { ARENA_BYTES = 8 << 20, HOST_SAVE = 0x1000, IO_MAP = 0x4000, MSR_MAP = 0x8000, STUB = 0x10000, NESTED = 0x20000 };
+#define NOWHERE 0xfffffffffffffff1ull /* an address no guest fetches from: uc_emu_start wants an end */
+
+/* CPUX86State of the unicorn 2.1.4 wheel; verify_layout() compares every one with what VMRUN loads. */
+enum {
+    RAW_REGS = 0,
+    RAW_EIP = 128,
+    RAW_EFLAGS = 136,
+    RAW_HFLAGS = 176,
+    RAW_HFLAGS2 = 180,
+    RAW_SEGS = 184,
+    RAW_LDT = 328,
+    RAW_TR = 352,
+    RAW_GDT = 376,
+    RAW_IDT = 400,
+    RAW_CR = 424,
+    RAW_ERROR_CODE = 5384,
+    RAW_DR = 5400,
+    RAW_OLD_EXCEPTION = 5496,
+    RAW_VMCB = 5504,
+    RAW_INTERCEPT = 5520,
+    RAW_CR_READ = 5528,
+    RAW_CR_WRITE = 5530,
+    RAW_DR_READ = 5532,
+    RAW_DR_WRITE = 5534,
+    RAW_EXCEPTIONS = 5536,
+    RAW_NESTED_CR3 = 5544,
+    RAW_NESTED_MODE = 5552,
+    RAW_END = 5560
+};
+enum { SEGMENT_BYTES = 24, SEGMENT_BASE = 8, SEGMENT_LIMIT = 16, SEGMENT_FLAGS = 20 };
+enum {
+    HF_INHIBIT_IRQ = 1 << 3,
+    HF_CS32 = 1 << 4,
+    HF_SS32 = 1 << 5,
+    HF_ADDSEG = 1 << 6,
+    HF_PE = 1 << 7,
+    HF_MP = 1 << 9,
+    HF_EM = 1 << 10,
+    HF_TS = 1 << 11,
+    HF_LMA = 1 << 14,
+    HF_CS64 = 1 << 15,
+    HF_SVME = 1 << 20,
+    HF_GUEST = 1 << 21,
+    HF_OSFXSR = 1 << 22
+};
+enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xf }; /* PAE, LMA, NXE, PSE */
+/* CR0, CR4 and EFER bits that change how addresses translate */
+#define CR0_PAGING 0x80010001ull
+#define CR4_PAGING 0x1000b0ull
+#define EFER_PAGING 0xd00ull
+
+#define R16(at) (*(uint16_t *)(cpu->raw + (at)))
+#define R32(at) (*(uint32_t *)(cpu->raw + (at)))
+#define R64(at) (*(uint64_t *)(cpu->raw + (at)))
+#define A64(at) (*(uint64_t *)(cpu->arena + (at)))
+
+/* MSRs whose place is found at start-up */
+static const uint32_t ENGINE_MSRS[8] = {0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,
+                                        0xc0000102, 0xc0000103, 0xc0000080, 0x174};
+enum {
+    OWN_MSRS = 6,
+    MSR_AT_TSC_AUX = 5,
+    MSR_AT_EFER = 6,
+    MSR_AT_SYSENTER_CS = 7
+}; /* EFER, SYSENTER_CS: VMCS fields too */
+
+void forget_nested(sc_cpu *cpu);
+bool find_raw_state(sc_cpu *cpu, const char **problem);
+bool verify_layout(sc_cpu *cpu, const char **problem);
+void reset_state(sc_cpu *cpu);
+#endif
