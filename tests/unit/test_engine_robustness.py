@@ -15,9 +15,10 @@ DEADLINE_CYCLES = 3000
 LONGEST_STEP_CYCLES = 1200  # a block of one page, and what an exit handler adds
 # Beginnings of instructions that this project handles itself, and prefixes.
 STARTS_TEXT = """
-    0f22c0 0f22d8 0f22e0 0f20c0 440f22c0 0f01f8 0fa2 0f30 0f32 0f05 480f07 0f34 480f35 cf 48cf cb cc cd80 ce f1 f4 fb fa ee
-    ec 6c 6e f36c f36e f3aa f3a4 0f00d8 0f0118 0f0110 0f01f0 0f01e0 0f06 8ed0 8ed8 9d 9c 0f01c1 0f0b 0f23f8 0f21f0 0f09 0f08
-    0f31 0f01f9 e8 ff15 ff25 ea 9a 0fae 0fc7 66 67 f2 f0 48 2e 64 0f38 0f3a c8 0f78 0f0103 660f3880
+    0f22c0 0f22d8 0f22e0 0f20c0 440f22c0 0f01f8 0fa2 0f30 0f32 0f05 480f07 0f34 480f35 cf 48cf cb cc cd80 ce f1 f4
+    fb fa ee ec 6c 6e f36c f36e f3aa f3a4 0f00d8 0f0118 0f0110 0f01f0 0f01e0 0f06 8ed0 8ed8 9d 9c 0f01c1 0f0b
+    0f23f8 0f21f0 0f09 0f08 0f31 0f01f9 e8 ff15 ff25 ea 9a 0fae 0fc7 66 67 f2 f0 48 2e 64 0f38 0f3a c8 0f78 0f0103
+    660f3880
 """
 STARTS = [bytes.fromhex(text) for text in STARTS_TEXT.split()]
 
