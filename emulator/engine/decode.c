@@ -70,6 +70,14 @@ uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsi
     return count;
 }
 
+/* Bases count but for CS, DS, ES and SS in 64-bit mode; `segment`: 0-5 = ES CS SS DS FS GS. */
+uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) {
+    if (code_bits(cpu) == 64) return segment >= 4 ? offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment] : offset;
+    return (uint32_t)(offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment]);
+}
+
+uint64_t linear_rip(const sc_cpu *cpu) { return linear_of(cpu, 1, SLOT(cpu, GUEST_RIP)); }
+
 static const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
     typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
@@ -156,7 +164,7 @@ static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *chan
     const uint8_t *host = code_host(cpu, pc), *host2 = NULL;
     if ((pc & 0xfff) + size > 0x1000) host2 = code_host(cpu, (pc & ~0xfffull) + 0x1000);
     if (!host || ((pc & 0xfff) + size > 0x1000 && !host2) || size > 0x1000) return NULL;
-    unsigned bits = code_bits(cpu);
+    unsigned bits = engine_code_bits(cpu); /* far jumps change it without a trap */
     for (uint32_t i = *head; i; i = cpu->blocks[i].next) {
         block *b = &cpu->blocks[i];
         if (b->pc != pc || b->size_bytes != size || b->host[0] != host || b->host[1] != host2 || b->code_bits != bits)
@@ -220,12 +228,17 @@ bool is_restart(const sc_cpu *cpu, const block *b) {
     return starts[at / 8] >> (at & 7) & 1;
 }
 
+/* How far behind the start of `b` an address lies; the engine does not wrap the addresses of its blocks at 4 GiB. */
+static uint64_t offset_in(const sc_cpu *cpu, const block *b, uint64_t linear) {
+    return code_bits(cpu) == 64 ? linear - b->pc : (uint32_t)(linear - b->pc);
+}
+
 /* A block is charged whole when it begins: give back what was not executed when it is left at linear address `pc`. */
 void refund(sc_cpu *cpu, uint64_t pc) {
     block *b = cpu->trapped = cpu->current;
     cpu->current = NULL;
     if (!b) return;
-    uint64_t done_bytes = pc - b->pc;
+    uint64_t done_bytes = offset_in(cpu, b, pc);
     if (done_bytes >= b->size_bytes) return;
     const uint8_t *starts = cpu->code_bytes + b->bytes_at + b->size_bytes;
     uint32_t done = 0;
@@ -271,13 +284,14 @@ static uint64_t register_value(sc_cpu *cpu, unsigned reg, uint64_t next_rip) {
 /* The code bytes at RIP: of the block that trapped, as it was translated; else from memory as it is mapped now. (What
  * runs from the TLB may have lost its mapping since.) Returns how many of the at most 15 are there. */
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
-    uint64_t linear = SLOT(cpu, GUEST_RIP) + (long_mode(cpu) ? 0 : SLOT(cpu, GUEST_CS_BASE));
+    uint64_t linear = linear_rip(cpu);
     const block *b = cpu->trapped;
     size_t bytes = 0;
-    if (b && linear - b->pc < b->size_bytes) {
-        bytes = b->size_bytes - (linear - b->pc);
+    if (b && offset_in(cpu, b, linear) < b->size_bytes) {
+        uint64_t at = offset_in(cpu, b, linear);
+        bytes = b->size_bytes - at;
         if (bytes > INSTRUCTION_BYTES_MAX) bytes = INSTRUCTION_BYTES_MAX;
-        memcpy(ret, cpu->code_bytes + b->bytes_at + (linear - b->pc), bytes);
+        memcpy(ret, cpu->code_bytes + b->bytes_at + at, bytes);
     } /* a block may end within an instruction that is unknown to the engine */
     while (bytes < INSTRUCTION_BYTES_MAX) { /* at most two pages */
         const uint8_t *host = code_host(cpu, linear + bytes);

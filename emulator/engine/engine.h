@@ -131,6 +131,7 @@ typedef struct sc_cpu {
 void engine_save(sc_cpu *cpu);                     /* engine -> slots */
 void engine_load(sc_cpu *cpu);                     /* slots -> engine */
 uint64_t *engine_msr(sc_cpu *cpu, uint32_t index); /* storage of an MSR the engine itself uses, or NULL */
+unsigned engine_code_bits(sc_cpu *cpu);
 int engine_error_code(sc_cpu *cpu);
 uint64_t engine_fault_address(sc_cpu *cpu);
 void engine_flush_tlb(sc_cpu *cpu);
@@ -147,6 +148,8 @@ walk_result linear_check(sc_cpu *cpu, uint64_t linear, size_t bytes, unsigned ac
 bool decode_open(sc_cpu *cpu);
 void decode_close(sc_cpu *cpu);
 unsigned code_bits(const sc_cpu *cpu);
+uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset);
+uint64_t linear_rip(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);

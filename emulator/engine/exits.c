@@ -7,7 +7,7 @@
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
 enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
-enum { CS = 1, SS = 2 };
+enum { SS = 2 };
 enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
@@ -84,18 +84,12 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
     vm_exit(cpu, EXIT_REASON_EPT_VIOLATION, kind | (w.ept_rights & 7) << 3 | where, 0);
 }
 
-static uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) { /* segment: 0-5 = ES CS SS DS FS GS */
-    if (code_bits(cpu) == 64) return segment >= 4 ? offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment] : offset;
-    return (uint32_t)(offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment]);
-}
-
 /* The linear addresses an access of the instruction at RIP may have; each also as the page a long operand runs into. */
 static int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
-    uint64_t offset = SLOT(cpu, GUEST_RIP);
     int n = 0;
     if (access & ACCESS_FETCH) {
-        ret[n++] = linear_of(cpu, CS, offset);
-        ret[n++] = (linear_of(cpu, CS, offset) | 0xfff) + 1;
+        ret[n++] = linear_rip(cpu);
+        ret[n++] = (linear_rip(cpu) | 0xfff) + 1;
         return n;
     }
     instruction in = decode(cpu);
@@ -243,8 +237,8 @@ static void trap_cr_read(sc_cpu *cpu, const instruction *in) {
         value = cpu->s.cr8;
     }
     if (in->id == X86_INS_SMSW && in->has_memory) {
-        uint64_t base = long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment];
-        walk_result w = linear_write(cpu, base + in->offset, &value, 2, cpl(cpu) == 3 ? ACCESS_USER : 0);
+        uint64_t linear = linear_of(cpu, in->segment, in->offset);
+        walk_result w = linear_write(cpu, linear, &value, 2, cpl(cpu) == 3 ? ACCESS_USER : 0);
         if (memory_fault(cpu, w, ACCESS_WRITE)) return;
     } else {
         gpr_write(cpu, in->reg, value, in->id == X86_INS_SMSW ? in->operand_bytes : bytes);
@@ -286,16 +280,16 @@ static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
         value = cr0 & ~(uint64_t)CR0_TS;
         qualification = 2 << 4;
     } else if (in->id == X86_INS_LMSW) {
-        uint64_t base = long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment];
+        uint64_t linear = linear_of(cpu, in->segment, in->offset);
         if (in->has_memory) {
-            walk_result w = linear_read(cpu, base + in->offset, &operand, 2, 0);
+            walk_result w = linear_read(cpu, linear, &operand, 2, 0);
             if (memory_fault(cpu, w, 0)) return;
         } else {
             operand = gpr_read(cpu, in->reg) & 0xffff;
         }
         value = (cr0 & ~0xeull) | (operand & 0xf);
         qualification = 3 << 4 | (in->has_memory ? 1 << 6 : 0) | operand << 16;
-        if (in->has_memory) SLOT(cpu, GUEST_LINEAR_ADDRESS) = base + in->offset;
+        if (in->has_memory) SLOT(cpu, GUEST_LINEAR_ADDRESS) = linear;
     } else {
         value = operand = gpr_read(cpu, in->reg);
         if (code_bits(cpu) != 64) value = operand = (uint32_t)value;
@@ -374,7 +368,7 @@ static void trap_dr(sc_cpu *cpu, const instruction *in) {
 
 void trap_instruction(sc_cpu *cpu, unsigned code) {
     instruction in = decode(cpu);
-    uint64_t based = in.segment >= 4 || !long_mode(cpu) ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0;
+    if (!in.id) return raise_fault(cpu, VECTOR_UD, 0); /* such as with LOCK, which the engine lets pass */
     if (code < TRAP_CR_WRITE) return trap_cr_read(cpu, &in);
     if (code < TRAP_DR_READ) return trap_cr_write(cpu, &in);
     if (code < 0x40) return trap_dr(cpu, &in);
@@ -397,7 +391,8 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         return skip(cpu, in.length_bytes);
     case TRAP_INVLPG:
         if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) cpu->s.flush_tlb = 1; /* the engine's TLB is flushed whole */
-        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG, in.offset + based);
+        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG,
+                           linear_of(cpu, in.segment, in.offset));
     case TRAP_PAUSE:
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_PAUSE_EXITING), EXIT_REASON_PAUSE_INSTRUCTION, 0);
     case TRAP_WBINVD:
@@ -428,15 +423,15 @@ static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
 void trap_io(sc_cpu *cpu) {
     uint16_t port = cpu->io.port;
     instruction in = decode(cpu);
+    if (!in.id) return raise_fault(cpu, VECTOR_UD, 0);
     if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, VECTOR_GP, 0);
     if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
     bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
     uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 |
                              (in.has_memory && in.rep) << 5 | immediate << 6 | (uint64_t)port << 16;
     if (in.has_memory) {
-        uint64_t based = in.segment >= 4 || !long_mode(cpu) ? cpu->s.vmcs[VMCS_GUEST_ES_BASE + in.segment] : 0;
         unsigned size = in.address_bytes == 8 ? 2 : in.address_bytes == 4 ? 1 : 0;
-        SLOT(cpu, GUEST_LINEAR_ADDRESS) = in.offset + based;
+        SLOT(cpu, GUEST_LINEAR_ADDRESS) = linear_of(cpu, in.segment, in.offset);
         SLOT(cpu, VM_EXIT_INSTRUCTION_INFORMATION) = size << 7 | (uint64_t)in.segment << 15;
     }
     vm_exit(cpu, EXIT_REASON_IO_INSTRUCTION, qualification, in.length_bytes);

@@ -199,8 +199,7 @@ void do_io(sc_cpu *cpu, const instruction *in) {
     }
     uint64_t count_mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
     int64_t step = SLOT(cpu, GUEST_RFLAGS) & 0x400 ? -(int64_t)bytes : (int64_t)bytes;
-    uint64_t linear =
-        in->offset + (long_mode(cpu) && in->segment < 4 ? 0 : cpu->s.vmcs[VMCS_GUEST_ES_BASE + in->segment]);
+    uint64_t linear = linear_of(cpu, in->segment, in->offset);
     if (!in->rep || (gpr_read(cpu, 1) & count_mask)) {
         walk_result w = {.status = WALK_OK};
         if (cpu->io.in) {

@@ -8,11 +8,6 @@
 #include <sys/mman.h>
 #include "unicorn_state.h"
 
-static uint64_t linear_rip(sc_cpu *cpu) {
-    uint64_t rip = SLOT(cpu, GUEST_RIP);
-    return code_bits(cpu) == 64 ? rip : (uint32_t)(rip + SLOT(cpu, GUEST_CS_BASE));
-}
-
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
@@ -31,7 +26,10 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
             trap_io(cpu);
         } else {
             instruction in = decode(cpu);
-            kind == ESCAPE_SYSCALL ? do_syscall(cpu, in.length_bytes) : do_sysenter(cpu);
+            if (!in.id)
+                raise_fault(cpu, 6, 0); /* with LOCK, which the engine lets pass */
+            else
+                kind == ESCAPE_SYSCALL ? do_syscall(cpu, in.length_bytes) : do_sysenter(cpu);
         }
     } else {
         engine_save(cpu);

@@ -38,6 +38,12 @@ void engine_window(sc_cpu *cpu) {
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) = !(R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) ? 0 : rflags & 0x200 ? 1 : 2;
 }
 
+/* The mode of the code that is about to run, between blocks: the slots do not know it before the next trap. */
+unsigned engine_code_bits(sc_cpu *cpu) {
+    uc_context_save(cpu->uc, cpu->context);
+    return R32(RAW_HFLAGS) & HF_CS64 ? 64 : R32(RAW_HFLAGS) & HF_CS32 ? 32 : 16;
+}
+
 void engine_save(sc_cpu *cpu) {
     engine_window(cpu);
     for (int i = 0; i < 16; i++) cpu->s.gpr[i] = R64(RAW_REGS + i * 8);

@@ -60,6 +60,14 @@ def test_every_instruction_is_counted_once(name: str, cycles_per_instruction: in
     assert counted(rig) == expected
 
 
+def test_code_is_counted_in_the_mode_that_a_far_return_brought() -> None:
+    """40h is INC in the 32-bit segment, where nothing traps on the way, and a prefix in 64-bit code."""
+    rig = Rig("lea rax, [rip + 1f]\n push 0x40\n push rax\n rex.w retf\n 1: .byte 0x40, 0x40, 0x40, 0x90\n hlt")
+    rig.run()
+    assert (rig.is_halted, rig["cs_selector"]) == (True, 0x40)
+    assert counted(rig) == 4 + 5
+
+
 # program, vector it faults with, instructions retired before
 FAULTS = {
     "UD2": ("nop\n nop\n ud2\n nop", 6, 2),
