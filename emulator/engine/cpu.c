@@ -83,6 +83,11 @@ static void do_exit_interrupt(sc_cpu *cpu) {
     vm_exit(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0, 0);
 }
 
+void watch(sc_cpu *cpu) {
+    bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->step != STEP_NONE;
+    cpu->check_at_cycles = at_once ? 0 : cpu->s.deadline_cycles;
+}
+
 void settle(sc_cpu *cpu) {
     while (!cpu->s.stop_request && !cpu->s.shutdown && !cpu->engine_error) {
         bool open = window_open(cpu);
@@ -98,8 +103,7 @@ void settle(sc_cpu *cpu) {
             break;
         if (is_due(cpu)) break; /* what is left waits for the next run */
     }
-    bool watch = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu);
-    cpu->check_at_cycles = watch ? 0 : cpu->s.deadline_cycles;
+    watch(cpu);
 }
 
 /* Run until the clock reaches `deadline_cycles` or something asks to stop. Returns 0, or the engine's error number. */

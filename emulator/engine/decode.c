@@ -233,6 +233,10 @@ static uint64_t offset_in(const sc_cpu *cpu, const block *b, uint64_t linear) {
     return code_bits(cpu) == 64 ? linear - b->pc : (uint32_t)(linear - b->pc);
 }
 
+bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear) {
+    return b && offset_in(cpu, b, linear) < b->size_bytes;
+}
+
 /* A block is charged whole when it begins: give back what was not executed when it is left at linear address `pc`. */
 void refund(sc_cpu *cpu, uint64_t pc) {
     block *b = cpu->trapped = cpu->current;
@@ -287,7 +291,7 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
     uint64_t linear = linear_rip(cpu);
     const block *b = cpu->trapped;
     size_t bytes = 0;
-    if (b && offset_in(cpu, b, linear) < b->size_bytes) {
+    if (is_within(cpu, b, linear)) {
         uint64_t at = offset_in(cpu, b, linear);
         bytes = b->size_bytes - at;
         if (bytes > INSTRUCTION_BYTES_MAX) bytes = INSTRUCTION_BYTES_MAX;

@@ -103,6 +103,7 @@ typedef struct sc_cpu {
     uint32_t tlb_generation;
     block *current;                                                          /* the block being executed */
     block *trapped;                                                          /* the block that the last trap left */
+    enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache;
     uint32_t retranslate_bytes, vectoring_bytes;
@@ -155,6 +156,7 @@ instruction decode(sc_cpu *cpu);
 uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
 block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed);
 bool is_restart(const sc_cpu *cpu, const block *b);
+bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear);
 void refund(sc_cpu *cpu, uint64_t pc);
 
 /* events.c */
@@ -195,6 +197,7 @@ void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the s
 bool is_due(const sc_cpu *cpu); /* the deadline has come */
 bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
+void watch(sc_cpu *cpu);  /* decide when on_block has to look closer */
 void settle(sc_cpu *cpu); /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
 void elapse(sc_cpu *cpu);

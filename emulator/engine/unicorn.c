@@ -8,6 +8,21 @@
 #include <sys/mman.h>
 #include "unicorn_state.h"
 
+/* The engine translates a whole block before it runs it, so a page that cannot be fetched faults although the instruction
+ * at RIP lies before it. Then that instruction runs alone (the engine makes blocks of one in an interrupt shadow), and so
+ * on, until the fault is due. */
+static bool fetched_ahead(sc_cpu *cpu) {
+    uint64_t at = linear_rip(cpu);
+    if (cpu->step == STEP_ARMED || is_within(cpu, cpu->trapped, at)) return false;
+    instruction in = decode(cpu);
+    return in.id && (at & 0xfff) + in.length_bytes <= 0x1000;
+}
+
+static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
+    if (code == 0x400) return engine_error_code(cpu) & 16;
+    return code == 0x40 + 14 && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
+}
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
@@ -34,7 +49,11 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     } else {
         engine_save(cpu);
         refund(cpu, linear_rip(cpu));
-        if (code >= 0x40 && code < 0x60)
+        bool ahead = may_be_fetch(cpu, code) && fetched_ahead(cpu);
+        cpu->step = ahead ? STEP_ARMED : STEP_NONE;
+        if (ahead)
+            ; /* not yet */
+        else if (code >= 0x40 && code < 0x60)
             trap_exception(cpu, code - 0x40);
         else if (code == 0x400)
             trap_nested_fault(cpu);
@@ -97,11 +116,12 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     }
     restart = count == 1 && b && is_restart(cpu, b);
     if (restart) refund(cpu, pc);
-    if (cpu->s.clock_cycles >= cpu->check_at_cycles &&
-        !restart && /* stopped here, the store would only restart again */
-        (cpu->s.clock_cycles >= cpu->s.deadline_cycles || must_settle(cpu))) {
-        uc_emu_stop(uc);
-        return;
+    if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
+        if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) watch(cpu);
+        if (!restart && (is_due(cpu) || must_settle(cpu))) { /* stopped here, a store would only restart again */
+            uc_emu_stop(uc);
+            return;
+        }
     }
     uint64_t cycles = (uint64_t)count * cpu->s.cycles_per_instruction;
     cpu->current = b;
@@ -133,7 +153,8 @@ bool engine_run(sc_cpu *cpu) {
     if (error == UC_ERR_FETCH_PROT &&
         !cpu->engine_error) { /* a fetch where nobody answers: all ones are no instruction */
         cpu->trapped = cpu->current = NULL;
-        raise_fault(cpu, 6, 0);
+        cpu->step = fetched_ahead(cpu) ? STEP_ARMED : STEP_NONE;
+        if (cpu->step == STEP_NONE) raise_fault(cpu, 6, 0);
         return true;
     }
     if (error && !cpu->engine_error) cpu->engine_error = (int)error;

@@ -35,7 +35,8 @@ void engine_window(sc_cpu *cpu) {
     uc_reg_read(cpu->uc, UC_X86_REG_RFLAGS, &rflags);
     SLOT(cpu, GUEST_RFLAGS) = rflags;
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) = !(R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) ? 0 : rflags & 0x200 ? 1 : 2;
+    bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) = !blocked ? 0 : rflags & 0x200 ? 1 : 2;
 }
 
 /* The mode of the code that is about to run, between blocks: the slots do not know it before the next trap. */
@@ -73,7 +74,7 @@ static uint32_t mode_bits(const sc_cpu *cpu, uint32_t was) {
     uint32_t h = (was & keep) | HF_SVME | HF_GUEST | (ss >> 5 & 3);
     bool lma = v[VMCS_GUEST_IA32_EFER] & 0x400, protected = cr0 & 1, v86 = v[VMCS_GUEST_RFLAGS] & 0x20000;
     bool wide = lma && (cs & 0x2000);
-    if (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 3) h |= HF_INHIBIT_IRQ;
+    if ((v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 3) || cpu->step == STEP_ARMED) h |= HF_INHIBIT_IRQ;
     if (protected) h |= HF_PE;
     h |= (cr0 & 0xe) << 8; /* MP EM TS */
     if (lma) h |= HF_LMA;

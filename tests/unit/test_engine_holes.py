@@ -3,7 +3,7 @@
 import pytest
 
 from emulator.vmx import fields as f
-from tests.unit.engine_rig import DATA, MEMORY_BYTES, P, Rig, W
+from tests.unit.engine_rig import CODE, DATA, MEMORY_BYTES, P, Rig, W
 
 HOLES = (MEMORY_BYTES, 0x8000_0000, 0xFFFF_F000, 1 << 32, (1 << 38) - 0x1000, 1 << 39, (1 << 40) - 0x1000)
 
@@ -62,3 +62,15 @@ def test_an_interrupt_whose_stack_lies_there_is_lost_in_it() -> None:
     rig.run()
     assert rig.halted_in == 0x30
     assert rig["rsp"] == DATA + 0x800 - 40
+
+
+def test_code_that_runs_into_the_hole_stops_at_its_edge() -> None:
+    rig = Rig(b"")
+    end = CODE + 0x1000
+    rig.set_page(end, MEMORY_BYTES | P | W)
+    rig.put(end - 3, b"\x90\x90\x90")
+    rig["rip"] = end - 3
+    rig.run()
+    assert rig.halted_in == 6
+    assert rig.word(rig["rsp"]) == end
+    assert rig.shared.instructions == 4
