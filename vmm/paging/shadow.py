@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emulator.errors import GuestError
+from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
@@ -28,6 +29,7 @@ from vmm.guest_walk import (
     CR4_SMEP,
     EFER_LMA,
     EFER_NXE,
+    LARGE,
     PF_FETCH,
     PF_USER,
     PF_WRITE,
@@ -52,7 +54,7 @@ EFER_LME = 1 << 8
 ADDRESS_MASK = 0xFF_FFFF_F000
 MIB2 = 2 << 20
 PAGE_FAULT_BIT = 1 << 14
-IDENTITY_FLAGS = 0xE7  # present, writable, user, accessed, dirty, large
+IDENTITY_FLAGS = 0x67  # present, writable, user, accessed, dirty
 HOST_PHYSICAL_BITS = 40
 UNEMULATED_LIMIT = 4  # times one instruction may fail in a row before it cannot be going anywhere
 
@@ -96,17 +98,21 @@ class ShadowPaging:
 
     def _build_identity_map(self, pages: HostPages) -> int:
         """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host."""
-        words = self._domain.machine.memory.words
+        domain = self._domain
+        words = domain.machine.memory.words
         root = pages.allocate()
         for gib in range(4):
             directory = pages.allocate()
             words[(root >> 3) + gib] = directory | 1
             for index in range(512):
                 gpa = (gib << 30) + index * MIB2
-                hpa = self._domain.hpa_of(gpa)
-                if gpa < self._domain.memory_bytes < gpa + MIB2:
-                    raise GuestError("guest memory must be a multiple of 2 MiB for shadow paging")
-                words[(directory >> 3) + index] = hpa & ~(MIB2 - 1) | IDENTITY_FLAGS
+                if gpa < domain.memory_bytes < gpa + MIB2:  # memory ends inside
+                    table = pages.allocate()
+                    for page in range(512):
+                        words[(table >> 3) + page] = domain.hpa_of(gpa + page * PAGE_BYTES) | IDENTITY_FLAGS
+                    words[(directory >> 3) + index] = table | IDENTITY_FLAGS
+                else:
+                    words[(directory >> 3) + index] = domain.hpa_of(gpa) & ~(MIB2 - 1) | IDENTITY_FLAGS | LARGE
         return root
 
     def capabilities(self) -> VmxCapabilities:
