@@ -423,6 +423,8 @@ static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
     return false;
 }
 
+/* MODEL: the engine has written zeros to the operand of an INS before it asks for the port; so it stays when #GP or a
+ * VM exit keeps the INS from being done. */
 void trap_io(sc_cpu *cpu) {
     uint16_t port = cpu->io.port;
     instruction in = decode(cpu);

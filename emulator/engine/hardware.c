@@ -29,7 +29,8 @@ enum {
     MSR_FMASK,
     MSR_FS_BASE = 0xc0000100,
     MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE
+    MSR_KERNEL_GS_BASE,
+    MSR_TSC_AUX
 };
 
 uint64_t gpr_read(const sc_cpu *cpu, int index) {
@@ -135,7 +136,7 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
     case MSR_PAT:
         if (!pat_valid(value)) return false;
         break;
-    case MSR_FMASK:
+    case MSR_FMASK: case MSR_TSC_AUX:
         if (value >> 32) return false;
         break;
     case MSR_EFER:
