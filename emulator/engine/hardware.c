@@ -136,7 +136,8 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
     case MSR_PAT:
         if (!pat_valid(value)) return false;
         break;
-    case MSR_FMASK: case MSR_TSC_AUX:
+    case MSR_FMASK:
+    case MSR_TSC_AUX:
         if (value >> 32) return false;
         break;
     case MSR_EFER:
