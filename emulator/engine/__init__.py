@@ -139,7 +139,7 @@ def _keep_error(_kind: object, error: BaseException, traceback: object) -> None:
     frame = traceback.tb_frame if traceback is not None else None  # type: ignore[attr-defined]
     engine = frame.f_locals.get("engine") if frame is not None else None
     if isinstance(engine, Engine):
-        engine.error = error
+        engine.error = error.with_traceback(traceback)  # type: ignore[arg-type]
         engine.stop()
 
 

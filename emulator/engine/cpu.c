@@ -33,6 +33,8 @@ void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     if (single_step) raise_debug(cpu, 0x4000); /* DR6.BS */
 }
 
+bool is_due(const sc_cpu *cpu) { return cpu->s.clock_cycles >= cpu->s.deadline_cycles; }
+
 bool must_stop(const sc_cpu *cpu) {
     return cpu->s.stop_request || cpu->s.shutdown || cpu->engine_error ||
            cpu->s.vmcs[VMCS_GUEST_ACTIVITY_STATE] != ACTIVITY_ACTIVE;
@@ -94,6 +96,7 @@ void settle(sc_cpu *cpu) {
             vm_exit(cpu, EXIT_REASON_INTERRUPT_WINDOW, 0, 0);
         else
             break;
+        if (is_due(cpu)) break; /* what is left waits for the next run */
     }
     bool watch = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu);
     cpu->check_at_cycles = watch ? 0 : cpu->s.deadline_cycles;
@@ -105,7 +108,7 @@ int sc_run(sc_cpu *cpu, uint64_t deadline_cycles) {
     cpu->s.stop_request = 0;
     cpu->engine_error = 0;
     settle(cpu);
-    while (!must_stop(cpu) && cpu->s.clock_cycles < cpu->s.deadline_cycles) { /* a callback may bring it nearer */
+    while (!must_stop(cpu) && !is_due(cpu)) { /* a callback may bring it nearer */
         if (!engine_run(cpu)) break;
         settle(cpu);
     }

@@ -180,6 +180,7 @@ bool engine_run(sc_cpu *cpu);
 void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the slots, nothing else */
 
 /* cpu.c */
+bool is_due(const sc_cpu *cpu); /* the deadline has come */
 bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
 void settle(sc_cpu *cpu); /* after anything happened: pending events, window, deadline; then ready to run or to stop */

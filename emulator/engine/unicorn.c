@@ -44,7 +44,7 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
             trap_instruction(cpu, code);
     }
     settle(cpu);
-    if (must_stop(cpu))
+    if (must_stop(cpu) || is_due(cpu)) /* code that cannot be fetched has no blocks where else to stop */
         uc_emu_stop(uc);
     else
         engine_load(cpu);
