@@ -50,7 +50,7 @@ def test_an_exit_without_a_handler_stops_the_run_and_is_named() -> None:
     guest.vcpu.vmcs.save(f.EXIT_REASON, ExitReason.TASK_SWITCH)
     dispatch = guest.engine.on_exit
     assert dispatch is not None
-    with pytest.raises(GuestError, match="TASK_SWITCH .* thought impossible: the engine has no hardware task switch"):
+    with pytest.raises(GuestError, match=r"TASK_SWITCH .* thought impossible: the engine has no hardware task switch"):
         dispatch()
 
 
