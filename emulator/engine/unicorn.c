@@ -183,7 +183,7 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
                 !uc_mem_map_ptr(cpu->uc, 0, memory_bytes, UC_PROT_ALL, memory) &&
                 !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
                 !uc_mmio_map(cpu->uc, memory_bytes, ARENA - memory_bytes, on_hole_read, NULL, on_hole_write, NULL) &&
-                !uc_mmio_map(cpu->uc, ARENA + ARENA_BYTES, (1ull << 40) - ARENA - ARENA_BYTES, on_hole_read, NULL,
+                !uc_mmio_map(cpu->uc, ARENA + ARENA_BYTES, (1ull << 52) - ARENA - ARENA_BYTES, on_hole_read, NULL,
                              on_hole_write, NULL);
     }
     ready = ready && find_raw_state(cpu, problem) && !uc_reg_write(cpu->uc, UC_X86_REG_MSR, &hsave) &&
