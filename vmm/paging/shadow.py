@@ -144,8 +144,8 @@ class ShadowPaging:
         return self._guest.efer
 
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
-        """A change of WP changes what leaf entries may allow: shadows begin anew."""
-        if (value ^ self._guest.cr0) & CR0_WP:
+        """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
+        if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self.tables.forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
@@ -178,7 +178,8 @@ class ShadowPaging:
             raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
         vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
-        vcpu.write(f.GUEST_CR4, guest.cr4 & ~(CR4_PSE | CR4_PGE) | CR4_PAE | CR4_VMXE)
+        hidden = CR4_PSE | CR4_PGE | (0 if self._mode.is_paging else CR4_SMEP)  # the identity map is all user pages
+        vcpu.write(f.GUEST_CR4, guest.cr4 & ~hidden | CR4_PAE | CR4_VMXE)
         vcpu.write(f.CR4_READ_SHADOW, guest.cr4)
         efer = guest.efer & ~(EFER_LME | EFER_LMA) | EFER_NXE | (EFER_LME | EFER_LMA if is_long else 0)
         vcpu.write(f.GUEST_IA32_EFER, efer)
