@@ -82,3 +82,17 @@ def test_a_trap_is_delivered_onto_a_stack_in_a_page_table(paging: str) -> None:
 def test_real_mode_under_shadow_paging_is_a_guest_error() -> None:
     with pytest.raises(GuestError, match="use --paging ept"):
         how_it_ends("shadow", PAGING_OFF + "and al, 0xfe\n mov cr0, eax\n" + END_WITH_AL)
+
+
+@pytest.mark.parametrize("instruction", ["cpuid", "hlt", "out 0x80, al", "mov qword ptr [0x4048], 0x9067"])
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_single_stepping_stops_after_what_the_vmm_does(paging: str, instruction: str) -> None:
+    """The second #DB comes right after the instruction, not one later; the handler writes the distance."""
+    program = "lea rax, [rip + 8f]\n mov [0x7010], ax\n mov word ptr [0x7012], 0x10\n mov word ptr [0x7014], 0x8e00\n"
+    program += "shr rax, 16\n mov [0x7016], ax\n mov word ptr [0x7ff0], 0xfff\n mov qword ptr [0x7ff2], 0x7000\n"
+    program += "lidt [0x7ff0]\n mov rax, [0x1000]\n pushfq\n bts qword ptr [rsp], 8\n popfq\n nop\n"
+    program += (
+        f"{instruction}\n 7: nop\n nop\n 8: inc r14\n cmp r14, 1\n je 5f\n mov rax, [rsp]\n lea rbx, [rip + 7b]\n"
+    )
+    program += "sub rax, rbx\n mov rcx, dr6\n bt rcx, 14\n adc al, 3\n" + END_WITH_AL + "5: iretq\n"
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 4"
