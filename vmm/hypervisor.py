@@ -145,7 +145,8 @@ class VirtualGuest:
         elif outcome is Outcome.AGAIN:
             vcpu.reinject_interrupted_event()
         self._exit_in_progress = (reason, began, rip)
-        if outcome is Outcome.WAIT and not vcpu.interrupt_request:
+        is_woken = vcpu.is_injecting or (vcpu.interrupt_request and vcpu.can_take_interrupt)
+        if outcome is Outcome.WAIT and not is_woken:
             self._block()
         self._prepare_entry()
         if not vcpu.is_blocked:

@@ -9,7 +9,8 @@
 - Two zero writes in a row to one table without a real fault between: it is being torn down, so it is unshadowed.
 - With CR0.PG clear in the guest, the processor walks an identity map of guest-physical memory (PAE format).
 
-MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging is a guest error (use ept or native).
+MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging or turns off
+protected mode is a guest error (use ept or native).
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from emulator.errors import GuestError
 from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
+from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
 from vmm.domain import Domain
 from vmm.guest_walk import (
@@ -94,7 +96,7 @@ class ShadowPaging:
         self.tables = ShadowTables(domain, pages)
         self._stores = StoreEmulation(domain)
         self._last_zero_write_gfn: int | None = None
-        self._unemulated = (0, 0, 0)  # RIP, linear address, how often in a row
+        self._unemulated = ((0, 0, 0), 0)  # (RIP, linear address, instructions retired), how often in a row
 
     def _build_identity_map(self, pages: HostPages) -> int:
         """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host."""
@@ -144,8 +146,10 @@ class ShadowPaging:
         return self._guest.efer
 
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
-        """A change of WP changes what leaf entries may allow: shadows begin anew."""
-        if (value ^ self._guest.cr0) & CR0_WP:
+        """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
+        if not value & CR0_PE:
+            raise GuestError("the guest turned protected mode off: shadow paging does not cover it; use --paging ept")
+        if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self.tables.forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
@@ -165,6 +169,8 @@ class ShadowPaging:
 
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
+        if (value ^ self._guest.efer) & EFER_NXE:
+            self.tables.forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
@@ -178,7 +184,8 @@ class ShadowPaging:
             raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
         vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
-        vcpu.write(f.GUEST_CR4, guest.cr4 & ~(CR4_PSE | CR4_PGE) | CR4_PAE | CR4_VMXE)
+        hidden = CR4_PSE | CR4_PGE | (0 if self._mode.is_paging else CR4_SMEP)  # the identity map is all user pages
+        vcpu.write(f.GUEST_CR4, guest.cr4 & ~hidden | CR4_PAE | CR4_VMXE)
         vcpu.write(f.CR4_READ_SHADOW, guest.cr4)
         efer = guest.efer & ~(EFER_LME | EFER_LMA) | EFER_NXE | (EFER_LME | EFER_LMA if is_long else 0)
         vcpu.write(f.GUEST_IA32_EFER, efer)
@@ -263,6 +270,8 @@ class ShadowPaging:
         gfn = found.gpa >> 12
         if user:
             self.tables.unshadow(gfn)  # user programs have no page tables
+        elif vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VALID:
+            self._give_up(vcpu, gva, gfn)  # the stack of an event's delivery: no instruction stores there
         else:
             stored = self._stores.emulate(vcpu, self._mode, gva, found.gpa)
             if stored is None:
@@ -275,8 +284,9 @@ class ShadowPaging:
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
         """Unshadow the page and run the instruction; but not for ever, if that does not help."""
         rip = vcpu.read(f.GUEST_RIP)
-        count = self._unemulated[2] + 1 if self._unemulated[:2] == (rip, gva) else 1
-        self._unemulated = (rip, gva, count)
+        where = (rip, gva, vcpu.pcpu.instructions + int(vcpu.engine.shared.instructions))
+        count = self._unemulated[1] + 1 if self._unemulated[0] == where else 1
+        self._unemulated = (where, count)
         if count > UNEMULATED_LIMIT:
             code = vcpu.engine.code_at_rip().hex(" ")
             raise GuestError(f"the instruction at RIP {rip:#x} stores to a page table and is not emulated ({code})")
