@@ -34,8 +34,9 @@ class EventQueue:
         self._heap: list[Event] = []
         self._cancelled = 0  # events in the heap that will not happen
 
-    def __len__(self) -> int:
-        """Entries kept, cancelled ones too."""
+    @property
+    def kept_count(self) -> int:
+        """Events kept, cancelled ones too."""
         return len(self._heap)
 
     def schedule(self, when_ps: int, callback: Callable[[], None]) -> Event:

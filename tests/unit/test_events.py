@@ -109,7 +109,7 @@ def test_putting_off_a_far_event_for_ever_keeps_the_queue_small() -> None:
     for number in range(10_000):
         queue.cancel(event)
         event = queue.schedule(10**18 - number, partial(ran.append, number))
-    assert len(queue) < 200
+    assert queue.kept_count < 200
     queue.run_until(10**18)
     assert ran == [9_999]
-    assert len(queue) == 0
+    assert queue.kept_count == 0
