@@ -10,8 +10,6 @@ from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, emulate
 from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, walk
 
-FLAG_TF = 1 << 8
-
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
 
@@ -122,6 +120,6 @@ class StoreEmulation:
             vcpu.inject_page_fault(result.gva, result.error_code)
         elif not isinstance(result, Emulated):
             return None
-        elif vcpu.vmcs.read(f.GUEST_RFLAGS) & FLAG_TF:
+        else:
             vcpu.finish_instruction()
         return state.stored
