@@ -17,7 +17,6 @@ FEATURES_EXT_EDX = {"SYSCALL": 11, "NX": 20, "LM": 29}  # leaf 0x80000001, EDX
 FEATURES_EXT_ECX = {"LAHF64": 0}  # leaf 0x80000001, ECX
 # fmt: on
 HYPERVISOR_PRESENT = 1 << 31  # leaf 1, ECX: reserved for VMMs
-VMX = 1 << 5  # leaf 1, ECX
 
 PHYSICAL_ADDRESS_BITS = 40  # what the engine's page walks check
 LINEAR_ADDRESS_BITS = 48

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 PS_PER_SECOND = 10**12
+CANCELLED_MAX = 64  # kept in the heap before it is swept: a guest can put off a far alarm for ever
 
 
 @dataclass(order=True, slots=True)
@@ -31,6 +32,12 @@ class EventQueue:
         self.now_ps = 0  # set by the owner before a device is accessed, and by run_until
         self._sequence = 0
         self._heap: list[Event] = []
+        self._cancelled = 0  # events in the heap that will not happen
+
+    @property
+    def kept_count(self) -> int:
+        """Events kept, cancelled ones too."""
+        return len(self._heap)
 
     def schedule(self, when_ps: int, callback: Callable[[], None]) -> Event:
         """Run `callback` when time reaches `when_ps`; a time that is past means as soon as possible."""
@@ -41,13 +48,20 @@ class EventQueue:
 
     def cancel(self, event: Event | None) -> None:
         """Make `event` not happen; an event that is None, past or cancelled already is left alone."""
-        if event is not None:
-            event.callback = None
+        if event is None or event.callback is None:
+            return
+        event.callback = None
+        self._cancelled += 1
+        if self._cancelled > CANCELLED_MAX and 2 * self._cancelled > len(self._heap):
+            self._heap = [kept for kept in self._heap if kept.callback is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
 
     def next_ps(self) -> int | None:
         """When the earliest event is due, or None when nothing is scheduled."""
         while self._heap and self._heap[0].callback is None:
             heapq.heappop(self._heap)
+            self._cancelled -= 1
         return self._heap[0].when_ps if self._heap else None
 
     def run_until(self, limit_ps: int) -> None:

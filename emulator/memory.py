@@ -10,7 +10,6 @@ Every access is checked against the size; there is no unchecked path. `words` gi
 import mmap
 
 PAGE_BYTES = 4096
-PAGE_SHIFT = 12
 
 
 class HostMemory:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
-IA32_APIC_BASE = 0x1B
 IA32_MISC_ENABLE = 0x1A0
 IA32_BIOS_SIGN_ID = 0x8B
 # MSRs of the host that software may read; the rest raise #GP, as hardware does for an address it does not implement.
@@ -44,7 +43,6 @@ class PCpu:
         self._timer: Event | None = None
         self._timer_fired = False
         self._intr_asserted = False  # level of the board's interrupt wire
-        self.tsc_aux = 0
         self._msrs = dict(HOST_MSRS)
 
     # --- clock ---------------------------------------------------------------------------------------------------

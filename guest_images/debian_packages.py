@@ -4,6 +4,7 @@
 `dpkg-deb -x` unpacks.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -69,7 +70,7 @@ def _run(*command: str, folder: Path | None = None) -> str:
         result = subprocess.run(
             command,
             cwd=folder,
-            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            env={**os.environ, "LC_ALL": "C"},
             capture_output=True,
             text=True,
             check=False,

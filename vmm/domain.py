@@ -16,6 +16,9 @@ from emulator.memory import PAGE_BYTES
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
 
+HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
+HOLE_BYTES = 1 << 30
+
 
 class Domain:
     """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board on `ports` and `timers`.
@@ -65,12 +68,12 @@ class Domain:
     def hpa_of(self, gpa: int) -> int:
         """Host-physical address of guest-physical `gpa`.
 
-        Outside the guest's RAM this is an address where no RAM answers on the host either: a guest's stray access
-        reads all ones and is dropped, as on hardware, and never reaches another domain.
+        Outside the guest's RAM this is an address where nothing answers on the host's bus either: a guest's stray
+        access reads all ones and is dropped, as on hardware, and never reaches another domain.
         """
         if 0 <= gpa < self.memory_bytes:
             return self.base_hpa + gpa
-        return (0xF000_0000 | gpa & 0xFFF_FFFF) if gpa >= 0 else 0xF000_0000
+        return HOLE_HPA | gpa & (HOLE_BYTES - 1)
 
     def read(self, gpa: int, length_bytes: int) -> bytes:
         """Bytes at `gpa`; all ones where the guest has no RAM."""

@@ -60,6 +60,7 @@ class VirtualGuest:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
         self.engine = Engine(machine.memory, self.pcpu)
+        self._shared = self.engine.shared  # while this core runs the engine, the core's clock is here
         self._statistics = ExitStatistics()
         self._trace = trace
         self._window_is_open = False  # interrupt-window exiting is set
@@ -130,7 +131,7 @@ class VirtualGuest:
     def _on_exit(self) -> None:
         """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
         vcpu = self.vcpu
-        began = self.pcpu.clock_cycles
+        began = self._shared.clock_cycles
         reason = vcpu.read(f.EXIT_REASON) & EXIT_REASON_MASK
         vcpu.charge(Category.EXIT, self.machine.profile.cycles_of(reason))
         rip = vcpu.vmcs.read(f.GUEST_RIP)
@@ -144,7 +145,8 @@ class VirtualGuest:
         elif outcome is Outcome.AGAIN:
             vcpu.reinject_interrupted_event()
         self._exit_in_progress = (reason, began, rip)
-        if outcome is Outcome.WAIT and not vcpu.interrupt_request:
+        is_woken = vcpu.is_injecting or (vcpu.interrupt_request and vcpu.can_take_interrupt)
+        if outcome is Outcome.WAIT and not is_woken:
             self._block()
         self._prepare_entry()
         if not vcpu.is_blocked:
@@ -153,7 +155,7 @@ class VirtualGuest:
     def _book_exit(self) -> None:
         """An exit lasts until the next entry: that of a HLT includes the wait, as `perf kvm stat` has it."""
         reason, began, rip = self._exit_in_progress
-        cycles = self.pcpu.clock_cycles - began
+        cycles = self._shared.clock_cycles - began
         self._statistics.add(reason, cycles)
         if self._trace is not None:
             vmcs = self.vmcs

@@ -56,7 +56,9 @@ class NativeGuest:
             self._look_for_end()
 
     def _is_halted(self) -> bool:
-        return bool(self.vmcs.read(f.GUEST_ACTIVITY_STATE)) and not self.engine.shared.interrupt_pending
+        """A pending interrupt wakes a core only if it may take it."""
+        is_woken = self.engine.shared.interrupt_pending and self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF
+        return bool(self.vmcs.read(f.GUEST_ACTIVITY_STATE)) and not is_woken
 
     def _look_for_end(self) -> None:
         if self.engine.shared.shutdown:

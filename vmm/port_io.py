@@ -40,8 +40,10 @@ def _string(vcpu: VCpu, access: IoAccess) -> Outcome:
     step = -access.size_bytes if vcpu.read(f.GUEST_RFLAGS) & DIRECTION_FLAG else access.size_bytes
     count = vcpu.gpr[RCX] & mask if access.is_rep else 1
     pointer = RDI if access.is_in else RSI
+    room_bytes = vcpu.gpr[pointer] & mask if step < 0 else mask - (vcpu.gpr[pointer] & mask)
+    limit = min(count, ELEMENTS_MAX, room_bytes // access.size_bytes + 1)  # then the pointer wraps
     done, fault = 0, None
-    while done < min(count, ELEMENTS_MAX) and fault is None:
+    while done < limit and fault is None:
         fault = _move(vcpu, access, linear + done * step)
         done += fault is None
     _advance(vcpu, pointer, done * step, address_bytes)

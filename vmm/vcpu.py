@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from vmm.paging import Paging
 
 RSP = 4
-FLAG_IF = 1 << 9
+FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
+DEBUG_EXCEPTION = 1
+DR6_SINGLE_STEP = 1 << 14
 BLOCKED_BY_STI_OR_MOV_SS = 3
 _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 
@@ -90,9 +92,16 @@ class VCpu:
     def advance_rip(self) -> None:
         """Step over the instruction that exited; the blocking by STI or MOV SS ends with it."""
         self.write(f.GUEST_RIP, self.read(f.GUEST_RIP) + self.read(f.VM_EXIT_INSTRUCTION_LENGTH))
+        self.finish_instruction()
+
+    def finish_instruction(self) -> None:
+        """The VMM did an instruction: blocking by STI or MOV SS ends; with RFLAGS.TF it traps (SDM 3B 17.3.1)."""
         blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
         if blocking & BLOCKED_BY_STI_OR_MOV_SS:
             self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKED_BY_STI_OR_MOV_SS)
+        if self.vmcs.read(f.GUEST_RFLAGS) & FLAG_TF:
+            self.engine.shared.dr6 |= DR6_SINGLE_STEP
+            self.inject(DEBUG_EXCEPTION, i.HARDWARE_EXCEPTION)
 
     @property
     def cpl(self) -> int:

@@ -22,7 +22,6 @@ class Shared:
     cycles_per_instruction: int
     non_root: int
     interrupt_pending: int
-    nmi_pending: int
     stop_request: int
     flush_tlb: int
     shutdown: int

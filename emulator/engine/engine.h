@@ -3,10 +3,10 @@
  *   Python (pcpu.py)                     C (this folder)                          Unicorn
  *   sc_run(cpu, deadline) ------------>  cpu.c: loop: events, window, run ----->  uc_emu_start
  *      ^                                 unicorn.c: hooks: trap decoded <-------  intercept / exception
- *      |   sc_on_exit() <--------------  exits.c: does a VMCS control ask for an exit?
- *      |   sc_on_platform() <----------  no: do what hardware does (events.c, walk.c), then go on
+ *      |   sc_exit_callback <----------  exits.c: does a VMCS control ask for an exit?
+ *      |   sc_platform_callback <------  no: do what hardware does (hardware.c, events.c, walk.c), then go on
  *
- * The first part of the struct (up to SC_PRIVATE) is what Python sees (build.py gives the same text to cffi).
+ * Python sees the struct of shared.h, the first member of a CPU (build.py gives the same text to cffi).
  * Guest state lives in the VMCS slots: C saves it there at an exit and loads it from there at an entry. A CPU that runs
  * without a VMM (`non_root` 0) uses the same slots as its register file; nothing exits then.
  */
@@ -31,14 +31,7 @@ typedef struct {
 } walk_result;
 
 /* An event on its way to the guest (SDM 3C 25.8.3 and 25.9.2: interruption information). */
-enum {
-    EVENT_EXTERNAL = 0,
-    EVENT_NMI = 2,
-    EVENT_HARDWARE = 3,
-    EVENT_SOFT_INT = 4,
-    EVENT_PRIV_SOFT = 5,
-    EVENT_SOFT_EXC = 6
-};
+enum { EVENT_EXTERNAL = 0, EVENT_HARDWARE = 3, EVENT_SOFT_INT = 4, EVENT_PRIV_SOFT = 5, EVENT_SOFT_EXC = 6 };
 typedef struct {
     uint8_t vector, type;
     bool has_error;
@@ -85,7 +78,6 @@ enum { HOT_BLOCKS = 1 << 14 };
 
 typedef struct sc_cpu {
     sc_cpu_shared s;
-#define SC_PRIVATE
     void *python;       /* handle given back to the callbacks */
     void *uc, *context; /* Unicorn: used in unicorn*.c only */
     uint8_t *raw;       /* CPUX86State bytes inside the context */
@@ -190,7 +182,6 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes);
 void do_sysenter(sc_cpu *cpu);
 
 bool engine_run(sc_cpu *cpu);
-void engine_stop(sc_cpu *cpu);
 void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the slots, nothing else */
 
 /* cpu.c */

@@ -11,8 +11,7 @@ typedef struct {
     uint32_t cycles_per_instruction;
     uint8_t non_root;          /* VMX non-root operation: the VMCS controls apply */
     uint8_t interrupt_pending; /* level of the core's INTR pin */
-    uint8_t nmi_pending;
-    uint8_t stop_request; /* set by a callback: return from sc_run before the next instruction */
-    uint8_t flush_tlb;    /* set by Python after it changed a mapping: applied at the next entry */
-    uint8_t shutdown;     /* triple fault without a VMM */
+    uint8_t stop_request;      /* set by a callback: return from sc_run before the next instruction */
+    uint8_t flush_tlb;         /* set by Python after it changed a mapping: applied at the next entry */
+    uint8_t shutdown;          /* triple fault without a VMM */
 } sc_cpu_shared;

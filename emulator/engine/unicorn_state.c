@@ -11,7 +11,6 @@ uint64_t *engine_msr(sc_cpu *cpu, uint32_t index) {
 
 int engine_error_code(sc_cpu *cpu) { return (int)R32(RAW_ERROR_CODE); }
 uint64_t engine_fault_address(sc_cpu *cpu) { return A64(0x80); }
-void engine_stop(sc_cpu *cpu) { uc_emu_stop(cpu->uc); }
 
 static void save_segment(sc_cpu *cpu, int index, size_t raw) {
     uint32_t flags = R32(raw + SEGMENT_FLAGS), rights = flags >> 8 & 0xf0ff;

@@ -1,5 +1,7 @@
 """Claims about the event queue: order, ties, cancelling, and events made by events."""
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +100,16 @@ def test_slicing_the_time_changes_nothing(plan: list[tuple[int, bool]], limits: 
         return seen
 
     assert record(limits) == record([])
+
+
+def test_putting_off_a_far_event_for_ever_keeps_the_queue_small() -> None:
+    queue = EventQueue()
+    ran: list[int] = []
+    event = queue.schedule(10**18, lambda: ran.append(-1))
+    for number in range(10_000):
+        queue.cancel(event)
+        event = queue.schedule(10**18 - number, partial(ran.append, number))
+    assert queue.kept_count < 200
+    queue.run_until(10**18)
+    assert ran == [9_999]
+    assert queue.kept_count == 0

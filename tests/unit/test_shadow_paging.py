@@ -183,3 +183,14 @@ def test_two_zero_writes_in_a_row_give_the_page_up_as_a_table() -> None:
     rig.access(0x1000_0000, write=False, user=False, fetch=False)  # a real fault between
     rig.paging.propagate([(0x4010, 8, 0)])
     assert rig.paging.tables.is_shadowed(4)
+
+
+def test_pages_without_ram_leave_nothing_behind() -> None:
+    rig = Rig()
+    rig.store_entry(ROOT, 0x2027)
+    rig.store_entry(0x2000, 0x3027)
+    rig.store_entry(0x3000, 0x4027)
+    for page in range(50):
+        rig.store_entry(0x4000, (MEMORY_BYTES + page * 4096) | 0x67)
+        assert isinstance(rig.access(0x10, write=True, user=False, fetch=False), Translation)
+    assert rig.paging.tables.tracked_count <= 1

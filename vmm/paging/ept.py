@@ -13,7 +13,7 @@ from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
-from vmm.domain import Domain
+from vmm.domain import HOLE_HPA, Domain
 from vmm.host_pages import HostPages
 from vmm.outcome import Outcome
 
@@ -40,7 +40,7 @@ class EptPaging:
         self._words = domain.machine.memory.words
         self._pages = pages
         self._domain = domain
-        self._root = pages.allocate()
+        self.root_hpa = pages.allocate()
         gpa = 0
         while gpa < PHYSICAL_LIMIT:
             gpa += self._map_largest(gpa)
@@ -52,13 +52,13 @@ class EptPaging:
             hpa = self._domain.hpa_of(gpa)
             inside = gpa + size <= ram and hpa % size == 0
             if gpa % size == 0 and (inside or gpa >= ram):
-                target = hpa if inside else self._domain.hpa_of(ram) & ~(GIB - 1)
+                target = hpa if inside else HOLE_HPA
                 self._set(gpa, level, target | LEAF | (LARGE if level > 1 else 0))
                 return size
         raise AssertionError("guest memory is not page aligned")
 
     def _set(self, gpa: int, level: int, entry: int) -> None:
-        table = self._root
+        table = self.root_hpa
         for upper in range(4, level, -1):
             slot = (table >> 3) + (gpa >> (12 + 9 * (upper - 1)) & 511)
             if not self._words[slot]:
@@ -74,7 +74,7 @@ class EptPaging:
         """EPT on; of CR0 and CR4 the host owns only the bits VMX operation fixes."""
         wanted = c.PROC2_ENABLE_EPT | c.PROC2_UNRESTRICTED_GUEST
         vcpu.write(f.SECONDARY_PROCESSOR_BASED_CONTROLS, wanted)
-        vcpu.write(f.EPT_POINTER, self._root | EPTP_WALK_LENGTH_4 | EPTP_WRITE_BACK)
+        vcpu.write(f.EPT_POINTER, self.root_hpa | EPTP_WALK_LENGTH_4 | EPTP_WRITE_BACK)
         vcpu.write(f.CR0_GUEST_HOST_MASK, CR0_NE)
         vcpu.write(f.CR4_GUEST_HOST_MASK, CR4_VMXE)
         self.write_cr0(vcpu, vcpu.read(f.GUEST_CR0))

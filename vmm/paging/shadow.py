@@ -9,15 +9,18 @@
 - Two zero writes in a row to one table without a real fault between: it is being torn down, so it is unshadowed.
 - With CR0.PG clear in the guest, the processor walks an identity map of guest-physical memory (PAE format).
 
-MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging is a guest error (use ept or native).
+MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging or turns off
+protected mode is a guest error (use ept or native).
 """
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emulator.errors import GuestError
+from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
+from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
 from vmm.domain import Domain
 from vmm.guest_walk import (
@@ -28,6 +31,7 @@ from vmm.guest_walk import (
     CR4_SMEP,
     EFER_LMA,
     EFER_NXE,
+    LARGE,
     PF_FETCH,
     PF_USER,
     PF_WRITE,
@@ -52,7 +56,7 @@ EFER_LME = 1 << 8
 ADDRESS_MASK = 0xFF_FFFF_F000
 MIB2 = 2 << 20
 PAGE_FAULT_BIT = 1 << 14
-IDENTITY_FLAGS = 0xE7  # present, writable, user, accessed, dirty, large
+IDENTITY_FLAGS = 0x67  # present, writable, user, accessed, dirty
 HOST_PHYSICAL_BITS = 40
 UNEMULATED_LIMIT = 4  # times one instruction may fail in a row before it cannot be going anywhere
 
@@ -92,21 +96,25 @@ class ShadowPaging:
         self.tables = ShadowTables(domain, pages)
         self._stores = StoreEmulation(domain)
         self._last_zero_write_gfn: int | None = None
-        self._unemulated = (0, 0, 0)  # RIP, linear address, how often in a row
+        self._unemulated = ((0, 0, 0), 0)  # (RIP, linear address, instructions retired), how often in a row
 
     def _build_identity_map(self, pages: HostPages) -> int:
         """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host."""
-        words = self._domain.machine.memory.words
+        domain = self._domain
+        words = domain.machine.memory.words
         root = pages.allocate()
         for gib in range(4):
             directory = pages.allocate()
             words[(root >> 3) + gib] = directory | 1
             for index in range(512):
                 gpa = (gib << 30) + index * MIB2
-                hpa = self._domain.hpa_of(gpa)
-                if gpa < self._domain.memory_bytes < gpa + MIB2:
-                    raise GuestError("guest memory must be a multiple of 2 MiB for shadow paging")
-                words[(directory >> 3) + index] = hpa & ~(MIB2 - 1) | IDENTITY_FLAGS
+                if gpa < domain.memory_bytes < gpa + MIB2:  # memory ends inside
+                    table = pages.allocate()
+                    for page in range(512):
+                        words[(table >> 3) + page] = domain.hpa_of(gpa + page * PAGE_BYTES) | IDENTITY_FLAGS
+                    words[(directory >> 3) + index] = table | IDENTITY_FLAGS
+                else:
+                    words[(directory >> 3) + index] = domain.hpa_of(gpa) & ~(MIB2 - 1) | IDENTITY_FLAGS | LARGE
         return root
 
     def capabilities(self) -> VmxCapabilities:
@@ -138,8 +146,10 @@ class ShadowPaging:
         return self._guest.efer
 
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
-        """A change of WP changes what leaf entries may allow: shadows begin anew."""
-        if (value ^ self._guest.cr0) & CR0_WP:
+        """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
+        if not value & CR0_PE:
+            raise GuestError("the guest turned protected mode off: shadow paging does not cover it; use --paging ept")
+        if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self.tables.forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
@@ -159,6 +169,8 @@ class ShadowPaging:
 
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
+        if (value ^ self._guest.efer) & EFER_NXE:
+            self.tables.forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
@@ -172,7 +184,8 @@ class ShadowPaging:
             raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
         vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
-        vcpu.write(f.GUEST_CR4, guest.cr4 & ~(CR4_PSE | CR4_PGE) | CR4_PAE | CR4_VMXE)
+        hidden = CR4_PSE | CR4_PGE | (0 if self._mode.is_paging else CR4_SMEP)  # the identity map is all user pages
+        vcpu.write(f.GUEST_CR4, guest.cr4 & ~hidden | CR4_PAE | CR4_VMXE)
         vcpu.write(f.CR4_READ_SHADOW, guest.cr4)
         efer = guest.efer & ~(EFER_LME | EFER_LMA) | EFER_NXE | (EFER_LME | EFER_LMA if is_long else 0)
         vcpu.write(f.GUEST_IA32_EFER, efer)
@@ -257,6 +270,8 @@ class ShadowPaging:
         gfn = found.gpa >> 12
         if user:
             self.tables.unshadow(gfn)  # user programs have no page tables
+        elif vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VALID:
+            self._give_up(vcpu, gva, gfn)  # the stack of an event's delivery: no instruction stores there
         else:
             stored = self._stores.emulate(vcpu, self._mode, gva, found.gpa)
             if stored is None:
@@ -269,8 +284,9 @@ class ShadowPaging:
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
         """Unshadow the page and run the instruction; but not for ever, if that does not help."""
         rip = vcpu.read(f.GUEST_RIP)
-        count = self._unemulated[2] + 1 if self._unemulated[:2] == (rip, gva) else 1
-        self._unemulated = (rip, gva, count)
+        where = (rip, gva, vcpu.pcpu.instructions + int(vcpu.engine.shared.instructions))
+        count = self._unemulated[1] + 1 if self._unemulated[0] == where else 1
+        self._unemulated = (where, count)
         if count > UNEMULATED_LIMIT:
             code = vcpu.engine.code_at_rip().hex(" ")
             raise GuestError(f"the instruction at RIP {rip:#x} stores to a page table and is not emulated ({code})")

@@ -72,6 +72,11 @@ class ShadowTables:
         """Whether `gfn` is a guest table that is shadowed, so write-protected."""
         return gfn in self._by_gfn
 
+    @property
+    def tracked_count(self) -> int:
+        """Guest pages of which writable mappings are remembered."""
+        return len(self._writable)
+
     def all_tables(self) -> list[ShadowTable]:
         """Every shadow table, split tables too."""
         return list(self._by_hpa.values())
@@ -146,7 +151,7 @@ class ShadowTables:
             return
         self._drop_leaf(word)
         self._words[word] = shadow
-        if shadow & WRITABLE:
+        if shadow & WRITABLE and gfn < self._page_count:  # where there is no RAM there are no tables to protect
             places = self._writable.get(gfn)
             if places is None:
                 self._writable[gfn] = {word}

@@ -120,4 +120,6 @@ class StoreEmulation:
             vcpu.inject_page_fault(result.gva, result.error_code)
         elif not isinstance(result, Emulated):
             return None
+        else:
+            vcpu.finish_instruction()
         return state.stored

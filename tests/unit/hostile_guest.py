@@ -1,0 +1,56 @@
+"""A guest of a few instructions in 64-bit mode on flat page tables, in any way of paging.
+
+0x1000 PML4 | 0x2000 PDPT | 0x3000 PD | 0x4000 PT: identity, 4 KiB pages below 2 MiB, user and writable
+0x6000 GDT (0x10 code of 64 bits, 0x18 data, 0x30 code of 32 bits) | 0x8000 top of the stack | 0x100000 the program
+"""
+
+from emulator.machine import Machine
+from emulator.profile import load_profile
+from tests.unit.engine_rig import assemble
+from vmm.guest import Guest
+from vmm.hypervisor import VirtualGuest
+from vmm.loaders import BootImage
+from vmm.native import NativeGuest
+
+MEMORY_BYTES = 4 << 20
+PROGRAM = 0x100000
+GDT = (0, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF, 0x00008B0000000067, 0, 0x00CF9B000000FFFF)
+LIMIT_CYCLES = 30_000_000
+
+
+def entries(*words: int) -> bytes:
+    """Descriptors or page-table entries, as memory has them."""
+    return b"".join(word.to_bytes(8, "little") for word in words)
+
+
+def make_guest(paging: str, program: str) -> Guest:
+    """A guest about to run `program`, under the VMM or natively."""
+    image = BootImage(
+        segments=(
+            (0x1000, entries(0x2067)),
+            (0x2000, entries(0x3067)),
+            (0x3000, entries(0x4067)),
+            (0x4000, entries(*(page << 12 | 0x67 for page in range(512)))),
+            (0x6000, entries(*GDT)),
+            (PROGRAM, assemble(f"mov esp, 0x8000\n{program}", 64, PROGRAM)),
+        ),
+        entry_gpa=PROGRAM,
+        registers={},
+        cr3_gpa=0x1000,
+        gdt_gpa=0x6000,
+        gdt_limit=8 * len(GDT) - 1,
+        description="a hostile guest",
+    )
+    profile = load_profile("netburst-2006")
+    if paging == "native":
+        machine = Machine(profile, memory_bytes=MEMORY_BYTES)
+        return NativeGuest(machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
+    machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES))
+    return VirtualGuest(machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, paging=paging)
+
+
+def how_it_ends(paging: str, program: str) -> str:
+    """Run `program`; how the guest ended."""
+    guest = make_guest(paging, program)
+    guest.advance(LIMIT_CYCLES)
+    return str(guest.domain.end)

@@ -1,0 +1,98 @@
+"""What no sane kernel does ends as on hardware, whatever the way of paging, and never in an error of ours."""
+
+import pytest
+
+from emulator.errors import GuestError
+from tests.unit.hostile_guest import how_it_ends
+
+PAGINGS = ["native", "shadow", "ept"]
+SET_UP_PIC = "".join(
+    f"mov al, {byte}\n out {port}, al\n"
+    for port, byte in ((0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0xFE))
+)
+ONE_SHOT_PIT = "mov al, 0x30\n out 0x43, al\n mov al, 100\n out 0x40, al\n mov al, 0\n out 0x40, al\n"
+WAIT_LONG = "mov ecx, 0x80000\n 1: dec ecx\n jnz 1b\n"
+END_WITH_AL = "out 0xf4, al\n 9: jmp 9b\n"
+PAGING_OFF = (
+    "push 0x30\n lea rax, [rip + 2f]\n push rax\n retfq\n.code32\n 2: mov eax, cr0\n btr eax, 31\n mov cr0, eax\n"
+)
+PAGING_ON = "mov eax, cr0\n bts eax, 31\n mov cr0, eax\n"
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_an_interrupt_does_not_wake_a_halt_with_interrupts_off(paging: str) -> None:
+    program = SET_UP_PIC + ONE_SHOT_PIT + WAIT_LONG + "cli\n hlt\n mov al, 7\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest shut down: halted with interrupts off"
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_smep_means_nothing_while_paging_is_off(paging: str) -> None:
+    program = PAGING_OFF + "mov eax, cr4\n bts eax, 20\n mov cr4, eax\n mov al, 9\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 9"
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_a_page_table_changed_while_paging_is_off_counts_when_it_is_on_again(paging: str) -> None:
+    program = "mov dword ptr [0x9000], 5\n mov eax, [0x1000]\n" + PAGING_OFF
+    program += "mov dword ptr [0x4008], 0x9067\n" + PAGING_ON + "mov eax, [0x1000]\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 5"
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_a_string_input_wraps_with_its_32_bit_pointer(paging: str) -> None:
+    """The last byte of the 4 GiB is mapped to 0xC000; the next one is at 0."""
+    program = "mov qword ptr [0x2018], 0xA067\n mov qword ptr [0xAff8], 0xB067\n mov qword ptr [0xBff8], 0xC067\n"
+    program += "mov word ptr [0], 0x0101\n mov edi, 0xffffffff\n mov ecx, 2\n mov dx, 0x1234\n addr32 rep insb\n"
+    program += "cmp ecx, 0\n jne 9f\n cmp edi, 1\n jne 9f\n mov ax, [0]\n sub al, 0xff\n add al, ah\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 1"
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_an_entry_with_bit_63_is_malformed_again_once_nxe_is_off(paging: str) -> None:
+    program = "mov ecx, 0xc0000080\n xor edx, edx\n mov eax, 0xd00\n wrmsr\n bts qword ptr [0x4048], 63\n"
+    program += "mov rbx, [0x9000]\n mov eax, 0x500\n wrmsr\n mov rax, cr3\n mov cr3, rax\n mov rbx, [0x9000]\n"
+    assert how_it_ends(paging, program + "mov al, 7\n" + END_WITH_AL) == "the guest shut down: triple fault"
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_a_page_can_be_a_table_and_then_data_any_number_of_times(paging: str) -> None:
+    """Page 0x20000 is the page table of 0x200000 and the destination of an instruction nobody emulates, by turns."""
+    program = "mov eax, 0x620\n mov cr4, rax\n mov r12d, 9\n"
+    program += "7: mov qword ptr [0x20000], 0x9067\n mov qword ptr [0x3008], 0x20067\n mov rax, [0x200000]\n"
+    program += "mov qword ptr [0x3008], 0\n fxsave [0x20000]\n dec r12d\n jnz 7b\n mov al, 3\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 3"
+
+
+def test_a_store_to_its_own_page_table_that_nobody_emulates_is_a_guest_error() -> None:
+    with pytest.raises(GuestError, match="stores to a page table and is not emulated"):
+        how_it_ends("shadow", "mov eax, 0x620\n mov cr4, rax\n fxsave [0x4800]\n" + END_WITH_AL)
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_a_trap_is_delivered_onto_a_stack_in_a_page_table(paging: str) -> None:
+    """The instruction at RIP is itself a store, which must not be taken for the one that met the table."""
+    program = "lea rax, [rip + 8f]\n mov [0x7010], ax\n mov word ptr [0x7012], 0x10\n mov word ptr [0x7014], 0x8e00\n"
+    program += "shr rax, 16\n mov [0x7016], ax\n mov word ptr [0x7ff0], 0xfff\n mov qword ptr [0x7ff2], 0x7000\n"
+    program += "lidt [0x7ff0]\n mov qword ptr [0x3008], 0x20067\n mov qword ptr [0x20000], 0x9067\n"
+    program += "mov rax, [0x200000]\n mov byte ptr [0xb000], 5\n pushfq\n bts qword ptr [rsp], 8\n popfq\n"
+    program += "mov rsp, 0x20800\n mov byte ptr [0xb000], 7\n 8: mov al, [0xb000]\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 5"
+
+
+def test_real_mode_under_shadow_paging_is_a_guest_error() -> None:
+    with pytest.raises(GuestError, match="use --paging ept"):
+        how_it_ends("shadow", PAGING_OFF + "and al, 0xfe\n mov cr0, eax\n" + END_WITH_AL)
+
+
+@pytest.mark.parametrize("instruction", ["cpuid", "hlt", "out 0x80, al", "mov qword ptr [0x4048], 0x9067"])
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_single_stepping_stops_after_what_the_vmm_does(paging: str, instruction: str) -> None:
+    """The second #DB comes right after the instruction, not one later; the handler writes the distance."""
+    program = "lea rax, [rip + 8f]\n mov [0x7010], ax\n mov word ptr [0x7012], 0x10\n mov word ptr [0x7014], 0x8e00\n"
+    program += "shr rax, 16\n mov [0x7016], ax\n mov word ptr [0x7ff0], 0xfff\n mov qword ptr [0x7ff2], 0x7000\n"
+    program += "lidt [0x7ff0]\n mov rax, [0x1000]\n pushfq\n bts qword ptr [rsp], 8\n popfq\n nop\n"
+    program += (
+        f"{instruction}\n 7: nop\n nop\n 8: inc r14\n cmp r14, 1\n je 5f\n mov rax, [rsp]\n lea rbx, [rip + 7b]\n"
+    )
+    program += "sub rax, rbx\n mov rcx, dr6\n bt rcx, 14\n adc al, 3\n" + END_WITH_AL + "5: iretq\n"
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 4"
