@@ -1,6 +1,8 @@
 """EPT: violations and misconfigurations with their addresses and qualification, and what is allowed goes through."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
@@ -190,6 +192,63 @@ def test_large_pages_translate(level: int, size: int) -> None:
     rig.run()
     assert [seen.reason for seen in rig.exits] == [R.VMCALL]
     assert (rig["rax"], rig.word(hpa + 8)) == (0x12345678, 0x12345678)
+
+
+def reference_walk(rig: Rig, access: int) -> tuple[int, int]:
+    """SDM 3C 29.3: the exit reason (VMCALL where the access is done), and the rights that a violation tells."""
+    table, rights = EPT, RWX
+    for shift in (39, 30, 21, 12):
+        entry = rig.word(table + (GPA >> shift & 511) * 8)
+        if not entry & RWX:
+            return R.EPT_VIOLATION, 0
+        is_leaf = shift == 12 or (shift < 39 and entry & LARGE)
+        reserved = (1 << 52) - (1 << 40)
+        if is_leaf:
+            reserved |= (1 << shift) - (1 << 12)
+        else:
+            reserved |= 0xF8 if shift == 39 else 0x78
+        if not entry & READ or entry & reserved or (is_leaf and entry >> 3 & 7 in (2, 3, 7)):
+            return R.EPT_MISCONFIG, 0
+        rights &= entry
+        table = entry & (1 << 40) - 0x1000
+        if is_leaf:
+            break
+    wanted = READ | WRITE if access == WRITE else access
+    return (R.VMCALL, 0) if rights & wanted == wanted else (R.EPT_VIOLATION, rights)
+
+
+FLAGS = st.lists(
+    st.sampled_from([READ, WRITE, EXECUTE, 1 << 3, 1 << 6, LARGE, 1 << 8, 1 << 13, 1 << 22, 1 << 40, 1 << 55]),
+    max_size=2,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(FLAGS.map(lambda bits: sum(set(bits))), min_size=4, max_size=4), st.sampled_from([READ, WRITE, EXECUTE])
+)
+def test_random_entries_end_as_the_reference_says(flags: list[int], access: int) -> None:
+    text = {READ: "mov eax, [rbx]", WRITE: "mov [rbx], eax", EXECUTE: "jmp rbx"}[access]
+    chain = [CHAIN | RWX, CHAIN + 0x1000 | RWX, CHAIN + 0x2000 | RWX, TARGET | RWX | WRITE_BACK]
+    entries = {}
+    for level, flag in enumerate(flags):
+        is_leaf = level == 3 or (level > 0 and flag & LARGE)
+        if not is_leaf or level == 3:
+            flag &= ~(1 << 13 | 1 << 22)  # they would only name another table or page
+        entries[level] = (LARGE | RWX | WRITE_BACK if is_leaf and level < 3 else chain[level]) ^ (flag & ~LARGE)
+    rig = chained(text, entries)
+    reason, rights = reference_walk(rig, access)
+    for place in (TARGET | GPA & 0xFFF, GPA & (1 << 21) - 1):
+        rig.put(place, b"\x0f\x01\xc1")
+    rig.vmcs.write(f.EXCEPTION_BITMAP, 1 << 6)  # other fetches from a large page lie where there is no memory
+    rig.run()
+    (seen,) = rig.exits
+    if reason == R.VMCALL and access == EXECUTE and seen.reason == R.EXCEPTION_NMI:
+        assert seen.rip == LINEAR
+    else:
+        assert seen.reason == reason
+    if reason == R.EPT_VIOLATION:
+        assert (seen.qualification, seen.gpa) == (access | rights << 3 | LINEAR_VALID | NOT_A_TABLE, GPA)
 
 
 # --- the guest's own tables -------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.unit.engine_rig import CODE, CODE32_0, DATA, PD, PDPT, PML4, PS, PT, P, Rig, U, W
+from emulator.vmx import fields as f
+from tests.unit.engine_rig import CODE, CODE32_0, DATA, HANDLERS, PD, PDPT, PML4, PS, PT, P, Rig, U, W, assemble
 
 PE, MP, EM, TS, ET, NE, WP, NW, CD, PG = 1, 2, 4, 8, 0x10, 0x20, 1 << 16, 1 << 29, 1 << 30, 1 << 31
 CR0 = PG | WP | NE | ET | PE
@@ -313,3 +314,31 @@ def test_cpuid_asks_the_platform_with_leaf_and_subleaf() -> None:
 def test_cpuid_works_in_ring_3() -> None:
     rig = Rig("cpuid\n ud2", cpl=3)
     assert (rig.run().halted_in, rig["rax"]) == (6, 0xAAAA0001)
+
+
+# --- breakpoints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_instruction_breakpoint_faults_before_its_instruction_until_rf_lets_it_pass(resume: bool) -> None:
+    """MODEL: data and I/O breakpoints and DR7.GD are stored, and never trap."""
+    rig = Rig("lea rax, [rip + 1f]\n mov dr0, rax\n mov eax, 0x403\n mov dr7, rax\n nop\n 1: inc ebx\n hlt")
+    handler = HANDLERS + 0x2000
+    text = "inc ecx\n or dword ptr [rsp + 16], 0x10000\n iretq" if resume else "hlt"
+    rig.set_gate(1, target=handler)
+    rig.put(handler, assemble(text, 64, handler))
+    rig.run()
+    at = CODE + 7 + 3 + 5 + 3 + 1
+    assert rig.is_halted
+    assert rig.shared.dr6 & 0xF == 1
+    if resume:
+        assert (rig["rip"], rig["rbx"], rig["rcx"]) == (at + 3, 1, 1)
+    else:
+        assert (rig.word(rig["rsp"]), rig["rbx"]) == (at, 0)
+
+
+def test_an_instruction_breakpoint_exits_with_its_number() -> None:
+    rig = Rig("lea rax, [rip + 1f]\n mov dr2, rax\n mov eax, 0x430\n mov dr7, rax\n nop\n 1: inc ebx", non_root=True)
+    rig.vmcs.write(f.EXCEPTION_BITMAP, 2)
+    rig.run()
+    assert [(seen.information, seen.qualification, seen.rip) for seen in rig.exits] == [(0x80000301, 4, CODE + 19)]
