@@ -12,6 +12,7 @@ from itertools import pairwise
 from vmm.boot import BootOptions, Paging, build_guest, plan
 
 SLICE_CYCLES = 10**12
+REPEAT = 5
 BEGIN = re.compile(rb"~ (\w+) (\d+) begin")
 END = re.compile(rb"~ (\w+) (\d+) end")
 
@@ -44,9 +45,13 @@ class Stopwatch:
             self._line.clear()
 
 
-def measure_exit_costs(modes: tuple[Paging, ...] = ("ept", "shadow")) -> list[ExitCost]:
-    """Run the guest once in each mode."""
-    return [cost for paging in modes for cost in _measure(paging)]
+def measure_exit_costs(modes: tuple[Paging, ...] = ("ept", "shadow"), repeat: int = REPEAT) -> list[ExitCost]:
+    """Run the guest `repeat` times in each mode; what counts is the fastest: other work only ever adds."""
+    costs: list[ExitCost] = []
+    for paging in modes:
+        runs = [_measure(paging) for _ in range(repeat)]
+        costs += [min(same_exit, key=lambda cost: cost.microseconds) for same_exit in zip(*runs, strict=True)]
+    return costs
 
 
 def _measure(paging: Paging) -> list[ExitCost]:
