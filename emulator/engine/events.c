@@ -201,7 +201,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 
     uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
     bool is_fault = e.type == EVENT_HARDWARE && e.vector != VECTOR_DB && e.vector != VECTOR_DF;
-    if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1 */
+    if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1. MODEL: after IRET it stays to the end of the block */
     uint64_t frame[6];
     int n = 0;
     if (wide || new_cpl != old_cpl) {

@@ -283,6 +283,11 @@ class Rig:
         """An `on_exit` that goes on behind the instruction."""
         self["rip"] += seen.instruction_bytes
 
+    def frame(self, *, has_error: bool) -> dict[str, int]:
+        """What a 64-bit delivery pushed, by name."""
+        names = (["error"] if has_error else []) + ["rip", "cs", "rflags", "rsp", "ss"]
+        return dict(zip(names, self.words(self["rsp"], len(names)), strict=True))
+
     @property
     def is_halted(self) -> bool:
         return self.vmcs.read(f.GUEST_ACTIVITY_STATE) == 1

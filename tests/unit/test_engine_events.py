@@ -12,7 +12,6 @@ from tests.unit.engine_rig import (
     CODE64_0,
     CODE64_3,
     CODE64_CONFORMING,
-    DATA,
     DATA_0,
     DATA_3,
     GDT,
@@ -26,19 +25,12 @@ from tests.unit.engine_rig import (
     TSS,
     TSS_64,
     Rig,
-    assemble,
     descriptor,
 )
 
 INT30 = 0x30 * 8 + 2  # error code: IDT entry 0x30
 EXT = 1
 NONCANONICAL = 1 << 47
-
-
-def frame_of(rig: Rig, has_error: bool) -> dict[str, int]:
-    """What the delivery pushed, by name."""
-    names = (["error"] if has_error else []) + ["rip", "cs", "rflags", "rsp", "ss"]
-    return dict(zip(names, rig.words(rig["rsp"], len(names)), strict=True))
 
 
 # program, vector, bytes from the program's start to the pushed RIP, error code, pushed flags besides bit 1
@@ -66,7 +58,7 @@ def test_an_event_pushes_its_frame(name: str) -> None:
         rig["cr0"] |= 8  # TS
     rig.run()
     assert rig.halted_in == vector
-    frame = frame_of(rig, error is not None)
+    frame = rig.frame(has_error=error is not None)
     assert frame.get("error") == error
     assert frame["rip"] == CODE + rip
     assert (frame["cs"], frame["ss"]) == (CODE64_0, DATA_0)
@@ -87,7 +79,7 @@ def test_an_interrupt_gate_clears_if_and_both_clear_tf_and_nt(kind: int) -> None
     rig["rflags"] = 2 | RFLAGS_IF | RFLAGS_NT
     rig.run()
     assert rig["rflags"] == 2 | (RFLAGS_IF if kind == 15 else 0)
-    assert frame_of(rig, False)["rflags"] == 2 | RFLAGS_IF | RFLAGS_NT
+    assert rig.frame(has_error=False)["rflags"] == 2 | RFLAGS_IF | RFLAGS_NT
 
 
 def test_the_stack_is_aligned_to_16_bytes_and_the_old_pointer_pushed_as_it_was() -> None:
@@ -95,7 +87,7 @@ def test_the_stack_is_aligned_to_16_bytes_and_the_old_pointer_pushed_as_it_was()
     rig["rsp"] = STACK0 - 5
     rig.run()
     assert rig["rsp"] == STACK0 - 16 - 40
-    assert frame_of(rig, False)["rsp"] == STACK0 - 5
+    assert rig.frame(has_error=False)["rsp"] == STACK0 - 5
 
 
 def test_an_ist_stack_is_taken_without_a_change_of_level_and_ss_stays() -> None:
@@ -104,7 +96,7 @@ def test_an_ist_stack_is_taken_without_a_change_of_level_and_ss_stays() -> None:
     rig.run()
     assert rig["rsp"] == IST1 - 40
     assert rig["ss_selector"] == DATA_0
-    assert frame_of(rig, False)["rsp"] == STACK0
+    assert rig.frame(has_error=False)["rsp"] == STACK0
 
 
 def test_from_ring_3_the_stack_comes_from_the_tss_and_ss_becomes_null() -> None:
@@ -114,7 +106,7 @@ def test_from_ring_3_the_stack_comes_from_the_tss_and_ss_becomes_null() -> None:
     assert rig["rsp"] == STACK0 - 40
     assert (rig["cs_selector"], rig["ss_selector"]) == (CODE64_0, 0)
     assert rig["ss_access_rights"] >> 5 & 3 == 0
-    frame = frame_of(rig, False)
+    frame = rig.frame(has_error=False)
     assert (frame["cs"], frame["ss"], frame["rsp"]) == (CODE64_3, DATA_3, STACK3)
 
 
@@ -126,7 +118,7 @@ def test_iretq_returns_to_ring_3() -> None:
     rig.run()
     assert rig.halted_in == 0x31
     assert rig["rax"] == CODE64_3
-    assert frame_of(rig, False)["ss"] == DATA_3
+    assert rig.frame(has_error=False)["ss"] == DATA_3
 
 
 def test_a_conforming_handler_keeps_the_level_and_the_stack() -> None:
@@ -136,7 +128,7 @@ def test_a_conforming_handler_keeps_the_level_and_the_stack() -> None:
     rig.run(20)
     assert rig["rax"] == CODE64_CONFORMING | 3
     assert rig["rsp"] == STACK3 - 40
-    assert frame_of(rig, False)["cs"] == CODE64_3
+    assert rig.frame(has_error=False)["cs"] == CODE64_3
 
 
 def gate(**changes: object) -> Callable[[Rig], None]:
@@ -189,7 +181,7 @@ def test_a_check_that_fails_raises_its_fault_at_the_int_instruction(name: str) -
     spoil(rig)
     rig.run()
     assert rig.halted_in == vector
-    frame = frame_of(rig, True)
+    frame = rig.frame(has_error=True)
     assert frame["error"] == error
     assert frame["rip"] == CODE + 1
     assert frame["cs"] == (CODE64_3 if cpl else CODE64_0)
@@ -225,7 +217,7 @@ def test_the_ext_bit_tells_that_it_was_no_int_instruction(name: str) -> None:
     spoil(rig)
     rig.run()
     assert rig.halted_in == vector
-    assert frame_of(rig, True)["error"] == error | EXT
+    assert rig.frame(has_error=True)["error"] == error | EXT
 
 
 def test_a_page_fault_while_the_frame_is_pushed_has_the_stacks_address_and_no_user_bit() -> None:
@@ -236,7 +228,7 @@ def test_a_page_fault_while_the_frame_is_pushed_has_the_stacks_address_and_no_us
     rig.run()
     assert rig.halted_in == 14
     assert rig.shared.cr2 == STACK0 - 8
-    assert frame_of(rig, True)["error"] == 2
+    assert rig.frame(has_error=True)["error"] == 2
 
 
 def test_a_frame_that_does_not_fit_leaves_memory_and_registers_alone() -> None:
@@ -249,7 +241,7 @@ def test_a_frame_that_does_not_fit_leaves_memory_and_registers_alone() -> None:
     rig.run()
     assert rig.halted_in == 14
     assert rig.words(STACK0, 2) == [0x1111, 0x2222]
-    assert frame_of(rig, True)["rsp"] == STACK0 + 16
+    assert rig.frame(has_error=True)["rsp"] == STACK0 + 16
 
 
 # --- second faults (SDM 3A table 6-5) ---------------------------------------------------------------------------------
@@ -290,7 +282,7 @@ def test_two_exceptions_make_a_double_fault_where_the_table_says_so(first: int, 
         assert rig.halted_in == 14
     else:
         assert rig.halted_in == (8 if double else 11 if second == "#NP" else 14)
-    assert frame_of(rig, True)["error"] == (0 if double else first * 8 + 3 if second == "#NP" else 2)
+    assert rig.frame(has_error=True)["error"] == (0 if double else first * 8 + 3 if second == "#NP" else 2)
 
 
 @pytest.mark.parametrize("type_", [0, 4])
@@ -325,107 +317,3 @@ def test_a_shut_down_cpu_does_not_run_on() -> None:
     before = int(rig.shared.instructions)
     rig.run()
     assert rig.shared.instructions == before
-
-
-# --- interrupts -------------------------------------------------------------------------------------------------------
-
-
-def with_interrupt(text: str, *, is_enabled: bool = True, vectors: tuple[int, ...] = (0x40,)) -> Rig:
-    """An interrupt is pending from the start; the acknowledge of the last lowers the pin."""
-    rig = Rig(text)
-    rig["rflags"] = 2 | (RFLAGS_IF if is_enabled else 0)
-    rig.platform.vectors = list(vectors)
-    rig.platform.on_acknowledge = lambda: setattr(rig.shared, "interrupt_pending", len(rig.platform.vectors) > 1)
-    rig.shared.interrupt_pending = 1
-    return rig
-
-
-def test_an_interrupt_is_taken_before_the_next_instruction() -> None:
-    rig = with_interrupt("nop\n hlt").run()
-    assert rig.halted_in == 0x40
-    frame = frame_of(rig, False)
-    assert (frame["rip"], frame["rflags"]) == (CODE, 2 | RFLAGS_IF)
-
-
-def test_an_interrupt_waits_while_if_is_clear() -> None:
-    rig = with_interrupt("nop\n hlt", is_enabled=False).run()
-    assert (rig.is_halted, rig["rip"]) == (True, CODE + 2)
-    assert rig.platform.vectors == [0x40]
-
-
-def test_sti_keeps_interrupts_out_for_one_more_instruction() -> None:
-    rig = with_interrupt("nop\n sti\n nop\n nop\n hlt", is_enabled=False).run()
-    assert rig.halted_in == 0x40
-    assert frame_of(rig, False)["rip"] == CODE + 3
-
-
-def test_sti_cli_lets_no_interrupt_in() -> None:
-    rig = with_interrupt("sti\n cli\n nop\n hlt", is_enabled=False).run()
-    assert rig["rip"] == CODE + 4
-
-
-def test_sti_hlt_wakes_behind_the_hlt() -> None:
-    rig = with_interrupt("sti\n hlt\n nop", is_enabled=False).run()
-    assert rig.halted_in == 0x40
-    assert frame_of(rig, False)["rip"] == CODE + 2
-
-
-def test_mov_ss_keeps_interrupts_out_for_one_more_instruction() -> None:
-    rig = with_interrupt("cli\n mov eax, ss\n push 0x202\n mov ss, eax\n popfq\n nop\n hlt").run()
-    assert rig.halted_in == 0x40
-    assert frame_of(rig, False)["rip"] == CODE  # IF was set from the start
-    rig = with_interrupt("mov eax, ss\n push 0x202\n mov ss, eax\n popfq\n nop\n hlt", is_enabled=False).run()
-    assert frame_of(rig, False)["rip"] == CODE + 2 + 5 + 2 + 1
-
-
-def test_popf_that_sets_if_lets_the_interrupt_in_at_once() -> None:
-    rig = with_interrupt("push 0x202\n popfq\n nop\n hlt", is_enabled=False).run()
-    assert frame_of(rig, False)["rip"] == CODE + 6
-
-
-def test_a_halted_cpu_wakes_for_an_interrupt_that_comes_later() -> None:
-    rig = with_interrupt("hlt\n nop")
-    rig.shared.interrupt_pending = 0
-    rig.run()
-    assert (rig.is_halted, rig["rip"]) == (True, CODE + 1)
-    before = int(rig.shared.clock_cycles)
-    rig.run()
-    assert rig.shared.clock_cycles == before
-    rig.shared.interrupt_pending = 1
-    rig.run()
-    assert rig.halted_in == 0x40
-    assert frame_of(rig, False)["rip"] == CODE + 1
-
-
-def test_a_halted_cpu_with_if_clear_sleeps_on() -> None:
-    rig = with_interrupt("hlt\n nop", is_enabled=False).run().run()
-    assert (rig.is_halted, rig["rip"]) == (True, CODE + 1)
-
-
-def test_a_second_pending_interrupt_waits_for_the_handlers_iret() -> None:
-    rig = with_interrupt("nop\n hlt", vectors=(0x40, 0x41))
-    rig.put(HANDLERS + 0x400, b"\x90\x48\xcf")  # NOP, IRETQ
-    rig.run()
-    assert rig.halted_in == 0x41
-    assert rig.shared.instructions == 3
-    assert frame_of(rig, False)["rip"] == CODE
-
-
-def test_an_interrupt_that_a_port_write_raises_is_taken_behind_it() -> None:
-    rig = with_interrupt("out 0x10, al\n nop\n hlt")
-    rig.shared.interrupt_pending = 0
-    rig.platform.on_port = lambda port: setattr(rig.shared, "interrupt_pending", 1)
-    rig.run()
-    assert rig.halted_in == 0x40
-    assert frame_of(rig, False)["rip"] == CODE + 2
-
-
-def test_single_step_traps_behind_each_instruction() -> None:
-    rig = Rig("push 0x102\n popfq\n nop\n cpuid\n in al, 0x10\n nop\n int 0x30")
-    target = HANDLERS + 0x2000
-    rig.set_gate(1, target=target, ist=1)
-    rig.put(target, assemble("mov rax, [rsp]\n mov [rdi], rax\n add rdi, 8\n mov r8, dr6\n iretq", 64, target))
-    rig["rdi"] = DATA
-    rig.run()
-    assert rig.words(DATA, 6) == [*(CODE + n for n in (7, 9, 11, 12)), 0, 0]
-    assert rig["r8"] == 0xFFFF4FF0
