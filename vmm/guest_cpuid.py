@@ -4,6 +4,7 @@ Leaves from 0x40000000 are the hypervisor's own, as every VMM has them; the vend
 """
 
 from emulator import cpuid
+from emulator.pcpu import IA32_MISC_ENABLE
 from vmm.vcpu import VCpu
 
 HYPERVISOR_LEAF = 0x4000_0000
@@ -29,13 +30,6 @@ PASSED_THROUGH_MSRS = (
 )
 # MSRs the VMM lets the core answer, after an exit.
 CORE_MSRS = frozenset({IA32_TIME_STAMP_COUNTER, 0x277})  # IA32_PAT
-# MSRs the VMM answers: index -> value at reset. Writes to the last are kept, writes to the others are dropped.
-GUEST_MSRS = {
-    0x17: 0,  # IA32_PLATFORM_ID
-    0x8B: 0,  # IA32_BIOS_SIGN_ID
-    0x1A0: 1,  # IA32_MISC_ENABLE: fast strings
-}
-IA32_MISC_ENABLE = 0x1A0
 
 
 def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:

@@ -15,6 +15,7 @@ from emulator.errors import GuestError
 from emulator.events import EventQueue
 from emulator.ledger import Category
 from emulator.machine import Machine
+from emulator.pcpu import HOST_MSRS
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
@@ -25,7 +26,7 @@ from emulator.vmx.exit_reasons import name
 from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
 from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE, run_virtual_timers
-from vmm.guest_cpuid import GUEST_MSRS, PASSED_THROUGH_MSRS
+from vmm.guest_cpuid import PASSED_THROUGH_MSRS
 from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind, Outcome
@@ -230,7 +231,7 @@ class VirtualGuest:
         vcpu.write(f.GUEST_DR7, 0x400)
         for field, value in HOST_STATE:
             vcpu.write(field, value)
-        vcpu.msrs = dict(GUEST_MSRS)
+        vcpu.msrs = dict(HOST_MSRS)  # a guest reads what the host has
         vcpu.paging.start(vcpu)
 
     def _msr_bitmap(self) -> int:

@@ -152,7 +152,9 @@ bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear);
 void refund(sc_cpu *cpu, uint64_t pc);
 
 /* events.c */
-bool deliver(sc_cpu *cpu, event e);                                  /* false: something else came of it */
+bool deliver(sc_cpu *cpu, event e);      /* false: something else came of it */
+bool pushes_error_code(unsigned vector); /* of exceptions, SDM 3A 6.15 */
+void raise_event(sc_cpu *cpu, event e);  /* an exit if a control asks for it, else delivery */
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code); /* a fault of the instruction at RIP */
 void raise_debug(sc_cpu *cpu, uint64_t payload); /* a #DB trap behind the instruction that is done */
 bool window_open(const sc_cpu *cpu);

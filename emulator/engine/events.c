@@ -274,21 +274,26 @@ bool deliver(sc_cpu *cpu, event e) {
     }
 }
 
-void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
-    bool has_error = vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
-    event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error, .error_code = error_code};
+bool pushes_error_code(unsigned vector) {
+    return vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
+}
+
+void raise_event(sc_cpu *cpu, event e) {
     if (exception_exits(cpu, e))
         vm_exit_event(cpu, e);
     else
         deliver(cpu, e);
 }
 
+void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
+    event e = {.vector = vector, .type = EVENT_HARDWARE, .error_code = error_code};
+    e.has_error = pushes_error_code(vector);
+    raise_event(cpu, e);
+}
+
 void raise_debug(sc_cpu *cpu, uint64_t payload) {
     event e = {.vector = VECTOR_DB, .type = EVENT_HARDWARE, .payload = payload};
-    if (exception_exits(cpu, e))
-        vm_exit_event(cpu, e);
-    else
-        deliver(cpu, e);
+    raise_event(cpu, e);
 }
 
 /* May an external interrupt be delivered before the next instruction? */

@@ -204,15 +204,12 @@ void trap_exception(sc_cpu *cpu, unsigned vector) {
         instruction in = decode(cpu);
         if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = VECTOR_SS;
     }
-    bool has_error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
+    bool has_error = pushes_error_code(vector);
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
     if (vector == VECTOR_PF) e.address = engine_fault_address(cpu);
     if (vector == VECTOR_DB) e.payload = cpu->s.dr6 & 0x600f; /* the engine sets DR6 before it raises */
-    if (exception_exits(cpu, e))
-        vm_exit_event(cpu, e);
-    else
-        deliver(cpu, e);
+    raise_event(cpu, e);
 }
 
 static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, unsigned shadow_slot) {

@@ -171,10 +171,7 @@ bool memory_fault(sc_cpu *cpu, walk_result w, unsigned access) {
     if (w.status == WALK_FAULT) {
         event e = {
             .vector = 14, .type = EVENT_HARDWARE, .has_error = true, .error_code = w.error_code, .address = w.hpa};
-        if (exception_exits(cpu, e))
-            vm_exit_event(cpu, e);
-        else
-            deliver(cpu, e);
+        raise_event(cpu, e);
     } else {
         vm_exit_ept(cpu, w, access, w.hpa, true);
     }
