@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from emulator.profile import Profile
 
-PATH_CYCLES_PER_100_INSTRUCTIONS = 100  # until profiles have core.path_cycles_per_100_instructions
 PATH_PARAMETER = "core.path_cycles_per_100_instructions"
 
 
@@ -28,7 +27,7 @@ class Path:
 
     def cycles(self, profile: Profile) -> int:
         """What the path takes on a machine."""
-        return (self.instructions * PATH_CYCLES_PER_100_INSTRUCTIONS + 50) // 100
+        return (self.instructions * profile.core.path_cycles_per_100_instructions + 50) // 100
 
 
 # fmt: off
