@@ -56,7 +56,7 @@ class Core:
     store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
     pause_cycles: Annotated[int, Parameter("PAUSE", is_read=True)]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
-        "software of the VMM whose code and data are in the L1 and whose branches are predicted", most=10_000
+        "software of the VMM: code and data are in the L1, branches are predicted", most=10_000, is_read=True
     )]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ class Caches:
     l1i_ways: Annotated[int, Parameter("its ways", most=1024)]
     l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX)]
     l1d_ways: Annotated[int, Parameter("its ways", most=1024)]
-    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0, is_read=True)]
     l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
     l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
     l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]

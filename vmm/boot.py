@@ -175,7 +175,8 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": {str(name): value for name, value in ledger.cycles.items()}},
+        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
+        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
     }
 
 

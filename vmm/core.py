@@ -8,6 +8,7 @@ root mode ------------------------------> guest --------------------------------
 
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
+from vmm import paths
 from vmm.dispatch import Dispatcher
 from vmm.exit_handlers import run_virtual_timers
 from vmm.vcpu import VCpu
@@ -28,6 +29,7 @@ class Core:
         self.dispatcher = dispatcher
         dispatcher.core = self
         self.pcpu.load(dispatcher.engine)
+        dispatcher.vcpu.resume_exit()
 
     def run(self, deadline_cycles: int) -> bool:
         """Do what is to do in root mode, then run the guest until the deadline; whether only that stopped it."""
@@ -54,11 +56,13 @@ class Core:
         """The vCPU has got an interrupt and may run again."""
         if vcpu.is_blocked:
             vcpu.is_blocked = False
+            vcpu.follow(paths.WAKE)
             self.needs_scheduling = True
             self.pcpu.wake(self.pcpu.clock_cycles)
 
     def _take_interrupts(self, vcpu: VCpu) -> None:
         """In root mode the local timer interrupts the VMM itself, without an exit."""
+        vcpu.resume_exit()
         if self.pcpu.acknowledge_timer():
             run_virtual_timers(vcpu)
 
@@ -67,4 +71,5 @@ class Core:
         dispatcher = self.dispatcher
         self._is_in_root_mode = dispatcher is None or dispatcher.vcpu.is_blocked
         if dispatcher is not None and not self._is_in_root_mode:
+            dispatcher.vcpu.resume_exit()
             dispatcher.enter()

@@ -49,7 +49,7 @@ class VirtualGuest:
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.engine = Engine(machine.memory, self.pcpu)
+        self.engine = Engine(machine.memory, self.pcpu, owner="vcpu0")
         self._statistics = ExitStatistics()
         self.domain = Domain(
             machine,
@@ -63,7 +63,8 @@ class VirtualGuest:
         self.domain.on_end = self.engine.stop
         self.domain.load(image)
         self.pages = HostPages(machine.memory, 0, VMM_MEMORY_BYTES)
-        self.vcpu = VCpu(self.domain, self.pcpu, self.engine)
+        self.domain.state_hpa = self.pages.allocate()
+        self.vcpu = VCpu(self.domain, self.pcpu, self.engine, state_hpa=self.pages.allocate())
         self.vmcs = self.vcpu.vmcs
         self.vcpu.paging = PAGINGS[paging](self.domain, self.pages)
         write_boot_state(self.engine, self.vcpu.vmcs, image)
