@@ -91,7 +91,7 @@ def test_an_override_changes_what_is_measured() -> None:
 
 def test_a_guest_that_fails_is_one_line() -> None:
     with pytest.raises(
-        ConfigError, match=r"^triple_fault on netburst-2006, native: the guest .* 'PASS: all 1 checks' last$"
+        ConfigError, match=r"^triple_fault on netburst-2006, native: the guest .* 'PASS: all 2 checks' last$"
     ):
         run_guest(Run("triple_fault", PROFILE, "native"))
 
