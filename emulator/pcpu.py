@@ -149,8 +149,13 @@ class PCpu:
     # --- waiting: time that is jumped over -----------------------------------------------------------------------
 
     def wait(self, category: int) -> None:
-        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN)."""
+        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN).
+
+        An interrupt that is pending already ends IDLE at once.
+        """
         self._waits_as, self._wake_cycles = category, None
+        if category == Category.IDLE and self._is_intr_pending:
+            self.wake(self.clock_cycles)
 
     def wake(self, when_cycles: int) -> None:
         """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
@@ -194,11 +199,15 @@ class PCpu:
         self._intr_asserted = is_asserted
         self._drive_intr()
 
+    @property
+    def _is_intr_pending(self) -> bool:
+        return self._intr_asserted or self._timer_fired or self._ipi_pending
+
     def _drive_intr(self) -> None:
-        is_pending = self._intr_asserted or self._timer_fired or self._ipi_pending
+        is_pending = self._is_intr_pending
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
-        if is_pending and self._waits_as is Category.IDLE:
+        if is_pending and self._waits_as == Category.IDLE:
             self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
