@@ -87,9 +87,12 @@ def _load_gpa(name: str, start: bytes) -> int:
 
 
 def _read_kernel(image: ImageFile, start: bytes, setup_bytes: int, memory_bytes: int) -> bytes:
-    """The protected-mode kernel: everything behind the setup sectors, at least the `syssize` the header promises."""
+    """The protected-mode kernel: everything behind the setup sectors, at least the `syssize` the header promises.
+
+    That is in paragraphs, and some files (memtest86+) end within the last one.
+    """
     promised_bytes = read_field(start, boot_params.SYSSIZE) * PARAGRAPH_BYTES
-    kernel_bytes = max(promised_bytes, image.size_bytes - setup_bytes)
+    kernel_bytes = max(promised_bytes - PARAGRAPH_BYTES + 1, image.size_bytes - setup_bytes)
     if promised_bytes <= ENTRY_64_OFFSET:
         raise ConfigError(f"{image.name} has no protected-mode kernel in it; build or download it again")
     if setup_bytes + kernel_bytes <= image.size_bytes and kernel_bytes > memory_bytes:

@@ -90,6 +90,12 @@ def test_without_an_initrd_its_fields_are_zero(tmp_path: Path) -> None:
     assert (u32(page, 0x218), u32(page, 0x21C)) == (0, 0)
 
 
+def test_a_file_may_end_within_its_last_paragraph(tmp_path: Path) -> None:
+    payload = b"\xf4" * 0x801
+    assert dict(load_bytes(tmp_path, make_bzimage(payload, syssize=0x81)).segments)[0x400000] == payload
+    assert "truncated" in error_line(tmp_path, make_bzimage(payload, syssize=0x82))
+
+
 def test_a_setup_header_of_the_longest_length_does_not_reach_the_memory_map(tmp_path: Path) -> None:
     kernel = bytearray(make_bzimage(jump=0xFFEB))
     kernel[0x290:0x320] = b"\xee" * 0x90
@@ -196,7 +202,7 @@ def test_command_lines_that_cannot_be_passed_are_errors(tmp_path: Path, append: 
         ({"jump": 0x61EB}, "incomplete setup header"),
         ({"syssize": 0}, "no protected-mode kernel"),
         ({"syssize": 0x20}, "no protected-mode kernel"),
-        ({"syssize": 0x81}, "truncated"),
+        ({"syssize": 0x82}, "truncated"),
         ({"syssize": 0xFFFFFFFF}, "truncated"),
         ({"setup_sects": 0xFF}, "truncated"),
         ({"pref_address": 0x400001}, "pref_address 0x400001 is not a multiple"),
