@@ -46,6 +46,7 @@ class VirtualGuest:
         transmit: Callable[[int], None],
         paging: str = "shadow",
         trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
@@ -64,7 +65,7 @@ class VirtualGuest:
         self.domain.load(image)
         self.pages = HostPages(machine.memory, 0, VMM_MEMORY_BYTES)
         self.domain.state_hpa = self.pages.allocate()
-        self.vcpu = VCpu(self.domain, self.pcpu, self.engine, state_hpa=self.pages.allocate())
+        self.vcpu = make_vcpu(self.domain, self.pcpu, self.engine, state_hpa=self.pages.allocate())
         self.vmcs = self.vcpu.vmcs
         self.vcpu.paging = PAGINGS[paging](self.domain, self.pages)
         write_boot_state(self.engine, self.vcpu.vmcs, image)
