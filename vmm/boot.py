@@ -159,7 +159,7 @@ def build_guest(
         machine = _build_machine(plan.profile, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
     from vmm.explain import vcpu_maker
-    from vmm.hypervisor import VirtualGuest
+    from vmm.virtual_guest import VirtualGuest
 
     machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(

@@ -112,50 +112,57 @@ class ExplainingVCpu(VCpu):
     def __init__(self, recorder: Recorder, *arguments: Any, **named: Any) -> None:
         self._recorder = recorder
         self._explanation: Explanation | None = None  # of the exit in progress, if it is the one
-        self._booked_before: list[int] = []
-        self._left_cycles = 0  # the core's clock when the vCPU last left off
+        self._here: list[int] = []  # the exit's account on this core, when the exit began or came here
+        self._here_from = 0  # the first line that belongs to this core
         super().__init__(*arguments, **named)
+
+    def assign(self, pcpu: PCpu) -> None:
+        """Let `pcpu` run this vCPU; its memory accesses are recorded too."""
+        super().assign(pcpu)
+        self.touch = self._touch
+        if self._explanation is not None:
+            self._here, self._here_from = list(self._account), len(self._explanation.lines)
 
     def begin_exit(self) -> int:
         """Begin to record, if this is the exit."""
         if self._recorder.wants(self.pending_reason):
-            clock_cycles = self.pcpu.clock_cycles
-            self._explanation = Explanation(
-                self._recorder.request, self.engine.owner, self.pcpu.number, clock_cycles, self.rip
+            explanation = Explanation(
+                self._recorder.request, self.engine.owner, self.pcpu.number, self.pcpu.clock_cycles, self.rip
             )
-            self._recorder.explanation = self._explanation
-            self._booked_before = list(self.exit_costs(self.pending_reason)[0])
+            self._recorder.explanation = self._explanation = explanation
+            self._here, self._here_from = list(self.exit_costs(self.pending_reason)[0]), 0
         return super().begin_exit()
 
     def end_exit(self) -> None:
         """The account is whole."""
         super().end_exit()
         if self._explanation is not None:
+            self._explanation.cycles = self.pcpu.clock_cycles - self._explanation.began_cycles
             self._explanation.is_whole = True
             self._explanation = None
 
     def commit_cycles(self) -> None:
-        """What has been charged so far is on the clock: whatever the clock shows later and was not charged, was not."""
+        """Whatever is in the exit's account now has a line."""
         super().commit_cycles()
-        if self._explanation is not None:
-            self._left_cycles = self.pcpu.clock_cycles
-            self._explanation.cycles = self._left_cycles - self._explanation.began_cycles
-            self._add_unseen(self._explanation)
+        explanation = self._explanation
+        if explanation is not None:
+            for category, booked_cycles in _differences(self._here, self._account):
+                lines = explanation.lines[self._here_from :]
+                seen_cycles = sum(line.cycles for line in lines if line.category == category)
+                if booked_cycles > seen_cycles:
+                    self._line(category, "the core's own work", booked_cycles - seen_cycles)
+            explanation.cycles = sum(line.cycles for line in explanation.lines)
 
     def resume_exit(self) -> None:
-        """The core comes back to the exit."""
+        """The core comes back to the exit: it has done something else since, or slept."""
         super().resume_exit()
-        waited_cycles = self.pcpu.clock_cycles - self._left_cycles
-        if self._explanation is not None and waited_cycles:
-            self._line(Category.IDLE, "sleeps until it is woken, or while others run", waited_cycles)
-            self._left_cycles += waited_cycles
-
-    def _add_unseen(self, explanation: Explanation) -> None:
-        """Lines for what the core itself charged to the exit's account, not through this vCPU."""
-        for category, (now, before) in enumerate(zip(self._account, self._booked_before, strict=True)):
-            seen = sum(line.cycles for line in explanation.lines if line.category == category)
-            if now - before > seen and category != Category.IDLE:
-                self._line(category, "the core's own work", now - before - seen)
+        explanation = self._explanation
+        if explanation is not None:
+            self.commit_cycles()
+            past_cycles = self.pcpu.clock_cycles - explanation.began_cycles
+            if past_cycles > explanation.cycles:
+                what = "sleeps until it is woken, or while the core does something else"
+                self._line(Category.IDLE, what, past_cycles - explanation.cycles)
 
     # --- charges -----------------------------------------------------------------------------------------------------
 
@@ -187,23 +194,21 @@ class ExplainingVCpu(VCpu):
         self._line(category, what, cycles, parameter)
         super().charge(category, cycles, what, parameter)
 
-    def assign(self, pcpu: PCpu) -> None:
-        """Let `pcpu` run this vCPU; its memory accesses are recorded too."""
-        super().assign(pcpu)
-        self.touch = self._touch
-
     def _touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
         """Charge an access to host memory, and record what the core made of it."""
         before = list(self.pcpu.account)
         cycles = self.pcpu.touch(hpa, size_bytes, is_write)
         if self._explanation is not None:
             what = f"{'write' if is_write else 'read'} {size_bytes} bytes at {hpa:#x}"
-            booked = {
-                c: now - old for c, (now, old) in enumerate(zip(self.pcpu.account, before, strict=True)) if now - old
-            }
-            for category, booked_cycles in (booked or {Category.VMM_MEMORY: 0}).items():
+            booked = _differences(before, self.pcpu.account) or [(Category.VMM_MEMORY, 0)]
+            for category, booked_cycles in booked:
                 self._line(category, what, booked_cycles, TOUCH_PARAMETER)
         return cycles
+
+
+def _differences(before: list[int], after: list[int]) -> list[tuple[int, int]]:
+    """(category, cycles) of what was booked between."""
+    return [(number, new - old) for number, (old, new) in enumerate(zip(before, after, strict=True)) if new != old]
 
 
 def _field_name(encoding: int) -> str:

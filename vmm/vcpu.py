@@ -27,6 +27,7 @@ from vmm.guest_walk import GuestFault, PagingMode, Translation, Visit, walk
 from vmm.outcome import End, EndKind
 
 if TYPE_CHECKING:
+    from vmm.core import Core
     from vmm.paging import Paging
 
 RSP = 4
@@ -55,6 +56,7 @@ class VCpu:
         self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
+        self.core: Core  # where it is loaded: set there
         self.is_blocked = False  # halted, waiting for an interrupt
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
@@ -71,12 +73,14 @@ class VCpu:
         self.assign(pcpu)
 
     def assign(self, pcpu: PCpu) -> None:
-        """Let `pcpu` run this vCPU, and its ledger have the charges."""
+        """Let `pcpu` run this vCPU, and its ledger have the charges; those of an exit in progress too."""
+        assert not self._other_cycles, "cycles of another core"
         self.pcpu = pcpu
         self.touch: Callable[[int, int, bool], int] = pcpu.touch  # (hpa, size in bytes, whether it is a write)
         self._exits: dict[int, tuple[Account, int, str]] = {}  # see exit_costs
         self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
-        self._account = pcpu.ledger.account(self.engine.owner, STARTING)  # of the exit in progress
+        activity = name(self.pending_reason) if self.vmcs.is_launched else STARTING
+        self._account = pcpu.ledger.account(self.engine.owner, activity)
 
     # --- the account of an exit --------------------------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ class VCpu:
 
     @property
     def pending_reason(self) -> int:
-        """Reason of the exit that is about to be handled; costs nothing."""
+        """Reason of the last exit, for whom it costs nothing."""
         return self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
 
     def exit_costs(self, reason: int) -> tuple[Account, int, str]:

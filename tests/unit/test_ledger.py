@@ -44,10 +44,11 @@ def test_the_accounts_of_exits_are_their_statistics_less_the_time_asleep(paging:
     (owner,) = (name for name in accounts if name != HOST)
     assert set(accounts[owner]) == {*statistics, "running", "starting"}
     asleep = sum(accounts[HOST][IDLING].values())
+    host = sum(sum(account.values()) for account in accounts[HOST].values())
     for reason, row in statistics.items():
         booked = sum(accounts[owner][reason].values())
         if reason == "HLT":
-            assert booked == row["cycles"] - asleep
+            assert asleep <= row["cycles"] - booked <= host  # it sleeps, or the core takes interrupts
         elif reason != "IO_INSTRUCTION":  # the last one, in which the guest ended, is no entry's
             assert booked == row["cycles"], reason
     assert accounts[owner]["running"]["guest"] > 0

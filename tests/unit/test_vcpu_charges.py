@@ -10,8 +10,8 @@ from emulator.vmx import fields as f
 from vmm import paths
 from vmm.boot import BootOptions, Paging, build_guest, plan
 from vmm.guest_walk import GuestFault, PagingMode, Translation
-from vmm.hypervisor import VirtualGuest
 from vmm.vcpu import VCpu
+from vmm.virtual_guest import VirtualGuest
 
 READ, WRITE, L1, LOCKED = 3, 7, 11, 1301
 OVERRIDES = (
