@@ -14,7 +14,7 @@ from typing import Any
 
 from emulator.errors import ConfigError
 from emulator.profile_file import ProfileFile, Row, parse_override, profile_path, read_profile_file, shipped_profiles
-from emulator.profile_sections import BY_REASON, REASONS, SECTIONS, Caches, Core, Events, Memory, Tlb, Vmx
+from emulator.profile_sections import BY_REASON, REASONS, SECTIONS, Caches, Core, Events, Instructions, Memory, Tlb, Vmx
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "load_profile", "shipped_profiles"]
 
@@ -32,6 +32,7 @@ class Profile:
     description: str
     rows: Mapping[str, Row] = field(repr=False, compare=False)
     core: Core
+    instructions: Instructions
     vmx: Vmx
     caches: Caches
     memory: Memory

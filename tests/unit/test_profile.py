@@ -12,6 +12,7 @@ from emulator.errors import ConfigError
 from emulator.profile import DEFAULT_PROFILE, load_profile
 from emulator.profile_file import Row, parse_override, read_profile_file
 from emulator.profile_sections import BY_REASON, FLAG_PREFIXES, PARAMETERS, REASONS, SECTIONS, UNITS
+from emulator.timing.instruction_classes import CLASSES
 from emulator.vmx.exit_reasons import ExitReason
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,7 @@ def test_the_table_tells_which_parameters_a_model_reads() -> None:
     used = {name for text in sources() for name in re.findall(rf"\bprofile\.(?:(?:{sections})\.)?(\w+)", text)}
     if "cycles_of" in used:
         used |= {"exit_cycles", "exit_cycles_by_reason"}
+    used |= {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
     marked = {key.split(".")[1] for key, parameter in PARAMETERS.items() if parameter.is_read}
     assert marked == used & {key.split(".")[1] for key in PARAMETERS}
 
