@@ -64,7 +64,7 @@ class PCpu:
             return
         self.unload()
         engine.shared.clock_cycles = self._clock_cycles
-        engine.shared.cycles_per_instruction = self.machine.profile.instruction_cycles
+        engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
         engine.shared.guest_cycles = engine.shared.instructions = 0
         self._engine = engine
         self._drive_intr()

@@ -69,7 +69,8 @@ static void follow(chains *c, const cs_insn *insn, int latency, int load_latency
     for (int i = 0; i < insn->detail->regs_read_count && !zeroing; i++)
         wait_for(c, insn->detail->regs_read[i], latency, ready);
     for (int i = 0; i < x86->op_count; i++)
-        if (x86->operands[i].type == X86_OP_REG && is_written(&x86->operands[i])) settle_on(c, x86->operands[i].reg, ready);
+        if (x86->operands[i].type == X86_OP_REG && is_written(&x86->operands[i]))
+            settle_on(c, x86->operands[i].reg, ready);
     for (int i = 0; i < insn->detail->regs_write_count; i++) settle_on(c, insn->detail->regs_write[i], ready);
 }
 
@@ -175,11 +176,14 @@ static uint32_t memory_accesses(const cs_insn *insn, bool *reads, bool *writes) 
 static uint32_t occupancy_64ths(const sc_cpu *cpu, const cs_insn *insn, unsigned class) {
     const cs_x86 *x86 = &insn->detail->x86;
     const sc_timing *t = &cpu->timing;
-    if (is_repeated(insn, class)) return class == CLASS_STRING ? t->rep_line_cycles * x86->operands[0].size : t->rep_scan_cycles * 64;
+    if (is_repeated(insn, class))
+        return class == CLASS_STRING ? t->rep_line_cycles * x86->operands[0].size : t->rep_scan_cycles * 64;
     uint32_t total = t->costs[class].occupancy_cycles * 64;
     bool stores = false;
-    for (int i = 0; i < x86->op_count; i++) stores |= x86->operands[i].type == X86_OP_MEM && is_written(&x86->operands[i]);
-    if (x86->prefix[0] == X86_PREFIX_LOCK || (insn->id == X86_INS_XCHG && stores)) total += t->costs[CLASS_LOCKED].occupancy_cycles * 64;
+    for (int i = 0; i < x86->op_count; i++)
+        stores |= x86->operands[i].type == X86_OP_MEM && is_written(&x86->operands[i]);
+    if (x86->prefix[0] == X86_PREFIX_LOCK || (insn->id == X86_INS_XCHG && stores))
+        total += t->costs[CLASS_LOCKED].occupancy_cycles * 64;
     return total;
 }
 
@@ -219,8 +223,9 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
         bool reads = false, writes = false;
         ret->accesses += memory_accesses(insn, &reads, &writes);
         bool is_load = reads && class == CLASS_MOVE, is_store = writes && class == CLASS_MOVE;
-        if (!is_repeated(insn, class)) uops += t->costs[class].uops + (reads && !is_load) + (writes && !is_store);
         add_slow(ret, bytes - left - insn->size, occupancy_64ths(cpu, insn, class));
+        if (is_repeated(insn, class)) continue;
+        uops += t->costs[class].uops + (reads && !is_load) + (writes && !is_store);
         follow(&c, insn, t->costs[class].latency_cycles, (int)t->load_latency_cycles, is_load);
     }
     if (!t->issue_width) { /* flat: an instruction is a cycle */

@@ -13,9 +13,9 @@ typedef struct {
     uint64_t instructions;          /* retired by the guest */
     uint64_t deadline_cycles;       /* sc_run returns at the first block boundary at or after it */
     uint64_t tsc_base;              /* TSC = clock_cycles + tsc_base (+ TSC offset in non-root mode) */
-    uint8_t non_root;          /* VMX non-root operation: the VMCS controls apply */
-    uint8_t interrupt_pending; /* level of the core's INTR pin */
-    uint8_t stop_request;      /* set by a callback: return from sc_run before the next instruction */
-    uint8_t flush_tlb;         /* set to 1 by Python after it changed a mapping: applied at the next entry */
-    uint8_t shutdown;          /* triple fault without a VMM */
+    uint8_t non_root;               /* VMX non-root operation: the VMCS controls apply */
+    uint8_t interrupt_pending;      /* level of the core's INTR pin */
+    uint8_t stop_request;           /* set by a callback: return from sc_run before the next instruction */
+    uint8_t flush_tlb;              /* set to 1 by Python after it changed a mapping: applied at the next entry */
+    uint8_t shutdown;               /* triple fault without a VMM */
 } sc_cpu_shared;

@@ -1,5 +1,5 @@
 /* What a core's time is computed from; Python (emulator/timing/core_timing.py) fills it, build.py gives this to cffi. */
-typedef struct { /* an instruction class */
+typedef struct {               /* an instruction class */
     uint32_t occupancy_cycles; /* the front end does nothing else so long; 0 for what is pipelined */
     uint16_t latency_cycles;   /* from operands to result */
     uint16_t uops;
@@ -13,7 +13,7 @@ typedef struct {
     const uint8_t *class_of;    /* by capstone's instruction number; each below CLASS_COUNT */
     const sc_class_cost *costs; /* CLASS_COUNT of them */
     uint32_t instruction_count; /* how many numbers capstone has */
-    uint32_t issue_width; /* 0: every instruction is one cycle, and nothing stalls */
+    uint32_t issue_width;       /* 0: every instruction is one cycle, and nothing stalls */
     uint32_t load_latency_cycles, mispredict_cycles;
     uint32_t predictor_entries, target_entries; /* powers of two */
     uint32_t rep_start_cycles, rep_line_cycles, rep_scan_cycles;

@@ -30,7 +30,8 @@ static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
 
 /* The model of the TLBs wants to know what a walk reads. */
 static void record(sc_cpu *cpu, uint64_t hpa) {
-    if (cpu->is_recording && cpu->reference_count < REFERENCES_MAX) cpu->references[cpu->reference_count++] = (int64_t)hpa;
+    if (cpu->is_recording && cpu->reference_count < REFERENCES_MAX)
+        cpu->references[cpu->reference_count++] = (int64_t)hpa;
 }
 
 static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {

@@ -25,6 +25,9 @@ class Allowance:
     block_64ths: int = 0
 
 
+NO_ALLOWANCE = Allowance()
+
+
 @cache
 def allowances() -> Mapping[tuple[str, str, str], Allowance]:
     """The fitted allowances by (profile, workload class, paging)."""
