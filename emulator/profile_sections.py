@@ -48,6 +48,7 @@ class Core:
     instruction_cycles: Annotated[int, Parameter("what every guest instruction takes", most=10_000, is_read=True)]
     port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host", is_read=True)]
     mmio_access_cycles: Annotated[int, Parameter("load or store of a device's memory on the bus")]
+    apic_timer_hz: Annotated[int, Parameter("input clock of a local APIC's timer, before its divider", 10**6, 10**10)]
     issue_width_count: Annotated[int, Parameter("micro-operations a cycle, at most", most=16)]
     mispredict_cycles: Annotated[int, Parameter("a branch predicted wrong: until the right path issues", most=1000)]
     predictor_entries_count: Annotated[int, Parameter("two-bit counters of the branch predictor", most=1 << 20)]
@@ -145,10 +146,10 @@ class Caches:
     """[caches]: latencies are load-to-use. L1 and L2 belong to a core, L3 to a package. 0 bytes: no such cache."""
 
     line_bytes: Annotated[int, Parameter("line of every cache: the unit of transfer and coherence", 16, 256)]
-    l1i_size_bytes: Annotated[int, Parameter("instruction cache" + _NONE, 0, _SIZE_MAX)]
-    l1i_ways: Annotated[int, Parameter("its ways", 0, 1024)]
-    l1d_size_bytes: Annotated[int, Parameter("level-1 data cache" + _NONE, 0, _SIZE_MAX)]
-    l1d_ways: Annotated[int, Parameter("its ways", 0, 1024)]
+    l1i_size_bytes: Annotated[int, Parameter("instruction cache", most=_SIZE_MAX)]
+    l1i_ways: Annotated[int, Parameter("its ways", most=1024)]
+    l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX)]
+    l1d_ways: Annotated[int, Parameter("its ways", most=1024)]
     l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
     l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
     l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
@@ -185,6 +186,9 @@ class Tlb:
     stlb_entries: Annotated[int, Parameter("second-level TLB" + _NONE, 0, 65536)]
     stlb_ways: Annotated[int, Parameter("its ways", 0, 65536)]
     stlb_hit_cycles: Annotated[int, Parameter("what a first-level miss takes that hits the second level", 0)]
+    paging_structure_entries: Annotated[int, Parameter(
+        "cache of page-directory entries, from which a walk may start" + _NONE, 0, 65536
+    )]  # fmt: skip
     is_stlb_for_code: Annotated[bool, Parameter("whether the second level serves instruction fetches too")]
     is_stlb_for_2m: Annotated[bool, Parameter("whether the second level holds 2 MiB pages too")]
 

@@ -3,8 +3,9 @@
     capstone id --CLASS_OF--> InstructionClass --costs(profile)--> Cost(latency_cycles, occupancy_cycles, uops)
 
 A *pipelined* class takes issue slots (`uops`) and, where something depends on its result, `latency_cycles`. A memory
-operand that is read adds caches.l1d_latency_cycles; a MOVE or STACK that only reads takes that alone. An *occupying* class (microcode, serialisation) holds the front end for `occupancy_cycles`
-and overlaps with nothing. A row says which parameter of the profile's [instructions] has the cycles.
+operand that is read adds caches.l1d_latency_cycles; a MOVE or STACK that only reads takes that alone. An *occupying*
+class (microcode, serialisation) holds the front end for `occupancy_cycles` and overlaps with nothing. A row says which
+parameter of the profile has the cycles.
 
 An id of capstone's is not always enough. The decoder looks at operands and prefixes as well:
 

@@ -21,6 +21,7 @@ CPUID_ROW = "CPUID = { value = 55, source = 'test', confidence = 'exact' }"
 
 SMALL_VALUES = {  # where 1, or false, will not do
     "core.frequency_hz": 1_000_000,
+    "core.apic_timer_hz": 1_000_000,
     "vmx.exit_cycles": 100,
     "caches.line_bytes": 64,
     **{f"caches.{level}_size_bytes": 4096 for level in ("l1i", "l1d", "l2", "l3")},
