@@ -27,6 +27,8 @@ def _nobody() -> int:
 class Machine:
     """A host with `memory_bytes` of RAM and `pcpu_count` cores, timed by `profile`."""
 
+    checks_ledger = False  # assert at every VM exit that all cycles are booked; tests do, it doubles what an exit takes
+
     def __init__(
         self,
         profile: Profile,
@@ -45,6 +47,12 @@ class Machine:
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
         self.acknowledge_interrupt: Callable[[], int] = _nobody
         self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
+
+    def set_timing(self, fidelity: Fidelity) -> None:
+        """Time all cores at `fidelity` from now on; a core that runs changes at its next instruction."""
+        self.fidelity = fidelity
+        for pcpu in self.pcpus:
+            pcpu.retime()
 
     def cycles_to_ps(self, cycles: int) -> int:
         """When a core's clock shows `cycles`, rounded down."""

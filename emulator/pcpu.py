@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING
 from emulator import cpuid
 from emulator.engine import Engine
 from emulator.events import Event
-from emulator.ledger import Category, Ledger
+from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
+
+# Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
+ENGINE_COUNTERS = (
+    ("guest_cycles", Category.GUEST),
+    ("memory_cycles", Category.MEMORY),
+    ("walk_cycles", Category.WALKS),
+    ("branch_cycles", Category.BRANCHES),
+    ("event_cycles", Category.EVENTS),
+)
 
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
@@ -38,9 +47,12 @@ class PCpu:
         self.machine = machine
         self.number = number
         self.ledger = Ledger()
+        self.account: Account = self.ledger.account(HOST, IDLING)  # what charges go to now
         self.instructions = 0
         self._engine: Engine | None = None
         self._clock_cycles = 0
+        self._charged_cycles = 0  # not on the engine's clock yet
+        self._l1d_latency_cycles = machine.profile.caches.l1d_latency_cycles
         self._timer: Event | None = None
         self._timer_fired = False
         self._intr_asserted = False  # level of the board's interrupt wire
@@ -51,7 +63,8 @@ class PCpu:
     @property
     def clock_cycles(self) -> int:
         """The core's clock now."""
-        return self._clock_cycles if self._engine is None else int(self._engine.shared.clock_cycles)
+        clock_cycles = self._clock_cycles if self._engine is None else int(self._engine.shared.clock_cycles)
+        return clock_cycles + self._charged_cycles
 
     @property
     def now_ps(self) -> int:
@@ -59,49 +72,95 @@ class PCpu:
         return self.machine.cycles_to_ps(self.clock_cycles)
 
     def load(self, engine: Engine) -> None:
-        """Make `engine` the one this core runs; the clock moves into it."""
+        """Make `engine` the one this core runs; the clock moves into it, and charges go to its owner."""
         if self._engine is engine:
             return
         self.unload()
-        engine.shared.clock_cycles = self._clock_cycles
+        shared = engine.shared
+        shared.clock_cycles = self._clock_cycles
         engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
-        engine.shared.guest_cycles = engine.shared.instructions = 0
+        shared.instructions = 0
+        for counter, _ in ENGINE_COUNTERS:
+            setattr(shared, counter, 0)
         self._engine = engine
+        self.account = self.ledger.account(engine.owner, RUNNING)
         self._drive_intr()
+
+    def retime(self) -> None:
+        """The machine's fidelity has changed."""
+        if self._engine is not None:
+            self._engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
 
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
         if self._engine is not None:
-            shared = self._engine.shared
-            self._clock_cycles = int(shared.clock_cycles)
-            self.ledger.cycles[Category.GUEST] += int(shared.guest_cycles)
-            self.instructions += int(shared.instructions)
-            shared.interrupt_pending = 0  # the pin is the core's
+            self.book()
+            self._clock_cycles = int(self._engine.shared.clock_cycles)
+            self._engine.shared.interrupt_pending = 0  # the pin is the core's
             self._engine = None
+        else:
+            self.commit()
+        self.account = self.ledger.account(HOST, IDLING)
 
     def book(self) -> Ledger:
         """The ledger, with the guest's cycles up to now."""
-        engine = self._engine
-        if engine is not None:
-            self.unload()
-            self.load(engine)
+        self.commit()
+        if self._engine is not None:
+            shared = self._engine.shared
+            account = self.ledger.account(self._engine.owner, RUNNING)
+            for counter, category in ENGINE_COUNTERS:
+                account[category] += getattr(shared, counter)
+                setattr(shared, counter, 0)
+            self.instructions += int(shared.instructions)
+            shared.instructions = 0
         return self.ledger
 
-    def charge(self, category: Category, cycles: int) -> None:
-        """Advance the clock by `cycles` and book them."""
-        self.ledger.cycles[category] += cycles
+    def charge(self, category: int, cycles: int) -> None:
+        """Book `cycles`; the engine's clock has them after `commit`."""
+        self.account[category] += cycles
+        self._charged_cycles += cycles
+
+    def touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
+        """Charge the VMM's access to [hpa, hpa + size_bytes) of host memory; returns the cycles it takes.
+
+        MODEL: every access hits the first-level cache, word by word, and a store takes as long as a load.
+        """
+        cycles = (size_bytes + 7 >> 3) * self._l1d_latency_cycles
+        self.account[Category.VMM_MEMORY] += cycles
+        self._charged_cycles += cycles
+        return cycles
+
+    def commit(self, booked_cycles: int = 0) -> None:
+        """Put what was charged, and `booked_cycles` that others have booked, on the clock.
+
+        To be called before time matters to anybody else, and before the engine goes on.
+        """
         if self._engine is None:
-            self._clock_cycles += cycles
+            self._clock_cycles += self._charged_cycles + booked_cycles
         else:
-            self._engine.shared.clock_cycles += cycles
+            self._engine.shared.clock_cycles += self._charged_cycles + booked_cycles
+        self._charged_cycles = 0
+
+    def check_ledger(self) -> None:
+        """Assert that every cycle of the clock is booked, and none twice."""
+        self.commit()
+        booked_cycles = self.ledger.total_cycles
+        if self._engine is not None:
+            booked_cycles += sum(getattr(self._engine.shared, counter) for counter, _ in ENGINE_COUNTERS)
+        assert booked_cycles == self.clock_cycles, f"booked {booked_cycles} of {self.clock_cycles} cycles"
 
     def idle_until(self, when_cycles: int) -> None:
         """Let the clock stand at `when_cycles` at least, booked as idle."""
-        self.charge(Category.IDLE, max(0, when_cycles - self.clock_cycles))
+        self.commit()
+        cycles = max(0, when_cycles - self.clock_cycles)
+        self.ledger.account(HOST, IDLING)[Category.IDLE] += cycles
+        self._charged_cycles = cycles
+        self.commit()
 
     def run(self, deadline_cycles: int) -> None:
         """Run the loaded engine until its clock reaches the deadline, or it stops for its own reasons."""
         assert self._engine is not None
+        self.commit()
         self._engine.run(deadline_cycles)
 
     # --- interrupts ----------------------------------------------------------------------------------------------
@@ -146,6 +205,7 @@ class PCpu:
     def port_read(self, port: int, size_bytes: int) -> int:
         """IN from the host's bus."""
         self.charge(Category.PORT, self.machine.profile.port_access_cycles)
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         value = self.machine.ports.read(port, size_bytes)
         self.bound_by_events()
@@ -154,6 +214,7 @@ class PCpu:
     def port_write(self, port: int, size_bytes: int, value: int) -> None:
         """OUT to the host's bus."""
         self.charge(Category.PORT, self.machine.profile.port_access_cycles)
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()

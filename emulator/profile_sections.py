@@ -45,7 +45,6 @@ class Core:
     package_count: Annotated[int, Parameter("packages (sockets) of the machine", most=256)]
     core_count: Annotated[int, Parameter("cores of a package", most=256)]
     thread_count: Annotated[int, Parameter("hyperthreads of a core; 1: no hyperthreading", most=8)]
-    instruction_cycles: Annotated[int, Parameter("what every guest instruction takes", most=10_000, is_read=True)]
     port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host", is_read=True)]
     mmio_access_cycles: Annotated[int, Parameter("load or store of a device's memory on the bus")]
     apic_timer_hz: Annotated[int, Parameter("input clock of a local APIC's timer, before its divider", 10**6, 10**10)]
@@ -56,7 +55,7 @@ class Core:
     store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
     pause_cycles: Annotated[int, Parameter("PAUSE", is_read=True)]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
-        "software of the VMM whose code and data are in the L1 and whose branches are predicted", most=10_000
+        "software of the VMM whose code and data are in the L1 and whose branches are predicted", most=10_000, is_read=True
     )]  # fmt: skip
 
 
@@ -136,7 +135,9 @@ class Vmx:
     vmclear_cycles: Annotated[int, Parameter("VMCLEAR: write a VMCS back to memory")]
     invept_cycles: Annotated[int, Parameter("INVEPT by the VMM; 0: there is none", 0)]
     invvpid_cycles: Annotated[int, Parameter("INVVPID by the VMM; 0: there is none", 0)]
-    has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; without VPID they flush them")]
+    has_vpid: Annotated[
+        bool, Parameter("whether exits and entries keep the TLBs; without VPID they flush them", is_read=True)
+    ]
     has_ept: Annotated[bool, Parameter("whether the processor has extended page tables")]
     exit_cycles_by_reason: Mapping[int, int]  # by basic exit reason; rows of [vmx.exit_cycles_by_reason], all optional
 
@@ -150,7 +151,7 @@ class Caches:
     l1i_ways: Annotated[int, Parameter("its ways", most=1024)]
     l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX)]
     l1d_ways: Annotated[int, Parameter("its ways", most=1024)]
-    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0, is_read=True)]
     l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
     l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
     l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]

@@ -22,6 +22,15 @@ from emulator.errors import ConfigError, GuestError
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.profile import DEFAULT_PROFILE, Profile, load_profile
+from emulator.timing.allowances import (
+    DEFAULT_WORKLOAD,
+    LINUX_WORKLOAD,
+    NO_ALLOWANCE,
+    Allowance,
+    allowance_for,
+    workloads,
+)
+from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.cache import ignore_progress
 from guest_images.images import resolve
 from vmm.console import POLL_MAX_SECONDS, Console, StopReason
@@ -53,6 +62,8 @@ class BootOptions:
     paging: Paging = "shadow"
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
+    timing: Fidelity = DEFAULT_FIDELITY
+    workload: str | None = None  # whose allowance `fast` takes; None: by the kind of kernel
     until: str | None = None  # end when the guest has printed this
     max_seconds: float | None = None  # of the workstation
     max_cycles: int | None = None  # of the emulated core
@@ -69,6 +80,7 @@ class BootPlan:
     options: BootOptions
     image: BootImage
     profile: Profile
+    allowance: Allowance
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,21 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     assert options.kernel is not None
     memory_bytes = options.memory_bytes
     image = load(options.kernel, initrd=options.initrd, append=options.append, memory_bytes=memory_bytes)
-    return BootPlan(options, image, profile)
+    return BootPlan(options, image, profile, _allowance(options, image, profile, progress))
+
+
+def _allowance(options: BootOptions, image: BootImage, profile: Profile, say: Callable[[str], None]) -> Allowance:
+    """What memory costs on average in a run like this, when `fast`; none was fitted: nothing, and a line says so."""
+    if options.timing != "fast":
+        return NO_ALLOWANCE
+    workload = options.workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
+    if workload not in workloads():
+        raise ConfigError(f"no workload class {workload!r}; {choices_text(workload, workloads())}")
+    allowance = allowance_for(profile.name, workload, options.paging)
+    if allowance is None:
+        what = f"profile {profile.name!r}, workload {workload!r}, {options.paging}"
+        say(f"memory stalls count nothing: no allowance was fitted for {what}; use --timing detailed")
+    return allowance or NO_ALLOWANCE
 
 
 def _check_limits(options: BootOptions) -> None:
@@ -119,17 +145,18 @@ def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: Trace
     """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
-        machine = _build_machine(plan.profile, memory_bytes)
+        machine = _build_machine(plan, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
     from vmm.hypervisor import VirtualGuest
 
-    machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)
 
 
-def _build_machine(profile: Profile, memory_bytes: int) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+    timing = plan.options.timing
     try:
-        return Machine(profile, memory_bytes=memory_bytes)
+        return Machine(plan.profile, memory_bytes=memory_bytes, timing=timing, allowance=plan.allowance)
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
         raise ConfigError(f"{what}; choose a smaller --memory") from None
@@ -147,6 +174,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             facts: dict[str, str | int] = {
                 "frequency_hz": plan.profile.frequency_hz,
                 "profile": plan.profile.name,
+                "timing": options.timing,
                 "paging": options.paging,
             }
             trace = stack.enter_context(TraceWriter(options.trace_path, facts))
@@ -175,7 +203,8 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": {str(name): value for name, value in ledger.cycles.items()}},
+        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
+        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
     }
 
 

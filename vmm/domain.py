@@ -41,6 +41,7 @@ class Domain:
         self.base_hpa = base_hpa
         self.memory_bytes = memory_bytes
         self.page_count = memory_bytes // PAGE_BYTES
+        self.state_hpa = 0  # the page of the domain's structure in a VMM's memory; without a VMM there is none
         self.ports = ports
         self.timers = timers
         self.end: End | None = None

@@ -13,7 +13,6 @@ from emulator.bus import PortBus
 from emulator.engine import Engine
 from emulator.errors import GuestError
 from emulator.events import EventQueue
-from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import HOST_MSRS
 from emulator.vmx import controls as c
@@ -23,13 +22,14 @@ from emulator.vmx.capabilities import AllowedBits
 from emulator.vmx.entry_checks import EntryChecker
 from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.vmx.exit_reasons import name
+from vmm import paths
 from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
 from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE, run_virtual_timers
 from vmm.guest_cpuid import PASSED_THROUGH_MSRS
 from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
-from vmm.outcome import End, EndKind, Outcome
+from vmm.outcome import AGAIN, NEXT, WAIT, End, EndKind
 from vmm.paging import Paging
 from vmm.paging.ept import EptPaging
 from vmm.paging.shadow import ShadowPaging
@@ -40,7 +40,6 @@ from vmm.vcpu import FLAG_IF, VCpu
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
 VMM_MEMORY_BYTES = 48 << 20  # below the guest: page tables, bitmaps
-EXIT_REASON_MASK = 0xFFFF
 WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 PAGINGS: dict[str, Callable[[Domain, HostPages], Paging]] = {"shadow": ShadowPaging, "ept": EptPaging}
 
@@ -60,7 +59,7 @@ class VirtualGuest:
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.engine = Engine(machine.memory, self.pcpu)
+        self.engine = Engine(machine.memory, self.pcpu, owner="vcpu0")
         self._shared = self.engine.shared  # while this core runs the engine, the core's clock is here
         self._statistics = ExitStatistics()
         self._trace = trace
@@ -78,10 +77,12 @@ class VirtualGuest:
         self.domain.on_end = self.engine.stop
         self.domain.load(image)
         self.pages = HostPages(machine.memory, 0, VMM_MEMORY_BYTES)
-        self.vcpu = VCpu(self.domain, self.pcpu, self.engine)
+        self.domain.state_hpa = self.pages.allocate()
+        self.vcpu = VCpu(self.domain, self.pcpu, self.engine, state_hpa=self.pages.allocate())
         self.vmcs = self.vcpu.vmcs
         self.vcpu.paging = PAGINGS[paging](self.domain, self.pages)
         self.pcpu.load(self.engine)
+        self.vcpu.resume_exit()
         self._set_up_vmcs(image)
         self.engine.on_exit = self._on_exit
         self.engine.shared.non_root = 1
@@ -112,10 +113,12 @@ class VirtualGuest:
 
     def _wake_if_interrupted(self) -> None:
         """The VMM is in root mode while its vCPU sleeps: the local timer interrupts it there, without an exit."""
+        self.vcpu.resume_exit()
         if self.pcpu.acknowledge_timer():
             run_virtual_timers(self.vcpu)
         if self.vcpu.interrupt_request:
             self.vcpu.is_blocked = False
+            self.vcpu.follow(paths.WAKE)
             self._prepare_entry()
             self._book_exit()
 
@@ -133,21 +136,19 @@ class VirtualGuest:
         """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
         vcpu = self.vcpu
         began = self._shared.clock_cycles
-        reason = vcpu.read(f.EXIT_REASON) & EXIT_REASON_MASK
-        vcpu.charge(Category.EXIT, self.machine.profile.cycles_of(reason))
-        rip = vcpu.vmcs.read(f.GUEST_RIP)
+        reason = vcpu.begin_exit()
+        rip = vcpu.rip
         handler = EXIT_HANDLERS.get(reason)
         if handler is None:
             why = IMPOSSIBLE.get(reason, "no such reason is known")
             raise GuestError(f"VM exit {name(reason)} at RIP {rip:#x} was thought impossible: {why}")
         outcome = handler(vcpu)
-        if outcome is Outcome.NEXT or outcome is Outcome.WAIT:
+        if outcome is NEXT or outcome is WAIT:
             vcpu.advance_rip()
-        elif outcome is Outcome.AGAIN:
+        elif outcome is AGAIN:
             vcpu.reinject_interrupted_event()
         self._exit_in_progress = (reason, began, rip)
-        is_woken = vcpu.is_injecting or (vcpu.interrupt_request and vcpu.can_take_interrupt)
-        if outcome is Outcome.WAIT and not is_woken:
+        if outcome is WAIT and not vcpu.is_injecting and not (vcpu.interrupt_request and vcpu.can_take_interrupt):
             self._block()
         self._prepare_entry()
         if not vcpu.is_blocked:
@@ -177,11 +178,13 @@ class VirtualGuest:
         if not self.vcpu.read(f.GUEST_RFLAGS) & FLAG_IF:
             self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
         self.vcpu.is_blocked = True
+        self.vcpu.follow(paths.SLEEP)
         self.engine.stop()
 
     def _prepare_entry(self) -> None:
         """Inject what is pending, check the VMCS, and charge the VM entry."""
         vcpu = self.vcpu
+        vcpu.follow(paths.CHECK_EVENTS)
         if vcpu.interrupt_request or self._window_is_open:
             self._inject_interrupt()
         if not vcpu.is_blocked and self.domain.end is None:
@@ -189,13 +192,17 @@ class VirtualGuest:
             if failure is not None:
                 raise GuestError(str(failure))
             vcpu.vmcs.is_launched = True
-            vcpu.charge(Category.ENTRY, self.machine.profile.entry_cycles)
-        vcpu.commit_cycles()
+            vcpu.end_exit()
+        else:
+            vcpu.commit_cycles()
+        if self.machine.checks_ledger:
+            self.pcpu.check_ledger()
 
     def _inject_interrupt(self) -> None:
         """Give the vCPU its external interrupt now, or ask for an exit when it can take one (SDM 3C 25.2)."""
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
+            vcpu.follow(paths.INTERRUPT)
             vcpu.inject(self.domain.board.pic.acknowledge(), i.EXTERNAL_INTERRUPT)
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:

@@ -23,7 +23,7 @@ class NativeGuest:
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.engine = Engine(machine.memory, self.pcpu)
+        self.engine = Engine(machine.memory, self.pcpu, owner="native")
         self.vmcs = Vmcs(self.engine.vmcs)
         self.domain = Domain(
             machine,

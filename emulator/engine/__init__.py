@@ -101,12 +101,17 @@ class Engine:
     this project expects it (another Unicorn build).
     """
 
-    def __init__(self, memory: HostMemory, platform: Platform) -> None:
+    def __init__(self, memory: HostMemory, platform: Platform, *, owner: str = "guest") -> None:
+        """Open a CPU over `memory`; the ledger books its time under the name `owner`."""
         self.memory = memory
         self.platform = platform
+        self.owner = owner
         self.on_exit: Callable[[], None] | None = None
         self.error: BaseException | None = None
+        self._is_running = False
+        self._core = 0
         self._timing: CoreTiming | None = None
+        self._next_timing: CoreTiming | None = None
         self._timing_values: tuple[Any, ...] = ()  # what the C struct points to
         self._handle = ffi.new_handle(self)
         self._buffer = ffi.from_buffer("uint8_t[]", memory.map, require_writable=True)
@@ -123,19 +128,34 @@ class Engine:
         self.vmcs = memoryview(ffi.buffer(self.shared.vmcs)).cast("B").cast("Q")
 
     def set_timing(self, timing: CoreTiming, core: int) -> None:
-        """Time what runs from now on by `timing`, as core number `core` of the machine. Not from a callback."""
-        if timing is not self._timing:
+        """Time what runs from now on by `timing`, as core number `core` of the machine.
+
+        While the core runs (from a callback) it stops at the next instruction, and the next `run` begins with it.
+        """
+        if self._is_running:
+            self._next_timing = timing
+            self.stop()
+        elif timing is not self._timing:
             self._timing = timing
             self._timing_values = _timing_values(timing)
             lib.sc_set_timing(self._cpu, self._timing_values[0])
-        lib.sc_set_core(self._cpu, core)
+        if core != self._core:
+            self._core = core
+            lib.sc_set_core(self._cpu, core)
 
     def run(self, deadline_cycles: int) -> None:
         """Run until the core's clock reaches `deadline_cycles`, it halts or shuts down, or `stop()` was called.
 
         Raises what a callback raised, or GuestError when the engine itself cannot go on.
         """
-        status = lib.sc_run(self._cpu, deadline_cycles)
+        if self._next_timing is not None:
+            self.set_timing(self._next_timing, self._core)
+            self._next_timing = None
+        self._is_running = True
+        try:
+            status = lib.sc_run(self._cpu, deadline_cycles)
+        finally:
+            self._is_running = False
         if self.error is not None:
             error, self.error = self.error, None
             raise error

@@ -234,7 +234,6 @@ void sc_set_timing(sc_cpu *cpu, const sc_timing *t) {
 
 /* Run on another core of the machine. MODEL: the branch predictor moves along. */
 void sc_set_core(sc_cpu *cpu, int64_t core) {
-    if (core == cpu->timing.pcpu) return;
     cpu->timing.pcpu = core;
     cpu->fetched_line = ~0ull;
 }

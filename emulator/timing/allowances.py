@@ -14,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 ALLOWANCES_PATH = Path(__file__).parent / "allowances.toml"
-DEFAULT_WORKLOAD = "kernel"
+DEFAULT_WORKLOAD = "kernel"  # test kernels
+LINUX_WORKLOAD = "linux"
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,9 @@ def allowances() -> Mapping[tuple[str, str, str], Allowance]:
 def allowance_for(profile: str, workload: str, paging: str) -> Allowance | None:
     """The allowance of a run, or None when none was fitted for it."""
     return allowances().get((profile, workload, paging))
+
+
+@cache
+def workloads() -> tuple[str, ...]:
+    """The workload classes there are."""
+    return tuple(sorted({DEFAULT_WORKLOAD, LINUX_WORKLOAD, *(workload for _, workload, _ in allowances())}))

@@ -46,7 +46,7 @@ from vmm.guest_walk import (
     walk,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
-from vmm.outcome import Outcome
+from vmm.outcome import AGAIN, Outcome
 from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
 from vmm.paging.store_emulation import StoreEmulation
 
@@ -229,7 +229,7 @@ class ShadowPaging:
         if isinstance(found, GuestFault):
             self._last_zero_write_gfn = None
             vcpu.inject_page_fault(found.gva, found.error_code)
-            return Outcome.AGAIN
+            return AGAIN
         gfn = found.gpa >> 12
         if write and self.tables.is_shadowed(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
@@ -239,7 +239,7 @@ class ShadowPaging:
         if self.tables.needs_flush:
             self.tables.needs_flush = False
             vcpu.engine.shared.flush_tlb = 1
-        return Outcome.AGAIN
+        return AGAIN
 
     def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
