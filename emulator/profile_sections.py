@@ -55,7 +55,7 @@ class Core:
     store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
     pause_cycles: Annotated[int, Parameter("PAUSE", is_read=True)]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
-        "software of the VMM whose code and data are in the L1 and whose branches are predicted", most=10_000, is_read=True
+        "software of the VMM whose code and data are in the L1, with predicted branches", most=10_000, is_read=True
     )]  # fmt: skip
 
 
@@ -135,9 +135,7 @@ class Vmx:
     vmclear_cycles: Annotated[int, Parameter("VMCLEAR: write a VMCS back to memory")]
     invept_cycles: Annotated[int, Parameter("INVEPT by the VMM; 0: there is none", 0)]
     invvpid_cycles: Annotated[int, Parameter("INVVPID by the VMM; 0: there is none", 0)]
-    has_vpid: Annotated[
-        bool, Parameter("whether exits and entries keep the TLBs; without VPID they flush them", is_read=True)
-    ]
+    has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; else they flush them", is_read=True)]
     has_ept: Annotated[bool, Parameter("whether the processor has extended page tables")]
     exit_cycles_by_reason: Mapping[int, int]  # by basic exit reason; rows of [vmx.exit_cycles_by_reason], all optional
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from emulator.errors import ConfigError, GuestError
+from emulator.errors import ConfigError, GuestError, choices_text
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.profile import DEFAULT_PROFILE, Profile, load_profile

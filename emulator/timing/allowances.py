@@ -2,8 +2,8 @@
 
     stall = accesses x access_64ths / 64 + blocks x block_64ths / 64        cycles
 
-`allowances.toml` has a row for each profile, workload class and way of paging; `sidecore bench fit` makes it. Leaves out:
-all of what an average leaves out. A program whose working set is not that of its class is timed wrongly: use `detailed`.
+`allowances.toml` has a row for each profile, workload class and way of paging; `sidecore bench fit` makes it. It leaves
+out all that an average leaves out: a program whose working set is not that of its class is timed wrongly.
 """
 
 import tomllib

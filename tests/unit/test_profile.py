@@ -126,7 +126,7 @@ BROKEN = {
     "unknown key": ("entry_cycles", "entry_cylces", "'vmx.entry_cylces'; did you mean 'vmx.entry_cycles'?"),
     "other unit": ("frequency_hz", "frequency_mhz", "'core.frequency_mhz'; did you mean 'core.frequency_hz'?"),
     "unit in the row": ("value = 55,", "value = 55, unit = 'us',", "CPUID.unit'; the unit is part of the key's name"),
-    "missing key": (row_text("port_access_cycles", 1), "", "core.port_access_cycles is missing (IN or OUT),
+    "missing key": (row_text("port_access_cycles", 1), "", "core.port_access_cycles is missing (IN or OUT"),
     "missing table": ("[core]", "[kore]", "unknown key 'kore'; did you mean 'core'?"),
     "name not a text": ("name = 'small'", "name = 3", "name must be a text"),
     "no name": ("name = 'small'", "", "name is missing"),
