@@ -29,7 +29,7 @@ class Category:
     PATHS = 9  # instructions of the VMM
     VMM_MEMORY = 10  # memory words the VMM touches
     COHERENCE = 11  # lines that another core has
-    SPIN = 12  # waiting for another core without sleeping
+    SPIN = 12  # polling memory that another core will write
     IDLE = 13  # halted, waiting for an event
 
 

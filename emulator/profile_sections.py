@@ -201,7 +201,9 @@ class Events:
     interrupt_entry_cycles: Annotated[int, Parameter("external interrupt up to the first instruction of its handler")]
     apic_access_cycles: Annotated[int, Parameter("load or store of a register of the core's local APIC")]
     ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register")]
-    ipi_receive_cycles: Annotated[int, Parameter("from there until the receiver's first instruction of the handler")]
+    ipi_receive_cycles: Annotated[
+        int, Parameter("from there until the receiver's first instruction of the handler", is_read=True)
+    ]
     mwait_wake_ns: Annotated[int, Parameter("from the store or interrupt until a core in MWAIT or HLT (C1) runs")]
 
 

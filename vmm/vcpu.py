@@ -48,7 +48,6 @@ class VCpu:
         """A vCPU whose structure in the VMM's memory is the page at `state_hpa`."""
         self.state_hpa = state_hpa
         self.domain = domain
-        self.pcpu = pcpu
         self.engine = engine
         self.number = number
         self.vmcs = Vmcs(engine.vmcs)
@@ -57,18 +56,24 @@ class VCpu:
         self.is_blocked = False  # halted, waiting for an interrupt
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
-        profile = pcpu.machine.profile
+        self._words = self.vmcs.storage
+        self._vmcs_cycles = self._path_cycles = 0  # charged, not booked yet
+        self._other_cycles = 0  # booked, not on the clock yet
+        self._checks_ledger = domain.machine.checks_ledger
+        profile = domain.machine.profile
         self._entry_cycles = profile.entry_cycles
         self._read_cycles = profile.vmread_cycles
         self._write_cycles = profile.vmwrite_cycles
         self._cycles_by_path = paths.cycles_by_path(profile)
-        self._words = self.vmcs.storage
-        self._vmcs_cycles = self._path_cycles = 0  # charged, not booked yet
-        self._other_cycles = 0  # booked, not on the clock yet
+        self.assign(pcpu)
+
+    def assign(self, pcpu: PCpu) -> None:
+        """Let `pcpu` run this vCPU, and its ledger have the charges."""
+        self.pcpu = pcpu
         self.touch: Callable[[int, int, bool], int] = pcpu.touch  # (hpa, size in bytes, whether it is a write)
         self._exits: dict[int, tuple[Account, int]] = {}  # by reason: the account, what the hardware takes
-        self._running_account = pcpu.ledger.account(engine.owner, RUNNING)
-        self._account = pcpu.ledger.account(engine.owner, STARTING)  # of the exit in progress
+        self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
+        self._account = pcpu.ledger.account(self.engine.owner, STARTING)  # of the exit in progress
 
     # --- the account of an exit --------------------------------------------------------------------------------------
 
@@ -127,6 +132,8 @@ class VCpu:
         self._account[Category.PATHS] += path_cycles
         self.pcpu.commit(vmcs_cycles + path_cycles + self._other_cycles)
         self._vmcs_cycles = self._path_cycles = self._other_cycles = 0
+        if self._checks_ledger:
+            self.pcpu.check_ledger()
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

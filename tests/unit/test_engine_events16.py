@@ -1,4 +1,4 @@
-"""Event delivery from real mode through its table of vectors, from virtual-8086 mode through the IDT (SDM 3A 21)."""
+"""Event delivery from real mode through its vector table, and from virtual-8086 mode through the IDT (SDM 3A 21)."""
 
 from tests.unit.engine_rig import (
     CODE,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.pcpu import ENGINE_COUNTERS
 from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
@@ -57,6 +58,7 @@ def test_an_exit_without_a_handler_stops_the_run_and_is_named() -> None:
 
 def test_a_failed_entry_names_the_check() -> None:
     guest = build("ept")
+    guest.advance(1)
     guest.vcpu.write(f.VMCS_LINK_POINTER, 0x123)
     guest.vcpu.vmcs.save(f.EXIT_REASON, ExitReason.CPUID)
     dispatch = guest.engine.on_exit

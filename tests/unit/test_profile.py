@@ -152,6 +152,16 @@ BROKEN = {
     "no ways": (row_text("l3_ways", 1), row_text("l3_ways", 0), "caches.l3_size_bytes 4096 must be a multiple"),
     "no cache with ways": (row_text("l3_size_bytes", 4096), row_text("l3_size_bytes", 0), "caches.l3_size_bytes 0"),
     "line no power of 2": (row_text("line_bytes", 64), row_text("line_bytes", 96), "caches.line_bytes 96 must be a"),
+    "predictor no power of 2": (
+        row_text("predictor_entries_count", 1),
+        row_text("predictor_entries_count", 3),
+        "core.predictor_entries_count 3 must be a power of 2",
+    ),
+    "targets no power of 2": (
+        row_text("target_entries_count", 1),
+        row_text("target_entries_count", 96),
+        "core.target_entries_count 96 must be a power of 2",
+    ),
     "tlb not a multiple": (row_text("dtlb_4k_ways", 1), row_text("dtlb_4k_ways", 2), "tlb.dtlb_4k_entries 1 must be"),
     "packages unconnected": (row_text("package_count", 1), row_text("package_count", 2), "memory.remote_dirty_line_"),
     "not TOML": ("[core]", "[core", "is not TOML"),
