@@ -108,20 +108,17 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     assert options.kernel is not None
     memory_bytes = options.memory_bytes
     image = load(options.kernel, initrd=options.initrd, append=options.append, memory_bytes=memory_bytes)
-    return BootPlan(options, image, profile, _allowance(options, image, profile, progress))
+    return BootPlan(options, image, profile, _allowance(options, image, profile))
 
 
-def _allowance(options: BootOptions, image: BootImage, profile: Profile, say: Callable[[str], None]) -> Allowance:
-    """What memory costs on average in a run like this, when `fast`; none was fitted: nothing, and a line says so."""
+def _allowance(options: BootOptions, image: BootImage, profile: Profile) -> Allowance:
+    """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
     if options.timing != "fast":
         return NO_ALLOWANCE
     workload = options.workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
     if workload not in workloads():
         raise ConfigError(f"no workload class {workload!r}; {choices_text(workload, workloads())}")
     allowance = allowance_for(profile.name, workload, options.paging)
-    if allowance is None:
-        what = f"profile {profile.name!r}, workload {workload!r}, {options.paging}"
-        say(f"memory stalls count nothing: no allowance was fitted for {what}; use --timing detailed")
     return allowance or NO_ALLOWANCE
 
 

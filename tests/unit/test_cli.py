@@ -184,9 +184,10 @@ def test_a_value_that_is_set_times_the_run(tmp_path: Path) -> None:
         return dict(json.loads((tmp_path / "s.json").read_text()))
 
     before = stats()
-    after = stats("--set", "core.issue_width_count=1", "--set", "core.frequency_hz=1e9")
+    after = stats("--set", "core.port_access_cycles=5", "--set", "core.frequency_hz=1e9")
     assert after["frequency_hz"] == 10**9
-    assert after["ledger"]["pcpu0"]["guest"] > before["ledger"]["pcpu0"]["guest"] > 0
+    assert before["ledger"]["pcpu0"]["port access"] % 2533 == 0
+    assert after["ledger"]["pcpu0"]["port access"] == before["ledger"]["pcpu0"]["port access"] // 2533 * 5 > 0
 
 
 def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:

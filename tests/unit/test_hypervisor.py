@@ -2,8 +2,8 @@
 
 import pytest
 
-from emulator.pcpu import ENGINE_COUNTERS
 from emulator.errors import GuestError
+from emulator.pcpu import ENGINE_COUNTERS
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
 from vmm.boot import BootOptions, Paging, build_guest, plan
