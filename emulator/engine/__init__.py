@@ -86,10 +86,13 @@ def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
     values.block_allowance_64ths = timing.allowance.block_64ths
     if timing.hierarchy is not None:
         values.is_detailed = 1
-        values.state = ffi.cast("int64_t *", timing.hierarchy.state.ctypes.data)
-        for name, address in timing.hierarchy.kernel_addresses().items():
-            kind = "sc_" + {"walk": "walk", "flush": "flush", "flush_page": "page"}.get(name, "access") + "_kernel"
-            setattr(values, name, ffi.cast(kind, address))
+        values.state = ffi.cast("int64_t *", timing.hierarchy.state_address)
+        values.data = ffi.cast("sc_access_kernel", timing.hierarchy.data_kernel)
+        values.fetch = ffi.cast("sc_access_kernel", timing.hierarchy.fetch_kernel)
+        values.walk = ffi.cast("sc_walk_kernel", timing.hierarchy.walk_kernel)
+        values.drain = ffi.cast("sc_flush_kernel", timing.hierarchy.drain_kernel)
+        values.flush = ffi.cast("sc_flush_kernel", timing.hierarchy.flush_kernel)
+        values.flush_page = ffi.cast("sc_page_kernel", timing.hierarchy.invalidate_kernel)
     return values, class_of, costs
 
 

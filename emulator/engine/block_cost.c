@@ -172,19 +172,20 @@ static uint32_t memory_accesses(const cs_insn *insn, bool *reads, bool *writes) 
     }
 }
 
+static bool is_locked(const cs_insn *insn) {
+    const cs_x86 *x86 = &insn->detail->x86;
+    bool stores = false;
+    for (int i = 0; i < x86->op_count; i++) stores |= x86->operands[i].type == X86_OP_MEM && is_written(&x86->operands[i]);
+    return x86->prefix[0] == X86_PREFIX_LOCK || (insn->id == X86_INS_XCHG && stores);
+}
+
 /* What an instruction occupies; of a string instruction with REP, one iteration. */
 static uint32_t occupancy_64ths(const sc_cpu *cpu, const cs_insn *insn, unsigned class) {
     const cs_x86 *x86 = &insn->detail->x86;
     const sc_timing *t = &cpu->timing;
     if (is_repeated(insn, class))
         return class == CLASS_STRING ? t->rep_line_cycles * x86->operands[0].size : t->rep_scan_cycles * 64;
-    uint32_t total = t->costs[class].occupancy_cycles * 64;
-    bool stores = false;
-    for (int i = 0; i < x86->op_count; i++)
-        stores |= x86->operands[i].type == X86_OP_MEM && is_written(&x86->operands[i]);
-    if (x86->prefix[0] == X86_PREFIX_LOCK || (insn->id == X86_INS_XCHG && stores))
-        total += t->costs[CLASS_LOCKED].occupancy_cycles * 64;
-    return total;
+    return (t->costs[class].occupancy_cycles + (is_locked(insn) ? t->costs[CLASS_LOCKED].occupancy_cycles : 0)) * 64;
 }
 
 static void add_slow(block_cost *c, size_t offset, uint32_t cost_64ths) {
@@ -224,6 +225,7 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
         ret->accesses += memory_accesses(insn, &reads, &writes);
         bool is_load = reads && class == CLASS_MOVE, is_store = writes && class == CLASS_MOVE;
         add_slow(ret, bytes - left - insn->size, occupancy_64ths(cpu, insn, class));
+        ret->drains |= class == CLASS_MEMORY_FENCE || is_locked(insn);
         if (is_repeated(insn, class)) continue;
         uops += t->costs[class].uops + (reads && !is_load) + (writes && !is_store);
         follow(&c, insn, t->costs[class].latency_cycles, (int)t->load_latency_cycles, is_load);

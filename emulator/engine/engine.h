@@ -84,6 +84,7 @@ typedef struct { /* an instruction that occupies the front end */
 typedef struct { /* what block_cost.c finds of a block */
     uint32_t instructions, cost_64ths, slow_64ths, slow_count, accesses;
     unsigned branch;
+    bool drains; /* the store buffer: LOCK, MFENCE */
     slow_instruction slow[SLOW_MAX];
 } block_cost;
 
@@ -95,6 +96,7 @@ typedef struct block { /* a translated basic block, to cost it and to notice cha
     uint32_t bytes_at;               /* in the arena: see blocks.c */
     uint16_t accesses;               /* to memory, as far as the code tells */
     uint8_t code_bits, branch, slow_count;
+    bool drains;
 } block;
 
 /* The blocks that run most, found by one look, two to a cache line: where the code is (in host memory), how it was when

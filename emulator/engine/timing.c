@@ -95,7 +95,7 @@ static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear, bool
         cpu->is_recording = false;
     }
     int64_t page_kind = (w.page_shift > 12 ? LARGE : 0) | (w.is_global ? GLOBAL : 0);
-    int64_t cycles = t->walk(t->state, t->pcpu, kind, (int64_t)hpa, (int64_t)linear >> 12, page_kind, cpu->references,
+    int64_t cycles = t->walk(t->state, t->pcpu, kind, (int64_t)hpa, (int64_t)(linear >> 12), page_kind, cpu->references,
                              cpu->reference_count, (int64_t)cpu->s.clock_cycles);
     if (cycles <= 0) return;
     cpu->s.walk_cycles += (uint64_t)cycles;
@@ -136,6 +136,7 @@ static bool find_linear(sc_cpu *cpu, uint64_t hpa, bool is_write, uint64_t *ret)
 void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
     const sc_timing *t = &cpu->timing;
     if (!t->data || hpa >= cpu->memory_bytes) return;
+    if (bytes > 0x1000 - (hpa & 0xfff)) bytes = 0x1000 - (hpa & 0xfff); /* MODEL: what crosses a page touches one */
     int64_t size_write = (int64_t)bytes << 1 | is_write, now = (int64_t)cpu->s.clock_cycles;
     int64_t cycles = t->data(t->state, t->pcpu, (int64_t)hpa, size_write, now);
     if (cycles < 0) {
@@ -180,7 +181,7 @@ void forget_translations(sc_cpu *cpu, bool keep_global) {
 
 void forget_page(sc_cpu *cpu, uint64_t linear) {
     cpu->fetched_line = ~0ull;
-    if (cpu->timing.flush_page) cpu->timing.flush_page(cpu->timing.state, cpu->timing.pcpu, (int64_t)linear >> 12);
+    if (cpu->timing.flush_page) cpu->timing.flush_page(cpu->timing.state, cpu->timing.pcpu, (int64_t)(linear >> 12));
 }
 
 /* --- blocks -------------------------------------------------------------------------------------------------------- */
@@ -199,8 +200,10 @@ void start_block(sc_cpu *cpu, const hot_block *h) {
     }
     cpu->last_branch = h->branch;
     cpu->last_end = h->pc + h->size_bytes;
-    if (cpu->timing.fetch && h->block) fetch(cpu, h);
     cpu->current = h->block ? &cpu->blocks[h->block] : NULL;
+    if (cpu->timing.fetch && h->block) fetch(cpu, h);
+    if (cpu->timing.drain && h->block && cpu->current->drains) /* when it begins. MODEL: not where LOCK stands */
+        stall(cpu, cpu->timing.drain(cpu->timing.state, cpu->timing.pcpu, (int64_t)cpu->s.clock_cycles));
     cpu->s.instructions += h->instructions;
     charge_64ths(cpu, h->cost_64ths, allowance_64ths(cpu, h->accesses));
 }

@@ -23,6 +23,7 @@ typedef struct {
     int64_t pcpu; /* which core of the hierarchy */
     int64_t *state;
     sc_access_kernel data, fetch;
+    sc_flush_kernel drain; /* of the store buffer; now_cycles instead of keep_global */
     sc_walk_kernel walk;
     sc_flush_kernel flush;
     sc_page_kernel flush_page;
