@@ -175,7 +175,8 @@ static uint32_t memory_accesses(const cs_insn *insn, bool *reads, bool *writes) 
 static bool is_locked(const cs_insn *insn) {
     const cs_x86 *x86 = &insn->detail->x86;
     bool stores = false;
-    for (int i = 0; i < x86->op_count; i++) stores |= x86->operands[i].type == X86_OP_MEM && is_written(&x86->operands[i]);
+    for (int i = 0; i < x86->op_count; i++)
+        stores |= x86->operands[i].type == X86_OP_MEM && is_written(&x86->operands[i]);
     return x86->prefix[0] == X86_PREFIX_LOCK || (insn->id == X86_INS_XCHG && stores);
 }
 

@@ -46,7 +46,10 @@ def look_up(state: State, words: int, first_level: int, hpa: int) -> int:
     if first_entry(state, first_level, core, frame) >> LINEAR_BITS == frame << FRAME_SHIFT | thread:
         return 0
     large_frame = hpa >> 21
-    if first_entry(state, first_level + LARGE, core, large_frame) >> LINEAR_BITS == large_frame << FRAME_SHIFT | thread | 1:
+    if (
+        first_entry(state, first_level + LARGE, core, large_frame) >> LINEAR_BITS
+        == large_frame << FRAME_SHIFT | thread | 1
+    ):
         return 0
     return _search(state, words, first_level, hpa)
 
