@@ -33,8 +33,11 @@ void sc_set_core(sc_cpu *cpu, int64_t core);
 """
 C_FLAGS = ["-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 C_FLAGS += ["-Wno-missing-field-initializers"]
-SOURCES = ("unicorn.c", "unicorn_state.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c")
-SOURCES += ("blocks.c", "block_cost.c", "timing.c")
+SOURCES = (
+    "unicorn.c", "unicorn_state.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c",
+    "blocks.c", "block_cost.c", "timing.c",
+)  # fmt: skip
+
 
 
 def _tables() -> tuple[dict[str, str], int]:
