@@ -44,7 +44,7 @@ def _difference(left: Mapping[str, float], right: Mapping[str, float]) -> dict[s
 
 def account_now(guest: Guest) -> Account:
     """All that has been booked since power-on."""
-    cycles = {str(name): value for name, value in guest.pcpu.book().cycles.items()}
+    cycles: dict[str, float] = dict(guest.pcpu.book().by_label())
     return Account(cycles, {name: row["count"] for name, row in guest.exit_statistics().items()})
 
 

@@ -21,25 +21,12 @@ COUNTERS = tuple(word.name.lower() for word in Pcpu if word >= FIRST_COUNTER)
 class MemoryHierarchy:
     """The memory hierarchy of all pCPUs of a machine. Two can live in one process."""
 
-    def __init__(
-        self,
-        profile: Profile,
-        pcpu_count: int,
-        *,
-        on_compile: Callable[[], None] | None = None,
-        store_buffer_entries: int = 24,
-        paging_structure_entries: int = 0,
-    ) -> None:
+    def __init__(self, profile: Profile, pcpu_count: int, *, on_compile: Callable[[], None] | None = None) -> None:
         """`on_compile` is called when the kernels must be compiled first. Raises ConfigError."""
         from emulator.timing.kernels.compiled import ffi, load_kernels  # numba takes a second to import
 
         self.pcpu_count = pcpu_count
-        self.state = build_state(
-            profile,
-            pcpu_count,
-            store_buffer_entries=store_buffer_entries,
-            paging_structure_entries=paging_structure_entries,
-        )
+        self.state = build_state(profile, pcpu_count)
         kernels = load_kernels(on_compile)
         self._kernels = kernels  # keeps the code behind the addresses alive
         self._ffi = ffi

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from emulator.errors import ConfigError
 from emulator.profile import Profile
 from emulator.timing.kernels import layout
 from emulator.timing.kernels.layout import ARRAY_NAMES, ARRAY_WORDS, PCPU_WORDS, PCPUS, Pcpu
@@ -13,15 +12,12 @@ from emulator.timing.topology import Place, places_of
 StateArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def build_state(
-    profile: Profile, pcpu_count: int, *, store_buffer_entries: int, paging_structure_entries: int
-) -> StateArray:
+def build_state(profile: Profile, pcpu_count: int) -> StateArray:
     """The state of a machine with `pcpu_count` pCPUs, all caches and TLBs empty. Raises ConfigError."""
-    if not profile.caches.l1i_ways or not profile.caches.l1d_ways:
-        raise ConfigError(f"profile {profile.name}: detailed timing needs caches.l1i_size_bytes and l1d_size_bytes")
     places = places_of(profile, pcpu_count)
     header = np.zeros(PCPUS + pcpu_count * PCPU_WORDS, np.int64)
     _write_machine(header, profile, places)
+    store_buffer_entries = profile.core.store_buffer_entries
     header[layout.STORE_BUFFER_ENTRIES] = store_buffer_entries
     for pcpu, place in enumerate(places):
         words = PCPUS + pcpu * PCPU_WORDS
@@ -29,7 +25,7 @@ def build_state(
         header[words + Pcpu.THREAD] = place.thread << layout.THREAD_SHIFT
         header[words + Pcpu.STORE_RING] = len(header) + pcpu * store_buffer_entries
     store_buffers = np.zeros(pcpu_count * store_buffer_entries, np.int64)
-    entries = _describe_arrays(header, profile, len(header) + len(store_buffers), paging_structure_entries)
+    entries = _describe_arrays(header, profile, len(header) + len(store_buffers))
     return np.concatenate([header, store_buffers, np.full(entries, layout.EMPTY, np.int64)])
 
 
@@ -62,13 +58,13 @@ def _write_machine(header: StateArray, profile: Profile, places: list[Place]) ->
     header[layout.IS_STLB_FOR_2M] = tlb.is_stlb_for_2m
 
 
-def _describe_arrays(header: StateArray, profile: Profile, offset: int, paging_structure_entries: int) -> int:
+def _describe_arrays(header: StateArray, profile: Profile, offset: int) -> int:
     """Write the descriptors, the first array at word `offset`; how many words all arrays take."""
     caches, tlb = profile.caches, profile.tlb
     first, cores, packages = offset, int(header[layout.CORE_COUNT]), int(header[layout.PACKAGE_COUNT])
     for number, name in enumerate(ARRAY_NAMES):
         if name == "paging_structures":
-            entries = ways = paging_structure_entries
+            entries = ways = tlb.paging_structure_entries
         elif name.startswith("l"):
             entries, ways = getattr(caches, f"{name}_size_bytes") // caches.line_bytes, getattr(caches, f"{name}_ways")
         else:
