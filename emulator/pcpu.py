@@ -156,8 +156,12 @@ class PCpu:
     # --- waiting: time that is jumped over -----------------------------------------------------------------------
 
     def wait(self, category: int) -> None:
-        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN)."""
+        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN).
+
+        An interrupt that is pending already ends IDLE at once.
+        """
         self._waits_as, self._wake_cycles = category, None
+        self._drive_intr()
 
     def wake(self, when_cycles: int) -> None:
         """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
@@ -205,7 +209,7 @@ class PCpu:
         is_pending = self._intr_asserted or self._timer_fired
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
-        if is_pending and self._waits_as is Category.IDLE:
+        if is_pending and self._waits_as == Category.IDLE:
             self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
