@@ -39,7 +39,6 @@ SOURCES = (
 )  # fmt: skip
 
 
-
 def _tables() -> tuple[dict[str, str], int]:
     """Headers of C defines made from the tables of emulator/vmx and emulator/timing, and the number of VMCS slots."""
     sys.path.insert(0, str(PROJECT))

@@ -88,14 +88,21 @@ def sources() -> Iterator[str]:
                 yield path.read_text()
 
 
-def test_the_table_tells_which_parameters_a_model_reads() -> None:
-    sections = "|".join(SECTIONS)
-    used = {name for text in sources() for name in re.findall(rf"\bprofile\.(?:(?:{sections})\.)?(\w+)", text)}
-    if "cycles_of" in used:
-        used |= {"exit_cycles", "exit_cycles_by_reason"}
-    used |= {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
-    marked = {key.split(".")[1] for key, parameter in PARAMETERS.items() if parameter.is_read}
-    assert marked == used & {key.split(".")[1] for key in PARAMETERS}
+NOT_READ = {  # of no model yet
+    "vmptrld_cycles", "vmclear_cycles", "invept_cycles", "invvpid_cycles", "apic_access_cycles", "apic_timer_hz",
+    "mmio_access_cycles", "ipi_send_cycles", "mwait_wake_ns",
+}  # fmt: skip
+
+
+def test_every_parameter_is_read_by_a_model_but_for_a_few() -> None:
+    words = {word for text in sources() for word in re.findall(r"\w+", text)}
+    words |= {f"{level}_{what}" for level in ("l1i", "l1d", "l2", "l3") for what in ("size_bytes", "ways")}
+    words |= {
+        f"{array}_{what}" for array in ("itlb_4k", "itlb_2m", "dtlb_4k", "dtlb_2m") for what in ("entries", "ways")
+    }
+    by_class = {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
+    names = {key.rpartition(".")[2] for key in PARAMETERS if not key.startswith(BY_REASON)}
+    assert names - words - by_class <= NOT_READ
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
