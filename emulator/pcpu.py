@@ -27,6 +27,7 @@ ENGINE_COUNTERS = (
     ("event_cycles", Category.EVENTS),
 )
 
+PS_PER_NS = 1000
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
@@ -54,8 +55,10 @@ class PCpu:
         self._clock_cycles = 0
         self._charged_cycles = 0  # not on the engine's clock yet
         self._l1d_latency_cycles = machine.profile.caches.l1d_latency_cycles
+        self._wake_latency_ps = machine.profile.events.mwait_wake_ns * PS_PER_NS
         self._timer: Event | None = None
         self._timer_fired = False
+        self._ipi_pending = False
         self._intr_asserted = False  # level of the board's interrupt wire
         self._msrs = dict(HOST_MSRS)
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
@@ -80,6 +83,7 @@ class PCpu:
         if self._engine is engine:
             return
         self.unload()
+        engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
         engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
@@ -161,7 +165,8 @@ class PCpu:
         An interrupt that is pending already ends IDLE at once.
         """
         self._waits_as, self._wake_cycles = category, None
-        self._drive_intr()
+        if category == Category.IDLE and self._is_intr_pending:
+            self.wake(self.clock_cycles)
 
     def wake(self, when_cycles: int) -> None:
         """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
@@ -205,12 +210,16 @@ class PCpu:
         self._intr_asserted = is_asserted
         self._drive_intr()
 
+    @property
+    def _is_intr_pending(self) -> bool:
+        return self._intr_asserted or self._timer_fired or self._ipi_pending
+
     def _drive_intr(self) -> None:
-        is_pending = self._intr_asserted or self._timer_fired
+        is_pending = self._is_intr_pending
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
         if is_pending and self._waits_as == Category.IDLE:
-            self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps))
+            self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
         """Set the local timer to interrupt at `when_ps`, or never; the earlier setting is forgotten."""
@@ -230,6 +239,26 @@ class PCpu:
         fired, self._timer_fired = self._timer_fired, False
         self._drive_intr()
         return fired
+
+    def send_ipi(self, target: "PCpu") -> None:
+        """Interrupt another core. MODEL: `ipi_receive_cycles` has the receiver's entry to its handler in it, too."""
+        profile = self.machine.profile
+        self.charge(Category.EVENTS, profile.events.ipi_send_cycles)
+        self.commit()
+        arrival_ps = self.machine.cycles_to_ps(self.clock_cycles + profile.events.ipi_receive_cycles)
+        self.machine.events.schedule(arrival_ps, target.receive_ipi)
+        self.bound_by_events()
+
+    def receive_ipi(self) -> None:
+        """Another core's interrupt arrives."""
+        self._ipi_pending = True
+        self._drive_intr()
+
+    def acknowledge_ipi(self) -> bool:
+        """Whether an IPI has arrived since last asked; lowers its request."""
+        arrived, self._ipi_pending = self._ipi_pending, False
+        self._drive_intr()
+        return arrived
 
     def bound_by_events(self) -> None:
         """Let the running engine stop no later than the machine's next event, which may wake another core."""

@@ -157,7 +157,7 @@ def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: Trace
     if paging == "native":
         machine = _build_machine(plan, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
-    from vmm.hypervisor import VirtualGuest
+    from vmm.virtual_guest import VirtualGuest
 
     machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)

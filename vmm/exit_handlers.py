@@ -41,19 +41,9 @@ def handle_exception(vcpu: VCpu) -> Outcome:
 
 
 def handle_external_interrupt(vcpu: VCpu) -> Outcome:
-    """The host's local timer: virtual devices whose time has come run."""
-    vcpu.pcpu.acknowledge_timer()
-    run_virtual_timers(vcpu)
+    """The host's local timer or another core: the VMM looks what there is to do, the guest has no part in it."""
+    vcpu.core.take_interrupts()
     return AGAIN
-
-
-def run_virtual_timers(vcpu: VCpu) -> None:
-    """Bring the domain's devices to the core's time, and ask the local timer for their next event."""
-    vcpu.follow(paths.TIMERS)
-    vcpu.commit_cycles()
-    timers = vcpu.domain.timers
-    timers.run_until(vcpu.pcpu.now_ps)
-    vcpu.pcpu.arm_timer(timers.next_ps())
 
 
 def handle_interrupt_window(_vcpu: VCpu) -> Outcome:

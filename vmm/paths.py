@@ -55,6 +55,7 @@ INVLPG         = Path("emulate INVLPG", 40, "guess", "vmx_do_invlpg, shadow_invl
 TIMERS         = Path("run the timer softirq", 200, "guess", "apic_timer_interrupt, do_softirq, timer_softirq_action")
 INTERRUPT      = Path("acknowledge a virtual interrupt", 80, "guess", "cpu_get_interrupt, the virtual 8259")
 SLEEP          = Path("put the vCPU to sleep", 250, "guess", "hvm_hlt, do_block, schedule to the idle vCPU")
+SWITCH         = Path("load another vCPU", 400, "guess", "schedule, context_switch, vmx_ctxt_switch_to: state, MSRs")
 WAKE           = Path("wake the vCPU", 300, "guess", "vcpu_wake, schedule, context switch from the idle vCPU")
 # fmt: on
 

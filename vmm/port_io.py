@@ -31,7 +31,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
         else:
             domain.ports.write(access.port, access.size_bytes, rax & mask)
         outcome = NEXT
-    vcpu.pcpu.arm_timer(domain.timers.next_ps())
+    vcpu.core.serve(domain.timers)
     return outcome
 
 

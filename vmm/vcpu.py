@@ -26,6 +26,7 @@ from vmm.guest_walk import PagingMode
 from vmm.outcome import End, EndKind
 
 if TYPE_CHECKING:
+    from vmm.core import Core
     from vmm.paging import Paging
 
 RSP = 4
@@ -53,6 +54,7 @@ class VCpu:
         self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
+        self.core: Core  # where it is loaded: set there
         self.is_blocked = False  # halted, waiting for an interrupt
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
