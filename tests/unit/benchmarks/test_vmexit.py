@@ -40,7 +40,7 @@ ALWAYS = {
     "hlt_interrupt": {"HLT": 1, "IO_INSTRUCTION": 1},
 }
 
-CYCLE_PER_OPERATION = 2 / 50  # a round has 50 operations; fractions of a cycle are kept for later at its both ends
+CYCLE_PER_OPERATION = 4 / 50  # fractions of a cycle are kept for later, at both ends of a round and of an empty one
 
 
 @cache
