@@ -65,16 +65,20 @@ def drop(state: State, array: int, instance: int, line: int) -> int:
 
 
 @kernel
+def drop_l1(state: State, core: int, line: int) -> int:
+    """Take `line` out of both L1 caches of `core`; the stronger state it had there, or ABSENT."""
+    return max(drop(state, L1D, core, line), drop(state, L1I, core, line))  # ABSENT < SHARED < ... < MODIFIED
+
+
+@kernel
 def drop_private(state: State, core: int, line: int) -> int:
     """Take `line` out of all private caches of `core`; the core's state of it, or ABSENT."""
+    held = ABSENT
     if state[IS_L2_PRIVATE]:
         held = drop(state, L2, core, line)
-        if held != ABSENT:  # the L1 caches are included
-            drop(state, L1D, core, line)
-            drop(state, L1I, core, line)
-        return held
-    held = drop(state, L1D, core, line)
-    return max(held, drop(state, L1I, core, line))  # ABSENT < SHARED
+        if held == ABSENT:  # the L1 caches are included
+            return ABSENT
+    return max(held, drop_l1(state, core, line))
 
 
 @kernel
@@ -101,7 +105,7 @@ def write_back(state: State, words: int, package: int, line: int, from_array: in
 
 
 @kernel
-def snoop(state: State, words: int, line: int, is_write: bool) -> int:
+def snoop(state: State, words: int, line: int, is_write: int) -> int:
     """Ask every other core and package for `line` and take their rights away; what was found, as bits."""
     core, package = state[words + Pcpu.CORE], state[words + Pcpu.PACKAGE]
     found = 0
@@ -123,7 +127,7 @@ def snoop(state: State, words: int, line: int, is_write: bool) -> int:
 
 
 @kernel
-def _snoop_package(state: State, words: int, package: int, line: int, is_write: bool) -> int:
+def _snoop_package(state: State, words: int, package: int, line: int, is_write: int) -> int:
     """The part of a snoop that asks the shared caches of another package."""
     held = ABSENT
     for array in (L2, L3):

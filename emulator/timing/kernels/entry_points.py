@@ -28,8 +28,9 @@ from emulator.timing.kernels.layout import (
     Pcpu,
     State,
 )
-from emulator.timing.kernels.line_access import fetch_line, load_line, store_line
+from emulator.timing.kernels.line_access import access_line
 from emulator.timing.kernels.sets import first_entry
+from emulator.timing.kernels.store_buffer import push_store
 from emulator.timing.kernels.tlb import fill, flush, invalidate, look_up, use_paging_structures
 
 SIZE_MAX_BYTES = 4096
@@ -70,13 +71,13 @@ def _access(state: State, words: int, hpa: int, size_write: int, now_cycles: int
 @kernel
 def _access_lines(state: State, words: int, hpa: int, size_write: int, now_cycles: int) -> int:
     """As `_access`, in general: one access for every line touched."""
+    is_write = size_write & 1
     size_bytes = min(max(size_write >> 1, 1), SIZE_MAX_BYTES)
     total = 0
     for line in range(hpa >> state[LINE_SHIFT], (hpa + size_bytes - 1 >> state[LINE_SHIFT]) + 1):
-        if size_write & 1:
-            stall, is_coherent = store_line(state, words, line, now_cycles + total)
-        else:
-            stall, is_coherent = load_line(state, words, line)
+        stall, is_coherent = access_line(state, words, L1D, line, is_write)
+        if is_write:
+            stall, is_coherent = push_store(state, words, now_cycles + total, stall, is_coherent)
         total += _book(state, words, stall, is_coherent)
     return total
 
@@ -103,7 +104,7 @@ def fetch(state: State, pcpu: int, hpa: int, size_bytes: int, now_cycles: int) -
         if first_entry(state, L1I, core, line) >> STATE_BITS == line:
             state[words + Pcpu.L1I_HIT] += 1
         else:
-            stall, is_coherent = fetch_line(state, words, line)
+            stall, is_coherent = access_line(state, words, L1I, line, 0)
             total += _book(state, words, stall, is_coherent)
     return total
 
@@ -134,7 +135,8 @@ def walk(
         first = max(reference_count - (1 if reference_count <= ONE_DIMENSION_MAX else ONE_DIMENSION_MAX), 0)
     cycles = 0
     for number in range(first, reference_count):
-        stall, _ = load_line(state, words, (references[number] & HPA_MASK) >> state[LINE_SHIFT])
+        line = (references[number] & HPA_MASK) >> state[LINE_SHIFT]
+        stall, _ = access_line(state, words, L1D, line, 0)
         cycles += state[L1D_LATENCY] + stall
     fill(state, words, DTLB_4K if kind else ITLB_4K, hpa, linear_page, is_large, page_kind >> 1 & 1)
     state[words + Pcpu.WALK] += 1

@@ -2,10 +2,9 @@
 
 A MODIFIED line in L1D is one the core may write and that its own L1I does not have: stores to it need nothing else.
 So a fetch of such a line makes it EXCLUSIVE there, and the next store throws it out of L1I again.
-All return the stall beyond an L1 hit, and whether it is spent waiting for another core.
 """
 
-from emulator.timing.kernels.coherence import drop, set_state, state_of, write_back
+from emulator.timing.kernels.coherence import ABSENT, drop, set_state, state_of, write_back
 from emulator.timing.kernels.compiled import kernel
 from emulator.timing.kernels.layout import (
     EMPTY,
@@ -22,84 +21,58 @@ from emulator.timing.kernels.layout import (
     Pcpu,
     State,
 )
-from emulator.timing.kernels.outer_caches import obtain, upgrade
+from emulator.timing.kernels.outer_caches import obtain
 from emulator.timing.kernels.sets import find_in_set, insert, promote, set_start
-from emulator.timing.kernels.store_buffer import push_store
 
 
 @kernel
-def load_line(state: State, words: int, line: int) -> tuple[int, int]:
-    """A load from `line`."""
+def access_line(state: State, words: int, array: int, line: int, is_write: int) -> tuple[int, int]:
+    """Load, store or fetch through `array`, L1D or L1I.
+
+    Returns the cycles beyond an L1 hit, and whether they are spent waiting for another core. Stores do not wait: see
+    `store_buffer`.
+    """
     core = state[words + Pcpu.CORE]
-    start = set_start(state, L1D, core, line)
-    position = find_in_set(state, start, state[L1D + WAYS], line, STATE_BITS)
+    start = set_start(state, array, core, line)
+    position = find_in_set(state, start, state[array + WAYS], line, STATE_BITS)
+    held = ABSENT
     if position >= 0:
-        state[words + Pcpu.L1D_HIT] += 1
-        promote(state, start, position)
-        return 0, 0
-    state[words + Pcpu.L1D_MISS] += 1
-    cycles, is_coherent, held = obtain(state, words, line, False)
-    _insert_l1d(state, words, line << STATE_BITS | min(held, EXCLUSIVE))
-    return cycles, is_coherent
-
-
-@kernel
-def store_line(state: State, words: int, line: int, now_cycles: int) -> tuple[int, int]:
-    """A store to `line`, through the store buffer."""
-    cycles, is_coherent = _own_line(state, words, line)
-    return push_store(state, words, now_cycles, cycles, is_coherent)
-
-
-@kernel
-def _own_line(state: State, words: int, line: int) -> tuple[int, int]:
-    """Make `line` MODIFIED in L1D; what that takes."""
-    core = state[words + Pcpu.CORE]
-    start = set_start(state, L1D, core, line)
-    position = find_in_set(state, start, state[L1D + WAYS], line, STATE_BITS)
-    cycles, is_coherent = 0, 0
-    if position >= 0:
-        state[words + Pcpu.L1D_HIT] += 1
+        state[words + (Pcpu.L1D_HIT if array == L1D else Pcpu.L1I_HIT)] += 1
         promote(state, start, position)
         held = state[start] & STATE_MASK
-        if held == MODIFIED:
+        if not is_write or held == MODIFIED:
             return 0, 0
-        if held == SHARED:
-            cycles, is_coherent = upgrade(state, words, line), 1
-        state[start] = line << STATE_BITS | MODIFIED
+    else:
+        state[words + (Pcpu.L1D_MISS if array == L1D else Pcpu.L1I_MISS)] += 1
+    cycles, is_coherent = 0, 0
+    if held != EXCLUSIVE:
+        cycles, is_coherent, held = obtain(state, words, line, held, is_write)
+    victim = _keep(state, start, array, position, line << STATE_BITS | _state_in_l1(array, held, is_write))
+    dirty = victim >> STATE_BITS if victim != EMPTY and victim & STATE_MASK == MODIFIED else -1
+    if is_write:
+        drop(state, L1I, core, line)
         if state[IS_L2_PRIVATE]:
             set_state(state, L2, core, line, MODIFIED)
-    else:
-        state[words + Pcpu.L1D_MISS] += 1
-        cycles, is_coherent, held = obtain(state, words, line, True)
-        _insert_l1d(state, words, line << STATE_BITS | MODIFIED)
-    drop(state, L1I, core, line)
-    return cycles, is_coherent
-
-
-@kernel
-def fetch_line(state: State, words: int, line: int) -> tuple[int, int]:
-    """A fetch of instruction bytes from `line`."""
-    core = state[words + Pcpu.CORE]
-    start = set_start(state, L1I, core, line)
-    position = find_in_set(state, start, state[L1I + WAYS], line, STATE_BITS)
-    if position >= 0:
-        state[words + Pcpu.L1I_HIT] += 1
-        promote(state, start, position)
-        return 0, 0
-    state[words + Pcpu.L1I_MISS] += 1
-    cycles, is_coherent, _ = obtain(state, words, line, False)
-    insert(state, set_start(state, L1I, core, line), state[L1I + WAYS], line << STATE_BITS | SHARED)
-    if state_of(state, L1D, core, line) == MODIFIED:
+    elif array == L1I and state_of(state, L1D, core, line) == MODIFIED:
         set_state(state, L1D, core, line, EXCLUSIVE)
-        if not state[IS_L2_PRIVATE]:
-            write_back(state, words, state[words + Pcpu.PACKAGE], line, L1D)
+        dirty = line
+    if dirty >= 0 and not state[IS_L2_PRIVATE]:  # a private L2 knows already
+        write_back(state, words, state[words + Pcpu.PACKAGE], dirty, L1D)
     return cycles, is_coherent
 
 
 @kernel
-def _insert_l1d(state: State, words: int, entry: int) -> None:
-    """Put a line into L1D; a private L2 knows already whether the one pushed out is dirty."""
-    core = state[words + Pcpu.CORE]
-    victim = insert(state, set_start(state, L1D, core, entry >> STATE_BITS), state[L1D + WAYS], entry)
-    if victim != EMPTY and victim & STATE_MASK == MODIFIED and not state[IS_L2_PRIVATE]:
-        write_back(state, words, state[words + Pcpu.PACKAGE], victim >> STATE_BITS, L1D)
+def _state_in_l1(array: int, held: int, is_write: int) -> int:
+    """In which state L1 keeps a line of which the core has `held`."""
+    if array == L1I:
+        return SHARED
+    return MODIFIED if is_write else min(held, EXCLUSIVE)
+
+
+@kernel
+def _keep(state: State, start: int, array: int, position: int, entry: int) -> int:
+    """Put `entry` first into its set, where the line is already if `position` says so; the entry pushed out."""
+    if position < 0:
+        return insert(state, start, state[array + WAYS], entry)
+    state[start] = entry
+    return EMPTY
