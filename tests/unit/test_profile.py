@@ -98,7 +98,9 @@ def test_every_parameter_is_read_by_a_model_but_for_a_few() -> None:
     words = {word for text in sources() for word in re.findall(r"\w+", text)}
     words |= {f"{level}_{what}" for level in ("l1i", "l1d", "l2", "l3") for what in ("size_bytes", "ways")}
     words |= {
-        f"{array}_{what}" for array in ("itlb_4k", "itlb_2m", "dtlb_4k", "dtlb_2m") for what in ("entries", "ways")
+        f"{array}_{what}"
+        for array in ("itlb_4k", "itlb_2m", "dtlb_4k", "dtlb_2m", "stlb")
+        for what in ("entries", "ways")
     }
     by_class = {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
     names = {key.rpartition(".")[2] for key in PARAMETERS if not key.startswith(BY_REASON)}
