@@ -41,16 +41,9 @@ def handle_exception(vcpu: VCpu) -> Outcome:
 def handle_external_interrupt(vcpu: VCpu) -> Outcome:
     """The host's local timer: virtual devices whose time has come run."""
     vcpu.pcpu.acknowledge_timer()
-    run_virtual_timers(vcpu)
+    vcpu.run_devices()
+    vcpu.arm_timer()
     return Outcome.AGAIN
-
-
-def run_virtual_timers(vcpu: VCpu) -> None:
-    """Bring the domain's devices to the core's time, and ask the local timer for their next event."""
-    vcpu.commit_cycles()
-    timers = vcpu.domain.timers
-    timers.run_until(vcpu.pcpu.now_ps)
-    vcpu.pcpu.arm_timer(timers.next_ps())
 
 
 def handle_interrupt_window(_vcpu: VCpu) -> Outcome:

@@ -9,7 +9,8 @@ One loop, one table, one place that moves RIP.
 
 from collections.abc import Callable
 
-from emulator.bus import PortBus
+from devices.cpu_pins import CpuPins
+from emulator.bus import MmioBus, PortBus
 from emulator.engine import Engine
 from emulator.errors import GuestError
 from emulator.events import EventQueue
@@ -25,7 +26,7 @@ from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.vmx.exit_reasons import name
 from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
-from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE, run_virtual_timers
+from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE
 from vmm.guest_cpuid import PASSED_THROUGH_MSRS
 from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
@@ -71,9 +72,10 @@ class VirtualGuest:
             base_hpa=VMM_MEMORY_BYTES,
             memory_bytes=memory_bytes,
             ports=PortBus(),
+            mmio=MmioBus(),
             timers=EventQueue(),
             transmit=transmit,
-            on_intr=self._on_intr,
+            cpus=[CpuPins(on_intr=self._on_intr, tsc_to_ps=self.pcpu.tsc_to_ps)],
         )
         self.domain.on_end = self.engine.stop
         self.domain.load(image)
@@ -113,7 +115,8 @@ class VirtualGuest:
     def _wake_if_interrupted(self) -> None:
         """The VMM is in root mode while its vCPU sleeps: the local timer interrupts it there, without an exit."""
         if self.pcpu.acknowledge_timer():
-            run_virtual_timers(self.vcpu)
+            self.vcpu.run_devices()
+            self.vcpu.arm_timer()
         if self.vcpu.interrupt_request:
             self.vcpu.is_blocked = False
             self._prepare_entry()
@@ -196,7 +199,7 @@ class VirtualGuest:
         """Give the vCPU its external interrupt now, or ask for an exit when it can take one (SDM 3C 25.2)."""
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
-            vcpu.inject(self.domain.board.pic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:
             self._window_is_open = wanted
@@ -217,7 +220,8 @@ class VirtualGuest:
         def control(field: int, allowed: AllowedBits, wanted: int) -> None:
             vcpu.write(field, allowed.adjust(wanted))
 
-        processor = c.PROC_HLT_EXITING | c.PROC_UNCONDITIONAL_IO_EXITING | c.PROC_USE_MSR_BITMAPS
+        processor = c.PROC_CR8_LOAD_EXITING | c.PROC_CR8_STORE_EXITING
+        processor |= c.PROC_HLT_EXITING | c.PROC_UNCONDITIONAL_IO_EXITING | c.PROC_USE_MSR_BITMAPS
         if vcpu.paging.name == "shadow":
             processor |= c.PROC_INVLPG_EXITING | c.PROC_CR3_LOAD_EXITING | c.PROC_CR3_STORE_EXITING
         else:

@@ -15,8 +15,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
     """IN, OUT, INS, OUTS."""
     access = decode_io(vcpu.read(f.EXIT_QUALIFICATION))
     domain = vcpu.domain
-    vcpu.commit_cycles()
-    domain.timers.run_until(vcpu.pcpu.now_ps)
+    vcpu.run_devices()
     if access.is_string:
         outcome = _string(vcpu, access)
     else:
@@ -28,7 +27,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
         else:
             domain.ports.write(access.port, access.size_bytes, rax & mask)
         outcome = Outcome.NEXT
-    vcpu.pcpu.arm_timer(domain.timers.next_ps())
+    vcpu.arm_timer()
     return outcome
 
 

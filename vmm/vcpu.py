@@ -37,6 +37,8 @@ class VCpu:
         self.pcpu = pcpu
         self.engine = engine
         self.number = number
+        self.apic = domain.board.apics[number]
+        self.mmio = domain.cpu_mmio[number]
         self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
@@ -74,6 +76,15 @@ class VCpu:
         self._ledger[Category.VMCS] += vmcs_cycles
         self.engine.shared.clock_cycles += vmcs_cycles + self._other_cycles
         self._vmcs_cycles = self._other_cycles = 0
+
+    def run_devices(self) -> None:
+        """Bring the domain's devices to the core's time, before one is accessed."""
+        self.commit_cycles()
+        self.domain.timers.run_until(self.pcpu.now_ps)
+
+    def arm_timer(self) -> None:
+        """Ask the core's local timer for the devices' next event, after they were run or accessed."""
+        self.pcpu.arm_timer(self.domain.timers.next_ps())
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
