@@ -25,7 +25,6 @@ from emulator.bus import BusDevice, PortBus
 from emulator.events import EventQueue
 
 TIMER_IRQ, UART_IRQ, RTC_IRQ = 0, 4, 8  # IBM PC AT technical reference, "Hardware Interrupt Listing"
-APIC_TIMER_HZ = 200_000_000  # the bus clock of a Pentium 4 or Xeon with an 800 MT/s front-side bus
 
 
 class Board:
@@ -41,12 +40,14 @@ class Board:
         on_exit: Callable[[int], None],
         on_reset: Callable[[], None],
         cpus: Sequence[CpuPins],
+        apic_timer_hz: int,
         start: datetime = DEFAULT_START,
     ) -> None:
         """Build the devices and attach them to `bus`.
 
         `transmit` gets each byte the UART sends, `on_exit` the byte written to the debug exit, `on_reset` is called for
-        each reset the software orders, and `cpus` are the CPUs, the boot CPU first. `start` is the RTC's time.
+        each reset the software orders, and `cpus` are the CPUs, the boot CPU first, whose local APICs
+        have a timer clock of `apic_timer_hz`. `start` is the RTC's time.
         """
         self.pic = I8259Pair(self._on_pic)
         self.interrupt_bus = InterruptBus()
@@ -56,7 +57,7 @@ class Board:
                 self.interrupt_bus,
                 events,
                 pins=pins,
-                timer_hz=APIC_TIMER_HZ,
+                timer_hz=apic_timer_hz,
                 acknowledge_8259=self.pic.acknowledge,
             )
             for number, pins in enumerate(cpus)

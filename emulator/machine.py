@@ -24,6 +24,7 @@ class Machine:
         self.ports = PortBus()
         self.mmio = MmioBus()
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
+        self.pcpu_count = pcpu_count
         self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
 
     def cycles_to_ps(self, cycles: int) -> int:

@@ -58,6 +58,7 @@ class Domain:
             on_exit=lambda value: self.finish(End(EndKind.DEBUG_EXIT, value)),
             on_reset=lambda: self.finish(End(EndKind.RESET)),
             cpus=cpus,
+            apic_timer_hz=machine.profile.core.apic_timer_hz,
         )
         self.cpu_mmio = [MmioBus(behind=mmio) for _ in cpus]  # what each CPU sees
         for bus, apic in zip(self.cpu_mmio, self.board.apics, strict=True):

@@ -30,6 +30,7 @@ class Host:
             on_exit=self.exits.append,
             on_reset=self.reset,
             cpus=[CpuPins(on_intr=self.set_intr, tsc_to_ps=self.tsc_to_ps)],
+            apic_timer_hz=100_000_000,
         )
 
     def reset(self) -> None:
