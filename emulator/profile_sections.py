@@ -48,9 +48,7 @@ class Core:
     instruction_cycles: Annotated[int, Parameter("what every guest instruction takes", most=10_000, is_read=True)]
     port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host", is_read=True)]
     mmio_access_cycles: Annotated[int, Parameter("load or store that reaches a device of the host", is_read=True)]
-    apic_timer_hz: Annotated[
-        int, Parameter("clock of a local APIC's timer, before its divider", 10**6, 10**10, True)
-    ]
+    apic_timer_hz: Annotated[int, Parameter("clock of a local APIC's timer, before its divider", 10**6, 10**10, True)]
     issue_width_count: Annotated[int, Parameter("micro-operations a cycle, at most", most=16)]
     mispredict_cycles: Annotated[int, Parameter("a branch predicted wrong: until the right path issues", most=1000)]
     predictor_entries_count: Annotated[int, Parameter("two-bit counters of the branch predictor", most=1 << 20)]
