@@ -17,6 +17,8 @@ from emulator.profile import Profile
 class Machine:
     """A host with `memory_bytes` of RAM and `pcpu_count` cores, timed by `profile`."""
 
+    checks_ledger = False  # assert at every VM exit that all cycles are booked; tests do, it doubles what an exit takes
+
     def __init__(self, profile: Profile, *, memory_bytes: int, pcpu_count: int = 1) -> None:
         self.profile = profile
         self.memory = HostMemory(memory_bytes)

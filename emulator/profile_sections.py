@@ -56,7 +56,7 @@ class Core:
     store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
     pause_cycles: Annotated[int, Parameter("PAUSE", is_read=True)]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
-        "software of the VMM whose code and data are in the L1 and whose branches are predicted", most=10_000
+        "software of the VMM: code and data are in the L1, branches are predicted", most=10_000, is_read=True
     )]  # fmt: skip
 
 
@@ -132,7 +132,7 @@ class Vmx:
     entry_cycles: Annotated[int, Parameter("a VM entry (VMRESUME)", is_read=True)]
     vmread_cycles: Annotated[int, Parameter("VMREAD of a field of the current VMCS", is_read=True)]
     vmwrite_cycles: Annotated[int, Parameter("VMWRITE of a field of the current VMCS", is_read=True)]
-    vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current")]
+    vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current", is_read=True)]
     vmclear_cycles: Annotated[int, Parameter("VMCLEAR: write a VMCS back to memory")]
     invept_cycles: Annotated[int, Parameter("INVEPT by the VMM; 0: there is none", 0)]
     invvpid_cycles: Annotated[int, Parameter("INVVPID by the VMM; 0: there is none", 0)]
@@ -150,7 +150,7 @@ class Caches:
     l1i_ways: Annotated[int, Parameter("its ways", most=1024)]
     l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX)]
     l1d_ways: Annotated[int, Parameter("its ways", most=1024)]
-    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0, is_read=True)]
     l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
     l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
     l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
@@ -201,11 +201,13 @@ class Events:
     exception_entry_cycles: Annotated[int, Parameter("any other exception up to the first instruction of its handler")]
     interrupt_entry_cycles: Annotated[int, Parameter("external interrupt up to the first instruction of its handler")]
     apic_access_cycles: Annotated[int, Parameter("load or store of a register of the core's local APIC")]
-    ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register")]
-    ipi_receive_cycles: Annotated[
-        int, Parameter("from there until the receiver's first instruction of the handler", is_read=True)
-    ]
-    mwait_wake_ns: Annotated[int, Parameter("from the store or interrupt until a core in MWAIT or HLT (C1) runs")]
+    ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register", is_read=True)]
+    ipi_receive_cycles: Annotated[int, Parameter(
+        "from there until the receiver's first instruction of the handler", is_read=True
+    )]  # fmt: skip
+    mwait_wake_ns: Annotated[int, Parameter(
+        "from the store or interrupt until a core in MWAIT or HLT (C1) runs", is_read=True
+    )]  # fmt: skip
 
 
 SECTIONS: Mapping[str, type] = MappingProxyType(

@@ -134,7 +134,7 @@ def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: Trace
     if paging == "native":
         machine = _build_machine(plan.profile, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
-    from vmm.hypervisor import VirtualGuest
+    from vmm.virtual_guest import VirtualGuest
 
     machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)
@@ -188,7 +188,8 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": {str(name): value for name, value in ledger.cycles.items()}},
+        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
+        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
     }
 
 

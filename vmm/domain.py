@@ -7,6 +7,7 @@ hpa base_hpa ..... base_hpa + memory_bytes
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from devices.board import Board
 from devices.cpu_pins import CpuPins
@@ -16,8 +17,13 @@ from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.memory import PAGE_BYTES
+from vmm.firmware import FIRMWARE_GPA, firmware_image
+from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
 
 HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
 HOLE_BYTES = 1 << 30
@@ -40,14 +46,19 @@ class Domain:
         timers: EventQueue,
         transmit: Callable[[int], None],
         cpus: Sequence[CpuPins],
+        number: int = 0,
     ) -> None:
         self.machine = machine
+        self.number = number
         self.base_hpa = base_hpa
         self.memory_bytes = memory_bytes
         self.page_count = memory_bytes // PAGE_BYTES
+        self.state_hpa = 0  # the page of the domain's structure in a VMM's memory; without a VMM there is none
         self.ports = ports
         self.mmio = mmio
         self.timers = timers
+        self.vcpus: list[VCpu] = []  # under a VMM
+        self.pages: HostPages  # the VMM's own pages for this domain
         self.end: End | None = None
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(
@@ -113,6 +124,7 @@ class Domain:
                 self.machine.memory.bytes[self.base_hpa + gpa + i] = byte
 
     def load(self, image: BootImage) -> None:
-        """Copy a loader's segments into guest memory."""
+        """Copy firmware's tables and a loader's segments into guest memory."""
+        self.write(FIRMWARE_GPA, firmware_image(len(self.cpu_mmio)))
         for gpa, data in image.segments:
             self.write(gpa, data)

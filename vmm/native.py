@@ -26,7 +26,7 @@ class NativeGuest:
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.engine = Engine(machine.memory, self.pcpu)
+        self.engine = Engine(machine.memory, self.pcpu, owner="native")
         self.vmcs = Vmcs(self.engine.vmcs)
         self.domain = Domain(
             machine,
@@ -36,7 +36,7 @@ class NativeGuest:
             mmio=machine.mmio,
             timers=machine.events,
             transmit=transmit,
-            cpus=[CpuPins(on_intr=self.pcpu.set_interrupt, tsc_to_ps=self.pcpu.tsc_to_ps)],
+            cpus=[CpuPins(on_intr=self.pcpu.set_interrupt, tsc_to_ps=self._tsc_to_ps)],
         )
         self.domain.on_end = self.engine.stop
         self.pcpu.interrupt_controller = self.domain.board.apics[0]
@@ -46,19 +46,20 @@ class NativeGuest:
         write_boot_state(self.engine, self.vmcs, image)
         self._interleaver = Interleaver(machine, [self])
 
+    def _tsc_to_ps(self, tsc: int) -> int:
+        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
+
     def advance(self, limit_cycles: int) -> None:
         """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
         self._interleaver.advance(limit_cycles, lambda: self.domain.end is not None)
 
-    def run(self, deadline_cycles: int) -> bool:
-        """Run the core until the deadline; whether only that stopped it."""
+    def run(self, deadline_cycles: int) -> None:
+        """Run the core until the deadline."""
         if not self._is_halted():
             self.pcpu.run(deadline_cycles)
             self._look_for_end()
         if self._is_halted():
             self.pcpu.wait(Category.IDLE)
-            return False
-        return self.domain.end is None
 
     def _is_halted(self) -> bool:
         """A pending interrupt wakes a core only if it may take it."""

@@ -1,27 +1,40 @@
 """A virtual CPU: the VMM's view of one guest processor, through its VMCS.
 
-Handlers read and write VMCS fields and general registers here, and every VMREAD and VMWRITE is charged to the core.
+Handlers read and write VMCS fields and general registers here, and say what they do, which is charged to the core.
 
     handler --read/write--> Vmcs (shared with the engine)      gpr: RAX .. R15 as VMMs save them at an exit
             --inject------> VM-entry interruption information  (RSP, RIP, RFLAGS are VMCS fields)
+            --follow------> instructions of a path of paths.py
+            --touch-------> memory words of the VMM at their host-physical addresses, page tables above all
+
+An exit's charges go to the account of its reason: begin_exit .. end_exit, with a resume_exit after a sleep.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from emulator.engine import Engine
-from emulator.ledger import Category
+from emulator.ledger import RUNNING, STARTING, Account, Category
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
+from emulator.vmx.exit_reasons import name
 from emulator.vmx.vmcs import Vmcs
+from vmm import paths
 from vmm.domain import Domain
 from vmm.guest_walk import PagingMode
 from vmm.outcome import End, EndKind
 
 if TYPE_CHECKING:
+    from vmm.core import Core
     from vmm.paging import Paging
 
 RSP = 4
+EXIT_REASON_MASK = 0xFFFF
+_EXIT_REASON_SLOT = f.SLOT[f.EXIT_REASON]
+_RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
+_VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f.VM_ENTRY_INTERRUPTION_INFORMATION]
+REGISTERS_BYTES = 15 * 8  # the general registers but RSP, which the VMCS has
 FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
 DEBUG_EXCEPTION = 1
 DR6_SINGLE_STEP = 1 << 14
@@ -32,9 +45,10 @@ _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 class VCpu:
     """vCPU `number` of `domain`, run by `pcpu`."""
 
-    def __init__(self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0) -> None:
+    def __init__(self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int) -> None:
+        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`."""
+        self.state_hpa = state_hpa
         self.domain = domain
-        self.pcpu = pcpu
         self.engine = engine
         self.number = number
         self.apic = domain.board.apics[number]
@@ -42,17 +56,58 @@ class VCpu:
         self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
+        self.core: Core  # where it is loaded: set there
         self.is_blocked = False  # halted, waiting for an interrupt
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
-        self._read_cycles = pcpu.machine.profile.vmread_cycles
-        self._write_cycles = pcpu.machine.profile.vmwrite_cycles
         self._words = self.vmcs.storage
-        self._ledger = pcpu.ledger.cycles
-        self._vmcs_cycles = 0  # of VMREADs and VMWRITEs, and
-        self._other_cycles = 0  # of anything else: charged, not on the clock yet
+        self._vmcs_cycles = self._path_cycles = 0  # charged, not booked yet
+        self._other_cycles = 0  # booked, not on the clock yet
+        self._checks_ledger = domain.machine.checks_ledger
+        profile = domain.machine.profile
+        self._entry_cycles = profile.entry_cycles
+        self._read_cycles = profile.vmread_cycles
+        self._write_cycles = profile.vmwrite_cycles
+        self._cycles_by_path = paths.cycles_by_path(profile)
+        self.assign(pcpu)
 
-    # --- VMCS --------------------------------------------------------------------------------------------------------
+    def assign(self, pcpu: PCpu) -> None:
+        """Let `pcpu` run this vCPU, and its ledger have the charges."""
+        self.pcpu = pcpu
+        self.touch: Callable[[int, int, bool], int] = pcpu.touch  # (hpa, size in bytes, whether it is a write)
+        self._exits: dict[int, tuple[Account, int]] = {}  # by reason: the account, what the hardware takes
+        self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
+        self._account = pcpu.ledger.account(self.engine.owner, STARTING)  # of the exit in progress
+
+    # --- the account of an exit --------------------------------------------------------------------------------------
+
+    def begin_exit(self) -> int:
+        """A VM exit took place: open its account, charge the hardware, save the registers. Returns the exit reason."""
+        reason = self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
+        exit_ = self._exits.get(reason)
+        if exit_ is None:
+            account = self.pcpu.ledger.account(self.engine.owner, name(reason))
+            exit_ = self._exits[reason] = account, self.pcpu.machine.profile.cycles_of(reason)
+        self.pcpu.account, cycles = exit_
+        self._account = self.pcpu.account
+        self.charge(Category.EXIT, cycles)
+        self.follow(paths.EXIT)
+        self.touch(self.state_hpa, REGISTERS_BYTES, True)
+        return self.read(f.EXIT_REASON) & EXIT_REASON_MASK
+
+    def resume_exit(self) -> None:
+        """Go on with an exit after a sleep: charges go to its account again."""
+        self.pcpu.account = self._account
+
+    def end_exit(self) -> None:
+        """VM entry: restore the registers, charge the hardware, close the account."""
+        self.follow(paths.ENTRY)
+        self.touch(self.state_hpa, REGISTERS_BYTES, False)
+        self.charge(Category.ENTRY, self._entry_cycles)
+        self.commit_cycles()
+        self.pcpu.account = self._running_account
+
+    # --- charges -----------------------------------------------------------------------------------------------------
 
     def read(self, field: int) -> int:
         """VMREAD."""
@@ -65,17 +120,24 @@ class VCpu:
         failure = self.vmcs.write(field, value)
         assert failure is None, failure
 
-    def charge(self, category: Category, cycles: int) -> None:
-        """Book `cycles` of the VMM's work for this vCPU."""
-        self._ledger[category] += cycles
+    def follow(self, path: paths.Path) -> None:
+        """Charge the instructions of `path`."""
+        self._path_cycles += self._cycles_by_path[path]
+
+    def charge(self, category: int, cycles: int) -> None:
+        """Charge `cycles` of the VMM's work for this vCPU."""
+        self._account[category] += cycles
         self._other_cycles += cycles
 
     def commit_cycles(self) -> None:
         """Put what was charged on the core's clock: before time matters, and before the guest goes on."""
-        vmcs_cycles = self._vmcs_cycles
-        self._ledger[Category.VMCS] += vmcs_cycles
-        self.engine.shared.clock_cycles += vmcs_cycles + self._other_cycles
-        self._vmcs_cycles = self._other_cycles = 0
+        vmcs_cycles, path_cycles = self._vmcs_cycles, self._path_cycles
+        self._account[Category.VMCS] += vmcs_cycles
+        self._account[Category.PATHS] += path_cycles
+        self.pcpu.commit(vmcs_cycles + path_cycles + self._other_cycles)
+        self._vmcs_cycles = self._path_cycles = self._other_cycles = 0
+        if self._checks_ledger:
+            self.pcpu.check_ledger()
 
     def run_devices(self) -> None:
         """Bring the domain's devices to the core's time, before one is accessed."""
@@ -83,8 +145,12 @@ class VCpu:
         self.domain.timers.run_until(self.pcpu.now_ps)
 
     def arm_timer(self) -> None:
-        """Ask the core's local timer for the devices' next event, after they were run or accessed."""
-        self.pcpu.arm_timer(self.domain.timers.next_ps())
+        """Ask the core's local timer for the devices' next event, after one was accessed."""
+        self.core.serve(self.domain.timers)
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        """When the guest's time-stamp counter shows `tsc`."""
+        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
@@ -100,8 +166,14 @@ class VCpu:
         else:
             self.gpr[index] = value
 
+    @property
+    def rip(self) -> int:
+        """RIP at the exit, for people and traces: costs nothing."""
+        return self._words[_RIP_SLOT]
+
     def advance_rip(self) -> None:
         """Step over the instruction that exited; the blocking by STI or MOV SS ends with it."""
+        self.follow(paths.ADVANCE_RIP)
         self.write(f.GUEST_RIP, self.read(f.GUEST_RIP) + self.read(f.VM_EXIT_INSTRUCTION_LENGTH))
         self.finish_instruction()
 
@@ -110,7 +182,7 @@ class VCpu:
         blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
         if blocking & BLOCKED_BY_STI_OR_MOV_SS:
             self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKED_BY_STI_OR_MOV_SS)
-        if self.vmcs.read(f.GUEST_RFLAGS) & FLAG_TF:
+        if self._words[_RFLAGS_SLOT] & FLAG_TF:
             self.engine.shared.dr6 |= DR6_SINGLE_STEP
             self.inject(DEBUG_EXCEPTION, i.HARDWARE_EXCEPTION)
 
@@ -145,10 +217,11 @@ class VCpu:
     @property
     def is_injecting(self) -> bool:
         """Whether the next VM entry delivers an event."""
-        return bool(self.vmcs.read(f.VM_ENTRY_INTERRUPTION_INFORMATION) & i.VALID)
+        return bool(self._words[_INJECTION_SLOT] & i.VALID)
 
     def inject(self, vector: int, type_: int, *, error_code: int | None = None, instruction_bytes: int = 0) -> None:
         """Deliver an event at the next VM entry."""
+        self.follow(paths.INJECT)
         info = i.VALID | type_ << i.TYPE_SHIFT | vector
         if error_code is not None:
             info |= i.ERROR_CODE_VALID
@@ -182,9 +255,10 @@ class VCpu:
 
     def reinject_interrupted_event(self) -> None:
         """Deliver again what the exit interrupted on its way through the IDT (SDM 3C 27.2.4)."""
-        vectoring = self.vmcs.read(f.IDT_VECTORING_INFORMATION)
+        vectoring = self._words[_VECTORING_SLOT]
         if not vectoring & i.VALID or self.is_injecting:
             return
+        self.follow(paths.REINJECT)
         self.inject(
             vectoring & i.VECTOR_MASK,
             vectoring >> i.TYPE_SHIFT & i.TYPE_MASK,

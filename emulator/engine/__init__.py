@@ -85,9 +85,11 @@ class Engine:
     this project expects it (another Unicorn build).
     """
 
-    def __init__(self, memory: HostMemory, platform: Platform) -> None:
+    def __init__(self, memory: HostMemory, platform: Platform, *, owner: str = "guest") -> None:
+        """Open a CPU over `memory`; the ledger books its time under the name `owner`."""
         self.memory = memory
         self.platform = platform
+        self.owner = owner
         self.on_exit: Callable[[], None] | None = None
         self.error: BaseException | None = None
         self._handle = ffi.new_handle(self)

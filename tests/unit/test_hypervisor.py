@@ -6,7 +6,7 @@ from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
 from vmm.boot import BootOptions, Paging, build_guest, plan
-from vmm.hypervisor import VirtualGuest
+from vmm.virtual_guest import VirtualGuest
 
 LIMIT_CYCLES = 10**9
 

@@ -210,3 +210,15 @@ def test_cpuid_names_the_profile_and_is_zero_where_nothing_is(pcpu: PCpu) -> Non
     assert PROFILE.name in brand
     assert pcpu.cpuid(0x40000000, 0) == pcpu.cpuid(7, 1) == (0, 0, 0, 0)
     assert pcpu.cpuid(1, 5) == pcpu.cpuid(1, 0)
+
+
+def test_an_interrupt_that_is_pending_when_a_core_goes_idle_ends_the_wait(machine: Machine, pcpu: PCpu) -> None:
+    pcpu.charge(Category.EXIT, 70)
+    pcpu.arm_timer(10)
+    machine.events.run_until(10)
+    pcpu.wait(Category.IDLE)
+    assert pcpu.ready_cycles == 70
+    pcpu.end_wait()
+    assert pcpu.acknowledge_timer()
+    pcpu.wait(Category.IDLE)
+    assert pcpu.ready_cycles is None

@@ -49,7 +49,7 @@ from vmm.guest_walk import (
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.mmio import DeviceAccess
-from vmm.outcome import Outcome
+from vmm.outcome import AGAIN, Outcome
 from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class ShadowPaging:
         if isinstance(found, GuestFault):
             self._last_zero_write_gfn = None
             vcpu.inject_page_fault(found.gva, found.error_code)
-            return Outcome.AGAIN
+            return AGAIN
         gfn = found.gpa >> 12
         if gfn >= self._domain.page_count and self._domain.is_device_page(gfn):
             self.propagate(self._devices.carry_out(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
@@ -245,7 +245,7 @@ class ShadowPaging:
         if self.tables.needs_flush:
             self.tables.needs_flush = False
             vcpu.engine.shared.flush_tlb = 1
-        return Outcome.AGAIN
+        return AGAIN
 
     def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
