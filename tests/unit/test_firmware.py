@@ -91,7 +91,7 @@ def test_the_fadt_leads_to_the_pm_block_the_facs_and_the_dsdt() -> None:
 
 def test_the_dsdt_says_how_to_enter_s5() -> None:
     dsdt = tables(Memory(1))[b"DSDT"]
-    assert dsdt[36:52] == b"\x08\\_S5_\x12\x08\x04\x0a" + bytes([S5_TYPE, 0x0A, S5_TYPE, 0, 0])
+    assert dsdt[36:51] == b"\x08\\_S5_\x12\x08\x04\x0a" + bytes([S5_TYPE, 0x0A, S5_TYPE, 0, 0])
     assert b"COM1\x08_HID\x0c\x41\xd0\x05\x01" in dsdt
 
 
