@@ -179,6 +179,14 @@ def test_a_flush_keeps_the_order_of_what_stays() -> None:
     assert frames(hierarchy, "dtlb_4k") == {2, 4}
 
 
+def test_what_a_flush_keeps_is_found_behind_what_it_drops() -> None:
+    hierarchy = tiny_hierarchy(*NO_STLB, "tlb.dtlb_4k_ways=4")
+    for page in range(4):
+        hierarchy.walk(0, page << 12, page << 12, [], 0, is_global=page in (0, 1))
+    hierarchy.invalidate_translations(0, keep_global=True)
+    assert [touch_page(hierarchy, page) for page in (0, 1, 2, 3)] == ["hit", "hit", "walk", "walk"]
+
+
 @pytest.mark.parametrize("linear", [0x7000, 0xFFFF_8000_0000_7000, -0x1000])
 def test_invlpg_drops_one_page_even_a_global_one(linear: int) -> None:
     hierarchy = tiny_hierarchy()
