@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from emulator.machine import Machine
 
 # Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
-ENGINE_COUNTERS = (("guest_cycles", Category.GUEST),)
+ENGINE_COUNTERS = (
+    ("guest_cycles", Category.GUEST),
+    ("memory_cycles", Category.MEMORY),
+    ("walk_cycles", Category.WALKS),
+    ("branch_cycles", Category.BRANCHES),
+    ("event_cycles", Category.EVENTS),
+)
 
 PS_PER_NS = 1000
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
@@ -44,7 +50,8 @@ class PCpu:
         self.number = number
         self.ledger = Ledger()
         self.account: Account = self.ledger.account(HOST, IDLING)  # what charges go to now
-        self.instructions = 0
+        self._instructions = 0  # retired on this core before the engine was loaded
+        self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
         self._engine: Engine | None = None
         self._clock_cycles = 0
         self._charged_cycles = 0  # not on the engine's clock yet
@@ -80,19 +87,26 @@ class PCpu:
         engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
-        shared.cycles_per_instruction = self.machine.profile.instruction_cycles
+        engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
         shared.instructions = 0
+        self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
             setattr(shared, counter, 0)
         self._engine = engine
         self.account = self.ledger.account(engine.owner, RUNNING)
         self._drive_intr()
 
+    def retime(self) -> None:
+        """The machine's fidelity has changed."""
+        if self._engine is not None:
+            self._engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
+
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
         if self._engine is not None:
             self.book()
             self._clock_cycles = int(self._engine.shared.clock_cycles)
+            self._instructions += int(self._engine.shared.instructions)
             self._engine.shared.interrupt_pending = 0  # the pin is the core's
             self._engine = None
         else:
@@ -105,12 +119,16 @@ class PCpu:
         if self._engine is not None:
             shared = self._engine.shared
             account = self.ledger.account(self._engine.owner, RUNNING)
-            for counter, category in ENGINE_COUNTERS:
-                account[category] += getattr(shared, counter)
-                setattr(shared, counter, 0)
-            self.instructions += int(shared.instructions)
-            shared.instructions = 0
+            for number, (counter, category) in enumerate(ENGINE_COUNTERS):
+                now = getattr(shared, counter)
+                account[category] += now - self._booked[number]
+                self._booked[number] = now
         return self.ledger
+
+    @property
+    def instructions(self) -> int:
+        """Instructions that guests have retired on this core."""
+        return self._instructions + (0 if self._engine is None else int(self._engine.shared.instructions))
 
     def charge(self, category: int, cycles: int) -> None:
         """Book `cycles`; the engine's clock has them after `commit`."""
@@ -144,6 +162,7 @@ class PCpu:
         booked_cycles = self.ledger.total_cycles
         if self._engine is not None:
             booked_cycles += sum(getattr(self._engine.shared, counter) for counter, _ in ENGINE_COUNTERS)
+            booked_cycles -= sum(self._booked)
         assert booked_cycles == self.clock_cycles, f"booked {booked_cycles} of {self.clock_cycles} cycles"
 
     # --- waiting: time that is jumped over -----------------------------------------------------------------------

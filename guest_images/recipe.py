@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.errors import ConfigError
-from guest_images.cache import cache_directory, file_sha256, temporary_directory
+from emulator.user_cache import cache_directory
+from guest_images.cache import file_sha256, temporary_directory
 
 MANIFEST = "manifest.json"
 Progress = Callable[[str], None]  # gets a line per step

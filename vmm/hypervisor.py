@@ -71,6 +71,7 @@ class Hypervisor:
         paging: str = "shadow",
         scheduler: Scheduler[VCpu] | None = None,
         trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(machine.pcpu_count)
@@ -80,6 +81,7 @@ class Hypervisor:
         self.timer_cores: dict[EventQueue, Core] = {}
         self._paging = paging
         self._trace = trace
+        self._make_vcpu = make_vcpu
         self._end_hpa = 0  # of the memory in use
         self._statistics: dict[Domain, ExitStatistics] = {}
         self._interleaver: Interleaver[Core] = Interleaver(machine, self.cores)
@@ -131,7 +133,7 @@ class Hypervisor:
         pcpu, pages = self.machine.pcpus[0], domain.pages
         number = len(domain.vcpus)
         engine = Engine(self.machine.memory, pcpu, owner=f"d{domain.number}v{number}")
-        vcpu = VCpu(domain, pcpu, engine, number, state_hpa=pages.allocate())
+        vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate())
         vcpu.paging = PAGINGS[self._paging](domain, pages)
         write_boot_state(engine, vcpu.vmcs, image)
         self.dispatchers[vcpu] = Dispatcher(vcpu, self._statistics[domain], self._trace)

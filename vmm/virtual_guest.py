@@ -7,6 +7,7 @@ from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.loaders import BootImage
 from vmm.report import ExitStats
 from vmm.trace import TraceWriter
+from vmm.vcpu import VCpu
 
 
 class VirtualGuest:
@@ -21,10 +22,11 @@ class VirtualGuest:
         transmit: Callable[[int], None],
         paging: str = "shadow",
         trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.hypervisor = Hypervisor(machine, paging=paging, trace=trace)
+        self.hypervisor = Hypervisor(machine, paging=paging, trace=trace, make_vcpu=make_vcpu)
         self.domain = self.hypervisor.create_domain(image, memory_bytes=memory_bytes, transmit=transmit)
         self.vcpu = self.domain.vcpus[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
