@@ -65,6 +65,8 @@ class BootOptions:
     append: str = ""  # behind a named image's own command line
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
+    has_sidecore: bool = False  # on a core of its own
+    jumps_spins: bool = True
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     timing: Fidelity = DEFAULT_FIDELITY
@@ -184,22 +186,27 @@ def build_guest(
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
+    sidecore_count = int(plan.options.has_sidecore)
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), pcpu_count=1 + sidecore_count)
     return VirtualGuest(
         machine,
         plan.image,
         memory_bytes=memory_bytes,
         transmit=transmit,
         paging=paging,
+        sidecore_count=sidecore_count,
+        jumps_spins=plan.options.jumps_spins,
         trace=trace,
         make_vcpu=vcpu_maker(recorder),
     )
 
 
-def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int, *, pcpu_count: int = 1) -> Machine:
     timing = plan.options.timing
     try:
-        return Machine(plan.profile, memory_bytes=memory_bytes, timing=timing, allowance=plan.allowance)
+        return Machine(
+            plan.profile, memory_bytes=memory_bytes, pcpu_count=pcpu_count, timing=timing, allowance=plan.allowance
+        )
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
         raise ConfigError(f"{what}; choose a smaller --memory") from None

@@ -21,12 +21,21 @@ class VirtualGuest:
         memory_bytes: int,
         transmit: Callable[[int], None],
         paging: str = "shadow",
+        sidecore_count: int = 0,
+        jumps_spins: bool = True,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.hypervisor = Hypervisor(machine, paging=paging, trace=trace, make_vcpu=make_vcpu)
+        self.hypervisor = Hypervisor(
+            machine,
+            paging=paging,
+            sidecore_count=sidecore_count,
+            jumps_spins=jumps_spins,
+            trace=trace,
+            make_vcpu=make_vcpu,
+        )
         self.domain = self.hypervisor.create_domain(image, memory_bytes=memory_bytes, transmit=transmit)
         self.vcpu = self.domain.vcpus[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
