@@ -114,6 +114,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         if value and options.kernel is None:
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
+    _check_sidecore(options)
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
     request = _explain_request(options)
@@ -131,6 +132,11 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         protocol=options.protocol,
     )
     return BootPlan(options, image, profile, _allowance(options, image, profile), request)
+
+
+def _check_sidecore(options: BootOptions) -> None:
+    if options.has_sidecore and options.paging == "native":
+        raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
 
 
 def _explain_request(options: BootOptions) -> "Request | None":

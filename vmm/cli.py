@@ -55,6 +55,9 @@ def cli() -> None:
 @click.option("--paging", default="shadow", show_default=True, metavar="|".join(PAGING_MODES), help=(
     "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all."
 ))  # fmt: skip
+@click.option("--sidecore", "has_sidecore", is_flag=True, help=(
+    "Give the machine one more core, which serves the guest over a shared page instead of VM exits."
+))  # fmt: skip
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
     "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."

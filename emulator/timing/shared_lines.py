@@ -19,6 +19,7 @@ from emulator.timing.topology import places_of
 class _Line:
     writer: int | None = None  # the core that has it modified
     readers: set[int] = field(default_factory=set)  # cores that have it, the writer too
+    written_cycles: int = 0  # when the last store to it is visible to others
 
 
 class SharedLines:
@@ -48,11 +49,12 @@ class SharedLines:
         line.writer = None
         return cycles
 
-    def store(self, pcpu: int, hpa: int) -> int:
-        """A store by `pcpu`: how long until others see it."""
+    def store(self, pcpu: int, hpa: int, now_cycles: int) -> int:
+        """A store by `pcpu`: when others see it; never before an earlier store to the line."""
         cycles, line, core = self.store_cycles(pcpu, hpa), self._line(hpa), self._places[pcpu].core
         line.writer, line.readers = core, {core}
-        return cycles
+        line.written_cycles = max(now_cycles + cycles, line.written_cycles)
+        return line.written_cycles
 
     def store_cycles(self, pcpu: int, hpa: int) -> int:
         """What a store by `pcpu` would take, which does not take place yet."""

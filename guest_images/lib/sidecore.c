@@ -1,12 +1,12 @@
 /* The guest's side of sidecalls: see sidecore.h. Slot 0 is that of the blocking calls. */
 #include "sidecore.h"
 
-#include "cpu.h"
-#include "paging.h"
+#include "guest.h"
 
 #define CPUID_HYPERVISOR (1u << 31)
 
 static struct sidecore_slot *slots;
+static bool has_hypervisor;
 
 int64_t hypercall(uint64_t number, uint64_t first, uint64_t second) {
     int64_t result;
@@ -15,7 +15,8 @@ int64_t hypercall(uint64_t number, uint64_t first, uint64_t second) {
 }
 
 bool sidecore_init(unsigned count) {
-    if (!(cpuid(1, 0).ecx & CPUID_HYPERVISOR) || cpuid(SIDECORE_CPUID & ~0xffu, 0).eax < SIDECORE_CPUID) return false;
+    has_hypervisor = cpuid(1, 0).ecx & CPUID_HYPERVISOR && !on_tcg();
+    if (!has_hypervisor || cpuid(SIDECORE_CPUID & ~0xffu, 0).eax < SIDECORE_CPUID) return false;
     struct cpuid_result leaf = cpuid(SIDECORE_CPUID, 0);
     if (leaf.eax != SIDECORE_ABI || !(leaf.ebx & SIDECORE_CPUID_PRESENT)) return false;
     struct sidecore_slot *page = (struct sidecore_slot *)page_alloc();
@@ -53,7 +54,7 @@ static bool sidecall(uint32_t operation, uint64_t argument0, uint64_t argument1)
 }
 
 void sidecore_null(void) {
-    if (!sidecall(SIDECORE_OP_NULL, 0, 0)) hypercall(SIDECORE_CALL_NULL, 0, 0);
+    if (!sidecall(SIDECORE_OP_NULL, 0, 0) && has_hypervisor) hypercall(SIDECORE_CALL_NULL, 0, 0);
 }
 
 struct cpuid_result sidecore_cpuid(uint32_t leaf, uint32_t subleaf) {

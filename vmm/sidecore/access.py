@@ -5,8 +5,9 @@
                                               no: another core is behind; again in another turn
 
 A guest that waits for an answer loads the same word again and again. Time between two loads that find the line and all
-registers as they were is booked as spin. If its loop has no effect but on registers, and two rounds took the same, the
-rounds that nobody could end are jumped over: all counters are what they would be had each been executed.
+registers as they were is booked as spin. If its loop has no effect but on registers, and two rounds took the same with
+all branches predicted, the rounds that nobody could end are jumped over: all counters are what they would be had each
+been executed.
 """
 
 from typing import NamedTuple
@@ -76,7 +77,7 @@ class GuestAccess:
             return False
         if is_store:
             self._last = None
-            self._stored = (hpa, pcpu.clock_cycles + self._lines.store(pcpu.number, hpa))
+            self._stored = (hpa, self._lines.store(pcpu.number, hpa, pcpu.clock_cycles))
             return True
         cycles = self._lines.load(pcpu.number, hpa)
         if cycles and pcpu.machine.fidelity != "detailed":
@@ -161,9 +162,10 @@ class GuestAccess:
     def _jump(self, load: Load, took: tuple[int, ...]) -> None:
         """Jump over the rounds that end before anybody else can do anything."""
         shared, pcpu = self._shared, self._vcpu.pcpu
-        if shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
+        is_steady = took[2] == took[3] == 0  # no walk, no wrong prediction, twice: the predictor is as it will stay
+        if not is_steady or shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
             return
-        round_cycles = (took[0] + took[1] + 127) // 64 + took[2] + took[3]
+        round_cycles = (took[0] + took[1] + 127) // 64
         limit_cycles = min(int(shared.deadline_cycles), pcpu.horizon_cycles)
         rounds = (limit_cycles - int(shared.clock_cycles)) // round_cycles - 1
         if rounds <= 0:
@@ -173,7 +175,7 @@ class GuestAccess:
         for number, (cycles, fraction) in enumerate(IN_64THS):
             setattr(shared, cycles, grown[number] >> 6)
             setattr(shared, fraction, grown[number] & 63)
-        shared.walk_cycles, shared.branch_cycles, shared.instructions = grown[2], grown[3], grown[5]
+        shared.instructions = grown[5]
         new = self._counters()
         shared.clock_cycles += sum(self._whole(new)) - sum(self._whole(old))
         new = self._counters()

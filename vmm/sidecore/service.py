@@ -165,7 +165,7 @@ class Sidecore:
         seen_cycles = self._store_line(slot)
         counts.service_cycles += pcpu.clock_cycles - began_cycles
         events = pcpu.machine.events
-        events.schedule(pcpu.machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer))
+        events.schedule(pcpu.machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, pcpu.clock_cycles))
         pcpu.account = pcpu.ledger.account(HOST, IDLING)
 
     def _carry_out(self, slot: Slot, request: abi.Request, worker: Worker) -> abi.Answer:
@@ -179,11 +179,11 @@ class Sidecore:
             return abi.Answer(abi.EOPERATION)
         return operation.function(worker, request.arguments)
 
-    def _answer(self, slot: Slot, answer: abi.Answer) -> None:
+    def _answer(self, slot: Slot, answer: abi.Answer, issued_cycles: int) -> None:
         """The answer can be seen now."""
         slot.is_in_service = False
         if slot.page.is_alive:
-            self._lines.store(self.pcpu.number, slot.hpa)
+            self._lines.store(self.pcpu.number, slot.hpa, issued_cycles)
             slot.answer(answer, is_open=slot.page.is_open)
 
     def _load_line(self, slot: Slot) -> None:
