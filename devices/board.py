@@ -1,21 +1,27 @@
-"""The PC-compatible board: every legacy device, where it sits and which interrupt it drives.
+"""The PC-compatible board: every device, where it sits and which interrupt it drives.
+
+    devices --IRQ--> i8259 pair --LINT0--> local APIC of each CPU --INTR, NMI, INIT, SIPI--> CpuPins
 
 A machine has one for its hardware, and a VMM one per domain, each on its own port bus and event queue.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from devices.cpu_pins import CpuPins
 from devices.debug_exit import DebugExit
 from devices.i8254 import I8254
 from devices.i8259 import I8259Pair
+from devices.interrupt_bus import InterruptBus
+from devices.lapic import LocalApic
+from devices.lapic_registers import VIRTUAL_WIRE
 from devices.mc146818 import DEFAULT_START, Mc146818
 from devices.ns16550 import Ns16550
 from devices.pci import PciConfigAddress, PciConfigData
 from devices.post import PostCode
 from devices.reset import KeyboardResetPort, ResetControl
 from devices.system_control import SystemControlPortA, SystemControlPortB
-from emulator.bus import PortBus, PortDevice
+from emulator.bus import BusDevice, PortBus
 from emulator.events import EventQueue
 
 TIMER_IRQ, UART_IRQ, RTC_IRQ = 0, 4, 8  # IBM PC AT technical reference, "Hardware Interrupt Listing"
@@ -33,15 +39,31 @@ class Board:
         transmit: Callable[[int], None],
         on_exit: Callable[[int], None],
         on_reset: Callable[[], None],
-        on_intr: Callable[[bool], None],
+        cpus: Sequence[CpuPins],
+        apic_timer_hz: int,
         start: datetime = DEFAULT_START,
     ) -> None:
         """Build the devices and attach them to `bus`.
 
         `transmit` gets each byte the UART sends, `on_exit` the byte written to the debug exit, `on_reset` is called for
-        each reset the software orders, and `on_intr` follows the interrupt pin to the CPU. `start` is the RTC's time.
+        each reset the software orders, and `cpus` are the CPUs, the boot CPU first, whose local APICs
+        have a timer clock of `apic_timer_hz`. `start` is the RTC's time.
         """
-        self.pic = I8259Pair(on_intr)
+        self.pic = I8259Pair(self._on_pic)
+        self.interrupt_bus = InterruptBus()
+        self.apics = [
+            LocalApic(
+                number,
+                self.interrupt_bus,
+                pins.timers or events,
+                pins=pins,
+                timer_hz=apic_timer_hz,
+                acknowledge_8259=self.pic.acknowledge,
+            )
+            for number, pins in enumerate(cpus)
+        ]
+        for offset, value in VIRTUAL_WIRE:  # as firmware does
+            self.apics[0].write(offset, 4, value)
         self.pit = I8254(events, self.pic.line(TIMER_IRQ))
         self.uart = Ns16550(self.pic.line(UART_IRQ), transmit)
         self.rtc = Mc146818(events, self.pic.line(RTC_IRQ), memory_bytes=memory_bytes, start=start)
@@ -54,7 +76,7 @@ class Board:
         self.pci_address = PciConfigAddress()
         self.pci_data = PciConfigData()
         # fmt: off
-        self.port_map: tuple[tuple[int, int, PortDevice], ...] = (  # (base, length, device)
+        self.port_map: tuple[tuple[int, int, BusDevice], ...] = (  # (base, length, device)
             (0x020, 2, self.pic.master),
             (0x040, 4, self.pit),
             (0x061, 1, self.system_control_b),
@@ -73,3 +95,8 @@ class Board:
         # fmt: on
         for base, length, device in self.port_map:
             bus.attach(base, length, device)
+
+    def _on_pic(self, level: bool) -> None:
+        """The 8259s' INT pin is wired to LINT0 of every CPU."""
+        for apic in self.apics:
+            apic.set_lint(0, level)

@@ -85,10 +85,11 @@ class Dispatcher:
     def _block(self, core: "Core") -> None:
         """The vCPU sleeps until its virtual interrupt controller asks for it."""
         vcpu = self.vcpu
-        if not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF:
+        vcpu.is_blocked = True
+        vcpu.is_parked = not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF
+        if all(other.is_parked or other.waits_for_start_up for other in vcpu.domain.vcpus):
             vcpu.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
             return
-        vcpu.is_blocked = True
         vcpu.follow(paths.SLEEP)
         core.sleep(vcpu)
 
@@ -119,7 +120,9 @@ class Dispatcher:
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
             vcpu.follow(paths.INTERRUPT)
-            vcpu.inject(vcpu.domain.board.pic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.run_devices()
+            vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.arm_timer()
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:
             self._window_is_open = wanted

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from emulator.engine import Engine
+from emulator.events import EventQueue
 from emulator.ledger import RUNNING, STARTING, Account, Category
-from emulator.pcpu import PCpu
+from emulator.pcpu import TSC_MASK, PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import name
@@ -45,17 +46,26 @@ _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 class VCpu:
     """vCPU `number` of `domain`, run by `pcpu`."""
 
-    def __init__(self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int) -> None:
-        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`."""
+    def __init__(
+        self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int, timers: EventQueue
+    ) -> None:
+        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`, its local APIC's timer on `timers`."""
         self.state_hpa = state_hpa
+        self.timers = timers
         self.domain = domain
         self.engine = engine
         self.number = number
+        self.apic = domain.board.apics[number]
+        self.mmio = domain.cpu_mmio[number]
         self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
         self.core: Core  # where it is loaded: set there
         self.is_blocked = False  # halted, waiting for an interrupt
+        self.is_parked = False  # blocked with interrupts off: only an INIT wakes it
+        self.waits_for_start_up = False  # blocked, and only a SIPI wakes it
+        self.init_request = False  # an INIT came, to be carried out where the vCPU runs
+        self.start_up_vector: int | None = None  # of a SIPI behind that INIT
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
         self._words = self.vmcs.storage
@@ -136,6 +146,23 @@ class VCpu:
         self._vmcs_cycles = self._path_cycles = self._other_cycles = 0
         if self._checks_ledger:
             self.pcpu.check_ledger()
+
+    def run_devices(self) -> None:
+        """Bring the domain's devices to the core's time, before one is accessed."""
+        self.commit_cycles()
+        now_ps = self.pcpu.now_ps
+        self.domain.timers.run_until(now_ps)
+        self.timers.run_until(now_ps)
+
+    def arm_timer(self) -> None:
+        """Ask the core's local timer for the devices' next event, after they were run or accessed."""
+        self.core.serve(self.domain.timers, self.timers)
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        """When the vCPU's time-stamp counter shows `tsc`, or showed it last."""
+        clock_cycles = self.pcpu.clock_cycles
+        passed = tsc - (clock_cycles + int(self.engine.shared.tsc_base) & TSC_MASK)
+        return self.domain.machine.cycles_to_ps(max(0, clock_cycles + passed))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.board import Board
+from devices.cpu_pins import CpuPins
 from emulator.bus import PORT_COUNT, PortBus
 from emulator.events import PS_PER_SECOND, EventQueue
 
@@ -28,7 +29,8 @@ class Host:
             transmit=self.sent.append,
             on_exit=self.exits.append,
             on_reset=self.reset,
-            on_intr=self.set_intr,
+            cpus=[CpuPins(on_intr=self.set_intr, tsc_to_ps=self.tsc_to_ps)],
+            apic_timer_hz=100_000_000,
         )
 
     def reset(self) -> None:
@@ -36,6 +38,9 @@ class Host:
 
     def set_intr(self, level: bool) -> None:
         self.intr = level
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        return tsc * 1000
 
     def out(self, *pairs: tuple[int, int]) -> None:
         for port, value in pairs:
@@ -58,7 +63,7 @@ def test_the_timer_interrupts_on_irq_0_at_100_hz() -> None:
     host = Host()
     host.initialise_pic()
     host.out((0x43, 0x34), (0x40, 11932 & 0xFF), (0x40, 11932 >> 8))
-    assert host.board.pic.acknowledge() == 0x20  # OUT rises with the control word, as on hardware
+    assert host.board.apics[0].acknowledge() == 0x20  # OUT rises with the control word, as on hardware
     host.out((0x20, 0x20))
     for period in (1, 2, 3):
         due_ps = -(-period * 11932 * PS_PER_SECOND // 1193182)
@@ -66,7 +71,7 @@ def test_the_timer_interrupts_on_irq_0_at_100_hz() -> None:
         assert not host.intr
         host.events.run_until(due_ps)
         assert host.intr
-        assert host.board.pic.acknowledge() == 0x20
+        assert host.board.apics[0].acknowledge() == 0x20
         host.out((0x20, 0x20))
     assert not host.intr
 
@@ -76,7 +81,7 @@ def test_the_uart_interrupts_on_irq_4() -> None:
     host.initialise_pic()
     host.out((0x3FC, 0x0B), (0x3F9, 0x01))
     host.board.uart.receive(b"x")
-    assert host.board.pic.acknowledge() == 0x24
+    assert host.board.apics[0].acknowledge() == 0x24
     assert host.bus.read(0x3F8, 1) == ord("x")
     host.out((0x20, 0x20))
     assert not host.intr
@@ -89,7 +94,7 @@ def test_the_clock_interrupts_on_irq_8() -> None:
     host.initialise_pic()
     host.out((0x70, 0x0B), (0x71, 0x12))
     host.events.run_until(PS_PER_SECOND)
-    assert host.board.pic.acknowledge() == 0x28
+    assert host.board.apics[0].acknowledge() == 0x28
     host.out((0x70, 0x0C))
     assert host.bus.read(0x71, 1) & 0x90 == 0x90
 
@@ -99,7 +104,7 @@ def test_the_elcr_makes_the_uarts_line_level_triggered() -> None:
     host.initialise_pic()
     host.out((0x4D0, 0x10), (0x3FC, 0x0B), (0x3F9, 0x01))
     host.board.uart.receive(b"x")
-    assert host.board.pic.acknowledge() == 0x24
+    assert host.board.apics[0].acknowledge() == 0x24
     host.out((0x20, 0x20))
     assert host.intr
 
@@ -163,7 +168,7 @@ def play(host: Host, traffic: list[tuple[int, int, int | None, int]]) -> list[in
             host.bus.write(port, size_bytes, value)
         assert host.intr == host.board.pic.output
         if host.intr and port & 1:
-            results.append(host.board.pic.acknowledge())
+            results.append(host.board.apics[0].acknowledge())
             assert 0 <= results[-1] < 256
         if port & 7 == 3:
             host.board.uart.receive(bytes([port & 0xFF]))

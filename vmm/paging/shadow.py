@@ -15,6 +15,7 @@ processors have it as "paged real mode" (APM volume 2, 15.19). Starting a proces
 instructions, and this way they are the guest's own and not the VMM's.
 """
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
 from vmm.domain import Domain
+from vmm.emulation import Emulated, PageFault
+from vmm.guest_state import PAGE_MASK, InstructionEmulation
 from vmm.guest_walk import (
     CR0_PG,
     CR0_WP,
@@ -46,9 +49,9 @@ from vmm.guest_walk import (
     walk,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
+from vmm.mmio import DeviceAccess
 from vmm.outcome import AGAIN, Outcome
 from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
-from vmm.paging.store_emulation import StoreEmulation
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -87,22 +90,35 @@ def _supervisor_only(entry: int) -> int:
 
 
 class ShadowPaging:
-    """Shadow page tables of one domain."""
+    """Shadow page tables of one domain, as one vCPU uses them."""
 
     name = "shadow"
 
     def __init__(self, domain: Domain, pages: HostPages) -> None:
         self._domain = domain
-        self._guest = GuestRegisters()
-        self._mode = self._guest.mode()
         self._identity_hpa = self._build_identity_map(pages)
         self.tables = ShadowTables(domain, pages)
-        self._stores = StoreEmulation(domain)
+        self._family: list[ShadowPaging] = []  # of all the domain's vCPUs
+        self._begin()
+
+    def _begin(self) -> None:
+        """What each vCPU has for itself."""
+        self._vcpu: VCpu  # from `start` on
+        self._guest = GuestRegisters()
+        self._mode = self._guest.mode()
+        self._instructions = InstructionEmulation(self._domain)
+        self._devices = DeviceAccess(self._domain)
         self._last_zero_write_gfn: int | None = None
         self._unemulated = ((0, 0, 0), 0)  # (RIP, linear address, instructions retired), how often in a row
 
+    def sibling(self) -> "ShadowPaging":
+        """The vCPUs of a domain share the shadow tables."""
+        other = copy(self)
+        other._begin()
+        return other
+
     def _build_identity_map(self, pages: HostPages) -> int:
-        """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host."""
+        """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host; not to devices."""
         domain = self._domain
         words = domain.machine.memory.words
         root = pages.allocate()
@@ -111,10 +127,11 @@ class ShadowPaging:
             words[(root >> 3) + gib] = directory | 1
             for index in range(512):
                 gpa = (gib << 30) + index * MIB2
-                if gpa < domain.memory_bytes < gpa + MIB2:  # memory ends inside
+                if gpa < domain.memory_bytes < gpa + MIB2 or domain.mmio_covers(gpa, MIB2):  # memory ends inside
                     table = pages.allocate()
                     for page in range(512):
-                        words[(table >> 3) + page] = domain.hpa_of(gpa + page * PAGE_BYTES) | IDENTITY_FLAGS
+                        if not domain.is_device_page((gpa >> 12) + page):
+                            words[(table >> 3) + page] = domain.hpa_of(gpa + page * PAGE_BYTES) | IDENTITY_FLAGS
                     words[(directory >> 3) + index] = table | IDENTITY_FLAGS
                 else:
                     words[(directory >> 3) + index] = domain.hpa_of(gpa) & ~(MIB2 - 1) | IDENTITY_FLAGS | LARGE
@@ -128,7 +145,9 @@ class ShadowPaging:
 
     def start(self, vcpu: "VCpu") -> None:
         """Intercept #PF, own the control registers, and shadow the first tables."""
-        guest = self._guest
+        self._vcpu, guest = vcpu, self._guest
+        if self not in self._family:
+            self._family.append(self)
         guest.cr0, guest.cr3 = vcpu.read(f.GUEST_CR0), vcpu.read(f.GUEST_CR3)
         guest.cr4, guest.efer = vcpu.read(f.GUEST_CR4), vcpu.read(f.GUEST_IA32_EFER)
         vcpu.write(f.EXCEPTION_BITMAP, PAGE_FAULT_BIT)
@@ -151,7 +170,7 @@ class ShadowPaging:
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
         """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
         if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
-            self.tables.forget_all()
+            self._forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
 
@@ -161,11 +180,12 @@ class ShadowPaging:
         self._mode = self._guest.mode()
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.engine.shared.flush_tlb = 1
+        self._flush_if_needed()
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
         if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE):
-            self.tables.forget_all()  # entries get another size or meaning
+            self._forget_all()  # entries get another size or meaning
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
@@ -173,7 +193,7 @@ class ShadowPaging:
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
         if (value ^ self._guest.efer) & EFER_NXE:
-            self.tables.forget_all()  # bit 63 of an entry gets another meaning
+            self._forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
@@ -194,6 +214,7 @@ class ShadowPaging:
         vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if is_long else 0))
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.engine.shared.flush_tlb = 1
+        self._flush_if_needed()
 
     def _root_gfn(self) -> int:
         return (self._guest.cr3 & (ADDRESS_MASK if self._mode.is_long else 0xFFFF_F000)) >> 12
@@ -212,8 +233,28 @@ class ShadowPaging:
         try:
             return self._root().hpa | offset
         except OutOfHostMemory:
-            self.tables.forget_all()
+            self._forget_all()
             return self._root().hpa | offset
+
+    def _forget_all(self) -> None:
+        """Start anew with all tables; the other vCPUs, wherever they are, need other roots."""
+        self.tables.forget_all()
+        for other in self._family:
+            if other is not self:
+                other._load_root()
+
+    def _load_root(self) -> None:
+        """Give the processor the root for the guest's CR3, which was made anew by what another vCPU did."""
+        self._vcpu.vmcs.save(f.GUEST_CR3, self._root_hpa())
+
+    def _flush_if_needed(self) -> None:
+        """After rights were taken away, no vCPU may go on with what its TLB has."""
+        if self.tables.needs_flush:
+            self.tables.needs_flush = False
+            for member in self._family:
+                member._vcpu.engine.shared.flush_tlb = 1
+                if member is not self:
+                    self._domain.shoot_down(member._vcpu)
 
     def invlpg(self, vcpu: "VCpu", gva: int) -> None:
         """Shadows follow the guest's stores at once, so only the TLB is behind. MODEL: it is flushed whole."""
@@ -231,14 +272,14 @@ class ShadowPaging:
             vcpu.inject_page_fault(found.gva, found.error_code)
             return AGAIN
         gfn = found.gpa >> 12
-        if write and self.tables.is_shadowed(gfn):
+        if gfn >= self._domain.page_count and self._domain.is_device_page(gfn):
+            self.propagate(self._devices.carry_out(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
+        elif write and self.tables.is_shadowed(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
         else:
             self._last_zero_write_gfn = None
             self._fill(vcpu, gva, found, write=write, user=user)
-        if self.tables.needs_flush:
-            self.tables.needs_flush = False
-            vcpu.engine.shared.flush_tlb = 1
+        self._flush_if_needed()
         return AGAIN
 
     def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
@@ -269,7 +310,7 @@ class ShadowPaging:
                 tables.link(table, index, split, entry)
                 table, index = split, gfn & 511
         except OutOfHostMemory:
-            tables.forget_all()
+            self._forget_all()
             vcpu.write(f.GUEST_CR3, self._root_hpa())
             return
         tables.set_leaf(table, index, gfn, tables.leaf(gfn, entry))
@@ -286,13 +327,18 @@ class ShadowPaging:
         elif vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VALID:
             self._give_up(vcpu, gva, gfn)  # the stack of an event's delivery: no instruction stores there
         else:
-            stored = self._stores.emulate(vcpu, self._mode, gva, found.gpa)
-            if stored is None:
-                self._give_up(vcpu, gva, gfn)
+            result = self._instructions.emulate(vcpu, self._mode, known={gva >> 12: found.gpa & ~PAGE_MASK})
+            if isinstance(result, Emulated):
+                self.propagate(self._instructions.stored)
+            elif isinstance(result, PageFault):
+                vcpu.inject_page_fault(result.gva, result.error_code)
             else:
-                self.propagate(stored)
+                self._give_up(vcpu, gva, gfn)
         if not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
+        for other in self._family:
+            if other is not self and other._mode.is_paging and not self.tables.is_shadowed(other._root_gfn()):
+                other._load_root()
 
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
         """Unshadow the page and run the instruction; but not for ever, if that does not help."""
@@ -324,6 +370,7 @@ class ShadowPaging:
         if self.tables.is_shadowed(gpa >> 12):
             self.tables.guest_wrote(gpa, 1)
             vcpu.engine.shared.flush_tlb = 1
+            self._flush_if_needed()
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
         """There is no EPT."""

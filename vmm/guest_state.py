@@ -1,13 +1,15 @@
-"""Stores to write-protected guest memory, done by the VMM in the guest's place.
+"""Instructions carried out by the VMM in a vCPU's place: stores to guest page tables, accesses to devices in memory.
 
-The instruction at RIP is emulated whole (vmm/emulation); what it stored is remembered, so that shadow tables follow.
+    instruction at RIP --vmm/emulation--> load, store --guest's page tables--> gpa: RAM of the domain, or a device
+
+Stores to RAM are remembered, so that shadow tables follow.
 """
 
 from typing import TYPE_CHECKING
 
 from emulator.vmx import fields as f
 from vmm.domain import Domain
-from vmm.emulation import Emulated, PageFault, emulate
+from vmm.emulation import Emulated, PageFault, Unhandled, emulate
 from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, walk
 
 if TYPE_CHECKING:
@@ -23,16 +25,18 @@ class GuestState:
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
+        self._ram_bytes = domain.memory_bytes
         self._vcpu: VCpu
         self._mode: PagingMode
         self._known: dict[int, int] = {}  # linear page -> guest-physical page, writable
-        self._user = False
+        self._is_user = False
         self.stored: list[tuple[int, int, int]] = []  # (gpa, size in bytes, value), each inside one page
 
-    def begin(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> None:
-        """Start with one instruction; `gva` is known to translate to `gpa` for writing."""
+    def begin(self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None) -> None:
+        """Start with one instruction; `known` are linear pages that are known to translate for writing."""
         self._vcpu, self._mode = vcpu, mode
-        self._known = {gva >> 12: gpa & ~PAGE_MASK}
+        self._known = {} if known is None else known
+        self._is_user = vcpu.cpl == 3
         self.stored = []
 
     def read_gpr(self, index: int) -> int:
@@ -70,7 +74,7 @@ class GuestState:
         places = self._places(linear, size_bytes, write=False)
         if isinstance(places, PageFault):
             return places
-        return int.from_bytes(b"".join(self._domain.read(gpa, size) for gpa, size in places), "little")
+        return int.from_bytes(b"".join(self._read(gpa, size) for gpa, size in places), "little")
 
     def store(self, linear: int, size_bytes: int, value: int) -> PageFault | None:
         """Write guest memory, and remember that."""
@@ -79,10 +83,18 @@ class GuestState:
             return places
         for gpa, size in places:
             part = value & (1 << 8 * size) - 1
-            self._domain.write(gpa, part.to_bytes(size, "little"))
-            self.stored.append((gpa, size, part))
+            if gpa < self._ram_bytes:
+                self._domain.write(gpa, part.to_bytes(size, "little"))
+                self.stored.append((gpa, size, part))
+            else:
+                self._vcpu.mmio.write(gpa, size, part)
             value >>= 8 * size
         return None
+
+    def _read(self, gpa: int, size_bytes: int) -> bytes:
+        if gpa < self._ram_bytes:  # a piece lies inside one page
+            return self._domain.read(gpa, size_bytes)
+        return self._vcpu.mmio.read(gpa, size_bytes).to_bytes(size_bytes, "little")
 
     def _places(self, linear: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]] | PageFault:
         """Where the bytes lie: one or two pieces of (gpa, size in bytes)."""
@@ -92,7 +104,7 @@ class GuestState:
         for start, size in pieces:
             page = self._known.get(start >> 12)
             if page is None:
-                found = walk(self._domain, self._mode, start & ADDRESS_SPACE, write=write)
+                found = walk(self._domain, self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
                 if isinstance(found, GuestFault):
                     return PageFault(found.gva, found.error_code)
                 page = found.gpa & ~PAGE_MASK
@@ -100,26 +112,26 @@ class GuestState:
         return places
 
 
-class StoreEmulation:
-    """Emulates the instruction of a write fault in one domain."""
+class InstructionEmulation:
+    """Emulates instructions of one domain's vCPUs."""
 
     def __init__(self, domain: Domain) -> None:
         self._state = GuestState(domain)
 
-    def emulate(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> list[tuple[int, int, int]] | None:
-        """Run the instruction at RIP, whose store to `gva` (guest-physical `gpa`) faulted.
+    @property
+    def stored(self) -> list[tuple[int, int, int]]:
+        """Stores to RAM of the last instruction, as (gpa, size in bytes, value)."""
+        return self._state.stored
 
-        Returns the stores it did, as (gpa, size in bytes, value); a #PF of its own is injected. None: not emulated.
-        """
+    def emulate(
+        self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None
+    ) -> Emulated | PageFault | Unhandled:
+        """Carry out the instruction at RIP, and tell what came of it; a PageFault is the guest's."""
         rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
         bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
         state = self._state
-        state.begin(vcpu, mode, gva, gpa)
+        state.begin(vcpu, mode, known=known)
         result = emulate(state, vcpu.engine.code_at_rip(), bits)
-        if isinstance(result, PageFault):
-            vcpu.inject_page_fault(result.gva, result.error_code)
-        elif not isinstance(result, Emulated):
-            return None
-        else:
+        if isinstance(result, Emulated):
             vcpu.finish_instruction()
-        return state.stored
+        return result
