@@ -10,6 +10,7 @@ from datetime import datetime
 
 from devices.cpu_pins import CpuPins
 from devices.debug_exit import DebugExit
+from devices.fw_cfg import FirmwareConfiguration, firmware_items
 from devices.i8254 import I8254
 from devices.i8259 import I8259Pair
 from devices.interrupt_bus import InterruptBus
@@ -73,6 +74,7 @@ class Board:
         self.reset_control = ResetControl(on_reset)
         self.post = PostCode()
         self.debug_exit = DebugExit(on_exit)
+        self.firmware_configuration = FirmwareConfiguration(firmware_items(memory_bytes=memory_bytes, cpu_count=1))
         self.pci_address = PciConfigAddress()
         self.pci_data = PciConfigData()
         # fmt: off
@@ -85,9 +87,10 @@ class Board:
             (0x080, 1, self.post),
             (0x092, 1, self.system_control_a),
             (0x0A0, 2, self.pic.slave),
-            (0x0F4, 1, self.debug_exit),
+            (0x0F4, 4, self.debug_exit),
             (0x3F8, 8, self.uart),
             (0x4D0, 2, self.pic.elcr),
+            (0x510, 2, self.firmware_configuration),
             (0xCF8, 1, self.pci_address),  # 32-bit accesses only, so 0xcf9 below is no overlap
             (0xCF9, 1, self.reset_control),
             (0xCFC, 4, self.pci_data),

@@ -199,7 +199,7 @@ class Hypervisor:
             self.kick(vcpu)
 
     def _on_init(self, vcpu: VCpu) -> None:
-        """An INIT arrives (SDM 3A 8.4.1): the core that runs the vCPU next carries it out. In wait for SIPI: ignored."""
+        """An INIT arrives (SDM 3A 8.4.1): the core that runs the vCPU next carries it out; in wait for SIPI nobody."""
         if vcpu.waits_for_start_up:
             return
         vcpu.init_request, vcpu.start_up_vector, vcpu.is_parked = True, None, False
