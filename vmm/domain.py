@@ -63,11 +63,13 @@ class Domain:
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(
             ports,
+            mmio,
             timers,
             memory_bytes=memory_bytes,
             transmit=transmit,
             on_exit=lambda value: self.finish(End(EndKind.DEBUG_EXIT, value)),
             on_reset=lambda: self.finish(End(EndKind.RESET)),
+            on_power_off=lambda: self.finish(End(EndKind.SHUTDOWN, detail="power off")),
             cpus=cpus,
             apic_timer_hz=machine.profile.core.apic_timer_hz,
         )

@@ -11,6 +11,7 @@ from emulator.events import PS_PER_SECOND, EventQueue
 TIMER_HZ = 100_000_000
 TICK_PS = PS_PER_SECOND // TIMER_HZ
 TSC_PS = 500  # one count of the time-stamp counter
+SPURIOUS_8259 = 0x27
 ENABLE = r.SVR_ENABLED | 0xFF
 
 
@@ -29,12 +30,15 @@ class Cpu:
         )
         self.pic_vectors: list[int] = []
         self.apic = LocalApic(
-            number, bus, events, pins=pins, timer_hz=TIMER_HZ, acknowledge_8259=lambda: self.pic_vectors.pop(0)
+            number, bus, events, pins=pins, timer_hz=TIMER_HZ, acknowledge_8259=self._acknowledge_8259
         )
 
     def _set_intr(self, level: bool) -> None:
         assert level != self.intr, "INTR is called only when its level changes"
         self.intr = level
+
+    def _acknowledge_8259(self) -> int:
+        return self.pic_vectors.pop(0) if self.pic_vectors else SPURIOUS_8259
 
     def read(self, offset: int) -> int:
         return self.apic.read(offset, 4)

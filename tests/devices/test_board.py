@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from devices.board import Board
 from devices.cpu_pins import CpuPins
-from emulator.bus import PORT_COUNT, PortBus
+from emulator.bus import PORT_COUNT, MmioBus, PortBus
 from emulator.events import PS_PER_SECOND, EventQueue
 
 
@@ -20,21 +20,28 @@ class Host:
         self.exits: list[int] = []
         self.resets = 0
         self.intr = False
+        self.is_off = False
         self.bus = PortBus()
+        self.mmio = MmioBus()
         self.events = EventQueue()
         self.board = Board(
             self.bus,
+            self.mmio,
             self.events,
             memory_bytes=128 << 20,
             transmit=self.sent.append,
             on_exit=self.exits.append,
             on_reset=self.reset,
+            on_power_off=self.power_off,
             cpus=[CpuPins(on_intr=self.set_intr, tsc_to_ps=self.tsc_to_ps)],
             apic_timer_hz=100_000_000,
         )
 
     def reset(self) -> None:
         self.resets += 1
+
+    def power_off(self) -> None:
+        self.is_off = True
 
     def set_intr(self, level: bool) -> None:
         self.intr = level
@@ -206,3 +213,36 @@ def test_two_boards_in_one_process_do_not_meet(
         got += play(beside, one[index : index + 1])
         play(neighbour, other[index : index + 1])
     assert got == expected
+
+
+def test_isa_interrupts_reach_the_io_apic_too_irq_0_on_pin_2() -> None:
+    host = Host()
+    host.board.apics[0].write(0x0F0, 4, 0x1FF)
+    for pin, vector in ((2, 0x42), (4, 0x54)):
+        host.mmio.write(0xFEC0_0000, 4, 0x10 + 2 * pin)
+        host.mmio.write(0xFEC0_0010, 4, vector)
+    host.out((0x43, 0x34), (0x40, 100), (0x40, 0))
+    host.out((0x3FC, 0x0B), (0x3F9, 0x01))
+    host.board.uart.receive(b"x")
+    apic = host.board.apics[0]
+    assert apic.acknowledge() == 0x54
+    apic.write(0x0B0, 4, 0)
+    assert apic.acknowledge() == 0x42
+
+
+def test_the_8259s_reach_the_cpu_through_pin_0_as_ext_int() -> None:
+    host = Host()
+    host.initialise_pic()
+    host.board.apics[0].write(0x350, 4, 1 << 16)
+    host.mmio.write(0xFEC0_0000, 4, 0x10)
+    host.mmio.write(0xFEC0_0010, 4, 0x700)
+    assert not host.intr
+    host.out((0x3FC, 0x0B), (0x3F9, 0x01))
+    host.board.uart.receive(b"x")
+    assert host.board.apics[0].acknowledge() == 0x24
+
+
+def test_s5_turns_the_power_off() -> None:
+    host = Host()
+    host.bus.write(0x604, 2, 5 << 10 | 1 << 13)
+    assert host.is_off
