@@ -76,6 +76,7 @@ class Interleaver(Generic[R]):
                 if turn is not None or due is not None:
                     self._pass_time(limit_cycles)
                 return
+        self._pass_time(max(runnable.pcpu.clock_cycles for runnable in self._runnables))
 
     def _next_turn(self) -> _Turn[R] | None:
         """Who is ready first, and how far it may run."""

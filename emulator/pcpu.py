@@ -87,6 +87,7 @@ class PCpu:
         self.interrupt_controller: InterruptController | None = None
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
+        self._ends_by_interrupt = False
         self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
 
     # --- clock ---------------------------------------------------------------------------------------------------
@@ -178,13 +179,14 @@ class PCpu:
 
     # --- waiting: time that is jumped over -----------------------------------------------------------------------
 
-    def wait(self, category: int) -> None:
+    def wait(self, category: int, *, is_deaf: bool = False) -> None:
         """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN).
 
-        An interrupt that is pending already ends IDLE at once.
+        An interrupt ends IDLE unless the core `is_deaf`; one that is pending already ends it at once.
         """
         self._waits_as, self._wake_cycles = category, None
-        if category == Category.IDLE and self._is_intr_pending:
+        self._ends_by_interrupt = category == Category.IDLE and not is_deaf
+        if self._ends_by_interrupt and self._is_intr_pending:
             self.wake(self.clock_cycles)
 
     def wake(self, when_cycles: int) -> None:
@@ -244,7 +246,7 @@ class PCpu:
         is_pending = self._is_intr_pending
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
-        if is_pending and self._waits_as == Category.IDLE:
+        if is_pending and self._ends_by_interrupt:
             self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:

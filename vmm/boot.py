@@ -38,6 +38,7 @@ Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
 DEFAULT_GUEST = "default"
 DEFAULT_MEMORY_BYTES = 256 << 20
+PROCESSORS_MAX = 64
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 
 
@@ -53,6 +54,8 @@ class BootOptions:
     append: str = ""  # behind a named image's own command line
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
+    vcpu_count: int = 1
+    pcpu_count: int | None = None  # None: one for each vCPU
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     until: str | None = None  # end when the guest has printed this
@@ -94,6 +97,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         if value and options.kernel is None:
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
+    options = replace(options, pcpu_count=_check_processors(options))
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
     if options.kernel is None:
@@ -120,6 +124,17 @@ def _check_limits(options: BootOptions) -> None:
         raise ConfigError("--until needs a text that is not empty")
 
 
+def _check_processors(options: BootOptions) -> int:
+    """How many cores the machine has."""
+    pcpu_count = options.vcpu_count if options.pcpu_count is None else options.pcpu_count
+    for name, value in (("--vcpus", options.vcpu_count), ("--pcpus", pcpu_count)):
+        if not 1 <= value <= PROCESSORS_MAX:
+            raise ConfigError(f"{name} {value} is not possible; give a number from 1 to {PROCESSORS_MAX}")
+    if options.paging == "native" and options.vcpu_count != pcpu_count:
+        raise ConfigError("a native guest has all cores of the machine: --vcpus and --pcpus have to be the same")
+    return pcpu_count
+
+
 def _check_outputs(options: BootOptions) -> None:
     paths = [path for path in (options.stats_path, options.trace_path) if path is not None]
     for path in paths:
@@ -131,18 +146,27 @@ def _check_outputs(options: BootOptions) -> None:
 def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: TraceWriter | None = None) -> Guest:
     """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
+    pcpu_count = plan.options.pcpu_count or 1
     if paging == "native":
-        machine = _build_machine(plan.profile, memory_bytes)
+        machine = _build_machine(plan.profile, memory_bytes, pcpu_count)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
     from vmm.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
-    return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)
+    machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes), pcpu_count)
+    return VirtualGuest(
+        machine,
+        plan.image,
+        memory_bytes=memory_bytes,
+        transmit=transmit,
+        paging=paging,
+        vcpu_count=plan.options.vcpu_count,
+        trace=trace,
+    )
 
 
-def _build_machine(profile: Profile, memory_bytes: int) -> Machine:
+def _build_machine(profile: Profile, memory_bytes: int, pcpu_count: int) -> Machine:
     try:
-        return Machine(profile, memory_bytes=memory_bytes)
+        return Machine(profile, memory_bytes=memory_bytes, pcpu_count=pcpu_count)
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
         raise ConfigError(f"{what}; choose a smaller --memory") from None
@@ -179,17 +203,18 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
 
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
     """What the run cost so far; all but `host_seconds` is the same in every run with the same input."""
-    ledger = guest.pcpu.book()
+    pcpus = guest.machine.pcpus
+    ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
     cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
     return {
         "cycles": cycles,
-        "instructions": guest.pcpu.instructions,
+        "instructions": sum(pcpu.instructions for pcpu in pcpus),
         "guest_seconds": cycles / frequency_hz,
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
-        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
+        "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
+        "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
     }
 
 

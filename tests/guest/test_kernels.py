@@ -16,8 +16,9 @@ KERNELS = list(kernel_images())
 
 
 @cache
-def run_kernel(name: str, paging: Paging) -> Finished:
-    return run_plan(plan(BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES)), max_cycles=MAX_CYCLES)
+def run_kernel(name: str, paging: Paging, cpus: int = 1) -> Finished:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus)
+    return run_plan(plan(options), max_cycles=MAX_CYCLES)
 
 
 def claims(finished: Finished) -> list[str]:
@@ -29,13 +30,13 @@ def claims(finished: Finished) -> list[str]:
 @pytest.mark.parametrize("paging", MODES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry, paging: Paging) -> None:
-    finished = run_kernel(kernel.name, paging)
+    finished = run_kernel(kernel.name, paging, kernel.cpus)
     lines = claims(finished)
     assert lines[-1].startswith("PASS: "), "\n".join(line for line in lines if not line.startswith("PASS"))
     assert finished.end is not None
     assert finished.end.kind is END_KINDS[kernel.ends_by]
     assert finished.end.exit_status == 0
-    assert lines == claims(run_kernel(kernel.name, "native"))
+    assert lines == claims(run_kernel(kernel.name, "native", kernel.cpus))
 
 
 @pytest.mark.parametrize("paging", MODES)
