@@ -59,7 +59,7 @@ class Core:
         if dispatcher is not None and dispatcher.vcpu.domain.end is not None:
             self._abandon(dispatcher)
         elif dispatcher is not None and dispatcher.has_deferred_exit:
-            dispatcher.handle_exit()
+            dispatcher.handle_deferred_exit()
         if not self.in_guest:
             self._open_host_account()
             self.take_interrupts()
