@@ -40,9 +40,11 @@ def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry,
 
 
 @pytest.mark.parametrize("paging", MODES)
-def test_runs_are_equal_however_they_are_sliced(paging: Paging) -> None:
-    boot_plan = plan(BootOptions(image="default", paging=paging, memory_bytes=MEMORY_BYTES))
-    whole = run_kernel("default", paging)
+@pytest.mark.parametrize(("name", "cpus"), [("default", 1), ("smp_ipi", 4), ("smp_lock", 4)])
+def test_runs_are_equal_however_they_are_sliced(name: str, cpus: int, paging: Paging) -> None:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus)
+    boot_plan = plan(options)
+    whole = run_kernel(name, paging, cpus)
     for slice_cycles in (50_021, 7_000_003):
         assert run_plan(boot_plan, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles) == whole
 
@@ -51,3 +53,11 @@ def test_runs_are_equal_however_they_are_sliced(paging: Paging) -> None:
 def test_the_ledger_adds_up_to_the_clock(paging: Paging) -> None:
     stats = run_kernel("default", paging).stats
     assert sum(stats["ledger"]["pcpu0"].values()) == stats["cycles"]
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+@pytest.mark.parametrize("name", ["smp_ipi", "smp_lock"])
+def test_four_vcpus_can_share_two_cores(name: str, paging: Paging) -> None:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=4, pcpu_count=2)
+    finished = run_plan(plan(options), max_cycles=MAX_CYCLES)
+    assert claims(finished) == claims(run_kernel(name, paging, 4))
