@@ -19,11 +19,11 @@ from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
 if TYPE_CHECKING:
     from emulator.machine import Machine
 
+TSC_MASK = (1 << 64) - 1
 # Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
 ENGINE_COUNTERS = (("guest_cycles", Category.GUEST),)
 
 PS_PER_NS = 1000
-TSC_MASK = (1 << 64) - 1
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
@@ -224,10 +224,8 @@ class PCpu:
             deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
         self._engine.run(deadline_cycles)
 
-    def tsc_to_ps(self, tsc: int) -> int:
-        """When the time-stamp counter of the loaded engine shows `tsc`, or showed it last."""
-        engine = self._engine
-        tsc_base = 0 if engine is None else int(engine.shared.tsc_base)
+    def tsc_to_ps(self, tsc: int, tsc_base: int) -> int:
+        """When a time-stamp counter that is `tsc_base` ahead of the clock shows `tsc`, or showed it last."""
         clock_cycles = self.clock_cycles
         return self.machine.cycles_to_ps(max(0, clock_cycles + tsc - (clock_cycles + tsc_base & TSC_MASK)))
 

@@ -58,6 +58,7 @@ IMAGES = (
     ImageEntry("apic", "local APIC: requests, priorities, TPR and CR8, destinations, the 8259s through LINT0"),
     ImageEntry("apic_timer", "the local APIC's timer: dividers, one-shot, periodic, TSC deadline"),
     ImageEntry("ioapic", "PIT, RTC and UART through the I/O APIC: edges, levels, EOI"),
+    ImageEntry("acpi", "ACPI and MP tables, PM timer; the run ends by S5", ends_by="shutdown"),
     ImageEntry("mmio", "every kind of instruction on a device's register"),
     ImageEntry("sti_shadow", "where exactly a waiting interrupt is taken"),
     ImageEntry("hlt_wake", "HLT waits for interrupts and for nothing else"),
@@ -88,6 +89,11 @@ IMAGES = (
     ImageEntry("smp_tlb_shootdown", "changed page-table entries, flushed on all CPUs", cpus=4),
     ImageEntry("smp_lock", "XCHG and LOCK are atomic between CPUs; order of stores", cpus=4),
     ImageEntry("smp_code", "code that one CPU changes and others run", cpus=4),
+    ImageEntry("multiboot", "32 bits: a Multiboot kernel is told what it should be"),
+    ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
+    ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),
+    ImageEntry("v86", "32 bits: virtual-8086 mode: IOPL, ports, faults, interrupts, paging"),
+    ImageEntry("real_mode", "32 bits: to real mode and back; its interrupts and exceptions"),
 )
 # fmt: on
 LISTED_BY = "sidecore images list"

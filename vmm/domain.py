@@ -17,6 +17,7 @@ from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.memory import PAGE_BYTES
+from vmm.firmware import FIRMWARE_GPA, firmware_image
 from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
@@ -124,6 +125,7 @@ class Domain:
                 self.machine.memory.bytes[self.base_hpa + gpa + i] = byte
 
     def load(self, image: BootImage) -> None:
-        """Copy a loader's segments into guest memory."""
+        """Copy firmware's tables and a loader's segments into guest memory."""
+        self.write(FIRMWARE_GPA, firmware_image(len(self.cpu_mmio)))
         for gpa, data in image.segments:
             self.write(gpa, data)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
+from vmm import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, Unhandled
 from vmm.guest_state import InstructionEmulation
@@ -42,6 +43,7 @@ class DeviceAccess:
         vcpu.run_devices()
         stored: Stored = []
         for _ in range(ELEMENTS_MAX):
+            vcpu.follow(paths.MMIO)
             result = self._instructions.emulate(vcpu, mode)
             stored += self._instructions.stored
             if not (isinstance(result, Emulated) and result.is_repeating) or vcpu.is_injecting:

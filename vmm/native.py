@@ -35,7 +35,7 @@ class NativeProcessor:
         """What the board drives at this core."""
         return CpuPins(
             on_intr=self.pcpu.set_interrupt,
-            tsc_to_ps=self.pcpu.tsc_to_ps,
+            tsc_to_ps=lambda tsc: self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base)),
             on_init=self.initialize,
             on_start_up=self._start_up,
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from emulator.engine import Engine
 from emulator.events import EventQueue
 from emulator.ledger import RUNNING, STARTING, Account, Category
-from emulator.pcpu import TSC_MASK, PCpu
+from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import name
@@ -155,14 +155,12 @@ class VCpu:
         self.timers.run_until(now_ps)
 
     def arm_timer(self) -> None:
-        """Ask the core's local timer for the devices' next event, after they were run or accessed."""
+        """Ask the core's local timer for the devices' next event, after one was accessed."""
         self.core.serve(self.domain.timers, self.timers)
 
     def tsc_to_ps(self, tsc: int) -> int:
-        """When the vCPU's time-stamp counter shows `tsc`, or showed it last."""
-        clock_cycles = self.pcpu.clock_cycles
-        passed = tsc - (clock_cycles + int(self.engine.shared.tsc_base) & TSC_MASK)
-        return self.domain.machine.cycles_to_ps(max(0, clock_cycles + passed))
+        """When the guest's time-stamp counter shows `tsc`."""
+        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

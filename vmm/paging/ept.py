@@ -17,7 +17,7 @@ from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
 from vmm.domain import HOLE_HPA, Domain
 from vmm.host_pages import HostPages
 from vmm.mmio import DeviceAccess
-from vmm.outcome import Outcome
+from vmm.outcome import AGAIN, Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -137,7 +137,7 @@ class EptPaging:
         if violation & LINEAR_IS_VALID and not violation & IS_FINAL_ACCESS:
             raise GuestError(f"the guest has page tables at {gpa:#x}, where there is a device and no memory")
         self._devices.carry_out(vcpu, vcpu.paging_mode(), gpa, is_fetch=bool(violation & IS_FETCH))
-        return Outcome.AGAIN
+        return AGAIN
 
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """Nothing is derived from guest memory."""
