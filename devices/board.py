@@ -24,7 +24,7 @@ from devices.lapic import LocalApic
 from devices.lapic_registers import VIRTUAL_WIRE
 from devices.mc146818 import DEFAULT_START, Mc146818
 from devices.ns16550 import Ns16550
-from devices.pci import PciConfigAddress, PciConfigData
+from devices.pci import PciBus, PciConfigAddress, PciConfigData
 from devices.post import PostCode
 from devices.reset import KeyboardResetPort, ResetControl
 from devices.system_control import SystemControlPortA, SystemControlPortB
@@ -92,7 +92,8 @@ class Board:
         items = firmware_items(memory_bytes=memory_bytes, cpu_count=len(cpus))
         self.firmware_configuration = FirmwareConfiguration(items)
         self.pci_address = PciConfigAddress()
-        self.pci_data = PciConfigData()
+        self.pci = PciBus()
+        self.pci_data = PciConfigData(self.pci, self.pci_address)
         # fmt: off
         self.port_map: tuple[tuple[int, int, BusDevice], ...] = (  # (base, length, device)
             (0x020, 2, self.pic.master),

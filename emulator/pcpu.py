@@ -71,7 +71,8 @@ class PCpu:
         self.number = number
         self.ledger = Ledger()
         self.account: Account = self.ledger.account(HOST, IDLING)  # what charges go to now
-        self.instructions = 0
+        self._instructions = 0  # retired on this core before the engine was loaded
+        self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
         self._engine: Engine | None = None
         self._clock_cycles = 0
         self._charged_cycles = 0  # not on the engine's clock yet
@@ -113,6 +114,7 @@ class PCpu:
         shared.clock_cycles = self._clock_cycles
         shared.cycles_per_instruction = self.machine.profile.instruction_cycles
         shared.instructions = 0
+        self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
             setattr(shared, counter, 0)
         self._engine = engine
@@ -124,6 +126,7 @@ class PCpu:
         if self._engine is not None:
             self.book()
             self._clock_cycles = int(self._engine.shared.clock_cycles)
+            self._instructions += int(self._engine.shared.instructions)
             self._engine.shared.interrupt_pending = 0  # the pin is the core's
             self._engine = None
         else:
@@ -136,12 +139,16 @@ class PCpu:
         if self._engine is not None:
             shared = self._engine.shared
             account = self.ledger.account(self._engine.owner, RUNNING)
-            for counter, category in ENGINE_COUNTERS:
-                account[category] += getattr(shared, counter)
-                setattr(shared, counter, 0)
-            self.instructions += int(shared.instructions)
-            shared.instructions = 0
+            for number, (counter, category) in enumerate(ENGINE_COUNTERS):
+                now = getattr(shared, counter)
+                account[category] += now - self._booked[number]
+                self._booked[number] = now
         return self.ledger
+
+    @property
+    def instructions(self) -> int:
+        """Instructions that guests have retired on this core."""
+        return self._instructions + (0 if self._engine is None else int(self._engine.shared.instructions))
 
     def charge(self, category: int, cycles: int) -> None:
         """Book `cycles`; the engine's clock has them after `commit`."""
@@ -175,6 +182,7 @@ class PCpu:
         booked_cycles = self.ledger.total_cycles
         if self._engine is not None:
             booked_cycles += sum(getattr(self._engine.shared, counter) for counter, _ in ENGINE_COUNTERS)
+            booked_cycles -= sum(self._booked)
         assert booked_cycles == self.clock_cycles, f"booked {booked_cycles} of {self.clock_cycles} cycles"
 
     # --- waiting: time that is jumped over -----------------------------------------------------------------------

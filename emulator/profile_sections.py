@@ -42,9 +42,9 @@ class Core:
     """[core]: clock and topology, front end and branch prediction, and how the outside is reached."""
 
     frequency_hz: Annotated[int, Parameter("clock of a core and of its time-stamp counter", 10**6, 10**11, True)]
-    package_count: Annotated[int, Parameter("packages (sockets) of the machine", most=256)]
-    core_count: Annotated[int, Parameter("cores of a package", most=256)]
-    thread_count: Annotated[int, Parameter("hyperthreads of a core; 1: no hyperthreading", most=8)]
+    package_count: Annotated[int, Parameter("packages (sockets) of the machine", 1, 256, True)]
+    core_count: Annotated[int, Parameter("cores of a package", 1, 256, True)]
+    thread_count: Annotated[int, Parameter("hyperthreads of a core; 1: no hyperthreading", 1, 8, True)]
     instruction_cycles: Annotated[int, Parameter("what every guest instruction takes", most=10_000, is_read=True)]
     port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host", is_read=True)]
     mmio_access_cycles: Annotated[int, Parameter("load or store that reaches a device of the host", is_read=True)]
@@ -53,7 +53,7 @@ class Core:
     mispredict_cycles: Annotated[int, Parameter("a branch predicted wrong: until the right path issues", most=1000)]
     predictor_entries_count: Annotated[int, Parameter("two-bit counters of the branch predictor", most=1 << 20)]
     target_entries_count: Annotated[int, Parameter("targets of indirect branches it remembers", most=1 << 20)]
-    store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
+    store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", 1, 1024, True)]
     pause_cycles: Annotated[int, Parameter("PAUSE", is_read=True)]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
         "software of the VMM: code and data are in the L1, branches are predicted", most=10_000, is_read=True
@@ -221,6 +221,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "events": Events,
     }
 )
+READ_WHOLE = ("caches", "memory", "tlb")  # the memory hierarchy reads every parameter of these (emulator/timing)
 BY_REASON = "vmx.exit_cycles_by_reason"  # the one table inside a section
 REASONS: Mapping[str, int] = MappingProxyType({name: number for number, name in NAMES.items()})
 
@@ -236,7 +237,8 @@ def _parameters() -> dict[str, Parameter]:
                 table |= {f"{BY_REASON}.{name}": row for name in REASONS}
             else:
                 kind, row = get_args(hints[field.name])
-                table[f"{section}.{field.name}"] = Parameter(**{**vars(row), "kind": kind})
+                is_read = row.is_read or section in READ_WHOLE
+                table[f"{section}.{field.name}"] = Parameter(**{**vars(row), "kind": kind, "is_read": is_read})
     return table
 
 

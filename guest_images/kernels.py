@@ -13,7 +13,8 @@ import subprocess
 from pathlib import Path
 
 from emulator.errors import ConfigError
-from guest_images.cache import cache_directory, content_key, temporary_directory
+from emulator.user_cache import cache_directory
+from guest_images.cache import content_key, temporary_directory
 
 LIBRARY = Path(__file__).parent / "lib"
 KERNELS = Path(__file__).parent / "kernels"

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.errors import ConfigError
+from emulator.user_cache import cache_directory
 from guest_images import debian_packages
 from guest_images.bzimage import extract_vmlinux
-from guest_images.cache import cache_directory, content_key, file_sha256, ignore_progress, temporary_directory
+from guest_images.cache import content_key, file_sha256, ignore_progress, temporary_directory
 from guest_images.cpio import CpioEntry, character_device, folder, program, symlink, text_file, write_cpio
 
 KERNEL_META_PACKAGE = "linux-image-cloud-amd64"
@@ -28,16 +29,12 @@ READY_LINE = "sidecore: BusyBox shell ready"
 MANIFEST = "manifest.json"
 BZIMAGE, VMLINUX, INITRAMFS = "bzImage", "vmlinux", "initramfs.cpio.gz"
 
-# The default command line: each word and why.
+# The default command line: each word and why. Only the first is needed.
 COMMAND_LINE_WORDS = (
     ("console=ttyS0", "the only console there is"),
-    ("noapic", "the machine has the i8259 pair and no I/O APIC"),
-    ("nolapic", "and no local APIC: the PIT is the clock event source"),
-    ("acpi=off", "there are no ACPI tables to look for"),
     ("nokaslr", "same addresses every time, and they match vmlinux's symbols"),
     ("mitigations=off", "no speculation here to mitigate; fewer patched paths"),
     ("8250.nr_uarts=1", "do not probe for three UARTs that are not there"),
-    ("i8042.noaux", "nor for a mouse"),
     ("reboot=t", "reboot by triple fault: it ends the run"),
     ("panic=-1", "a panic reboots at once instead of spinning"),
 )

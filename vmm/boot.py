@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from emulator.errors import ConfigError, GuestError
 from emulator.ledger import Category
@@ -33,6 +33,9 @@ from vmm.native import NativeGuest
 from vmm.outcome import End, EndKind
 from vmm.report import RunStats, check_writable
 from vmm.trace import TraceWriter
+
+if TYPE_CHECKING:
+    from vmm.explain import Recorder, Request
 
 Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
@@ -63,6 +66,7 @@ class BootOptions:
     max_cycles: int | None = None  # of the emulated core
     stats_path: Path | None = None
     trace_path: Path | None = None
+    explain: str | None = None  # REASON or REASON:n, the VM exit of which the account is wanted
     allow_input: bool = True
     slice_cycles: int = SLICE_CYCLES
 
@@ -74,6 +78,7 @@ class BootPlan:
     options: BootOptions
     image: BootImage
     profile: Profile
+    explain: "Request | None" = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class RunResult:
     end: End
     stats: RunStats
     report: str = ""
+    recorder: "Recorder | None" = None  # has the exit to explain, if there was one
 
 
 def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress) -> BootPlan:
@@ -100,6 +106,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     options = replace(options, pcpu_count=_check_processors(options))
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
+    request = _explain_request(options)
     if options.kernel is None:
         named = resolve(options.image or DEFAULT_GUEST, progress)
         append = " ".join(filter(None, (named.append, options.append)))
@@ -113,7 +120,18 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         memory_bytes=options.memory_bytes,
         protocol=options.protocol,
     )
-    return BootPlan(options, image, profile)
+    return BootPlan(options, image, profile, request)
+
+
+def _explain_request(options: BootOptions) -> "Request | None":
+    if options.explain is None:
+        return None
+    from vmm.explain import parse_request
+
+    request = parse_request(options.explain)
+    if options.paging == "native":
+        raise ConfigError(f"--explain {options.explain}: --paging native has no VM exits; choose shadow or ept")
+    return request
 
 
 def _check_limits(options: BootOptions) -> None:
@@ -143,13 +161,20 @@ def _check_outputs(options: BootOptions) -> None:
         raise ConfigError(f"--stats and --trace both name {str(paths[0])!r}; give each its own file")
 
 
-def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: TraceWriter | None = None) -> Guest:
+def build_guest(
+    plan: BootPlan,
+    transmit: Callable[[int], None],
+    *,
+    trace: TraceWriter | None = None,
+    recorder: "Recorder | None" = None,
+) -> Guest:
     """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     pcpu_count = plan.options.pcpu_count or 1
     if paging == "native":
         machine = _build_machine(plan.profile, memory_bytes, pcpu_count)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
+    from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
     machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes), pcpu_count)
@@ -161,6 +186,7 @@ def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: Trace
         paging=paging,
         vcpu_count=plan.options.vcpu_count,
         trace=trace,
+        make_vcpu=vcpu_maker(recorder),
     )
 
 
@@ -187,7 +213,8 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
                 "paging": options.paging,
             }
             trace = stack.enter_context(TraceWriter(options.trace_path, facts))
-        guest = build_guest(plan, lambda byte: _transmit(guest, console, byte), trace=trace)
+        recorder = _recorder(plan)
+        guest = build_guest(plan, lambda byte: _transmit(guest, console, byte), trace=trace, recorder=recorder)
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
         report = ""
@@ -198,7 +225,15 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             report = guest_report(guest)
         console.flush()
         assert guest.domain.end is not None
-        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report)
+        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report, recorder)
+
+
+def _recorder(plan: BootPlan) -> "Recorder | None":
+    if plan.explain is None:
+        return None
+    from vmm.explain import Recorder
+
+    return Recorder(plan.explain, plan.profile)
 
 
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:

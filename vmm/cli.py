@@ -64,6 +64,9 @@ def cli() -> None:
 @click.option("--max-cycles", type=int, help="End with status 3 when the emulated core's clock gets here.")
 @click.option("--stats", type=FILE, metavar="F.json", help="Write the figures of the summary to this file.")
 @click.option("--trace", type=FILE, metavar="F.jsonl", help="Write one line per VM exit to this file.")
+@click.option("--explain", metavar="REASON[:N]", help=(
+    "Show the account of the N-th VM exit for this reason (CPUID, EXCEPTION_NMI ...), line by line with its sources."
+))  # fmt: skip
 @click.option("--no-input", is_flag=True, help="Take no keys, even from a terminal: the run is reproducible.")
 def boot(**parameters: Any) -> None:
     """Boot GUEST and give it this terminal; end with Ctrl-A X.
@@ -131,6 +134,10 @@ def finish(options: "BootOptions", console: "Console", result: "RunResult") -> N
     if result.report:
         click.echo(result.report, err=True)
     print_summary(result.stats, rich.console.Console(stderr=True))
+    if result.recorder is not None:
+        from vmm.explain_table import print_explanation
+
+        print_explanation(result.recorder, rich.console.Console(stderr=True))
     if options.stats_path is not None:
         write_stats(options.stats_path, result.stats)
     sys.exit(result.end.exit_status)

@@ -8,9 +8,10 @@ Stores to RAM are remembered, so that shadow tables follow.
 from typing import TYPE_CHECKING
 
 from emulator.vmx import fields as f
+from vmm import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
-from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, walk
+from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, Translation, Visit, walk
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -84,6 +85,7 @@ class GuestState:
         for gpa, size in places:
             part = value & (1 << 8 * size) - 1
             if gpa < self._ram_bytes:
+                self._charge_copy(gpa, size, is_write=True)
                 self._domain.write(gpa, part.to_bytes(size, "little"))
                 self.stored.append((gpa, size, part))
             else:
@@ -93,8 +95,13 @@ class GuestState:
 
     def _read(self, gpa: int, size_bytes: int) -> bytes:
         if gpa < self._ram_bytes:  # a piece lies inside one page
+            self._charge_copy(gpa, size_bytes, is_write=False)
             return self._domain.read(gpa, size_bytes)
         return self._vcpu.mmio.read(gpa, size_bytes).to_bytes(size_bytes, "little")
+
+    def _charge_copy(self, gpa: int, size_bytes: int, *, is_write: bool) -> None:
+        self._vcpu.follow(paths.GUEST_COPY)
+        self._vcpu.touch(self._domain.hpa_of(gpa), size_bytes, is_write)
 
     def _places(self, linear: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]] | PageFault:
         """Where the bytes lie: one or two pieces of (gpa, size in bytes)."""
@@ -104,7 +111,7 @@ class GuestState:
         for start, size in pieces:
             page = self._known.get(start >> 12)
             if page is None:
-                found = walk(self._domain, self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
+                found = self._vcpu.walk(self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
                 if isinstance(found, GuestFault):
                     return PageFault(found.gva, found.error_code)
                 page = found.gpa & ~PAGE_MASK
@@ -116,6 +123,7 @@ class InstructionEmulation:
     """Emulates instructions of one domain's vCPUs."""
 
     def __init__(self, domain: Domain) -> None:
+        self._domain = domain
         self._state = GuestState(domain)
 
     @property
@@ -131,7 +139,24 @@ class InstructionEmulation:
         bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
         state = self._state
         state.begin(vcpu, mode, known=known)
+        rip = vcpu.rip
+        vcpu.follow(paths.EMULATE)
         result = emulate(state, vcpu.engine.code_at_rip(), bits)
         if isinstance(result, Emulated):
             vcpu.finish_instruction()
+            self._charge_fetches(vcpu, mode, rip, result.fetch_count)
         return result
+
+    def _charge_fetches(self, vcpu: "VCpu", mode: PagingMode, rip: int, count: int) -> None:
+        """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
+
+        MODEL: as if the whole instruction were in the page of its first byte.
+        """
+        linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
+        visited: list[Visit] = []
+        found = walk(self._domain, mode, linear, fetch=True, probe=True, visited=visited)
+        for _ in range(count):
+            vcpu.follow(paths.FETCH)
+            vcpu.charge_walk(visited)
+            if isinstance(found, Translation):
+                vcpu.touch(self._domain.hpa_of(found.gpa), 1, False)

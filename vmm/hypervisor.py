@@ -73,6 +73,7 @@ class Hypervisor:
         paging: str = "shadow",
         scheduler: Scheduler[VCpu] | None = None,
         trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(machine.pcpu_count)
@@ -82,6 +83,7 @@ class Hypervisor:
         self.timer_cores: dict[EventQueue, Core] = {}
         self._paging = paging
         self._trace = trace
+        self._make_vcpu = make_vcpu
         self._end_hpa = 0  # of the memory in use
         self._statistics: dict[Domain, ExitStatistics] = {}
         self._interleaver: Interleaver[Core] = Interleaver(machine, self.cores)
@@ -143,7 +145,7 @@ class Hypervisor:
         pcpu, pages = self.machine.pcpus[0], domain.pages
         engine = Engine(self.machine.memory, pcpu, owner=f"d{domain.number}v{number}")
         timers = domain.board.apics[number].timer.events
-        vcpu = VCpu(domain, pcpu, engine, number, state_hpa=pages.allocate(), timers=timers)
+        vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate(), timers=timers)
         vcpu.paging = domain.vcpus[0].paging.sibling() if number else PAGINGS[self._paging](domain, pages)
         if number:
             write_init_state(engine, vcpu.vmcs)

@@ -25,6 +25,11 @@ class Path:
     confidence: str
     place: str
 
+    @property
+    def source(self) -> str:
+        """For people."""
+        return f"Xen of September 2006, {self.place} ({self.confidence})"
+
     def cycles(self, profile: Profile) -> int:
         """What the path takes on a machine."""
         return (self.instructions * profile.core.path_cycles_per_100_instructions + 50) // 100
@@ -48,9 +53,28 @@ CR_DECODE      = Path("decode a CR access", 30, "guess", "vmx_cr_access: switche
 CR_WRITE       = Path("check and set a CR", 60, "guess", "mov_to_cr, vmx_set_cr0: reserved bits, changes of mode")
 IO_DECODE      = Path("decode an I/O instruction", 50, "guess", "vmx_io_instruction: fields of the qualification")
 PORT           = Path("access a virtual port", 120, "guess", "hvm_portio_intercept: a search; a device model in Xen")
-MMIO           = Path("emulate an access to a device", 400, "guess", "handle_mmio: copy, decode, find the device")
+MMIO           = Path("access a virtual device", 120, "guess", "hvm_mmio_intercept: a search; a device model in Xen")
 STRING_ELEMENT = Path("move an element of INS or OUTS", 40, "guess", "send_pio_req with an address")
 INVLPG         = Path("emulate INVLPG", 40, "guess", "vmx_do_invlpg, shadow_invlpg")
+
+# --- shadow paging
+PAGE_FAULT     = Path("begin with a page fault", 90, "guess", "vmx_vmexit_handler, sh_page_fault: prologue, counters")
+LOCK           = Path("take a lock", 6, "recalled", "spinlock.h: lock decb, jns; who holds it is noted")
+UNLOCK         = Path("release a lock", 4, "recalled", "spinlock.h: movb")
+WALK           = Path("begin a software walk", 40, "guess", "guest_walk_tables: prologue, result, tests of the rights")
+WALK_STEP      = Path("a step of a walk", 15, "guess", "guest_walk_tables: index, frame to address, test of the flags")
+MARK_USED      = Path("set accessed or dirty", 10, "guess", "guest_walk_set_ad_bits")
+LOOK_UP        = Path("find a shadow", 20, "guess", "shadow_hash_lookup: hash, a comparison or two")
+NEW_SHADOW     = Path("make a shadow", 150, "guess", "shadow_alloc, shadow_hash_insert, clear_page")
+FREE_SHADOW    = Path("free a shadow", 80, "guess", "shadow_hash_delete, shadow_free")
+SCAN_TABLE     = Path("go through 512 entries", 2048, "guess", "SHADOW_FOREACH_L1E: 4 instructions for an entry")
+FILL_TABLE     = Path("derive 512 entries", 7680, "guess", "make_fl1_shadow: 15 instructions for an entry")
+DERIVE         = Path("derive a shadow entry", 35, "guess", "_sh_propagate: rights, accessed, dirty, host frame")
+SET_ENTRY      = Path("set a shadow entry", 15, "guess", "shadow_set_l1e and shadow_set_l2e: references, the store")
+EMULATE        = Path("emulate an instruction", 250, "guess", "x86_emulate_memop with its callbacks: decode, execute")
+FETCH          = Path("fetch a piece of an instruction", 40, "guess", "sh_x86_emulate_insn_fetch, hvm_copy")
+GUEST_COPY     = Path("access guest memory", 30, "guess", "sh_x86_emulate_write: map the page, copy")
+UPDATE_CR3     = Path("switch to another shadow root", 150, "guess", "sh_update_cr3: the root's shadow, references")
 
 # --- interrupts and sleep
 TIMERS         = Path("run the timer softirq", 200, "guess", "apic_timer_interrupt, do_softirq, timer_softirq_action")

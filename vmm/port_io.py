@@ -3,7 +3,7 @@
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import IoAccess, decode_io
 from vmm import paths
-from vmm.guest_walk import GuestFault, walk
+from vmm.guest_walk import GuestFault
 from vmm.outcome import AGAIN, NEXT, Outcome
 from vmm.vcpu import VCpu
 
@@ -68,7 +68,7 @@ def _move(vcpu: VCpu, access: IoAccess, linear: int) -> GuestFault | None:
     mode, user, size = vcpu.paging_mode(), vcpu.cpl == 3, access.size_bytes
     places = []
     for i in range(size):
-        place = walk(vcpu.domain, mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
+        place = vcpu.walk(mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
         if isinstance(place, GuestFault):
             return place
         places.append(place.gpa)

@@ -17,13 +17,14 @@ from emulator.engine import Engine
 from emulator.events import EventQueue
 from emulator.ledger import RUNNING, STARTING, Account, Category
 from emulator.pcpu import PCpu
+from emulator.profile_sections import BY_REASON
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import name
 from emulator.vmx.vmcs import Vmcs
 from vmm import paths
 from vmm.domain import Domain
-from vmm.guest_walk import PagingMode
+from vmm.guest_walk import GuestFault, PagingMode, Translation, Visit, walk
 from vmm.outcome import End, EndKind
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ EXIT_REASON_MASK = 0xFFFF
 _EXIT_REASON_SLOT = f.SLOT[f.EXIT_REASON]
 _RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
 _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f.VM_ENTRY_INTERRUPTION_INFORMATION]
+LOCK_BYTES = 4
 REGISTERS_BYTES = 15 * 8  # the general registers but RSP, which the VMCS has
 FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
 DEBUG_EXCEPTION = 1
@@ -76,32 +78,47 @@ class VCpu:
         self._entry_cycles = profile.entry_cycles
         self._read_cycles = profile.vmread_cycles
         self._write_cycles = profile.vmwrite_cycles
+        self._instructions: dict[str, tuple[int, str]] = {}  # see execute
         self._cycles_by_path = paths.cycles_by_path(profile)
         self.assign(pcpu)
 
     def assign(self, pcpu: PCpu) -> None:
-        """Let `pcpu` run this vCPU, and its ledger have the charges."""
+        """Let `pcpu` run this vCPU, and its ledger have the charges; those of an exit in progress too."""
+        assert not self._other_cycles, "cycles of another core"
         self.pcpu = pcpu
         self.touch: Callable[[int, int, bool], int] = pcpu.touch  # (hpa, size in bytes, whether it is a write)
-        self._exits: dict[int, tuple[Account, int]] = {}  # by reason: the account, what the hardware takes
+        self._exits: dict[int, tuple[Account, int, str]] = {}  # see exit_costs
         self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
-        self._account = pcpu.ledger.account(self.engine.owner, STARTING)  # of the exit in progress
+        activity = name(self.pending_reason) if self.vmcs.is_launched else STARTING
+        self._account = pcpu.ledger.account(self.engine.owner, activity)
 
     # --- the account of an exit --------------------------------------------------------------------------------------
 
     def begin_exit(self) -> int:
         """A VM exit took place: open its account, charge the hardware, save the registers. Returns the exit reason."""
         reason = self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
-        exit_ = self._exits.get(reason)
-        if exit_ is None:
-            account = self.pcpu.ledger.account(self.engine.owner, name(reason))
-            exit_ = self._exits[reason] = account, self.pcpu.machine.profile.cycles_of(reason)
-        self.pcpu.account, cycles = exit_
-        self._account = self.pcpu.account
-        self.charge(Category.EXIT, cycles)
+        self._account, cycles, parameter = self._exits.get(reason) or self.exit_costs(reason)
+        self.pcpu.account = self._account
+        self.charge(Category.EXIT, cycles, "VM exit", parameter)
         self.follow(paths.EXIT)
         self.touch(self.state_hpa, REGISTERS_BYTES, True)
-        return self.read(f.EXIT_REASON) & EXIT_REASON_MASK
+        self.read(f.EXIT_REASON)
+        return reason
+
+    @property
+    def pending_reason(self) -> int:
+        """Reason of the last exit, for whom it costs nothing."""
+        return self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
+
+    def exit_costs(self, reason: int) -> tuple[Account, int, str]:
+        """The account of exits for `reason`, what the hardware takes for one, and the parameter that says so."""
+        costs = self._exits.get(reason)
+        if costs is None:
+            profile = self.pcpu.machine.profile
+            account = self.pcpu.ledger.account(self.engine.owner, name(reason))
+            parameter = f"{BY_REASON}.{name(reason)}" if reason in profile.exit_cycles_by_reason else "vmx.exit_cycles"
+            costs = self._exits[reason] = account, profile.cycles_of(reason), parameter
+        return costs
 
     def resume_exit(self) -> None:
         """Go on with an exit after a sleep: charges go to its account again."""
@@ -111,7 +128,7 @@ class VCpu:
         """VM entry: restore the registers, charge the hardware, close the account."""
         self.follow(paths.ENTRY)
         self.touch(self.state_hpa, REGISTERS_BYTES, False)
-        self.charge(Category.ENTRY, self._entry_cycles)
+        self.charge(Category.ENTRY, self._entry_cycles, "VM entry", "vmx.entry_cycles")
         self.commit_cycles()
         self.pcpu.account = self._running_account
 
@@ -132,8 +149,44 @@ class VCpu:
         """Charge the instructions of `path`."""
         self._path_cycles += self._cycles_by_path[path]
 
-    def charge(self, category: int, cycles: int) -> None:
-        """Charge `cycles` of the VMM's work for this vCPU."""
+    def execute(self, instruction: str) -> None:
+        """Charge an instruction of the VMM that is slower than those of paths: a row `<instruction>_cycles`."""
+        costs = self._instructions.get(instruction)
+        if costs is None:
+            cycles = getattr(self.pcpu.machine.profile.instructions, f"{instruction}_cycles")
+            costs = self._instructions[instruction] = cycles, f"instructions.{instruction}_cycles"
+        self.charge(Category.PATHS, costs[0], f"instruction: {instruction}", costs[1])
+
+    def lock(self, hpa: int) -> None:
+        """Take the spin lock in the word at `hpa`."""
+        self.follow(paths.LOCK)
+        self.execute("locked")
+        self.touch(hpa, LOCK_BYTES, True)
+
+    def unlock(self, hpa: int) -> None:
+        """Release it."""
+        self.follow(paths.UNLOCK)
+        self.touch(hpa, LOCK_BYTES, True)
+
+    def walk(
+        self, mode: PagingMode, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
+    ) -> Translation | GuestFault:
+        """Walk the guest's own page tables in software."""
+        visited: list[Visit] = []
+        found = walk(self.domain, mode, gva, write=write, user=user, fetch=fetch, visited=visited)
+        self.charge_walk(visited)
+        return found
+
+    def charge_walk(self, visited: list[Visit]) -> None:
+        """Charge a walk that touches these entries."""
+        self.follow(paths.WALK)
+        hpa_of = self.domain.hpa_of
+        for gpa, size_bytes, is_write in visited:
+            self.follow(paths.MARK_USED if is_write else paths.WALK_STEP)
+            self.touch(hpa_of(gpa), size_bytes, is_write)
+
+    def charge(self, category: int, cycles: int, what: str, parameter: str) -> None:
+        """Charge `cycles` of anything else: `what` for people, and the profile's `parameter` that they come from."""
         self._account[category] += cycles
         self._other_cycles += cycles
 

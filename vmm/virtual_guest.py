@@ -27,12 +27,13 @@ class VirtualGuest:
         paging: str = "shadow",
         vcpu_count: int = 1,
         trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
         is_shared = vcpu_count > machine.pcpu_count
         scheduler: CreditScheduler[VCpu] | None = CreditScheduler(machine.pcpu_count) if is_shared else None
-        self.hypervisor = Hypervisor(machine, paging=paging, scheduler=scheduler, trace=trace)
+        self.hypervisor = Hypervisor(machine, paging=paging, scheduler=scheduler, trace=trace, make_vcpu=make_vcpu)
         self.domain = self.hypervisor.create_domain(
             image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count
         )

@@ -127,6 +127,10 @@ TERMS = {
     "Scope (\\_SB.PCI0) {}": (aml.scope("\\_SB.PCI0"), "10 0b 5c 2e 5f53425f 50434930"),
     "Device (COM1) {}": (aml.device("COM1"), "5b82 05 434f4d31"),
     "IO (Decode16, 0x3F8, 0x3F8, 1, 8)": (aml.io_ports(0x3F8, 8), "47 01 f803 f803 01 08"),
+    "WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0, 0, 1)": (
+        aml.bus_numbers(0, 1),
+        "88 0d00 02 0c 00 0000 0000 0000 0000 0100",
+    ),
     "IRQNoFlags () {4}": (aml.irq(4), "22 1000"),
     "ResourceTemplate () {}": (aml.resources(), "11 05 0a 02 79 00"),
 }

@@ -148,21 +148,6 @@ def test_a_missing_compiler_is_named(own_kernel: Path, monkeypatch: pytest.Monke
         kernels.build_kernel("own")
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SIDECORE_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.cache_directory("x") == tmp_path / "xdg" / "sidecore" / "x"
-    monkeypatch.setenv("SIDECORE_CACHE", str(tmp_path / "own"))
-    assert cache.cache_directory("x") == tmp_path / "own" / "x"
-
-
-def test_a_cache_that_cannot_be_made_is_the_users_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SIDECORE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ConfigError, match="set SIDECORE_CACHE"):
-        cache.cache_directory("x")
-
-
 def test_content_keys_see_where_one_part_ends() -> None:
     assert cache.content_key([b"ab", b"c"]) != cache.content_key([b"a", b"bc"])
 

@@ -86,6 +86,12 @@ def io_ports(base: int, length: int) -> bytes:
     return bytes([0x47, 1, *base.to_bytes(2, "little"), *base.to_bytes(2, "little"), 1, length])
 
 
+def bus_numbers(first: int, count: int) -> bytes:
+    """WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, first, last, 0, count)."""
+    words = (0, first, first + count - 1, 0, count)
+    return bytes([0x88, 0x0D, 0, 2, 0x0C, 0]) + b"".join(word.to_bytes(2, "little") for word in words)
+
+
 def irq(number: int) -> bytes:
     """IRQNoFlags () {number}: edge-triggered, as ISA has it."""
     return bytes([0x22, *(1 << number).to_bytes(2, "little")])

@@ -9,10 +9,11 @@
             Device (RTC)  { Name (_HID, EisaId ("PNP0B00")) Name (_CRS, ResourceTemplate () {IO 0x70..0x71, IRQ 8}) }
             Device (COM1) { Name (_HID, EisaId ("PNP0501")) Name (_UID, 1)
                             Name (_CRS, ResourceTemplate () {IO 0x3f8..0x3ff, IRQ 4}) }
+            Device (PCI0) { Name (_HID, EisaId ("PNP0A03")) Name (_CRS, ResourceTemplate () {bus 0, IO 0xcf8..0xcff}) }
         }
     }
 
-No PCI root bridge: nothing is on the bus. No processor objects: they would offer power states, of which there are none.
+No processor objects: they would offer power states, of which there are none.
 """
 
 from devices.acpi_pm import S5_TYPE
@@ -27,6 +28,7 @@ def dsdt_body() -> bytes:
         _device("TMR", "PNP0100", aml.io_ports(0x40, 4), aml.irq(TIMER_IRQ)),
         _device("RTC", "PNP0B00", aml.io_ports(0x70, 2), aml.irq(RTC_IRQ)),
         _device("COM1", "PNP0501", aml.io_ports(0x3F8, 8), aml.irq(UART_IRQ), unique_id=1),
+        _device("PCI0", "PNP0A03", aml.bus_numbers(0, 1), aml.io_ports(0xCF8, 8)),
     )
 
 

@@ -25,6 +25,7 @@ from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
+from vmm import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault
 from vmm.guest_state import PAGE_MASK, InstructionEmulation
@@ -46,7 +47,6 @@ from vmm.guest_walk import (
     PagingMode,
     Step,
     Translation,
-    walk,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.mmio import DeviceAccess
@@ -96,6 +96,7 @@ class ShadowPaging:
 
     def __init__(self, domain: Domain, pages: HostPages) -> None:
         self._domain = domain
+        self._lock_hpa = domain.state_hpa  # the lock has the first line of the domain's structure
         self._identity_hpa = self._build_identity_map(pages)
         self.tables = ShadowTables(domain, pages)
         self._family: list[ShadowPaging] = []  # of all the domain's vCPUs
@@ -150,6 +151,7 @@ class ShadowPaging:
             self._family.append(self)
         guest.cr0, guest.cr3 = vcpu.read(f.GUEST_CR0), vcpu.read(f.GUEST_CR3)
         guest.cr4, guest.efer = vcpu.read(f.GUEST_CR4), vcpu.read(f.GUEST_IA32_EFER)
+        self.tables.vcpu = vcpu
         vcpu.write(f.EXCEPTION_BITMAP, PAGE_FAULT_BIT)
         vcpu.write(f.PAGE_FAULT_ERROR_CODE_MASK, 0)
         vcpu.write(f.PAGE_FAULT_ERROR_CODE_MATCH, 0)
@@ -169,34 +171,47 @@ class ShadowPaging:
 
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
         """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
+        self._lock(vcpu)
         if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self._forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
+        vcpu.unlock(self._lock_hpa)
 
     def write_cr3(self, vcpu: "VCpu", value: int) -> None:
         """Another root, cached or new."""
         self._guest.cr3 = value
         self._mode = self._guest.mode()
+        self._lock(vcpu)
         vcpu.write(f.GUEST_CR3, self._root_hpa())
+        vcpu.unlock(self._lock_hpa)
         vcpu.engine.shared.flush_tlb = 1
         self._flush_if_needed()
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
+        self._lock(vcpu)
         if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE):
             self._forget_all()  # entries get another size or meaning
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
+        vcpu.unlock(self._lock_hpa)
 
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
+        self._lock(vcpu)
         if (value ^ self._guest.efer) & EFER_NXE:
             self._forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
+        vcpu.unlock(self._lock_hpa)
+
+    def _lock(self, vcpu: "VCpu") -> None:
+        """Take the domain's shadow lock: from now on what the tables need is the work of `vcpu`."""
+        vcpu.lock(self._lock_hpa)
+        self.tables.vcpu = vcpu
 
     def _load_registers(self, vcpu: "VCpu") -> None:
         """The hardware's control registers from the guest's."""
@@ -227,6 +242,7 @@ class ShadowPaging:
 
     def _root_hpa(self) -> int:
         """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
+        self.tables.vcpu.follow(paths.UPDATE_CR3)
         if not self._mode.is_paging:
             return self._identity_hpa
         offset = self._guest.cr3 & 0xFE0 if self._mode.is_pae and not self._mode.is_long else 0
@@ -264,9 +280,16 @@ class ShadowPaging:
 
     def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
         """A #PF exit: whose is it?"""
+        vcpu.follow(paths.PAGE_FAULT)
+        self._lock(vcpu)
+        outcome = self._handle_page_fault(vcpu, gva, error_code)
+        vcpu.unlock(self._lock_hpa)
+        return outcome
+
+    def _handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
         write, user = bool(error_code & PF_WRITE), bool(error_code & PF_USER)
         mode = self._mode
-        found = walk(self._domain, mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
+        found = vcpu.walk(mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
         if isinstance(found, GuestFault):
             self._last_zero_write_gfn = None
             vcpu.inject_page_fault(found.gva, found.error_code)
@@ -274,6 +297,7 @@ class ShadowPaging:
         gfn = found.gpa >> 12
         if gfn >= self._domain.page_count and self._domain.is_device_page(gfn):
             self.propagate(self._devices.carry_out(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
+            self._keep_root(vcpu)
         elif write and self.tables.is_shadowed(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
         else:
@@ -334,7 +358,11 @@ class ShadowPaging:
                 vcpu.inject_page_fault(result.gva, result.error_code)
             else:
                 self._give_up(vcpu, gva, gfn)
-        if not self.tables.is_shadowed(self._root_gfn()):
+        self._keep_root(vcpu)
+
+    def _keep_root(self, vcpu: "VCpu") -> None:
+        """After stores, which may have unshadowed anything: the processor needs a root."""
+        if self._mode.is_paging and not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
         for other in self._family:
             if other is not self and other._mode.is_paging and not self.tables.is_shadowed(other._root_gfn()):
@@ -343,7 +371,7 @@ class ShadowPaging:
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
         """Unshadow the page and run the instruction; but not for ever, if that does not help."""
         rip = vcpu.read(f.GUEST_RIP)
-        where = (rip, gva, vcpu.pcpu.instructions + int(vcpu.engine.shared.instructions))
+        where = (rip, gva, vcpu.pcpu.instructions)
         count = self._unemulated[1] + 1 if self._unemulated[0] == where else 1
         self._unemulated = (where, count)
         if count > UNEMULATED_LIMIT:
@@ -368,7 +396,9 @@ class ShadowPaging:
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """The VMM stored one byte into guest memory."""
         if self.tables.is_shadowed(gpa >> 12):
+            self._lock(vcpu)
             self.tables.guest_wrote(gpa, 1)
+            vcpu.unlock(self._lock_hpa)
             vcpu.engine.shared.flush_tlb = 1
             self._flush_if_needed()
 
