@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 TSC_MASK = (1 << 64) - 1
 # Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
-ENGINE_COUNTERS = (("guest_cycles", Category.GUEST),)
+ENGINE_COUNTERS = (
+    ("guest_cycles", Category.GUEST),
+    ("memory_cycles", Category.MEMORY),
+    ("walk_cycles", Category.WALKS),
+    ("branch_cycles", Category.BRANCHES),
+    ("event_cycles", Category.EVENTS),
+)
 
 PS_PER_NS = 1000
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
@@ -112,7 +118,7 @@ class PCpu:
         engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
-        shared.cycles_per_instruction = self.machine.profile.instruction_cycles
+        engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
@@ -120,6 +126,11 @@ class PCpu:
         self._engine = engine
         self.account = self.ledger.account(engine.owner, RUNNING)
         self._drive_intr()
+
+    def retime(self) -> None:
+        """The machine's fidelity has changed."""
+        if self._engine is not None:
+            self._engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
 
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
