@@ -56,6 +56,10 @@ class BusApic(Protocol):
         ...
 
 
+def _at_once(deliver: Callable[[], None]) -> None:
+    deliver()
+
+
 class InterruptBus:
     """Carries messages to `apics`, in the order they were attached; `on_eoi` are the I/O APICs.
 
@@ -63,7 +67,7 @@ class InterruptBus:
     """
 
     def __init__(self) -> None:
-        self.carry: Callable[[Callable[[], None]], None] = lambda deliver: deliver()
+        self.carry: Callable[[Callable[[], None]], None] = _at_once
         self.apics: list[BusApic] = []
         self.on_eoi: list[Callable[[int], None]] = []
 

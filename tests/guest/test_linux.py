@@ -8,7 +8,8 @@ import pexpect
 import pytest
 
 from guest_images import linux_small
-from guest_images.linux import READY_LINE, fetch
+from guest_images.images import resolve
+from guest_images.linux import READY_LINE
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
 from vmm.outcome import EndKind
@@ -27,8 +28,8 @@ def converse(
     """Boot Linux and type `commands`, each at a prompt; `append` is the whole command line, if not the recipe's."""
     options = BootOptions(image=image, paging=paging)
     if append is not None:
-        files = fetch()
-        options = BootOptions(kernel=files.vmlinux, initrd=files.initramfs, append=append, paging=paging)
+        files = resolve(image)
+        options = BootOptions(kernel=files.kernel, initrd=files.initrd, append=append, paging=paging)
     boot_plan = plan(options)
     script = [(PROMPT, command) for command in commands]
     return run_plan(boot_plan, script=script, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles)
