@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.accounts import Account, Rounds, account_now
 from benchmarks.measurements import LINE_START, Measurement, Unavailable, parse_line
 from emulator.errors import ConfigError, GuestError
+from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.images import resolve
 from vmm.boot import BootOptions, Paging, build_guest, plan
 from vmm.outcome import End, EndKind
@@ -33,13 +34,19 @@ class Run:
     profile: str
     paging: Paging
     overrides: tuple[str, ...] = ()
+    timing: Fidelity = DEFAULT_FIDELITY
 
     def __str__(self) -> str:
-        return f"{self.image} on {self.profile}, {self.paging}"
+        return f"{self.image} on {self.profile}, {self.paging}, {self.timing}"
 
     def facts(self) -> dict[str, Any]:
         """What identifies the run, for a file."""
-        return {"profile": self.profile, "overrides": list(self.overrides), "paging": self.paging}
+        return {
+            "profile": self.profile,
+            "overrides": list(self.overrides),
+            "paging": self.paging,
+            "timing": self.timing,
+        }
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,10 @@ class Lines:
 
 def run_guest(run: Run) -> Results:
     """Run to the guest's end. Raises ConfigError when it does not succeed there."""
-    boot_plan = plan(BootOptions(image=run.image, profile=run.profile, paging=run.paging, overrides=run.overrides))
+    options = BootOptions(
+        image=run.image, profile=run.profile, paging=run.paging, overrides=run.overrides, timing=run.timing
+    )
+    boot_plan = plan(options)
     rounds = Rounds(lambda: account_now(guest))
     lines = Lines(rounds)
     guest = build_guest(boot_plan, lines.transmit)
