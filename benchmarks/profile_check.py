@@ -86,8 +86,8 @@ def runs_of(name: str, profile: Profile, overrides: tuple[str, ...]) -> tuple[Ru
     """The two guests to run: under the VMM as that machine would, and natively."""
     paging: Paging = "ept" if profile.vmx.has_ept else "shadow"
     return (
-        Run("vmexit", name, paging, overrides, timing="detailed"),
-        Run("mem", name, "native", overrides, timing="detailed"),
+        Run("vmexit", name, paging, "detailed", overrides),
+        Run("mem", name, "native", "detailed", overrides),
     )
 
 

@@ -28,7 +28,7 @@ def measurement(name: str, parameters: tuple[int, ...], cycles: int) -> Measurem
 
 
 def results_of(*rows: Measurement, account: Account | None = None) -> Results:
-    run = Run("vmexit", "haswell", "ept", timing="detailed")
+    run = Run("vmexit", "haswell", "ept", "detailed")
     return Results(run, 1_000_000_000, rows, (account,) * len(rows))
 
 
