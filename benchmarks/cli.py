@@ -3,28 +3,95 @@
 Benchmarks use the hypervisor and not the other way round, so the command that has both is put together here.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmm.cli import cli, main
+from emulator.errors import ConfigError, choices_text
+from vmm.cli import PAGING_MODES, cli, main
+
+if TYPE_CHECKING:
+    from benchmarks.guest_runs import Run
+    from benchmarks.outputs import Outputs
 
 __all__ = ["cli", "main"]
+
+FILE = click.Path(path_type=Path)
+BENCH_PAGING = ("native", "shadow", "ept")  # in the order of the columns
 
 
 @cli.group()
 def bench() -> None:
-    """Measurements of the emulator itself."""
+    """Measurements of the emulated machine, from inside a guest, and of the emulator itself."""
 
 
 @bench.command()
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Runs of each; medians count.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="F.json", help="Write the figures here.")
+@click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
 def speed(repeat: int, json_path: Path | None) -> None:
     """Boot Linux in every mode and in QEMU, and time one exit to the VMM: how fast is it on this workstation?"""
     from benchmarks.speed import measure_and_report
 
     measure_and_report(repeat, json_path)
+
+
+def guest_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every benchmark that runs a guest; `runs_of` and `outputs_of` read them."""
+    for option in reversed((
+        click.option("--profile", "profiles", multiple=True, help="Timing of the machine. Repeatable."),
+        click.option("--all-profiles", is_flag=True, help="Every profile of `sidecore profiles list`."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable."),
+        click.option("--paging", "pagings", multiple=True, metavar="|".join(BENCH_PAGING), help=(
+            "How guest memory is virtualized. Repeatable; all three if not given."
+        )),
+        click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here."),
+        click.option("--plot", "plot_path", type=FILE, metavar="F.png|svg", help="Draw them here."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@bench.command()
+@guest_options
+def vmexit(**options: Any) -> None:
+    """Cycles of each operation that a VMM may have to step in for, and where they went."""
+    runs, outputs = runs_of("vmexit", **options), outputs_of(**options)
+    from benchmarks.vmexit import measure_and_report
+
+    measure_and_report(runs, outputs)
+
+
+def runs_of(
+    image: str, *, profiles: tuple[str, ...], all_profiles: bool, overrides: tuple[str, ...], pagings: tuple[str, ...],
+    **_outputs: Any,
+) -> "list[Run]":  # fmt: skip
+    """A run for each profile and way of paging, in the order to show them. Raises ConfigError."""
+    for paging in pagings:
+        if paging not in PAGING_MODES:
+            raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, BENCH_PAGING)}")
+    if profiles and all_profiles:
+        raise ConfigError("both --profile and --all-profiles were given; leave one out")
+    from benchmarks.guest_runs import Run
+    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+
+    if all_profiles:
+        loaded = [load_profile(name) for name in shipped_profiles()]
+        loaded.sort(key=lambda profile: profile.exit_cycles + profile.entry_cycles, reverse=True)
+        profiles = tuple(profile.name for profile in loaded)
+    profiles = tuple(dict.fromkeys(profiles)) or (DEFAULT_PROFILE,)
+    for profile in profiles:
+        load_profile(profile, overrides)
+    chosen = [paging for paging in BENCH_PAGING if paging in pagings or not pagings]
+    return [Run(image, profile, paging, overrides) for profile in profiles for paging in chosen]  # type: ignore[arg-type]
+
+
+def outputs_of(*, json_path: Path | None, plot_path: Path | None, **_runs: Any) -> "Outputs":
+    """The files asked for, not checked yet."""
+    from benchmarks.outputs import Outputs
+
+    return Outputs(json_path, plot_path)
 
 
 if __name__ == "__main__":

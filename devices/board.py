@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from devices.debug_exit import DebugExit
+from devices.fw_cfg import FirmwareConfiguration, firmware_items
 from devices.i8254 import I8254
 from devices.i8259 import I8259Pair
 from devices.mc146818 import DEFAULT_START, Mc146818
@@ -51,6 +52,7 @@ class Board:
         self.reset_control = ResetControl(on_reset)
         self.post = PostCode()
         self.debug_exit = DebugExit(on_exit)
+        self.firmware_configuration = FirmwareConfiguration(firmware_items(memory_bytes=memory_bytes, cpu_count=1))
         self.pci_address = PciConfigAddress()
         self.pci_data = PciConfigData()
         # fmt: off
@@ -63,9 +65,10 @@ class Board:
             (0x080, 1, self.post),
             (0x092, 1, self.system_control_a),
             (0x0A0, 2, self.pic.slave),
-            (0x0F4, 1, self.debug_exit),
+            (0x0F4, 4, self.debug_exit),
             (0x3F8, 8, self.uart),
             (0x4D0, 2, self.pic.elcr),
+            (0x510, 2, self.firmware_configuration),
             (0xCF8, 1, self.pci_address),  # 32-bit accesses only, so 0xcf9 below is no overlap
             (0xCF9, 1, self.reset_control),
             (0xCFC, 4, self.pci_data),

@@ -3,14 +3,21 @@
 Kernels also write it as a delay; such a write takes no time here. Source: IBM PC AT technical reference, "POST".
 """
 
+from collections.abc import Callable
+
+
+def _ignore(code: int) -> None:
+    pass
+
 
 class PostCode:
-    """Latch that remembers the last code and reads it back."""
+    """Latch that remembers the last code and reads it back. `on_code` is called with each code, for who looks at it."""
 
     widths_bytes: tuple[int, ...] = (1,)
 
     def __init__(self) -> None:
         self.code = 0
+        self.on_code: Callable[[int], None] = _ignore
 
     def read(self, offset: int, size_bytes: int) -> int:
         """The last code."""
@@ -19,3 +26,4 @@ class PostCode:
     def write(self, offset: int, size_bytes: int, value: int) -> None:
         """Show `value`."""
         self.code = value
+        self.on_code(value)

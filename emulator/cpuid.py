@@ -6,7 +6,7 @@ be read against the manual. Leaves that are not in the table answer as the SDM s
 
 # fmt: off
 FEATURES_1_EDX = {  # leaf 1, EDX
-    "FPU": 0, "VME": 1, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE": 6, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15,
+    "FPU": 0, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE": 6, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15,
     "PAT": 16, "PSE36": 17, "CLFSH": 19, "MMX": 23, "FXSR": 24, "SSE": 25, "SSE2": 26,
 }
 FEATURES_1_ECX = {  # leaf 1, ECX

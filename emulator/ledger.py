@@ -15,6 +15,7 @@ class Category(StrEnum):
     ENTRY = "entry hardware"  # VM entries
     VMCS = "vmcs access"  # VMREAD and VMWRITE
     IDLE = "idle"  # halted, waiting for an event
+    SPIN = "spin"  # polling memory that another core will write
 
 
 class Ledger:

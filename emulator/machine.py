@@ -32,6 +32,7 @@ class Machine:
         self.ports = PortBus()
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
         self.acknowledge_interrupt: Callable[[], int] = _nobody
+        self.pcpu_count = pcpu_count
         self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
 
     def cycles_to_ps(self, cycles: int) -> int:

@@ -18,6 +18,7 @@ from emulator.ledger import Category, Ledger
 if TYPE_CHECKING:
     from emulator.machine import Machine
 
+NO_HORIZON = 1 << 62  # a horizon that no clock reaches
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
 IA32_MISC_ENABLE = 0x1A0
@@ -45,6 +46,9 @@ class PCpu:
         self._timer_fired = False
         self._intr_asserted = False  # level of the board's interrupt wire
         self._msrs = dict(HOST_MSRS)
+        self._waits_as: Category | None = None  # what its time is booked as while the core waits; None: it runs
+        self._wake_cycles: int | None = None
+        self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
 
     # --- clock ---------------------------------------------------------------------------------------------------
 
@@ -95,13 +99,42 @@ class PCpu:
         else:
             self._engine.shared.clock_cycles += cycles
 
-    def idle_until(self, when_cycles: int) -> None:
-        """Let the clock stand at `when_cycles` at least, booked as idle."""
-        self.charge(Category.IDLE, max(0, when_cycles - self.clock_cycles))
+    # --- waiting: time that is jumped over -----------------------------------------------------------------------
+
+    def wait(self, category: Category) -> None:
+        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN)."""
+        self._waits_as, self._wake_cycles = category, None
+
+    def wake(self, when_cycles: int) -> None:
+        """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
+        if self._waits_as is not None:
+            when_cycles = max(when_cycles, self.clock_cycles)
+            self._wake_cycles = when_cycles if self._wake_cycles is None else min(self._wake_cycles, when_cycles)
+
+    @property
+    def ready_cycles(self) -> int | None:
+        """When the core can go on: now, or when it wakes; None: nobody has said when."""
+        return self.clock_cycles if self._waits_as is None else self._wake_cycles
+
+    def pass_time(self, until_cycles: int) -> None:
+        """Let a core that waits do so until its clock shows `until_cycles`, or until it wakes."""
+        if self._waits_as is not None:
+            end = until_cycles if self._wake_cycles is None else min(until_cycles, self._wake_cycles)
+            self.charge(self._waits_as, max(0, end - self.clock_cycles))
+
+    def end_wait(self) -> None:
+        """The core goes on: it has waited until its wake time."""
+        if self._waits_as is not None:
+            assert self._wake_cycles is not None
+            self.pass_time(self._wake_cycles)
+            self._waits_as = self._wake_cycles = None
 
     def run(self, deadline_cycles: int) -> None:
-        """Run the loaded engine until its clock reaches the deadline, or it stops for its own reasons."""
+        """Run the loaded engine until the clock reaches the deadline or the machine's next event, or it stops."""
         assert self._engine is not None
+        next_ps = self.machine.events.next_ps()
+        if next_ps is not None:
+            deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
         self._engine.run(deadline_cycles)
 
     # --- interrupts ----------------------------------------------------------------------------------------------
@@ -112,8 +145,11 @@ class PCpu:
         self._drive_intr()
 
     def _drive_intr(self) -> None:
+        is_pending = self._intr_asserted or self._timer_fired
         if self._engine is not None:
-            self._engine.shared.interrupt_pending = self._intr_asserted or self._timer_fired
+            self._engine.shared.interrupt_pending = is_pending
+        if is_pending and self._waits_as is Category.IDLE:
+            self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
         """Set the local timer to interrupt at `when_ps`, or never; the earlier setting is forgotten."""
@@ -135,11 +171,13 @@ class PCpu:
         return fired
 
     def bound_by_events(self) -> None:
-        """Let the running engine stop no later than the machine's next event."""
+        """Let the running engine stop no later than the machine's next event, which may wake another core."""
         next_ps = self.machine.events.next_ps()
         if self._engine is not None and next_ps is not None:
-            shared = self._engine.shared
-            shared.deadline_cycles = min(int(shared.deadline_cycles), self.machine.ps_to_cycles(next_ps))
+            shared, next_cycles = self._engine.shared, self.machine.ps_to_cycles(next_ps)
+            shared.deadline_cycles = min(int(shared.deadline_cycles), next_cycles)
+            if self.machine.pcpu_count > 1:
+                self.horizon_cycles = min(self.horizon_cycles, next_cycles)
 
     # --- Platform: what the core asks of the host when nothing exits ---------------------------------------------
 

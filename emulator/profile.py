@@ -14,7 +14,7 @@ from typing import Any
 
 from emulator.errors import ConfigError
 from emulator.profile_file import ProfileFile, Row, parse_override, profile_path, read_profile_file, shipped_profiles
-from emulator.profile_sections import BY_REASON, REASONS, SECTIONS, Caches, Core, Events, Memory, Tlb, Vmx
+from emulator.profile_sections import BY_REASON, REASONS, SECTIONS, Caches, Core, Events, Instructions, Memory, Tlb, Vmx
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "load_profile", "shipped_profiles"]
 
@@ -32,6 +32,7 @@ class Profile:
     description: str
     rows: Mapping[str, Row] = field(repr=False, compare=False)
     core: Core
+    instructions: Instructions
     vmx: Vmx
     caches: Caches
     memory: Memory
@@ -68,6 +69,7 @@ def load_profile(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:
     rows.update(parse_override(text) for text in overrides)
     profile = _build(file, rows)
     where = " ".join([f"profile {path}", *(f"--set {text!r}" for text in overrides)])
+    _check_predictor(where, profile.core)
     _check_caches(where, profile.caches)
     _check_tlbs(where, profile.tlb)
     if profile.core.package_count > 1 and profile.memory.remote_dirty_line_cycles == 0:
@@ -89,10 +91,19 @@ def _build(file: ProfileFile, rows: Mapping[str, Row]) -> Profile:
     return Profile(name=file.name, description=file.description, rows=rows, **built)
 
 
+def _check_predictor(where: str, core: Core) -> None:
+    _check_power_of_2(where, "core.predictor_entries_count", core.predictor_entries_count)
+    _check_power_of_2(where, "core.target_entries_count", core.target_entries_count)
+
+
+def _check_power_of_2(where: str, key: str, value: int) -> None:
+    if value & (value - 1):
+        raise ConfigError(f"{where}: {key} {value} must be a power of 2")
+
+
 def _check_caches(where: str, caches: Caches) -> None:
     line_bytes = caches.line_bytes
-    if line_bytes & (line_bytes - 1):
-        raise ConfigError(f"{where}: caches.line_bytes {line_bytes} must be a power of 2")
+    _check_power_of_2(where, "caches.line_bytes", line_bytes)
     for level in ("l1i", "l1d", "l2", "l3"):
         size_bytes, ways = getattr(caches, f"{level}_size_bytes"), getattr(caches, f"{level}_ways")
         if not _divides(ways * line_bytes, size_bytes):

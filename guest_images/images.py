@@ -45,6 +45,7 @@ IMAGES = (
     ImageEntry("default", "times what a hypervisor steps in for: CPUID, I/O, CR3, PTEs, faults, HLT"),
     ImageEntry("linux", "Debian's cloud kernel (vmlinux) and a BusyBox shell on the serial line", "linux", "user"),
     ImageEntry("linux_bzimage", "the same as a bzImage, which decompresses itself first", "linux", "user"),
+    ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
     ImageEntry("exit_cost", "thousands of CPUID and VMCALL exits, for the workstation's clock"),
     ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),

@@ -27,7 +27,7 @@ from guest_images.images import resolve
 from vmm.console import POLL_MAX_SECONDS, Console, StopReason
 from vmm.guest import Guest
 from vmm.guest_report import guest_report
-from vmm.loaders import BootImage, load
+from vmm.loaders import BootImage, BootProtocol, load
 from vmm.loaders.memory_size import size_text
 from vmm.native import NativeGuest
 from vmm.outcome import End, EndKind
@@ -48,6 +48,8 @@ class BootOptions:
     image: str | None = None
     kernel: Path | None = None
     initrd: Path | None = None
+    modules: tuple[str, ...] = ()  # each a file and its arguments
+    protocol: BootProtocol | None = None  # for kernels that know several
     append: str = ""  # behind a named image's own command line
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
@@ -84,8 +86,13 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     """Check everything the user gave and read the files. Raises ConfigError; leaves nothing behind."""
     if options.image is not None and options.kernel is not None:
         raise ConfigError(f"both guest {options.image!r} and --kernel were given; leave one out")
-    if options.initrd is not None and options.kernel is None:
-        raise ConfigError("--initrd needs --kernel; name the kernel it belongs to")
+    for option, value in (
+        ("--initrd", options.initrd),
+        ("--module", options.modules),
+        ("--protocol", options.protocol),
+    ):
+        if value and options.kernel is None:
+            raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
@@ -94,8 +101,14 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         append = " ".join(filter(None, (named.append, options.append)))
         options = replace(options, kernel=named.kernel, initrd=named.initrd, append=append)
     assert options.kernel is not None
-    memory_bytes = options.memory_bytes
-    image = load(options.kernel, initrd=options.initrd, append=options.append, memory_bytes=memory_bytes)
+    image = load(
+        options.kernel,
+        initrd=options.initrd,
+        modules=options.modules,
+        append=options.append,
+        memory_bytes=options.memory_bytes,
+        protocol=options.protocol,
+    )
     return BootPlan(options, image, profile)
 
 

@@ -22,6 +22,8 @@ USER_ERROR_STATUS = 2  # of which vmm.outcome.End.exit_status has the rest
 INTERRUPTED_STATUS = 130
 PAGING_MODES = ("shadow", "ept", "native")  # vmm.boot.PAGING_MODES, without its imports; a test compares
 
+PROTOCOLS = ("linux", "multiboot", "pvh")  # of vmm.loaders.BootProtocol
+
 FILE = click.Path(path_type=Path)
 
 
@@ -33,8 +35,19 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("guest", required=False)
-@click.option("--kernel", type=FILE, help="Boot this bzImage, vmlinux or ELF64 kernel instead of a named guest.")
-@click.option("--initrd", type=FILE, help="Initial RAM disk for --kernel.")
+@click.option("--kernel", type=FILE, metavar="FILE[@ADDRESS[:BITS]]", help=(
+    "Boot this kernel instead of a named guest: bzImage, vmlinux, ELF, Multiboot or PVH; with an address a flat "
+    "binary, entered there in real mode (16 bits, below 1 MiB), protected mode (32) or 64-bit mode."
+))  # fmt: skip
+@click.option(
+    "--initrd", type=FILE, help="Initial RAM disk for --kernel; of a Multiboot or PVH kernel the first module."
+)
+@click.option("--module", "modules", multiple=True, metavar="FILE [ARGS]", help=(
+    "A module for a Multiboot or PVH kernel, as in --module 'disk.img ro'. Repeatable."
+))  # fmt: skip
+@click.option(
+    "--protocol", metavar="|".join(PROTOCOLS), help="How to boot a --kernel that can be booted in several ways."
+)
 @click.option("--append", default="", help="Kernel command line; for a named guest, more of it.")
 @click.option("--memory", default="256M", show_default=True, help="RAM of the guest.")
 @click.option("--paging", default="shadow", show_default=True, metavar="|".join(PAGING_MODES), help=(
@@ -72,8 +85,8 @@ def boot(**parameters: Any) -> None:
 
 
 def boot_options(
-    *, guest: str | None, memory: str, profile: str | None, paging: str, stats: Path | None, trace: Path | None,
-    no_input: bool, **same: Any,
+    *, guest: str | None, memory: str, profile: str | None, paging: str, protocol: str | None, stats: Path | None,
+    trace: Path | None, no_input: bool, **same: Any,
 ) -> "BootOptions":  # fmt: skip
     """Parameters of the command as options. Raises ConfigError."""
     from emulator.errors import choices_text
@@ -82,13 +95,17 @@ def boot_options(
     memory_bytes = parse_memory_size(memory)
     if paging not in PAGING_MODES:
         raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, PAGING_MODES)}")
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise ConfigError(f"no boot protocol {protocol!r}; {choices_text(protocol, PROTOCOLS)}")
     from emulator.profile import DEFAULT_PROFILE
     from vmm.boot import BootOptions
+    from vmm.loaders import BootProtocol
 
     return BootOptions(
         image=guest,
         memory_bytes=memory_bytes,
         paging=paging,  # type: ignore[arg-type]  # checked above
+        protocol=BootProtocol(protocol) if protocol is not None else None,
         profile=profile or DEFAULT_PROFILE,
         stats_path=stats,
         trace_path=trace,

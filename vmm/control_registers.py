@@ -9,7 +9,7 @@ from vmm.vcpu import VCpu
 GENERAL_PROTECTION = 13
 CR0_PE, CR0_TS, CR0_ET, CR0_NW, CR0_CD, CR0_PG = 1, 1 << 3, 1 << 4, 1 << 29, 1 << 30, 1 << 31
 CR0_DEFINED = 0xE005_003F
-CR4_DEFINED = 0x7FF | 1 << 20  # VME .. OSXMMEXCPT, SMEP: what CPUID offers a guest
+CR4_DEFINED = 0x7FC | 1 << 20  # TSD .. OSXMMEXCPT, SMEP: what CPUID offers a guest
 EFER_LME = 1 << 8
 CS_L = 1 << 13
 CR3_DEFINED_LONG = (1 << 40) - 1

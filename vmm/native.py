@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from emulator.engine import Engine
+from emulator.interleave import Interleaver
+from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.vmx import fields as f
 from emulator.vmx.vmcs import Vmcs
@@ -39,21 +41,21 @@ class NativeGuest:
         self.domain.load(image)
         self.pcpu.load(self.engine)
         write_boot_state(self.engine, self.vmcs, image)
+        self._interleaver = Interleaver(machine, [self])
 
     def advance(self, limit_cycles: int) -> None:
         """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
-        pcpu, events = self.pcpu, self.machine.events
-        while self.domain.end is None and pcpu.clock_cycles < limit_cycles:
-            next_ps = events.next_ps()
-            if next_ps is None and self._is_halted():
-                return
-            deadline = limit_cycles if next_ps is None else min(limit_cycles, self.machine.ps_to_cycles(next_ps))
-            if self._is_halted():
-                pcpu.idle_until(deadline)
-            elif deadline > pcpu.clock_cycles:
-                pcpu.run(deadline)
-            events.run_until(pcpu.now_ps)
+        self._interleaver.advance(limit_cycles, lambda: self.domain.end is not None)
+
+    def run(self, deadline_cycles: int) -> bool:
+        """Run the core until the deadline; whether only that stopped it."""
+        if not self._is_halted():
+            self.pcpu.run(deadline_cycles)
             self._look_for_end()
+        if self._is_halted():
+            self.pcpu.wait(Category.IDLE)
+            return False
+        return self.domain.end is None
 
     def _is_halted(self) -> bool:
         """A pending interrupt wakes a core only if it may take it."""

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypedDict
+from typing import BinaryIO, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.segment import Segments
@@ -181,17 +181,17 @@ def write_stats(path: Path, stats: RunStats) -> None:
     write_file(path, stats_json(stats))
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or all of the new one. Raises ConfigError."""
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or all of the new one. Raises ConfigError."""
     with _one_line_errors(path), _temporary_file(path) as (file, temporary):
-        file.write(text)
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
         temporary.replace(os.path.realpath(path))  # a symbolic link stays one
 
 
 @contextmanager
-def _temporary_file(path: Path) -> Iterator[tuple[TextIO, Path]]:
+def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file beside `path`, with the permissions `path` has or would get; gone afterwards unless renamed."""
     path = Path(os.path.realpath(path))
     if path.is_dir():
@@ -203,7 +203,7 @@ def _temporary_file(path: Path) -> Iterator[tuple[TextIO, Path]]:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with os.fdopen(descriptor, "wb") as file:
             temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
             yield file, temporary
     finally:

@@ -5,15 +5,17 @@
  *
  *   64-bit gate  offset 63..32 | offset 31..16 | P DPL 0 type | IST | selector | offset 15..0      16 bytes
  *   32-bit gate                  offset 31..16 | P DPL 0 type |  0  | selector | offset 15..0       8 bytes
+ *   real mode                                                         segment  | offset 15..0       4 bytes
  *
  * A delivery works on a copy of the few slots it changes; a fault leaves the state as it was before the event.
- * MODEL: task gates (hardware task switches) and delivery from virtual-8086 and real mode raise #GP(selector).
+ * MODEL: task gates (hardware task switches) raise #GP(selector).
  */
 #include <string.h>
 #include "engine.h"
 
 enum { VECTOR_DB = 1, VECTOR_DF = 8, VECTOR_TS = 10, VECTOR_NP = 11, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
-enum { FLAG_TF = 0x100, FLAG_IF = 0x200, FLAG_NT = 0x4000, FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
+enum { FLAG_TF = 0x100, FLAG_IF = 0x200, FLAG_NT = 0x4000, FLAG_RF = 0x10000, FLAG_VM = 0x20000, FLAG_AC = 0x40000 };
+enum { ES, CS, SS, DS, FS, GS }; /* in VMCS order */
 enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
 
 typedef struct {
@@ -62,7 +64,14 @@ static segment unpack(uint16_t selector, uint64_t d) {
     return (segment){selector, (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000), limit, (d >> 40 & 0xf0ff)};
 }
 
-static void set_segment(sc_cpu *cpu, int index, segment s) { /* ES CS SS DS FS GS in VMCS order */
+static segment get_segment(const sc_cpu *cpu, int index) {
+    return (segment){.selector = (uint16_t)cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index],
+                     .base = cpu->s.vmcs[VMCS_GUEST_ES_BASE + index],
+                     .limit = (uint32_t)cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index],
+                     .rights = (uint32_t)cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index]};
+}
+
+static void set_segment(sc_cpu *cpu, int index, segment s) {
     cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index] = s.selector;
     cpu->s.vmcs[VMCS_GUEST_ES_BASE + index] = s.base;
     cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index] = s.limit;
@@ -137,14 +146,47 @@ static outcome push(sc_cpu *cpu, event e, const segment *ss, uint32_t ss_error, 
     return ok;
 }
 
+/* The state that every delivery leaves behind. */
+static void enter_handler(sc_cpu *cpu, uint64_t rip, uint64_t rflags) {
+    SLOT(cpu, GUEST_RIP) = rip;
+    SLOT(cpu, GUEST_RFLAGS) = rflags;
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
+    SLOT(cpu, GUEST_ACTIVITY_STATE) = 0;
+}
+
+static bool is_software(event e) {
+    return e.type == EVENT_SOFT_INT || e.type == EVENT_PRIV_SOFT || e.type == EVENT_SOFT_EXC;
+}
+
+/* Real mode (SDM 3A 21.1.4): FLAGS, CS and IP are pushed, no error code; the table is where IDTR says, at 0 after reset. */
+static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
+    uint64_t rflags = SLOT(cpu, GUEST_RFLAGS), old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp;
+    uint32_t vector = 0;
+    if (e.vector * 4u + 3 > SLOT(cpu, GUEST_IDTR_LIMIT)) return failed(VECTOR_GP, 0);
+    walk_result w = linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM);
+    if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
+    segment cs = get_segment(cpu, CS), ss = get_segment(cpu, SS);
+    ss.rights &= ~0x4000u; /* the stack pointer is SP */
+    if ((vector & 0xffff) > cs.limit) return failed(VECTOR_GP, 0);
+    uint64_t frame[3] = {rflags, cs.selector, SLOT(cpu, GUEST_RIP) + (is_software(e) ? e.instruction_bytes : 0)};
+    outcome o = push(cpu, e, &ss, 0, &sp, 2, frame, 3, ACCESS_SYSTEM);
+    if (o.what != DONE) return o;
+    cs.selector = vector >> 16;
+    cs.base = (uint64_t)cs.selector << 4;
+    set_segment(cpu, CS, cs);
+    SLOT(cpu, GUEST_RSP) = (old_sp & ~0xffffull) | sp;
+    enter_handler(cpu, vector & 0xffff, rflags & ~(uint64_t)(FLAG_IF | FLAG_TF | FLAG_RF | FLAG_AC));
+    return ok;
+}
+
 static outcome deliver_once(sc_cpu *cpu, event e) {
-    bool wide = long_mode(cpu);
-    bool software = e.type == EVENT_SOFT_INT || e.type == EVENT_PRIV_SOFT || e.type == EVENT_SOFT_EXC;
+    if (!(SLOT(cpu, GUEST_CR0) & 1)) return deliver_in_real_mode(cpu, e);
+    bool wide = long_mode(cpu), v86 = SLOT(cpu, GUEST_RFLAGS) & FLAG_VM, software = is_software(e);
     uint32_t ext = software && e.type != EVENT_PRIV_SOFT ? 0 : 1;
     uint32_t idt_error = (uint32_t)e.vector * 8 + 2 + ext;
     unsigned gate_bytes = wide ? 16 : 8, old_cpl = cpl(cpu);
     uint64_t gate[2] = {0, 0}, rflags = SLOT(cpu, GUEST_RFLAGS);
-    if (!(SLOT(cpu, GUEST_CR0) & 1) || (rflags & FLAG_VM)) return failed(VECTOR_GP, idt_error);
+    if (v86 && e.type == EVENT_SOFT_INT && (rflags >> 12 & 3) < 3) return failed(VECTOR_GP, 0);
     if ((uint64_t)e.vector * gate_bytes + gate_bytes - 1 > SLOT(cpu, GUEST_IDTR_LIMIT))
         return failed(VECTOR_GP, idt_error);
     walk_result w =
@@ -172,6 +214,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     if (wide && (cs.rights & 0x6000) != 0x2000) return failed(VECTOR_GP, cs_error);
     if (!(cs.rights & 0x80)) return failed(VECTOR_NP, cs_error);
     unsigned new_cpl = cs.rights & 4 ? old_cpl : cs_dpl; /* conforming code keeps the level */
+    if (v86 && new_cpl != 0) return failed(VECTOR_GP, cs_error);
     if (wide && !canonical(target)) return failed(VECTOR_GP, ext);
     if (!wide && target > cs.limit) return failed(VECTOR_GP, ext);
 
@@ -189,9 +232,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
             ss_error |= new_ss & 0xfffc;
         }
     } else if (!wide) {
-        ss = (segment){.base = SLOT(cpu, GUEST_SS_BASE),
-                       .limit = (uint32_t)SLOT(cpu, GUEST_SS_LIMIT),
-                       .rights = (uint32_t)SLOT(cpu, GUEST_SS_ACCESS_RIGHTS)};
+        ss = get_segment(cpu, SS);
     }
     unsigned width = wide ? 8 : narrow_gate ? 2 : 4;
     if (wide) {
@@ -202,8 +243,10 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
     bool is_fault = e.type == EVENT_HARDWARE && e.vector != VECTOR_DB && e.vector != VECTOR_DF;
     if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1. MODEL: after IRET it stays to the end of the block */
-    uint64_t frame[6];
+    uint64_t frame[10];
     int n = 0;
+    static const int v86_data[] = {GS, FS, DS, ES}; /* pushed, then null: SDM 3A 21.3.1 */
+    for (int i = 0; v86 && i < 4; i++) frame[n++] = get_segment(cpu, v86_data[i]).selector;
     if (wide || new_cpl != old_cpl) {
         frame[n++] = SLOT(cpu, GUEST_SS_SELECTOR);
         frame[n++] = old_sp;
@@ -217,18 +260,16 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 
     cs.selector = (selector & ~3u) | new_cpl;
     cs.rights |= 1;
-    set_segment(cpu, 1, cs);
+    set_segment(cpu, CS, cs);
     if (wide && new_cpl != old_cpl)
-        set_segment(cpu, 2, (segment){new_cpl, 0, 0, 0x10000 | new_cpl << 5});
+        set_segment(cpu, SS, (segment){new_cpl, 0, 0, 0x10000 | new_cpl << 5});
     else if (!wide && new_cpl != old_cpl)
-        set_segment(cpu, 2, ss);
+        set_segment(cpu, SS, ss);
+    for (int i = 0; v86 && i < 4; i++) set_segment(cpu, v86_data[i], (segment){.rights = 0x10000});
     SLOT(cpu, GUEST_RSP) = wide || (ss.rights & 0x4000) ? sp : (old_sp & 0xffff0000) | sp;
-    SLOT(cpu, GUEST_RIP) = target;
     bool interrupt_gate = type == GATE_INT32 || type == GATE_INT16;
-    SLOT(cpu, GUEST_RFLAGS) =
-        rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
-    SLOT(cpu, GUEST_ACTIVITY_STATE) = 0;
+    enter_handler(cpu, target,
+                  rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0)));
     return ok;
 }
 

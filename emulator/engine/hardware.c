@@ -17,7 +17,7 @@ enum {
 };
 #define CR0_PG 0x80000000u
 #define CR0_DEFINED 0xe005003full
-#define CR4_DEFINED (0x7ffull | 1 << 13 | 1 << 20) /* VME..OSXMMEXCPT, VMXE, SMEP */
+#define CR4_DEFINED (0x7fcull | 1 << 13 | 1 << 20) /* TSD..OSXMMEXCPT, VMXE, SMEP; the engine has no VME and PVI */
 enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
 enum { FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
 enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };

@@ -88,6 +88,7 @@ class VmxCapabilities:
     preemption_timer_shift: int = 5  # the timer counts down once per 2^5 TSC cycles
     physical_address_bits: int = 40
     linear_address_bits: int = 48
+    has_paged_real_mode: bool = False  # not of VMX: a guest may clear CR0.PE while paging stays on, as with AMD's SVM
 
     def word(self, word: str) -> AllowedBits:
         """Allowed settings of control word PIN, PROC, PROC2, EXIT or ENTRY."""

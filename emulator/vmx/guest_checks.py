@@ -59,9 +59,9 @@ PdpteReader = Callable[[int], tuple[int, ...]]
 
 
 def _is_cr0(cap: VmxCapabilities, proc: int, proc2: int, cr0: int) -> bool:
-    """An unrestricted guest may clear PE and PG, which are fixed otherwise."""
-    if is_unrestricted(proc, proc2):
-        must_be_one = cap.cr0.must_be_one & ~(r.CR0_PE | r.CR0_PG)
+    """An unrestricted guest may clear PE and PG, one in paged real mode only PE; they are fixed otherwise."""
+    if is_unrestricted(cap, proc, proc2):
+        must_be_one = cap.cr0.must_be_one & ~(r.CR0_PE | (0 if cap.has_paged_real_mode else r.CR0_PG))
         return cr0 & must_be_one == must_be_one and not cr0 & ~cap.cr0.may_be_one
     return cap.cr0.allows(cr0)
 
@@ -141,7 +141,7 @@ def pdpte_memory_check(read_pdptes: PdpteReader) -> Check:
 _REGISTER_CHECKS: tuple[Check, ...] = (
     Check("guest CR0 must have the bits fixed in VMX operation", _REGISTERS, (PROC, PROC2, f.GUEST_CR0), _is_cr0),
     Check("guest CR0.PE must be 1 when CR0.PG is 1", _REGISTERS,
-          (f.GUEST_CR0,), lambda cap, cr0: not cr0 & r.CR0_PG or bool(cr0 & r.CR0_PE)),
+          (f.GUEST_CR0,), lambda cap, cr0: not cr0 & r.CR0_PG or bool(cr0 & r.CR0_PE) or cap.has_paged_real_mode),
     Check("guest CR4 must have the bits fixed in VMX operation", _REGISTERS,
           (f.GUEST_CR4,), lambda cap, cr4: cap.cr4.allows(cr4)),
     Check("reserved bits of guest IA32_DEBUGCTL must be 0 when 'load debug controls' is 1", _REGISTERS,

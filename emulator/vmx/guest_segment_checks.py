@@ -47,9 +47,9 @@ def is_v86(rflags: int) -> bool:
     return bool(rflags & r.RFLAGS_VM)
 
 
-def is_unrestricted(proc: int, proc2: int) -> bool:
-    """Whether 'unrestricted guest' is in effect."""
-    return bool(secondary(proc, proc2) & c.PROC2_UNRESTRICTED_GUEST)
+def is_unrestricted(cap: VmxCapabilities, proc: int, proc2: int) -> bool:
+    """Whether 'unrestricted guest' is in effect, or what comes near it."""
+    return cap.has_paged_real_mode or bool(secondary(proc, proc2) & c.PROC2_UNRESTRICTED_GUEST)
 
 
 def is_usable(rights: int) -> bool:
@@ -66,7 +66,7 @@ def is_granular(limit: int, rights: int) -> bool:
 
 def _is_cs_type(cap: VmxCapabilities, rflags: int, proc: int, proc2: int, rights: int) -> bool:
     kind = rights & r.AR_TYPE
-    return is_v86(rflags) or kind in _CODE_TYPES or (kind == _READ_WRITE_DATA and is_unrestricted(proc, proc2))
+    return is_v86(rflags) or kind in _CODE_TYPES or (kind == _READ_WRITE_DATA and is_unrestricted(cap, proc, proc2))
 
 
 def _is_data_type(cap: VmxCapabilities, rflags: int, rights: int) -> bool:
@@ -85,7 +85,7 @@ def _is_cs_dpl(cap: VmxCapabilities, rflags: int, cs: int, ss: int) -> bool:
 
 
 def _is_ss_dpl_rpl(cap: VmxCapabilities, rflags: int, proc: int, proc2: int, selector: int, rights: int) -> bool:
-    return is_v86(rflags) or is_unrestricted(proc, proc2) or r.dpl(rights) == selector & r.SELECTOR_RPL
+    return is_v86(rflags) or is_unrestricted(cap, proc, proc2) or r.dpl(rights) == selector & r.SELECTOR_RPL
 
 
 def _is_ss_dpl_real(cap: VmxCapabilities, rflags: int, cr0: int, cs: int, ss: int) -> bool:
@@ -96,7 +96,7 @@ def _is_ss_dpl_real(cap: VmxCapabilities, rflags: int, cr0: int, cs: int, ss: in
 
 def _is_data_dpl(cap: VmxCapabilities, rflags: int, proc: int, proc2: int, selector: int, rights: int) -> bool:
     is_conforming = rights & r.AR_TYPE > 11
-    if is_v86(rflags) or is_unrestricted(proc, proc2) or not is_usable(rights) or is_conforming:
+    if is_v86(rflags) or is_unrestricted(cap, proc, proc2) or not is_usable(rights) or is_conforming:
         return True
     return r.dpl(rights) >= selector & r.SELECTOR_RPL
 
@@ -177,7 +177,7 @@ _SELECTOR_CHECKS: tuple[Check, ...] = (
           lambda cap, selector, rights: not is_usable(rights) or not selector & r.SELECTOR_TI),
     Check("RPL of the guest SS selector must equal that of CS", _SEGMENTS,
           (RFLAGS, PROC, PROC2, f.GUEST_SS_SELECTOR, f.GUEST_CS_SELECTOR),
-          lambda cap, rflags, proc, proc2, ss, cs: is_v86(rflags) or is_unrestricted(proc, proc2)
+          lambda cap, rflags, proc, proc2, ss, cs: is_v86(rflags) or is_unrestricted(cap, proc, proc2)
           or not (ss ^ cs) & r.SELECTOR_RPL),
 )
 

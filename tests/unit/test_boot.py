@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import GuestError
+from emulator.ledger import Category
 from tests.unit import tiny_kernels as tiny
 from vmm import boot
 from vmm.boot import BootOptions, RunResult, plan, run
@@ -188,7 +189,8 @@ def test_an_interactive_guest_that_nothing_will_wake_waits_for_keys(tmp_path: Pa
 
 def test_idle_time_of_an_interactive_guest_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def idle(guest: NativeGuest, limit_cycles: int) -> None:
-        guest.pcpu.idle_until(limit_cycles)
+        guest.pcpu.wait(Category.IDLE)
+        guest.pcpu.pass_time(limit_cycles)
 
     monkeypatch.setattr(NativeGuest, "advance", idle)
     kernel = tiny.write_kernel(tmp_path, tiny.SLEEP)

@@ -79,9 +79,13 @@ def test_a_trap_is_delivered_onto_a_stack_in_a_page_table(paging: str) -> None:
     assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 5"
 
 
-def test_real_mode_under_shadow_paging_is_a_guest_error() -> None:
-    with pytest.raises(GuestError, match="use --paging ept"):
-        how_it_ends("shadow", PAGING_OFF + "and al, 0xfe\n mov cr0, eax\n" + END_WITH_AL)
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_real_mode_without_a_far_jump_runs_on_with_what_the_segments_hold(paging: str) -> None:
+    """INT 0x21 leads to its handler in segment 0xFFFF, still of 32 bits."""
+    program = "lea rax, [rip + 8f]\n sub rax, 0xffff0\n mov [0x84], ax\n mov word ptr [0x86], 0xffff\n"
+    program += "lidt [rip + 7f]\n" + PAGING_OFF + "and al, 0xfe\n mov cr0, eax\n int 0x21\n"
+    program += "7: .word 0x3ff\n .quad 0\n 8: mov al, 33\n" + END_WITH_AL
+    assert how_it_ends(paging, program) == "the guest wrote to the debug-exit port: value 33"
 
 
 @pytest.mark.parametrize("instruction", ["cpuid", "hlt", "out 0x80, al", "mov qword ptr [0x4048], 0x9067"])

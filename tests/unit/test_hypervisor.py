@@ -56,6 +56,7 @@ def test_an_exit_without_a_handler_stops_the_run_and_is_named() -> None:
 
 def test_a_failed_entry_names_the_check() -> None:
     guest = build("ept")
+    guest.advance(1)
     guest.vcpu.write(f.VMCS_LINK_POINTER, 0x123)
     guest.vcpu.vmcs.save(f.EXIT_REASON, ExitReason.CPUID)
     dispatch = guest.engine.on_exit

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.ledger import Category
 from emulator.machine import SPURIOUS_VECTOR, Machine
 from emulator.profile import load_profile
 
@@ -29,7 +30,7 @@ def test_at_3_ghz_a_cycle_is_333_and_a_third_ps(when_ps: int, cycles: int) -> No
 def test_machines_share_nothing() -> None:
     first, second = (Machine(PROFILE, memory_bytes=8192, pcpu_count=2) for _ in range(2))
     first.memory.write(0, b"x")
-    first.pcpus[0].idle_until(1000)
+    first.pcpus[0].charge(Category.EXIT, 1000)
     first.events.schedule(5, lambda: None)
     assert second.memory.read(0, 1) == b"\0"
     assert second.pcpus[0].clock_cycles == first.pcpus[1].clock_cycles == 0

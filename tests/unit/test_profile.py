@@ -12,6 +12,7 @@ from emulator.errors import ConfigError
 from emulator.profile import DEFAULT_PROFILE, load_profile
 from emulator.profile_file import Row, parse_override, read_profile_file
 from emulator.profile_sections import BY_REASON, FLAG_PREFIXES, PARAMETERS, REASONS, SECTIONS, UNITS
+from emulator.timing.instruction_classes import CLASSES
 from emulator.vmx.exit_reasons import ExitReason
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,7 @@ CPUID_ROW = "CPUID = { value = 55, source = 'test', confidence = 'exact' }"
 
 SMALL_VALUES = {  # where 1, or false, will not do
     "core.frequency_hz": 1_000_000,
+    "core.apic_timer_hz": 1_000_000,
     "vmx.exit_cycles": 100,
     "caches.line_bytes": 64,
     **{f"caches.{level}_size_bytes": 4096 for level in ("l1i", "l1d", "l2", "l3")},
@@ -91,6 +93,7 @@ def test_the_table_tells_which_parameters_a_model_reads() -> None:
     used = {name for text in sources() for name in re.findall(rf"\bprofile\.(?:(?:{sections})\.)?(\w+)", text)}
     if "cycles_of" in used:
         used |= {"exit_cycles", "exit_cycles_by_reason"}
+    used |= {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
     marked = {key.split(".")[1] for key, parameter in PARAMETERS.items() if parameter.is_read}
     assert marked == used & {key.split(".")[1] for key in PARAMETERS}
 
@@ -149,6 +152,16 @@ BROKEN = {
     "no ways": (row_text("l3_ways", 1), row_text("l3_ways", 0), "caches.l3_size_bytes 4096 must be a multiple"),
     "no cache with ways": (row_text("l3_size_bytes", 4096), row_text("l3_size_bytes", 0), "caches.l3_size_bytes 0"),
     "line no power of 2": (row_text("line_bytes", 64), row_text("line_bytes", 96), "caches.line_bytes 96 must be a"),
+    "predictor no power of 2": (
+        row_text("predictor_entries_count", 1),
+        row_text("predictor_entries_count", 3),
+        "core.predictor_entries_count 3 must be a power of 2",
+    ),
+    "targets no power of 2": (
+        row_text("target_entries_count", 1),
+        row_text("target_entries_count", 96),
+        "core.target_entries_count 96 must be a power of 2",
+    ),
     "tlb not a multiple": (row_text("dtlb_4k_ways", 1), row_text("dtlb_4k_ways", 2), "tlb.dtlb_4k_entries 1 must be"),
     "packages unconnected": (row_text("package_count", 1), row_text("package_count", 2), "memory.remote_dirty_line_"),
     "not TOML": ("[core]", "[core", "is not TOML"),

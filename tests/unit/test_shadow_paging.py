@@ -4,6 +4,7 @@ The "hardware" of these tests is a walk of the shadow tables themselves, in host
 """
 
 import random
+from typing import NamedTuple
 
 import pytest
 
@@ -20,14 +21,30 @@ from vmm.paging.shadow import ShadowPaging
 MEMORY_BYTES = 16 << 20
 ROOT = 0x1000
 TABLE_PAGES = range(1, 9)
-SLOTS = (0, 1, 511)  # of each table, so that walks meet
 STEPS = 3000
+
+
+class Format(NamedTuple):
+    """A format of page tables, and the slots of each table that the tests use, so that walks meet."""
+
+    cr4: int
+    efer: int
+    entry_bytes: int
+    shifts: tuple[int, ...]
+    slots: tuple[int, ...]
+
+
+FOUR_LEVEL = Format(0x20, 0xD00, 8, (39, 30, 21, 12), (0, 1, 511))
+PAE = Format(0x20, 0x800, 8, (30, 21, 12), (0, 1, 511))
+TWO_LEVEL = Format(0x10, 0, 4, (22, 12), (0, 1, 513, 1023))  # with CR4.PSE
+FORMATS = pytest.mark.parametrize("format", [FOUR_LEVEL, PAE, TWO_LEVEL], ids=["4-level", "PAE", "2-level"])
+PAGED, PAGED_NO_WP = 0x8001_0031, 0x8000_0031
 
 
 class Rig:
     """A guest that never runs, and the two views of its memory."""
 
-    def __init__(self, cr0: int = 0x8001_0031) -> None:
+    def __init__(self, format: Format = FOUR_LEVEL, cr0: int = PAGED) -> None:
         image = BootImage(
             segments=((ROOT, bytes(4096)),),
             entry_gpa=0x100000,
@@ -44,7 +61,10 @@ class Rig:
         paging = self.vcpu.paging
         assert isinstance(paging, ShadowPaging)
         self.paging = paging
-        paging.write_efer(self.vcpu, 0xD00)
+        self.format = format
+        paging.write_cr0(self.vcpu, 0x31)
+        paging.write_efer(self.vcpu, format.efer)
+        paging.write_cr4(self.vcpu, format.cr4)
         paging.write_cr0(self.vcpu, cr0)
         self.host = Domain(
             machine,
@@ -62,9 +82,14 @@ class Rig:
 
     def store_entry(self, gpa: int, entry: int) -> None:
         """The guest stores a page-table entry; what a write-protected page would trap is told to the VMM."""
-        self.domain.write(gpa, entry.to_bytes(8, "little"))
+        self.domain.write(gpa, entry.to_bytes(self.format.entry_bytes, "little"))
         if self.paging.tables.is_shadowed(gpa >> 12):
-            self.paging.guest_wrote(gpa, 8)
+            self.paging.tables.guest_wrote(gpa, self.format.entry_bytes)
+
+    def store_random_entry(self, rng: random.Random) -> None:
+        slot = rng.choice(self.format.slots)
+        gpa = rng.choice(TABLE_PAGES) * 4096 + slot * self.format.entry_bytes
+        self.store_entry(gpa, _random_entry(rng, self.format))
 
     def access(self, gva: int, *, write: bool, user: bool, fetch: bool) -> Translation | GuestFault:
         """The processor's access, with as many #PF exits as it takes."""
@@ -81,34 +106,35 @@ class Rig:
         raise AssertionError(f"the fault at {gva:#x} comes again and again")
 
 
-def _random_entry(rng: random.Random) -> int:
+def _random_entry(rng: random.Random, format: Format) -> int:
     gfn = rng.choice(TABLE_PAGES) if rng.random() < 0.6 else rng.randrange(MEMORY_BYTES >> 12)
     entry = gfn << 12 | rng.choice((0, 1, 3, 5, 7, 7, 7, 7, 7)) | rng.choice((0, 0x20, 0x60))
     if rng.random() < 0.1:
-        entry = (entry & ~0x1FF000) | 0x80
-    if rng.random() < 0.1:
+        entry = (entry & ~(0x1FF000 if format.entry_bytes == 8 else 0x3FF000)) | 0x80
+    if rng.random() < 0.1 and format.entry_bytes == 8:
         entry |= 1 << 63
     return entry
 
 
-def _random_address(rng: random.Random) -> int:
+def _random_address(rng: random.Random, format: Format) -> int:
     gva = 0
-    for shift in (39, 30, 21, 12):
-        gva |= rng.choice(SLOTS) << shift
+    for shift in format.shifts:
+        slot = rng.choice(format.slots)
+        gva |= (slot & 3 if format is PAE and shift == 30 else slot) << shift
     return gva | (0xFFFF << 48 if gva >> 47 else 0) | rng.randrange(4096)
 
 
-@pytest.mark.parametrize("cr0", [0x8001_0031, 0x8000_0031], ids=["WP", "no WP"])
-def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int) -> None:
+@FORMATS
+@pytest.mark.parametrize("cr0", [PAGED, PAGED_NO_WP], ids=["WP", "no WP"])
+def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int, format: Format) -> None:
     seed = 1729
-    rng, rig = random.Random(seed), Rig(cr0)
+    rng, rig = random.Random(seed), Rig(format, cr0)
     mapped = 0
     for step in range(STEPS):
         if rng.random() < 0.5:
-            slot = rng.choice(SLOTS)
-            rig.store_entry(rng.choice(TABLE_PAGES) * 4096 + slot * 8, _random_entry(rng))
+            rig.store_random_entry(rng)
             continue
-        gva, write, user = _random_address(rng), rng.random() < 0.4, rng.random() < 0.4
+        gva, write, user = _random_address(rng, format), rng.random() < 0.4, rng.random() < 0.4
         fetch = not write and rng.random() < 0.3
         mode = rig.vcpu.paging_mode()
         expected = walk(rig.domain, mode, gva, write=write, user=user, fetch=fetch, probe=True)
@@ -130,15 +156,15 @@ def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int) -> Non
     assert mapped > 100, "hardly anything was mapped: the test shows nothing"
 
 
-def test_no_page_table_is_ever_writable_through_a_shadow() -> None:
-    rng, rig = random.Random(4), Rig()
+@FORMATS
+def test_no_page_table_is_ever_writable_through_a_shadow(format: Format) -> None:
+    rng, rig = random.Random(4), Rig(format)
     words, tables = rig.domain.machine.memory.words, rig.paging.tables
     for _ in range(STEPS):
         if rng.random() < 0.5:
-            slot = rng.choice(SLOTS)
-            rig.store_entry(rng.choice(TABLE_PAGES) * 4096 + slot * 8, _random_entry(rng))
+            rig.store_random_entry(rng)
         else:
-            rig.access(_random_address(rng), write=False, user=False, fetch=False)
+            rig.access(_random_address(rng, format), write=False, user=False, fetch=False)
     checked = 0
     for table in tables.all_tables():
         if table.level != 1:
@@ -151,19 +177,31 @@ def test_no_page_table_is_ever_writable_through_a_shadow() -> None:
     assert checked > 50
 
 
-def test_running_out_of_pages_starts_anew_and_goes_on() -> None:
-    rng, rig = random.Random(5), Rig()
-    while rig.guest.pages.free_count > 3:
+@FORMATS
+def test_running_out_of_pages_starts_anew_and_goes_on(format: Format) -> None:
+    rng, rig = random.Random(5), Rig(format)
+    while rig.guest.pages.free_count > 4:
         rig.guest.pages.allocate()
     for _ in range(600):
         if rng.random() < 0.5:
-            slot = rng.choice((0, 1, 2))
-            rig.store_entry(rng.choice(TABLE_PAGES) * 4096 + slot * 8, _random_entry(rng))
+            rig.store_random_entry(rng)
         else:
-            mode, gva = rig.vcpu.paging_mode(), _random_address(rng)
+            mode, gva = rig.vcpu.paging_mode(), _random_address(rng, format)
             expected = walk(rig.domain, mode, gva, probe=True)
             if isinstance(expected, GuestFault):
                 assert rig.access(gva, write=False, user=False, fetch=False) == expected
+
+
+def test_turning_4_mib_pages_on_changes_what_entries_mean_at_once() -> None:
+    rig = Rig(TWO_LEVEL._replace(cr4=0))
+    rig.store_entry(ROOT, 0x80_00E7)  # a page table at 8 MiB, or a page of 4 MiB there
+    rig.store_entry(0x80_0000, 0x5067)
+    small = rig.access(0x10, write=False, user=True, fetch=False)
+    rig.paging.write_cr4(rig.vcpu, 0x10)
+    large = rig.access(0x10, write=False, user=True, fetch=False)
+    assert isinstance(small, Translation)
+    assert isinstance(large, Translation)
+    assert (small.gpa, large.gpa) == (rig.domain.hpa_of(0x5010), rig.domain.hpa_of(0x80_0010))
 
 
 def test_two_zero_writes_in_a_row_give_the_page_up_as_a_table() -> None:

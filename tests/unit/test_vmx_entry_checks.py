@@ -22,6 +22,7 @@ from tests.unit.vmx_examples import (
     EXAMPLES,
     FLAT_64,
     PAE_32,
+    REAL_MODE,
     VIRTUAL_8086,
     State,
     everything_allowed,
@@ -44,6 +45,15 @@ def test_examples_are_valid(name: str) -> None:
 @pytest.mark.parametrize("state", [FLAT_64, PAE_32, VIRTUAL_8086])
 def test_shadow_paging_examples_are_valid_without_ept(state: State) -> None:
     assert check_entry(make_vmcs(state), without_ept()) is None
+
+
+def test_paged_real_mode_is_for_processors_that_have_it_and_keeps_paging_on() -> None:
+    state = REAL_MODE | {f.PRIMARY_PROCESSOR_BASED_CONTROLS: FLAT_64[f.PRIMARY_PROCESSOR_BASED_CONTROLS]}
+    paged, unpaged = make_vmcs(state | {f.GUEST_CR0: 0x8000_0020}), make_vmcs(state | {f.GUEST_CR0: 0x20})
+    with_it = replace(without_ept(), has_paged_real_mode=True, physical_address_bits=40)
+    assert check_entry(paged, with_it) is None
+    assert check_entry(unpaged, with_it) is not None
+    assert check_entry(paged, replace(with_it, has_paged_real_mode=False)) is not None
 
 
 def test_ept_is_refused_without_ept() -> None:

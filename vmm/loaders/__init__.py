@@ -3,8 +3,8 @@
 Pure functions of files: no CPU engine, no domain. `load` finds the format by its magic number.
 """
 
-from vmm.loaders.boot_image import BootImage
+from vmm.loaders.boot_image import BootImage, BootProtocol, EntryMode
 from vmm.loaders.load import load
 from vmm.loaders.memory_size import parse_memory_size
 
-__all__ = ["BootImage", "load", "parse_memory_size"]
+__all__ = ["BootImage", "BootProtocol", "EntryMode", "load", "parse_memory_size"]

@@ -49,13 +49,13 @@ PREF_ADDRESS = Field(0x258, 8)
 INIT_SIZE = Field(0x260, 4)
 
 SETUP_HEADER_OFFSET = 0x1F1
-SETUP_HEADER_MIN_END = 0x264  # behind init_size, the last field a loader of protocol 2.12 reads
+SETUP_HEADER_MIN_END = 0x264  # behind init_size, the last field that is read here
 SETUP_HEADER_MAX_END = 0x290  # boot_params goes on with edd_mbr_sig_buffer
 E820_TABLE_OFFSET, E820_ENTRY = 0x2D0, struct.Struct("<QQI")
 
 BOOT_FLAG_VALUE = 0xAA55
 HEADER_MAGIC_VALUE = int.from_bytes(b"HdrS", "little")
-VERSION_2_12 = 0x020C
+VERSION_2_10, VERSION_2_12 = 0x020A, 0x020C
 LOADED_HIGH = 0x01  # loadflags: the kernel lies at or above 1 MiB
 XLF_KERNEL_64 = 0x01  # xloadflags: there is a 64-bit entry at 0x200
 UNDEFINED_LOADER = 0xFF

@@ -1,19 +1,19 @@
-"""Linux bzImage, entered in 64-bit mode: the kernel decompresses itself inside the guest.
+"""Linux bzImage, entered in 64-bit mode, or a 32-bit one in protected mode: it decompresses itself inside the guest.
 
-Source: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" and "64-bit Boot Protocol".
+Source: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", "32-bit Boot Protocol", "64-bit Boot Protocol".
 
     file      | boot sector + setup (setup_sects + 1) * 512 | protected-mode kernel, syssize * 16 ... |
                           header at 0x1f1                    |
     memory                                          pref_address: kernel .. decompression area .. | init_size
-                                                    entry = pref_address + 0x200
+                                                    entry = pref_address + 0x200 (64-bit), + 0 (32-bit)
 
-Left out: the real-mode and 32-bit entries (so no kernel below protocol 2.12), the EFI stub, loading above 4 GiB.
+Left out: the real-mode entry, kernels below protocol 2.10 (Linux 2.6.31), the EFI stub, loading above 4 GiB.
 The kernel is always loaded at its preferred address: it would move itself up to it anyway.
 """
 
 from emulator.errors import ConfigError
 from vmm.loaders import boot_params
-from vmm.loaders.boot_image import KernelArea, KernelImage
+from vmm.loaders.boot_image import BootProtocol, EntryMode, KernelArea, KernelImage
 from vmm.loaders.boot_params import read_field
 from vmm.loaders.image_file import ImageFile
 from vmm.loaders.memory_size import size_text
@@ -43,28 +43,35 @@ def parse(image: ImageFile, *, memory_bytes: int) -> KernelImage:
     kernel = _read_kernel(image, start, setup_bytes, memory_bytes)
     area_bytes = max(read_field(start, boot_params.INIT_SIZE), len(kernel))
     header_end = min(header_end, boot_params.SETUP_HEADER_MAX_END)
+    is_64 = _has_64_bit_entry(start)
     return KernelImage(
         areas=(KernelArea(gpa=load_gpa, size_bytes=area_bytes, data=kernel),),
-        entry_gpa=load_gpa + ENTRY_64_OFFSET,
+        entry_gpa=load_gpa + (ENTRY_64_OFFSET if is_64 else 0),
+        mode=EntryMode.LONG if is_64 else EntryMode.PROTECTED,
+        protocol=BootProtocol.LINUX,
         setup_header=start[boot_params.SETUP_HEADER_OFFSET : header_end],
         command_line_max_bytes=read_field(start, boot_params.CMDLINE_SIZE),
-        initrd_end_max_gpa=read_field(start, boot_params.INITRD_ADDR_MAX) + 1,
-        description=f"Linux {_version_text(image, start, setup_bytes)} bzImage",
+        modules_max=1,
+        module_end_max_gpa=read_field(start, boot_params.INITRD_ADDR_MAX) + 1,
+        description=f"Linux {_version_text(image, start, setup_bytes)} bzImage{'' if is_64 else ' of 32 bits'}",
     )
 
 
+def _has_64_bit_entry(start: bytes) -> bool:
+    is_told = read_field(start, boot_params.VERSION) >= boot_params.VERSION_2_12
+    return is_told and bool(read_field(start, boot_params.XLOADFLAGS) & boot_params.XLF_KERNEL_64)
+
+
 def _check_version(name: str, start: bytes, header_end: int) -> None:
-    """Raise ConfigError unless the header is complete and promises a 64-bit entry point."""
+    """Raise ConfigError unless the header is complete and says where the kernel wants to be."""
     version = read_field(start, boot_params.VERSION)
-    if version < boot_params.VERSION_2_12:
+    if version < boot_params.VERSION_2_10:
         have = f"boot protocol {version >> 8}.{version & 0xFF:02}"
-        raise ConfigError(f"{name} has {have}, 2.12 is the oldest with a 64-bit entry; use Linux 3.8 or newer")
+        raise ConfigError(f"{name} has {have}, 2.10 is the oldest that can be booted; use Linux 2.6.31 or newer")
     if min(header_end, len(start)) < boot_params.SETUP_HEADER_MIN_END:
         raise ConfigError(f"{name} has an incomplete setup header; build or download it again")
     if not read_field(start, boot_params.LOADFLAGS) & boot_params.LOADED_HIGH:
         raise ConfigError(f"{name} is a zImage, which loads below 1 MiB; build a bzImage")
-    if not read_field(start, boot_params.XLOADFLAGS) & boot_params.XLF_KERNEL_64:
-        raise ConfigError(f"{name} is a 32-bit kernel (no XLF_KERNEL_64); use one built for x86_64")
 
 
 def _load_gpa(name: str, start: bytes) -> int:
@@ -80,9 +87,12 @@ def _load_gpa(name: str, start: bytes) -> int:
 
 
 def _read_kernel(image: ImageFile, start: bytes, setup_bytes: int, memory_bytes: int) -> bytes:
-    """The protected-mode kernel: everything behind the setup sectors, at least the `syssize` the header promises."""
+    """The protected-mode kernel: everything behind the setup sectors, at least the `syssize` the header promises.
+
+    That is in paragraphs, and some files (memtest86+) end within the last one.
+    """
     promised_bytes = read_field(start, boot_params.SYSSIZE) * PARAGRAPH_BYTES
-    kernel_bytes = max(promised_bytes, image.size_bytes - setup_bytes)
+    kernel_bytes = max(promised_bytes - PARAGRAPH_BYTES + 1, image.size_bytes - setup_bytes)
     if promised_bytes <= ENTRY_64_OFFSET:
         raise ConfigError(f"{image.name} has no protected-mode kernel in it; build or download it again")
     if setup_bytes + kernel_bytes <= image.size_bytes and kernel_bytes > memory_bytes:

@@ -1,15 +1,20 @@
-"""ELF64 kernels: a Linux vmlinux and freestanding test kernels, both entered in 64-bit mode with RSI = boot_params.
+"""ELF kernels: a Linux vmlinux, freestanding test kernels, PVH kernels; and the ELF files inside Multiboot.
 
-Source: System V ABI, AMD64 supplement, and "Tool Interface Standard ELF specification" 1.2, program headers.
+Source: System V ABI, Intel386 and AMD64 supplements; "Tool Interface Standard ELF specification" 1.2, program headers.
 Layouts and names of constants come from pyelftools; its file classes are not used, because they follow section headers
 that a kernel does not need and a hostile file can fill with anything.
 
 Segments go to their physical addresses (p_paddr), as boot loaders do: a vmlinux is linked at 0xffffffff81000000 and
 loaded at 0x1000000. e_entry is a physical address in a vmlinux; when it is no address of a loaded byte but the virtual
 address of one (a kernel linked high by a simple script), it is translated.
+
+    ELF64              entered at e_entry in 64-bit mode like Linux, RSI = boot_params
+    ELF32              entered at e_entry in protected mode like a 32-bit Linux, ESI = boot_params
+    with a PVH note    entered there in protected mode, if the file has 32 bits or no other entry point (e_entry is it)
 """
 
 import re
+import struct
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -20,7 +25,7 @@ from elftools.elf.structs import ELFStructs
 
 from emulator.errors import ConfigError
 from vmm.loaders import boot_params
-from vmm.loaders.boot_image import KernelArea, KernelImage
+from vmm.loaders.boot_image import BootProtocol, EntryMode, KernelArea, KernelImage
 from vmm.loaders.image_file import ImageFile
 from vmm.loaders.memory_size import size_text
 
@@ -31,14 +36,20 @@ LINUX_BANNER = re.compile(rb"Linux version ([0-9][!-~]{1,79}) ")
 INITRD_ADDR_MAX = 0x7FFFFFFF  # what a bzImage of Linux 2.6 to 6 states (arch/x86/boot/header.S)
 KERNEL_ALIGNMENT = 0x200000  # of an x86-64 vmlinux, CONFIG_PHYSICAL_ALIGN
 
-# What the identification bytes and the file header must say: (offset or field, value, what the file is otherwise)
-IDENTIFICATION = (  # offsets EI_CLASS, EI_DATA; values ELFCLASS64, ELFDATA2LSB
-    (4, 2, "is a 32-bit ELF file; build it for x86-64 (gcc -m64): it is entered in 64-bit mode"),
-    (5, 1, "is a big-endian ELF file; build it for x86-64"),
-)
+NOTE_BYTES_MAX = 0x10000  # of a note segment; a vmlinux has 500 bytes
+PVH_NOTE_NAME, PVH_NOTE_TYPE = b"Xen\0", 18
+
+CLASS_OFFSET, DATA_OFFSET = 4, 5  # EI_CLASS, EI_DATA
+BITS_OF_CLASS = {1: 32, 2: 64}
+LITTLE_ENDIAN = 1
+# What the file header must say: (field, values, what the file is otherwise)
 HEADER = (
-    ("e_machine", "EM_X86_64", "is an ELF file for another processor; build it for x86-64"),
-    ("e_type", "ET_EXEC", "is not linked to fixed addresses; link it with -static -no-pie (not -r, -shared or -pie)"),
+    ("e_machine", ("EM_X86_64", "EM_386"), "is an ELF file for another processor; build it for x86"),
+    (
+        "e_type",
+        ("ET_EXEC",),
+        "is not linked to fixed addresses; link it with -static -no-pie (not -r, -shared or -pie)",
+    ),
 )
 
 
@@ -50,14 +61,24 @@ class LoadSegment:
     area: KernelArea
 
 
+@dataclass(frozen=True)
+class ElfKernel:
+    """An ELF executable as far as a loader wants to know it. `pvh_entry_gpa` is what its PVH note says."""
+
+    bits: int
+    entry_gpa: int
+    areas: tuple[KernelArea, ...]
+    pvh_entry_gpa: int | None
+
+
 def is_elf(start: bytes) -> bool:
     """Whether a file that begins with `start` is ELF."""
     return start.startswith(ELF_MAGIC)
 
 
-def parse(image: ImageFile, *, memory_bytes: int) -> KernelImage:
-    """Read an ELF64 executable. Raises ConfigError when it is not one or larger than `memory_bytes`."""
-    header, program_headers = _read_headers(image)
+def read(image: ImageFile, *, memory_bytes: int) -> ElfKernel:
+    """Read an ELF executable of either size. Raises ConfigError when it is not one or larger than `memory_bytes`."""
+    bits, header, program_headers = _read_headers(image)
     if any(program["p_type"] == "PT_INTERP" for program in program_headers):
         raise ConfigError(f"{image.name} is a dynamically linked program, not a kernel; link it with -static")
     loads = [program for program in program_headers if program["p_type"] == "PT_LOAD" and program["p_memsz"]]
@@ -66,7 +87,23 @@ def parse(image: ImageFile, *, memory_bytes: int) -> KernelImage:
     if sum(program["p_memsz"] for program in loads if program["p_memsz"] <= memory_bytes) > memory_bytes:
         raise ConfigError(f"{image.name} has segments that add up to more than {size_text(memory_bytes)} of memory")
     segments = [_read_segment(image, program, memory_bytes) for program in loads]
-    areas = tuple(segment.area for segment in segments)
+    notes = [program for program in program_headers if program["p_type"] == "PT_NOTE"]
+    return ElfKernel(
+        bits,
+        _entry_gpa(image.name, header["e_entry"], segments),
+        tuple(segment.area for segment in segments),
+        _pvh_entry(image, notes),
+    )
+
+
+def has_pvh_entry_only(file: ElfKernel) -> bool:
+    """Whether the PVH note is how the file wants to be entered: an ELF64 may have it beside Linux's entry."""
+    return file.pvh_entry_gpa is not None and (file.bits == 32 or file.pvh_entry_gpa == file.entry_gpa)
+
+
+def linux_image(file: ElfKernel) -> KernelImage:
+    """The kernel, entered at e_entry like Linux."""
+    areas = file.areas
     setup_header = boot_params.setup_header_from_scratch(
         kernel_alignment=KERNEL_ALIGNMENT,
         initrd_addr_max=INITRD_ADDR_MAX,
@@ -75,34 +112,55 @@ def parse(image: ImageFile, *, memory_bytes: int) -> KernelImage:
     )
     return KernelImage(
         areas=areas,
-        entry_gpa=_entry_gpa(image.name, header["e_entry"], segments),
+        entry_gpa=file.entry_gpa,
+        mode=EntryMode.LONG if file.bits == 64 else EntryMode.PROTECTED,
+        protocol=BootProtocol.LINUX,
         setup_header=setup_header,
         command_line_max_bytes=COMMAND_LINE_MAX_BYTES,
-        initrd_end_max_gpa=INITRD_ADDR_MAX + 1,
-        description=_description(segments),
+        modules_max=1,
+        module_end_max_gpa=INITRD_ADDR_MAX + 1,
+        description=_description(file),
     )
 
 
-def _read_headers(image: ImageFile) -> tuple[Any, list[Any]]:
-    """The ELF header and all program headers, as pyelftools containers."""
-    structs = ELFStructs(little_endian=True, elfclass=64)
+def _read_headers(image: ImageFile) -> tuple[int, Any, list[Any]]:
+    """32 or 64, the ELF header and all program headers, as pyelftools containers."""
+    start = image.read(0, DATA_OFFSET + 1, "the ELF header")
+    # class and byte order first: the rest of a big-endian header would be misread
+    bits = BITS_OF_CLASS.get(start[CLASS_OFFSET])
+    if bits is None or start[DATA_OFFSET] != LITTLE_ENDIAN:
+        raise ConfigError(f"{image.name} is a big-endian or damaged ELF file; build it for x86")
+    structs = ELFStructs(little_endian=True, elfclass=bits)
     structs.create_basic_structs()
     structs.create_advanced_structs()
-    header_bytes, entry_bytes = structs.Elf_Ehdr.sizeof(), structs.Elf_Phdr.sizeof()
-    # class and byte order first: the rest of a 32-bit or big-endian header would be misread
-    start = image.read_at_most(0, header_bytes)
-    for offset, byte, otherwise in IDENTIFICATION:
-        if len(start) > offset and start[offset] != byte:
-            raise ConfigError(f"{image.name} {otherwise}")
     header = _parse(structs.Elf_Ehdr, image, 0, "the ELF header")
     for field, wanted, otherwise in HEADER:
-        if header[field] != wanted:
+        if header[field] not in wanted:
             raise ConfigError(f"{image.name} {otherwise}")
+    entry_bytes = structs.Elf_Phdr.sizeof()
     if header["e_phentsize"] != entry_bytes or header["e_phnum"] > PROGRAM_HEADERS_MAX:
         what = f"{header['e_phnum']} program headers of {header['e_phentsize']} bytes"
         raise ConfigError(f"{image.name} has {what}, at most {PROGRAM_HEADERS_MAX} of {entry_bytes} are possible")
     offsets = (header["e_phoff"] + index * entry_bytes for index in range(header["e_phnum"]))
-    return header, [_parse(structs.Elf_Phdr, image, offset, "the program header table") for offset in offsets]
+    return bits, header, [_parse(structs.Elf_Phdr, image, offset, "the program header table") for offset in offsets]
+
+
+def _pvh_entry(image: ImageFile, notes: list[Any]) -> int | None:
+    """The descriptor of the note XEN_ELFNOTE_PHYS32_ENTRY.
+
+    note   0 name size | 4 descriptor size | 8 type | 12 name, padded to 4 bytes | descriptor, padded
+    """
+    for program in notes:
+        data = image.read_at_most(program["p_offset"], min(program["p_filesz"], NOTE_BYTES_MAX))
+        at = 0
+        while at + 12 <= len(data):
+            name_bytes, descriptor_bytes, kind = struct.unpack_from("<3I", data, at)
+            descriptor_at = at + 12 + (name_bytes + 3 & ~3)
+            name, descriptor = data[at + 12 : at + 12 + name_bytes], data[descriptor_at:][:descriptor_bytes]
+            if (name, kind) == (PVH_NOTE_NAME, PVH_NOTE_TYPE) and len(descriptor) in (4, 8):
+                return int.from_bytes(descriptor, "little")
+            at = descriptor_at + (descriptor_bytes + 3 & ~3)
+    return None
 
 
 def _parse(layout: Any, image: ImageFile, offset: int, what: str) -> Any:
@@ -138,10 +196,10 @@ def _entry_gpa(name: str, entry: int, segments: list[LoadSegment]) -> int:
     raise ConfigError(f"{name} has its entry point {entry:#x} outside its segments; name it with ENTRY() or ld -e")
 
 
-def _description(segments: list[LoadSegment]) -> str:
+def _description(file: ElfKernel) -> str:
     """What the file is, for the user: Linux carries its banner in .rodata (linux_banner, init/version.c)."""
-    for segment in segments:
-        banner = LINUX_BANNER.search(segment.area.data)
+    for area in file.areas:
+        banner = LINUX_BANNER.search(area.data)
         if banner:
             return f"Linux {banner[1].decode('ascii')} vmlinux"
-    return "ELF64 kernel"
+    return f"ELF{file.bits} kernel"

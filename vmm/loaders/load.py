@@ -1,20 +1,27 @@
-"""`load`: find the format of a kernel file, place kernel, initrd and boot parameters in guest memory.
+"""`load`: find the format of a kernel file, place kernel, modules and boot information in guest memory.
 
-kernel --> image_file --> bzimage or elf --> KernelImage --+
-initrd --> image_file --> initrd (complete?) --------------+--> BootImage
-append --> boot_params, low_memory -------------------------+
+kernel --> image_file --> bzimage, multiboot, elf, flat --> KernelImage --+
+initrd, modules --> image_file --> initrd (complete?) --------------------+--> BootImage
+append --> linux, multiboot, pvh, flat: hand_over ------------------------+
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emulator.errors import ConfigError
-from vmm.loaders import boot_params, bzimage, elf, low_memory
-from vmm.loaders.boot_image import BootImage, KernelArea, KernelImage
+from vmm.loaders import boot_params, bzimage, elf, flat, linux, low_memory, multiboot, pvh
+from vmm.loaders.boot_image import BootImage, BootProtocol, EntryMode, Handover, KernelImage, Payload
 from vmm.loaders.image_file import ImageFile
-from vmm.loaders.initrd import check_initrd
-from vmm.loaders.memory_size import PAGE_BYTES, check_memory_bytes, size_text
+from vmm.loaders.memory_size import check_memory_bytes, size_text
+from vmm.loaders.modules import ModuleFile, place_modules, read_modules
 
-START_BYTES = 0x1000  # enough of a file to recognise its format
+HANDOVERS: dict[BootProtocol, Callable[[KernelImage, Payload], Handover]] = {
+    BootProtocol.LINUX: linux.hand_over,
+    BootProtocol.MULTIBOOT: multiboot.hand_over,
+    BootProtocol.PVH: pvh.hand_over,
+    BootProtocol.FLAT: flat.hand_over,
+}
+START_BYTES = multiboot.SEARCH_BYTES  # enough of a file to recognise its format
 
 # (magic, what a file is that begins with it): common mistakes, each with the way out
 KNOWN_OTHERS = (
@@ -26,101 +33,104 @@ KNOWN_OTHERS = (
     (b"\x04\x22\x4d\x18", "is compressed with lz4; unpack it first (unlz4)"),
     (b"07070", "is a cpio archive; is it the initrd?"),
     (b"!<arch>\n", "is a package or library archive; unpack it and name the kernel in it (dpkg-deb -x)"),
-    (b"MZ", "is an EFI program without a Linux setup header; use a bzImage or an ELF64 kernel"),
+    (b"MZ", "is an EFI program without a Linux setup header; use a bzImage or an ELF kernel"),
 )
 
 
-def load(kernel: Path, *, initrd: Path | None, append: str, memory_bytes: int) -> BootImage:
-    """Lay out a guest's memory for `kernel` with command line `append`. Raises ConfigError with one clear line."""
+def load(
+    kernel: Path,
+    *,
+    initrd: Path | None = None,
+    modules: Sequence[str] = (),
+    append: str = "",
+    memory_bytes: int,
+    protocol: BootProtocol | None = None,
+) -> BootImage:
+    """Lay out a guest's memory for `kernel` with command line `append`. Raises ConfigError with one clear line.
+
+    `kernel` is a file of any known format, or `F@ADDRESS` (flat.py); each of `modules` is `FILE ARGUMENTS`. `protocol`
+    is for kernels that know several.
+    """
     check_memory_bytes(memory_bytes)
+    kernel, placement = flat.split_placement(kernel)
     with ImageFile.open("kernel", kernel) as image:
-        kernel_image = parse_kernel(image, memory_bytes=memory_bytes)
-        check_areas(image.name, kernel_image.areas, memory_bytes)
-    initrd_data = b""
-    if initrd is not None:
-        with ImageFile.open("initrd", initrd) as image:
-            initrd_data = _read_initrd(image, memory_bytes)
-    return place(kernel_image, initrd_data=initrd_data, append=append, memory_bytes=memory_bytes)
+        if placement is not None:
+            kernel_image = flat.parse(image, placement, memory_bytes=memory_bytes)
+        else:
+            kernel_image = parse_kernel(image, memory_bytes=memory_bytes, protocol=protocol)
+        check_areas(image.name, kernel_image, memory_bytes)
+    files = read_modules(kernel_image, initrd, modules, memory_bytes)
+    if kernel_image.protocol is BootProtocol.MULTIBOOT:  # GRUB and QEMU begin with the file's name
+        append = f"{kernel.name} {append}".rstrip()
+    return place(kernel_image, files=files, append=append, memory_bytes=memory_bytes)
 
 
-def parse_kernel(image: ImageFile, *, memory_bytes: int) -> KernelImage:
-    """Read `image` in whichever format it is."""
+def parse_kernel(image: ImageFile, *, memory_bytes: int, protocol: BootProtocol | None = None) -> KernelImage:
+    """Read `image` in whichever format it is, for `protocol` if one is asked for."""
     start = image.read_at_most(0, START_BYTES)
-    if bzimage.is_bzimage(start):
+    header = multiboot.find_header(start)
+    if bzimage.is_bzimage(start) and protocol in (None, BootProtocol.LINUX):
         return bzimage.parse(image, memory_bytes=memory_bytes)
-    if elf.is_elf(start):
-        return elf.parse(image, memory_bytes=memory_bytes)
+    if header is not None and protocol in (None, BootProtocol.MULTIBOOT):
+        return multiboot.parse(image, header, memory_bytes=memory_bytes)
+    if elf.is_elf(start) and protocol in (None, BootProtocol.LINUX, BootProtocol.PVH):
+        file = elf.read(image, memory_bytes=memory_bytes)
+        wants_pvh = protocol is BootProtocol.PVH or (protocol is None and elf.has_pvh_entry_only(file))
+        if wants_pvh and file.pvh_entry_gpa is not None:
+            return pvh.kernel_image(file, file.pvh_entry_gpa, memory_bytes=memory_bytes)
+        if not wants_pvh:
+            return elf.linux_image(file)
+    if protocol is BootProtocol.FLAT:
+        raise ConfigError(f"{image.name} has no address; a flat binary is --kernel FILE@ADDRESS, as in F.bin@0x100000")
+    if protocol is not None:
+        raise ConfigError(f"{image.name} is no kernel of the protocol {protocol.value!r}; leave --protocol out")
     for magic, what in KNOWN_OTHERS:
         if start.startswith(magic):
             raise ConfigError(f"{image.name} {what}")
-    raise ConfigError(
-        f"{image.name} is no kernel (neither a bzImage nor ELF64); name a vmlinuz, vmlinux or test kernel"
-    )
+    what = "is no kernel (neither a bzImage nor ELF nor Multiboot)"
+    raise ConfigError(f"{image.name} {what}; a flat binary needs its address: --kernel FILE@0x100000")
 
 
-def check_areas(name: str, areas: tuple[KernelArea, ...], memory_bytes: int) -> None:
+def check_areas(name: str, kernel: KernelImage, memory_bytes: int) -> None:
     """Raise ConfigError unless all of a kernel is in RAM, clear of the loader's regions and of itself."""
     previous_end_gpa = 0
-    for area in sorted(areas, key=lambda area: area.gpa):
+    ranges = low_memory.kernel_ranges(memory_bytes, kernel.mode)
+    for area in sorted(kernel.areas, key=lambda area: area.gpa):
         what = f"{name} wants {size_text(area.size_bytes)} at {area.gpa:#x}"
         if area.gpa < previous_end_gpa:
             raise ConfigError(f"{what}, where another of its segments is; link it with disjoint physical addresses")
         if area.end_gpa > memory_bytes:
             need = size_text(-(-area.end_gpa >> 20) << 20)
             raise ConfigError(f"{what}, outside {size_text(memory_bytes)} of memory; give the guest {need} or more")
-        ranges = low_memory.kernel_ranges(memory_bytes)
         if not any(start_gpa <= area.gpa and area.end_gpa <= end_gpa for start_gpa, end_gpa in ranges):
             advice = f"link all of it at {low_memory.HIGH_MEMORY_GPA:#x} or above (ld -n leaves the file headers out)"
             raise ConfigError(f"{what}, which is firmware's or the loader's; {advice}")
         previous_end_gpa = area.end_gpa
+    if kernel.entry_gpa >= memory_bytes:
+        raise ConfigError(f"{name} has its entry point {kernel.entry_gpa:#x} outside memory; link it again")
 
 
-def _read_initrd(image: ImageFile, memory_bytes: int) -> bytes:
-    if image.size_bytes > memory_bytes:
-        have = f"its {size_text(image.size_bytes)} do not fit into {size_text(memory_bytes)} of memory"
-        raise ConfigError(f"{image.name} is too big: {have}; give the guest more")
-    data = image.read(0, image.size_bytes, "the initrd")
-    check_initrd(image.name, data, memory_bytes=memory_bytes)
-    return data
-
-
-def place(kernel: KernelImage, *, initrd_data: bytes, append: str, memory_bytes: int) -> BootImage:
-    """Put a checked kernel, its initrd and its boot parameters into memory."""
+def place(kernel: KernelImage, *, files: Sequence[ModuleFile], append: str, memory_bytes: int) -> BootImage:
+    """Put a checked kernel, its modules and what it is told into memory."""
+    if append and kernel.protocol is BootProtocol.FLAT:
+        raise ConfigError("a flat binary has no command line; leave --append out")
     command_line = boot_params.command_line_bytes(append, kernel.command_line_max_bytes)
-    initrd_gpa = _initrd_gpa(kernel, len(initrd_data), memory_bytes) if initrd_data else 0
-    parameters = boot_params.build(
-        kernel.setup_header,
-        memory_bytes=memory_bytes,
-        load_gpa=min(area.gpa for area in kernel.areas),
-        initrd_gpa=initrd_gpa,
-        initrd_bytes=len(initrd_data),
-    )
+    modules = place_modules(kernel, files, memory_bytes)
+    handover = HANDOVERS[kernel.protocol](kernel, Payload(command_line, modules, memory_bytes))
     segments = [
-        (low_memory.BIOS_DATA.gpa, low_memory.bios_data()),
-        (low_memory.GDT.gpa, low_memory.gdt()),
-        (low_memory.BOOT_PARAMS.gpa, parameters),
-        (low_memory.PAGE_TABLES.gpa, low_memory.identity_page_tables()),
-        (low_memory.COMMAND_LINE.gpa, command_line),
+        *low_memory.tables(kernel.mode),
+        *handover.segments,
         *((area.gpa, area.data) for area in kernel.areas if area.data),
-        *([(initrd_gpa, initrd_data)] if initrd_data else []),
+        *((module.gpa, module.data) for module in modules),
     ]
+    is_long, is_real = kernel.mode is EntryMode.LONG, kernel.mode is EntryMode.REAL
     return BootImage(
         segments=tuple(sorted(segments)),
         entry_gpa=kernel.entry_gpa,
-        registers={"rsi": low_memory.BOOT_PARAMS.gpa},
-        cr3_gpa=low_memory.PAGE_TABLES.gpa,
-        gdt_gpa=low_memory.GDT.gpa,
-        gdt_limit=low_memory.GDT.size_bytes - 1,
+        registers=handover.registers,
+        cr3_gpa=low_memory.PAGE_TABLES.gpa if is_long else 0,
+        gdt_gpa=0 if is_real else low_memory.GDT.gpa,
+        gdt_limit=0xFFFF if is_real else low_memory.GDT.size_bytes - 1,
         description=kernel.description,
+        mode=kernel.mode,
     )
-
-
-def _initrd_gpa(kernel: KernelImage, initrd_bytes: int, memory_bytes: int) -> int:
-    """Highest page the initrd can begin at: below the kernel's limit and the end of memory, above the kernel."""
-    end_max_gpa = min(memory_bytes, kernel.initrd_end_max_gpa)
-    kernel_end_gpa = max(area.end_gpa for area in kernel.areas)
-    initrd_gpa = (end_max_gpa - initrd_bytes) // PAGE_BYTES * PAGE_BYTES
-    if initrd_gpa < max(kernel_end_gpa, low_memory.HIGH_MEMORY_GPA):
-        what = f"the kernel ends at {size_text(kernel_end_gpa)}, the initrd has {size_text(initrd_bytes)}"
-        raise ConfigError(f"{what} and must end below {size_text(end_max_gpa)}; give the guest more memory")
-    return initrd_gpa

@@ -1,14 +1,15 @@
 """The first megabyte of a guest when its kernel starts: what firmware and boot loader would have left there.
 
     0x000000 +-----------------------------+
-             | (interrupt vectors, unused) |
+             | interrupt vectors           |  real mode: each leads to the IRET at 0x500
     0x000400 | BIOS data area              |  where the base memory ends, serial port addresses
     0x001000 | GDT                         |  null, -, code 0x10, data 0x18, TSS 0x20
     0x002000 | TSS                         |  zero: VM entry wants a usable TR, no kernel uses this one
-    0x007000 | boot_params ("zero page")   |  RSI
-    0x008000 | page tables                 |  CR3: PML4, PDPT, 4 page directories
+    0x007000 | boot_params ("zero page")   |  Linux: RSI
+    0x008000 | page tables                 |  64-bit mode: CR3: PML4, PDPT, 4 page directories
     0x010000 | command line                |
-    0x011000 | free, kept for loaders      |
+    0x011000 | boot information            |  Multiboot, PVH: EBX, with all that it points to
+    0x015000 | free, kept for loaders      |
     0x020000 +-----------------------------+  LOADER_END_GPA: a kernel may be linked from here on
              | RAM                         |
     0x09fc00 +-----------------------------+  BASE_MEMORY_END_GPA
@@ -17,13 +18,15 @@
              | RAM: kernel ..... initrd    |
     memory   +-----------------------------+
 
-The identity map lets the kernel run until it has its own tables (64-bit boot protocol in
-Documentation/arch/x86/boot.rst). All of it is ordinary RAM that the kernel may reuse once it has read it.
+A kernel in real mode has all but the first 0x600 bytes to itself. The identity map lets a 64-bit kernel run until it
+has its own tables (64-bit boot protocol in Documentation/arch/x86/boot.rst). All of it is ordinary RAM that the kernel
+may reuse once it has read it.
 """
 
 import struct
 from dataclasses import dataclass
 
+from vmm.loaders.boot_image import EntryMode
 from vmm.loaders.memory_size import PAGE_BYTES
 
 
@@ -41,8 +44,12 @@ TSS = LowRegion(0x02000, 0x68)
 BOOT_PARAMS = LowRegion(0x07000, 0x1000)
 PAGE_TABLES = LowRegion(0x08000, 0x6000)
 COMMAND_LINE = LowRegion(0x10000, 0x1000)
-LOW_REGIONS = (BIOS_DATA, GDT, TSS, BOOT_PARAMS, PAGE_TABLES, COMMAND_LINE)
+BOOT_INFORMATION = LowRegion(0x11000, 0x4000)
+VECTORS = LowRegion(0x00000, 0x400)
+IRET = LowRegion(0x00500, 1)
+LOW_REGIONS = (VECTORS, BIOS_DATA, IRET, GDT, TSS, BOOT_PARAMS, PAGE_TABLES, COMMAND_LINE, BOOT_INFORMATION)
 
+REAL_MODE_START_GPA = 0x600
 LOADER_END_GPA = 0x20000
 BASE_MEMORY_END_GPA = 0x9FC00
 HIGH_MEMORY_GPA = 0x100000
@@ -61,9 +68,22 @@ def memory_map(memory_bytes: int) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def kernel_ranges(memory_bytes: int) -> tuple[tuple[int, int], ...]:
+def kernel_ranges(memory_bytes: int, mode: EntryMode) -> tuple[tuple[int, int], ...]:
     """Where a kernel may lie, as (start gpa, end gpa): RAM that the loader does not use itself."""
-    return (LOADER_END_GPA, BASE_MEMORY_END_GPA), (HIGH_MEMORY_GPA, memory_bytes)
+    start_gpa = REAL_MODE_START_GPA if mode is EntryMode.REAL else LOADER_END_GPA
+    return (start_gpa, BASE_MEMORY_END_GPA), (HIGH_MEMORY_GPA, memory_bytes)
+
+
+def tables(mode: EntryMode) -> tuple[tuple[int, bytes], ...]:
+    """What the processor itself needs in memory in `mode`, and what a BIOS would have left there, as (gpa, data)."""
+    match mode:
+        case EntryMode.LONG:
+            return (BIOS_DATA.gpa, bios_data()), (GDT.gpa, gdt(mode)), (PAGE_TABLES.gpa, identity_page_tables())
+        case EntryMode.PROTECTED:
+            return (BIOS_DATA.gpa, bios_data()), (GDT.gpa, gdt(mode))
+        case EntryMode.REAL:
+            vectors = struct.pack("<H", IRET.gpa) + bytes(2)
+            return (VECTORS.gpa, vectors * 256), (BIOS_DATA.gpa, bios_data()), (IRET.gpa, b"\xcf")
 
 
 def bios_data() -> bytes:
@@ -89,11 +109,12 @@ def segment_descriptor(*, base: int, limit: int, access: int, flags: int) -> int
     return low | access << 40 | (limit >> 16 & 0xF) << 48 | flags << 52 | (base >> 24 & 0xFF) << 56
 
 
-def gdt() -> bytes:
-    """Flat 64-bit code and data, as the boot protocol asks, and a 16-byte TSS descriptor (SDM 3A 8.2.3)."""
-    code = segment_descriptor(base=0, limit=0xFFFFF, access=0x9B, flags=0xA)  # present, execute/read, accessed; G, L
+def gdt(mode: EntryMode) -> bytes:
+    """Flat code and data, as the boot protocols ask, and a TSS descriptor of 16 bytes (SDM 3A 8.2.3)."""
+    size = 0xA if mode is EntryMode.LONG else 0xC  # G and L, or G and D
+    code = segment_descriptor(base=0, limit=0xFFFFF, access=0x9B, flags=size)  # present, execute/read, accessed
     data = segment_descriptor(base=0, limit=0xFFFFF, access=0x93, flags=0xC)  # present, read/write, accessed; G, D
-    tss = segment_descriptor(base=TSS.gpa, limit=TSS.size_bytes - 1, access=0x8B, flags=0)  # present, busy 64-bit TSS
+    tss = segment_descriptor(base=TSS.gpa, limit=TSS.size_bytes - 1, access=0x8B, flags=0)  # present, busy TSS
     return struct.pack("<6Q", 0, 0, code, data, tss, TSS.gpa >> 32)
 
 

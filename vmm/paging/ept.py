@@ -79,6 +79,7 @@ class EptPaging:
         vcpu.write(f.CR4_GUEST_HOST_MASK, CR4_VMXE)
         self.write_cr0(vcpu, vcpu.read(f.GUEST_CR0))
         self.write_cr4(vcpu, vcpu.read(f.GUEST_CR4))
+        self.write_efer(vcpu, vcpu.read(f.GUEST_IA32_EFER))
 
     def guest_cr3(self, vcpu: "VCpu") -> int:
         """CR3 is the guest's own."""

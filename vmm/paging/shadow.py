@@ -9,8 +9,10 @@
 - Two zero writes in a row to one table without a real fault between: it is being torn down, so it is unshadowed.
 - With CR0.PG clear in the guest, the processor walks an identity map of guest-physical memory (PAE format).
 
-MODEL: 4-level and PAE guests; a guest that turns on 32-bit (2-level) paging or turns off
-protected mode is a guest error (use ept or native).
+MODEL: with CR0.PE clear in the guest too, the processor is in real mode and still walks that map. VMX without
+unrestricted guest cannot do this, so VMMs of the time emulated real mode or ran it as virtual-8086 code; AMD's
+processors have it as "paged real mode" (APM volume 2, 15.19). Starting a processor takes a few hundred such
+instructions, and this way they are the guest's own and not the VMM's.
 """
 
 from dataclasses import dataclass, replace
@@ -39,18 +41,19 @@ from vmm.guest_walk import (
     WRITABLE,
     GuestFault,
     PagingMode,
+    Step,
     Translation,
     walk,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.outcome import Outcome
-from vmm.paging.shadow_tables import PDPT, ShadowTables
+from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
 from vmm.paging.store_emulation import StoreEmulation
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
 
-CR0_PE, CR0_TS, CR0_NE = 1, 1 << 3, 1 << 5
+CR0_TS, CR0_NE = 1 << 3, 1 << 5
 CR4_PGE = 1 << 7
 EFER_LME = 1 << 8
 ADDRESS_MASK = 0xFF_FFFF_F000
@@ -118,10 +121,10 @@ class ShadowPaging:
         return root
 
     def capabilities(self) -> VmxCapabilities:
-        """A processor without EPT; MODEL: with SMEP, which came later than EPT, so that guests may use it here too."""
+        """A processor without EPT; MODEL: with SMEP, which came later than EPT, and paged real mode, see above."""
         base = without_ept()
         cr4 = replace(base.cr4, may_be_one=base.cr4.may_be_one | CR4_SMEP)
-        return replace(base, cr4=cr4, physical_address_bits=HOST_PHYSICAL_BITS)
+        return replace(base, cr4=cr4, physical_address_bits=HOST_PHYSICAL_BITS, has_paged_real_mode=True)
 
     def start(self, vcpu: "VCpu") -> None:
         """Intercept #PF, own the control registers, and shadow the first tables."""
@@ -147,8 +150,6 @@ class ShadowPaging:
 
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
         """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
-        if not value & CR0_PE:
-            raise GuestError("the guest turned protected mode off: shadow paging does not cover it; use --paging ept")
         if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self.tables.forget_all()
         self._guest.cr0 = value
@@ -163,6 +164,8 @@ class ShadowPaging:
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
+        if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE):
+            self.tables.forget_all()  # entries get another size or meaning
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
@@ -180,9 +183,7 @@ class ShadowPaging:
         guest = self._guest
         self._mode = guest.mode()
         is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
-        if self._mode.is_paging and not self._mode.is_pae:
-            raise GuestError("the guest turned on 32-bit paging: shadow paging does not cover it; use --paging ept")
-        vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_PE | CR0_NE | CR0_WP)
+        vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
         hidden = CR4_PSE | CR4_PGE | (0 if self._mode.is_paging else CR4_SMEP)  # the identity map is all user pages
         vcpu.write(f.GUEST_CR4, guest.cr4 & ~hidden | CR4_PAE | CR4_VMXE)
@@ -194,22 +195,25 @@ class ShadowPaging:
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.engine.shared.flush_tlb = 1
 
-    def _root_level(self) -> int:
-        return 4 if self._mode.is_long else PDPT
-
     def _root_gfn(self) -> int:
         return (self._guest.cr3 & (ADDRESS_MASK if self._mode.is_long else 0xFFFF_F000)) >> 12
+
+    def _root(self) -> ShadowTable:
+        """The table for the guest's CR3."""
+        if self._mode.is_long:
+            return self.tables.table(self._root_gfn(), 4)
+        return self.tables.table(self._root_gfn(), PDPT, None if self._mode.is_pae else 0)
 
     def _root_hpa(self) -> int:
         """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
         if not self._mode.is_paging:
             return self._identity_hpa
-        offset = 0 if self._mode.is_long else self._guest.cr3 & 0xFE0
+        offset = self._guest.cr3 & 0xFE0 if self._mode.is_pae and not self._mode.is_long else 0
         try:
-            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
+            return self._root().hpa | offset
         except OutOfHostMemory:
             self.tables.forget_all()
-            return self.tables.table(self._root_gfn(), self._root_level()).hpa | offset
+            return self._root().hpa | offset
 
     def invlpg(self, vcpu: "VCpu", gva: int) -> None:
         """Shadows follow the guest's stores at once, so only the TLB is behind. MODEL: it is flushed whole."""
@@ -231,29 +235,34 @@ class ShadowPaging:
             self._write_to_table(vcpu, gva, found, user=user)
         else:
             self._last_zero_write_gfn = None
-            self._fill(vcpu, found, write=write, user=user)
+            self._fill(vcpu, gva, found, write=write, user=user)
         if self.tables.needs_flush:
             self.tables.needs_flush = False
             vcpu.engine.shared.flush_tlb = 1
         return Outcome.AGAIN
 
-    def _fill(self, vcpu: "VCpu", found: Translation, *, write: bool, user: bool) -> None:
+    def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
-        tables = self.tables
+        tables, gfn = self.tables, found.gpa >> 12
         overrides = write and not user and not self._guest.cr0 & CR0_WP
-        gfn = found.gpa >> 12
         try:
-            table = tables.table(found.steps[0].table_gfn, self._root_level())
+            table = self._root()
+            if not self._mode.is_pae:  # the guest has no table of this level
+                directory = tables.table(table.gfn, 2, gva >> 30 & 3)
+                tables.link(table, gva >> 30 & 3, directory, 0)
+                table = directory
             for step in found.steps[:-1]:
-                child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1)
-                tables.link(table, step.slot, child, _supervisor_only(step.entry) if overrides else step.entry)
+                child_part = None if self._mode.is_pae else gva >> 21 & 1
+                child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1, child_part)
+                entry = _supervisor_only(step.entry) if overrides else step.entry
+                tables.link(table, self._slot(step, gva), child, entry)
                 table = child
             last = found.steps[-1]
             entry = _supervisor_only(last.entry) if overrides else last.entry
-            index = last.slot
+            index = self._slot(last, gva)
             if last.level == 3:
                 split = tables.split_gib(last.entry)
-                tables.link(table, last.slot, split, entry)
+                tables.link(table, index, split, entry)
                 table, index = split, gfn >> 9 & 511
             if last.level >= 2:
                 split = tables.split(last.entry & ~ADDRESS_MASK | (gfn & ~511) << 12)
@@ -264,6 +273,10 @@ class ShadowPaging:
             vcpu.write(f.GUEST_CR3, self._root_hpa())
             return
         tables.set_leaf(table, index, gfn, tables.leaf(gfn, entry))
+
+    def _slot(self, step: Step, gva: int) -> int:
+        """The entry of the shadow (a part of it, in 32-bit paging) that stands for entry `step` of the guest."""
+        return step.slot if self._mode.is_pae else gva >> 12 + 9 * (step.level - 1) & 511
 
     def _write_to_table(self, vcpu: "VCpu", gva: int, found: Translation, *, user: bool) -> None:
         """A store to a shadowed guest table: emulate it, or give the page up as a table."""
@@ -299,24 +312,17 @@ class ShadowPaging:
             gfn = gpa >> 12
             if not self.tables.is_shadowed(gfn):
                 continue
-            self.guest_wrote(gpa, size_bytes)
+            self.tables.guest_wrote(gpa, size_bytes)
             if value == 0 and self._last_zero_write_gfn == gfn:
                 self.tables.unshadow(gfn)
                 self._last_zero_write_gfn = None
             else:
                 self._last_zero_write_gfn = gfn if value == 0 else None
 
-    def guest_wrote(self, gpa: int, size_bytes: int) -> None:
-        """Guest memory [gpa, gpa + size_bytes), inside one page, has changed: shadows of it follow."""
-        gfn = gpa >> 12
-        for index in range((gpa & 0xFFF) >> 3, ((gpa & 0xFFF) + size_bytes - 1 >> 3) + 1):
-            entry = int.from_bytes(self._domain.read((gfn << 12) + index * 8, 8), "little")
-            self.tables.guest_entry_changed(gfn, index, entry)
-
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """The VMM stored one byte into guest memory."""
         if self.tables.is_shadowed(gpa >> 12):
-            self.guest_wrote(gpa, 1)
+            self.tables.guest_wrote(gpa, 1)
             vcpu.engine.shared.flush_tlb = 1
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:

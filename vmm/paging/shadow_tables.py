@@ -8,6 +8,13 @@
     63 62..52 51........12 11..7  6 5 4 3 2 1 0
     NX    0   host address    0   D A 0 0 U W P
 
+Shadows have 8-byte entries. A guest table of 4-byte entries (32-bit paging) has twice as many, so its shadow comes in
+parts, under a page-directory-pointer table that has no counterpart in the guest:
+
+    CR3 (gfn)                           ---- (gfn, PDPT): four entries, one for each part of the directory
+    page directory (gfn)   1024 x 4 MiB ---- parts 0 1 2 3 of (gfn, 2): 512 x 2 MiB each, two for one of the guest's
+    page table (gfn)       1024 x 4 KiB ---- parts 0 1 of (gfn, 1):     512 x 4 KiB each
+
 Every guest page that is shadowed is write-protected in all its mappings; so that this is quick, the places of writable
 leaf entries are kept per guest page.
 """
@@ -36,16 +43,18 @@ SPLIT_KEY_BITS = RIGHTS | DIRTY
 class ShadowTable:
     """One shadow page: `base` is its first word in host memory; `parents` are the words that point to it.
 
-    A PAE page-directory-pointer table has level PDPT, and its entries have no rights.
+    A PAE page-directory-pointer table has level PDPT, and its entries have no rights. `part` is None for a guest table
+    of 8-byte entries.
     """
 
-    __slots__ = ("base", "gfn", "hpa", "is_split", "level", "parents")
+    __slots__ = ("base", "gfn", "hpa", "is_split", "level", "parents", "part")
 
-    def __init__(self, hpa: int, gfn: int, level: int, *, is_split: bool = False) -> None:
+    def __init__(self, hpa: int, gfn: int, level: int, part: int | None = None, *, is_split: bool = False) -> None:
         self.hpa = hpa
         self.base = hpa >> 3
         self.gfn = gfn
         self.level = level
+        self.part = part
         self.is_split = is_split
         self.parents: set[int] = set()
 
@@ -60,7 +69,7 @@ class ShadowTables:
         self._page_count = domain.page_count
         self._domain = domain
         self._pages = pages
-        self._tables: dict[tuple[int, int], ShadowTable] = {}  # (gfn, level)
+        self._tables: dict[tuple[int, int, int | None], ShadowTable] = {}  # (gfn, level, part)
         self._splits: dict[tuple[int, int], ShadowTable] = {}  # (first gfn, guest flags)
         self._splits_of_frame: dict[int, list[ShadowTable]] = {}  # first gfn
         self._by_gfn: dict[int, list[ShadowTable]] = {}
@@ -81,12 +90,12 @@ class ShadowTables:
         """Every shadow table, split tables too."""
         return list(self._by_hpa.values())
 
-    def table(self, gfn: int, level: int) -> ShadowTable:
-        """The shadow of guest table `gfn` used at `level`, made now if there is none."""
-        table = self._tables.get((gfn, level))
+    def table(self, gfn: int, level: int, part: int | None = None) -> ShadowTable:
+        """The shadow (or this part of it) of guest table `gfn` used at `level`, made now if there is none."""
+        table = self._tables.get((gfn, level, part))
         if table is None:
-            table = ShadowTable(self._pages.allocate(), gfn, level)
-            self._tables[gfn, level] = self._by_hpa[table.hpa] = table
+            table = ShadowTable(self._pages.allocate(), gfn, level, part)
+            self._tables[gfn, level, part] = self._by_hpa[table.hpa] = table
             if gfn not in self._by_gfn:
                 self._by_gfn[gfn] = []
                 self._write_protect(gfn)
@@ -176,35 +185,51 @@ class ShadowTables:
                 self._words[word] &= ~WRITABLE
                 self.needs_flush = True
 
-    def guest_entry_changed(self, gfn: int, index: int, entry: int) -> None:
-        """The guest's table `gfn` has the new value `entry` at `index`: every shadow of it follows at once."""
-        for table in self._by_gfn.get(gfn, ()):
-            if table.level == 1:
-                self._propagate_leaf(table, index, entry)
-            else:
-                self._propagate_table(table, index, entry)
+    def guest_wrote(self, gpa: int, size_bytes: int) -> None:
+        """Guest memory [gpa, gpa + size_bytes), inside one page, has changed: every shadow of it follows at once."""
+        page, first, last = gpa & ~0xFFF, gpa & 0xFFF, (gpa & 0xFFF) + size_bytes - 1
+        for table in self._by_gfn.get(gpa >> 12, ()):
+            entry_bytes = 8 if table.part is None else 4
+            follow = self._follow if table.part is None else self._follow_narrow
+            for index in range(first // entry_bytes, last // entry_bytes + 1):
+                entry = self._domain.read(page + index * entry_bytes, entry_bytes)
+                follow(table, index, int.from_bytes(entry, "little"))
 
-    def _propagate_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
+    def _follow(self, table: ShadowTable, index: int, entry: int) -> None:
+        if table.level == 1:
+            self._follow_leaf(table, index, entry)
+        else:
+            self._follow_link(table, index, entry, None)
+
+    def _follow_narrow(self, table: ShadowTable, index: int, entry: int) -> None:
+        """Entry `index` of 1024; `table` is one part of the shadow, and another one may have it."""
+        if table.level == 1 and index >> 9 == table.part:
+            self._follow_leaf(table, index & 511, entry)
+        elif table.level == 2 and index >> 8 == table.part:
+            for half in (0, 1):
+                self._follow_link(table, index << 1 & 511 | half, entry, half)
+
+    def _follow_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
         if entry & PRESENT and entry & ACCESSED:
             target = (entry & ADDRESS_MASK) >> 12
             self.set_leaf(table, index, target, self.leaf(target, entry))
         else:
             self._drop_leaf(table.base + index)
 
-    def _propagate_table(self, table: ShadowTable, index: int, entry: int) -> None:
+    def _follow_link(self, table: ShadowTable, index: int, entry: int, child_part: int | None) -> None:
         word = table.base + index
         old = self._words[word]
         if old:
             self._unlink(word, old)
         if entry & PRESENT and entry & ACCESSED and not entry & LARGE:
-            child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1))
+            child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1, child_part))
             if child is not None:
                 self.link(table, index, child, entry)
 
     def unshadow(self, gfn: int) -> None:
         """Forget every shadow of guest table `gfn`; its page can become writable again."""
         for table in self._by_gfn.pop(gfn, ()):
-            del self._tables[gfn, table.level]
+            del self._tables[gfn, table.level, table.part]
             self._destroy(table)
         self.needs_flush = True
 

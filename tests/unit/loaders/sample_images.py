@@ -63,34 +63,64 @@ class Segment:
     kind: int = 1  # PT_LOAD
 
 
-def make_elf(*segments: Segment, entry: int = 0x200000, **fields: int) -> bytes:
-    """An ELF64 executable; `fields` overrides fields of the file header."""
+# sizes of the headers, and a program header with its flags early (64 bits) or late (32): System V ABI, ELF
+ELF_HEADER_BYTES, PROGRAM_HEADER_BYTES = {64: 64, 32: 52}, {64: 56, 32: 32}
+
+
+def _cut(value: int, bits: int) -> int:
+    return value & ((1 << bits) - 1)
+
+
+def make_elf(*segments: Segment, entry: int = 0x200000, bits: int = 64, **fields: int) -> bytes:
+    """An ELF executable of 64 or 32 bits; `fields` overrides fields of the file header."""
+    word = "Q" if bits == 64 else "I"
+    header_bytes, program_bytes = ELF_HEADER_BYTES[bits], PROGRAM_HEADER_BYTES[bits]
     header = {
-        "ei_class": 2,
+        "ei_class": 2 if bits == 64 else 1,
         "ei_data": 1,
         "e_type": 2,
-        "e_machine": 62,
-        "e_phoff": 64,
-        "e_phentsize": 56,
+        "e_machine": 62 if bits == 64 else 3,
+        "e_phoff": header_bytes,
+        "e_phentsize": program_bytes,
         "e_phnum": len(segments),
         "e_shoff": 0,
         "e_shnum": 0,
         **fields,
     }
     ident = b"\x7fELF" + bytes([header["ei_class"], header["ei_data"], 1]) + bytes(9)
-    first = struct.pack(
-        "<HHIQQQ", header["e_type"], header["e_machine"], 1, entry, header["e_phoff"], header["e_shoff"]
-    )
-    last = struct.pack("<IHHHHHH", 0, 64, header["e_phentsize"], header["e_phnum"], 64, header["e_shnum"], 0)
+    addresses = (_cut(value, bits) for value in (entry, header["e_phoff"], header["e_shoff"]))
+    first = struct.pack(f"<HHI3{word}", header["e_type"], header["e_machine"], 1, *addresses)
+    last = struct.pack("<I6H", 0, header_bytes, header["e_phentsize"], header["e_phnum"], 64, header["e_shnum"], 0)
     headers, body = b"", b""
     for s in segments:
-        offset = 64 + 56 * len(segments) + len(body) if s.offset is None else s.offset
+        offset = header_bytes + program_bytes * len(segments) + len(body) if s.offset is None else s.offset
         filesz = len(s.data) if s.filesz is None else s.filesz
         memsz = filesz if s.memsz is None else s.memsz
         vaddr = s.paddr if s.vaddr is None else s.vaddr
-        headers += struct.pack("<IIQQQQQQ", s.kind, 7, offset, vaddr, s.paddr, filesz, memsz, 0x1000)
+        values = [_cut(value, bits) for value in (offset, vaddr, s.paddr, filesz, memsz, 0x1000)]
+        if bits == 64:
+            headers += struct.pack("<II6Q", s.kind, 7, *values)
+        else:
+            headers += struct.pack("<8I", s.kind, *values[:5], 7, values[5])
         body += s.data
     return ident + first + last + headers + body
+
+
+def make_note(name: bytes, kind: int, descriptor: bytes) -> bytes:
+    """An ELF note."""
+    padded = name + bytes(-len(name) % 4) + descriptor + bytes(-len(descriptor) % 4)
+    return struct.pack("<3I", len(name), len(descriptor), kind) + padded
+
+
+def pvh_note(entry: int, *, size_bytes: int = 4) -> Segment:
+    """The program header of the note XEN_ELFNOTE_PHYS32_ENTRY."""
+    return Segment(0, make_note(b"Xen\0", 18, _cut(entry, 8 * size_bytes).to_bytes(size_bytes, "little")), kind=4)
+
+
+def multiboot_header(flags: int = 0, *addresses: int, checksum: int | None = None) -> bytes:
+    """A Multiboot header; `addresses` are those of flag 16."""
+    words = (0x1BADB002, flags, _cut(-(0x1BADB002 + flags), 32) if checksum is None else checksum, *addresses)
+    return struct.pack(f"<{len(words)}I", *words)
 
 
 def make_cpio(files: dict[str, bytes]) -> bytes:

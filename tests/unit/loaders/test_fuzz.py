@@ -7,12 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.errors import ConfigError
-from tests.unit.loaders.sample_images import HEADER_FIELDS, Segment, make_bzimage, make_cpio, make_elf
+from tests.unit.loaders.sample_images import (
+    HEADER_FIELDS,
+    Segment,
+    make_bzimage,
+    make_cpio,
+    make_elf,
+    multiboot_header,
+    pvh_note,
+)
 from tests.unit.loaders.test_initrd import lz4_legacy, zstd_raw
-from vmm.loaders import BootImage, low_memory
+from vmm.loaders import BootImage, EntryMode, low_memory
 from vmm.loaders.image_file import ImageFile
 from vmm.loaders.initrd import check_initrd
 from vmm.loaders.load import check_areas, parse_kernel, place
+from vmm.loaders.modules import ModuleFile
 
 MEMORY_BYTES = 16 << 20
 CPIO = make_cpio({"init": b"#!/bin/sh\n", "etc/motd": b"hello" * 50})
@@ -25,6 +34,13 @@ KERNELS = [
         Segment(0, b"note", kind=4),
     ),
     make_elf(Segment(0x20000, b"\xf4"), entry=0x20000),
+    make_elf(Segment(0x200000, b"\xf4" * 64), Segment(0x300000, b"data", memsz=0x1000), bits=32),
+    make_elf(Segment(0x200000, b"\xf4" * 64), pvh_note(0x200010), bits=32),
+    make_elf(Segment(0x200000, b"\xf4" * 64), pvh_note(0x200000, size_bytes=8)),
+    make_elf(Segment(0x200000, multiboot_header(3) + b"\xf4" * 64), bits=32),
+    make_elf(Segment(0x200000, multiboot_header() + b"\xf4" * 64)),
+    bytes(16) + multiboot_header(1 << 16, 0x200010, 0x200000, 0x200080, 0x200100, 0x200030) + b"\xf4" * 100,
+    bytes(16) + multiboot_header(1 << 16, 0x200010, 0x200000, 0, 0, 0x200030) + b"\xf4" * 100,
 ]
 INITRDS = [CPIO, gzip.compress(CPIO, mtime=0), lzma.compress(CPIO), zstd_raw(CPIO), lz4_legacy(CPIO), CPIO + CPIO]
 
@@ -59,7 +75,8 @@ def check_invariants(image: BootImage) -> None:
         previous_end_gpa = gpa + len(data)
     assert previous_end_gpa <= MEMORY_BYTES
     assert 0 <= image.entry_gpa < MEMORY_BYTES
-    assert image.cr3_gpa == low_memory.PAGE_TABLES.gpa
+    assert image.cr3_gpa == (low_memory.PAGE_TABLES.gpa if image.mode is EntryMode.LONG else 0)
+    assert sum(len(data) for _, data in image.segments) <= MEMORY_BYTES
     assert "\n" not in image.description
 
 
@@ -72,8 +89,9 @@ def load_bytes(kernel: bytes, initrd: bytes, append: str) -> BootImage | None:
     try:
         with ImageFile.from_bytes("kernel", kernel) as image:
             kernel_image = parse_kernel(image, memory_bytes=MEMORY_BYTES)
-            check_areas(image.name, kernel_image.areas, MEMORY_BYTES)
-        return place(kernel_image, initrd_data=initrd, append=append, memory_bytes=MEMORY_BYTES)
+            check_areas(image.name, kernel_image, MEMORY_BYTES)
+        files = [ModuleFile("initrd", "", initrd)] if initrd else []
+        return place(kernel_image, files=files, append=append, memory_bytes=MEMORY_BYTES)
     except ConfigError as error:
         check_line(error)
         return None
@@ -121,9 +139,46 @@ def test_any_value_of_a_setup_header_field_is_survived(fields: dict[str, int]) -
         max_size=4,
     ),
     entry=INTERESTING_NUMBERS,
+    bits=st.sampled_from([32, 64]),
 )
-def test_any_program_headers_are_survived(segments: list[Segment], entry: int) -> None:
-    image = load_bytes(make_elf(*segments, entry=entry), CPIO, "")
+def test_any_program_headers_are_survived(segments: list[Segment], entry: int, bits: int) -> None:
+    image = load_bytes(make_elf(*segments, entry=entry, bits=bits), CPIO, "")
+    if image is not None:
+        check_invariants(image)
+
+
+@settings(max_examples=800, deadline=None, derandomize=True)
+@given(
+    flags=st.sampled_from([0, 1, 3, 7, 8, 0x10000, 0x10003, 0x10007, 0xFFFFFFFF]),
+    addresses=st.lists(INTERESTING_NUMBERS, min_size=5, max_size=5),
+    offset=st.integers(0, 9000),
+    tail=st.binary(max_size=64),
+)
+def test_any_multiboot_addresses_are_survived(flags: int, addresses: list[int], offset: int, tail: bytes) -> None:
+    header = multiboot_header(flags, *(address & 0xFFFFFFFF for address in addresses))
+    image = load_bytes(bytes(offset) + header + tail, CPIO, "quiet")
+    if image is not None:
+        check_invariants(image)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(notes=st.binary(max_size=200), entry=INTERESTING_NUMBERS, padding=st.binary(max_size=8))
+def test_any_notes_are_survived(notes: bytes, entry: int, padding: bytes) -> None:
+    note = Segment(0, padding + pvh_note(entry).data + notes, kind=4)
+    image = load_bytes(make_elf(Segment(0x200000), note, bits=32), b"", "")
+    if image is not None:
+        check_invariants(image)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(
+    start=st.sampled_from(
+        [b"", b"\x7fELF", b"\x7fELF\2\1\1", b"\x7fELF\1\1\1", multiboot_header(), b"\x1f\x8b", b"MZ"]
+    ),
+    noise=st.binary(max_size=600),
+)
+def test_noise_is_survived(start: bytes, noise: bytes) -> None:
+    image = load_bytes(start + noise, b"", "")
     if image is not None:
         check_invariants(image)
 

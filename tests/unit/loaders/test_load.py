@@ -9,7 +9,7 @@ import pytest
 
 from emulator.errors import ConfigError
 from tests.unit.loaders.sample_images import Segment, make_bzimage, make_cpio, make_elf
-from vmm.loaders import BootImage, load
+from vmm.loaders import BootImage, EntryMode, load
 
 MEMORY_BYTES = 32 << 20
 TEXT = b"\xf4" * 16
@@ -48,6 +48,22 @@ def test_bzimage_is_loaded_at_its_preferred_address_and_entered_at_0x200(tmp_pat
     assert image.description == "Linux 9.8.7-test bzImage"
 
 
+@pytest.mark.parametrize("fields", [{"xloadflags": 0x7E}, {"version": 0x020A}])
+def test_a_bzimage_without_a_64_bit_entry_is_entered_in_protected_mode(tmp_path: Path, fields: dict[str, int]) -> None:
+    image = load_bytes(tmp_path, make_bzimage(**fields))
+    assert (image.mode, image.entry_gpa, image.cr3_gpa) == (EntryMode.PROTECTED, 0x400000, 0)
+    assert boot_params_of(image)[0x202:0x206] == b"HdrS"
+    assert image.description == "Linux 9.8.7-test bzImage of 32 bits"
+
+
+def test_an_elf32_kernel_is_entered_in_protected_mode_with_boot_params(tmp_path: Path) -> None:
+    image = load_bytes(tmp_path, make_elf(Segment(0x200000, TEXT), bits=32, entry=0x200008))
+    assert (image.mode, image.entry_gpa, image.description) == (EntryMode.PROTECTED, 0x200008, "ELF32 kernel")
+    assert dict(image.segments)[0x200000] == TEXT
+    assert boot_params_of(image)[0x202:0x206] == b"HdrS"
+    assert dict(image.segments)[image.gdt_gpa][0x10:0x18] == bytes.fromhex("ffff0000009bcf00")  # 32-bit code
+
+
 def test_boot_params_hold_the_header_of_the_file_and_what_the_loader_must_fill_in(tmp_path: Path) -> None:
     kernel = make_bzimage(setup_data=0xDEAD0000)
     initrd = make_cpio({"init": b"#!"})
@@ -72,6 +88,12 @@ def test_boot_params_hold_the_header_of_the_file_and_what_the_loader_must_fill_i
 def test_without_an_initrd_its_fields_are_zero(tmp_path: Path) -> None:
     page = boot_params_of(load_bytes(tmp_path, make_bzimage()))
     assert (u32(page, 0x218), u32(page, 0x21C)) == (0, 0)
+
+
+def test_a_file_may_end_within_its_last_paragraph(tmp_path: Path) -> None:
+    payload = b"\xf4" * 0x801
+    assert dict(load_bytes(tmp_path, make_bzimage(payload, syssize=0x81)).segments)[0x400000] == payload
+    assert "truncated" in error_line(tmp_path, make_bzimage(payload, syssize=0x82))
 
 
 def test_a_setup_header_of_the_longest_length_does_not_reach_the_memory_map(tmp_path: Path) -> None:
@@ -175,13 +197,12 @@ def test_command_lines_that_cannot_be_passed_are_errors(tmp_path: Path, append: 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"version": 0x020B}, "boot protocol 2.11, 2.12 is the oldest"),
+        ({"version": 0x0209}, "boot protocol 2.09, 2.10 is the oldest"),
         ({"loadflags": 0}, "is a zImage"),
-        ({"xloadflags": 0x7E}, "32-bit kernel"),
         ({"jump": 0x61EB}, "incomplete setup header"),
         ({"syssize": 0}, "no protected-mode kernel"),
         ({"syssize": 0x20}, "no protected-mode kernel"),
-        ({"syssize": 0x81}, "truncated"),
+        ({"syssize": 0x82}, "truncated"),
         ({"syssize": 0xFFFFFFFF}, "truncated"),
         ({"setup_sects": 0xFF}, "truncated"),
         ({"pref_address": 0x400001}, "pref_address 0x400001 is not a multiple"),
@@ -206,8 +227,7 @@ def test_a_version_pointer_to_nowhere_gives_an_unnamed_kernel(tmp_path: Path, ke
 @pytest.mark.parametrize(
     ("kernel", "reason"),
     [
-        (make_elf(Segment(0x200000), ei_class=1), "32-bit ELF"),
-        (make_elf(Segment(0x200000), ei_class=127), "32-bit ELF"),
+        (make_elf(Segment(0x200000), ei_class=127), "big-endian or damaged ELF"),
         (make_elf(Segment(0x200000), ei_data=2), "big-endian"),
         (make_elf(Segment(0x200000), e_machine=183), "another processor"),
         (make_elf(Segment(0x200000), e_type=3), "not linked to fixed addresses"),

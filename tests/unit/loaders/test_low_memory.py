@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from vmm.loaders import low_memory
+from vmm.loaders import EntryMode, low_memory
 
 
 def test_regions_are_ascending_disjoint_and_below_the_end_of_the_loader() -> None:
@@ -37,10 +37,13 @@ def test_page_tables_map_the_first_4_gib_to_themselves_and_nothing_else() -> Non
     assert [i for i in range(512) if entry(base_gpa + 0x1000, i)] == [0, 1, 2, 3]
 
 
-def test_gdt_has_the_selectors_of_the_boot_protocol() -> None:
-    entries = struct.unpack("<6Q", low_memory.gdt())
+@pytest.mark.parametrize(
+    ("mode", "code"), [(EntryMode.LONG, 0x00AF9B000000FFFF), (EntryMode.PROTECTED, 0x00CF9B000000FFFF)]
+)
+def test_gdt_has_the_selectors_of_the_boot_protocol(mode: EntryMode, code: int) -> None:
+    entries = struct.unpack("<6Q", low_memory.gdt(mode))
     assert entries[0] == 0
-    assert entries[low_memory.CODE_SELECTOR // 8] == 0x00AF9B000000FFFF
+    assert entries[low_memory.CODE_SELECTOR // 8] == code
     assert entries[low_memory.DATA_SELECTOR // 8] == 0x00CF93000000FFFF
     assert entries[low_memory.TSS_SELECTOR // 8] == 0x00008B0020000067  # base 0x2000, limit 0x67, busy
     assert entries[low_memory.TSS_SELECTOR // 8 + 1] == 0

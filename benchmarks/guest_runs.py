@@ -1,0 +1,137 @@
+"""Runs benchmark guests: one guest on one profile under one way of paging, or many of them on all of a workstation.
+
+    Run --run_guest()--> Results(measurements with their accounts)
+    [Run, ...] --run_all()--> [Results, ...]      in as many processes as there are processors
+
+What a run returns depends on nothing but the run: emulated time is exact.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.accounts import Account, Rounds, account_now
+from benchmarks.measurements import LINE_START, Measurement, Unavailable, parse_line
+from emulator.errors import ConfigError, GuestError
+from guest_images.images import resolve
+from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.outcome import End, EndKind
+
+SLICE_CYCLES = 10**12
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to run."""
+
+    image: str
+    profile: str
+    paging: Paging
+    overrides: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.image} on {self.profile}, {self.paging}"
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies the run, for a file."""
+        return {"profile": self.profile, "overrides": list(self.overrides), "paging": self.paging}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the guest measured, in its order, and where the cycles of each went."""
+
+    run: Run
+    frequency_hz: int
+    measurements: tuple[Measurement | Unavailable, ...]
+    accounts: tuple[Account | None, ...] = field(repr=False)  # None: unavailable
+
+    def named(self, name: str) -> Iterator[Measurement]:
+        """The measurements called `name`, which differ in their parameters."""
+        return (row for row in self.measurements if isinstance(row, Measurement) and row.name == name)
+
+
+class Lines:
+    """Puts a guest's serial output together to lines; measurements are parsed as they come."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self.last = ""
+        self.measurements: list[Measurement | Unavailable] = []
+        self.accounts: list[Account | None] = []
+        self._rounds = rounds
+        self._line = bytearray()
+
+    def transmit(self, byte: int) -> None:
+        """The guest sent `byte`."""
+        if byte != ord("\n"):
+            self._line.append(byte)
+            return
+        self.last = self._line.decode("ascii", "replace").rstrip("\r")
+        self._line.clear()
+        if self.last.startswith(LINE_START):
+            row = parse_line(self.last)
+            self.measurements.append(row)
+            self.accounts.append(self._rounds.take(row) if isinstance(row, Measurement) else None)
+
+
+def run_guest(run: Run) -> Results:
+    """Run to the guest's end. Raises ConfigError when it does not succeed there."""
+    boot_plan = plan(BootOptions(image=run.image, profile=run.profile, paging=run.paging, overrides=run.overrides))
+    rounds = Rounds(lambda: account_now(guest))
+    lines = Lines(rounds)
+    guest = build_guest(boot_plan, lines.transmit)
+    guest.domain.board.post.on_code = rounds.mark
+    try:
+        while guest.domain.end is None:
+            limit_cycles = guest.pcpu.clock_cycles + SLICE_CYCLES
+            guest.advance(limit_cycles)
+            if guest.domain.end is None and guest.pcpu.clock_cycles < limit_cycles:
+                raise GuestError("it sleeps, and nothing is left that could wake it")
+    except GuestError as error:
+        raise ConfigError(f"{run}: {error}") from None
+    if guest.domain.end != End(EndKind.DEBUG_EXIT):
+        raise ConfigError(f"{run}: the guest did not succeed: {guest.domain.end}; it said {lines.last!r} last")
+    return Results(run, boot_plan.profile.frequency_hz, tuple(lines.measurements), tuple(lines.accounts))
+
+
+def run_all(runs: Sequence[Run], *, process_count: int | None = None) -> list[Results]:
+    """The results of `runs`, in their order; on a terminal a bar shows how far it is."""
+    for image in dict.fromkeys(run.image for run in runs):
+        resolve(image)  # compiled once, and not by each process
+    process_count = min(process_count or os.cpu_count() or 1, len(runs))
+    results = []
+    with _finished_runs(runs, process_count) as finished, _progress(len(runs)) as advance:
+        for result in finished:
+            results.append(result)
+            advance()
+    return sorted(results, key=lambda result: runs.index(result.run))
+
+
+@contextmanager
+def _finished_runs(runs: Sequence[Run], process_count: int) -> Iterator[Iterator[Results]]:
+    """An iterator over results as they come; leaving it early ends the processes."""
+    if process_count <= 1:
+        yield map(run_guest, runs)
+        return
+    # Ctrl-C goes to the whole process group: the parent answers it and ends the others.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context("spawn").Pool(process_count, signal.signal, ignore) as pool:
+        yield pool.imap_unordered(run_guest, runs)
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, if that is a terminal."""
+    import rich.console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = rich.console.Console(stderr=True)
+    columns = (TextColumn("sidecore: guest runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=count)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,66 @@
+"""Where a benchmark's figures go besides the terminal: a JSON file, a plot. Checked before anything runs.
+
+A file is written whole or not at all: an old one survives a run that fails.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emulator.errors import ConfigError
+from vmm.report import check_writable, write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PLOT_SUFFIXES = (".png", ".svg")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "svg.hashsalt": "sidecore",  # else the names inside an SVG differ from run to run
+}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files asked for."""
+
+    json_path: Path | None = None
+    plot_path: Path | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError unless both can be written."""
+        paths = [path for path in (self.json_path, self.plot_path) if path is not None]
+        if self.plot_path is not None and self.plot_path.suffix.lower() not in PLOT_SUFFIXES:
+            raise ConfigError(f"--plot {str(self.plot_path)!r} must end in {' or '.join(PLOT_SUFFIXES)}")
+        for path in paths:
+            check_writable(path)
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise ConfigError(f"--json and --plot both name {str(paths[0])!r}; give each its own file")
+
+    def write(self, figures: Mapping[str, Any], draw: Callable[["Figure"], None]) -> None:
+        """Write the figures, and the plot that `draw` makes of an empty one. Raises ConfigError."""
+        if self.json_path is not None:
+            write_file(self.json_path, json.dumps(figures, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        if self.plot_path is not None:
+            write_file(self.plot_path, plot_bytes(draw, self.plot_path.suffix.lower()))
+
+
+def plot_bytes(draw: Callable[["Figure"], None], suffix: str) -> bytes:
+    """The file of a plot; the same for the same figures. No display is needed."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    data = BytesIO()
+    with mpl.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        draw(figure)
+        figure.savefig(data, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
+    return data.getvalue()

@@ -1,0 +1,166 @@
+"""`sidecore bench vmexit`: cycles of each operation that a VMM may have to step in for, measured in a guest.
+
+    guest kernel `vmexit` --lines--> Results of each (profile, paging) --> tables, figures for a file, vmexit_plot
+
+Next to what the guest measured stands what the machine's ledger booked for the same round, by category; without
+caches the two agree to the cycle. After kvm-unit-tests' vmexit in what is measured, and LMbench in how.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmarks.accounts import Account
+from benchmarks.guest_runs import Results, Run, run_all
+from benchmarks.measurements import Measurement, Unavailable
+from benchmarks.outputs import Outputs
+from vmm.profile_commands import make_table, show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+IMAGE = "vmexit"
+# The guest's names, in the order to show them.
+OPERATIONS = {
+    "cpuid": "CPUID",
+    "vmcall": "VMCALL, unknown number",
+    "mov_from_cr0": "MOV from CR0",
+    "mov_to_cr0": "MOV to CR0, same value",
+    "mov_from_cr3": "MOV from CR3",
+    "mov_to_cr3": "MOV to CR3, same value",
+    "mov_from_cr4": "MOV from CR4",
+    "mov_to_cr4": "MOV to CR4, same value",
+    "mov_from_cr8": "MOV from CR8",
+    "mov_to_cr8": "MOV to CR8, same value",
+    "inl": "IN, 32 bits, port 0xcf8",
+    "outl": "OUT, 32 bits, port 0xcf8",
+    "rdmsr": "RDMSR of IA32_PAT",
+    "wrmsr": "WRMSR of IA32_PAT",
+    "hlt_interrupt": "HLT ended by a waiting interrupt, with its EOI",
+    "null_interrupt": "INT n and IRETQ",
+    "page_fault_reflected": "page fault for the guest",
+    "page_fault_fixed": "first load of a mapped page",
+    "pte_write": "PTE write: a page becomes read-only",
+    "pte_write_access": "new PTE, then a load of its page",
+    "invlpg": "INVLPG",
+}
+UNAVAILABLE_CELL = "-"
+
+
+def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
+    """Run them, print the tables, write the files. Raises ConfigError."""
+    outputs.check()
+    all_results = run_all(runs)
+    for table in tables(all_results):
+        show(table)
+        click.echo()
+    for line in reasons(all_results):
+        click.echo(line)
+    from benchmarks.vmexit_plot import draw
+
+    outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
+
+
+def tables(all_results: Sequence[Results]) -> list["Table"]:
+    """Of one profile: all ways of paging beside each other, then where the cycles went. Of many: beside each other."""
+    profiles = list(dict.fromkeys(results.run.profile for results in all_results))
+    if len(profiles) == 1:
+        return [modes_table(all_results), *(account_table(results) for results in all_results)]
+    pagings = list(dict.fromkeys(results.run.paging for results in all_results))
+    return [profiles_table([r for r in all_results if r.run.paging == paging]) for paging in pagings]
+
+
+def modes_table(all_results: Sequence[Results]) -> "Table":
+    """Median and inter-quartile range of every operation, of one profile."""
+    headings = [heading for results in all_results for heading in (results.run.paging, "IQR")]
+    table = make_table("Operation", *headings, right=tuple(headings))
+    table.title = f"Cycles of one operation on {all_results[0].run.profile}, as the guest measures them: median, IQR"
+    for name, text in OPERATIONS.items():
+        cells: list[str] = []
+        for results in all_results:
+            row = by_name(results).get(name)
+            cells += [cycles_text(row.median), cycles_text(iqr(row))] if row else [UNAVAILABLE_CELL] * 2
+        table.add_row(text, *cells)
+    return _titled(table)
+
+
+def profiles_table(all_results: Sequence[Results]) -> "Table":
+    """The medians on every profile, of one way of paging."""
+    headings = tuple(results.run.profile for results in all_results)
+    table = make_table("Operation", *headings, right=headings)
+    table.title = f"Cycles of one operation, {all_results[0].run.paging}: medians"
+    for name, text in OPERATIONS.items():
+        rows = [by_name(results).get(name) for results in all_results]
+        table.add_row(text, *(cycles_text(row.median) if row else UNAVAILABLE_CELL for row in rows))
+    return _titled(table)
+
+
+def account_table(results: Results) -> "Table":
+    """What the ledger booked for one of each operation: a column for each category that has any."""
+    accounts = accounts_by_name(results)
+    categories = list(dict.fromkeys(name for account in accounts.values() for name in account.cycles))
+    table = make_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
+    table.title = f"Where the cycles of the median round went, {results.run.paging}"
+    for name, text in OPERATIONS.items():
+        if name in accounts:
+            cycles, exits = accounts[name].cycles, accounts[name].exits
+            cells = [cycles_text(cycles[category]) if category in cycles else "" for category in categories]
+            exits_text = ", ".join(f"{reason} x {count:g}" for reason, count in exits.items())
+            table.add_row(text, *cells, cycles_text(sum(cycles.values())), exits_text)
+    return _titled(table)
+
+
+def _titled(table: "Table") -> "Table":
+    table.title_justify = "left"
+    return table
+
+
+def reasons(all_results: Sequence[Results]) -> list[str]:
+    """Why there is no figure where there is none."""
+    where: dict[str, dict[str, None]] = {}
+    for results in all_results:
+        for row in results.measurements:
+            if isinstance(row, Unavailable):
+                text = f"{UNAVAILABLE_CELL} {OPERATIONS.get(row.name, row.name)}: {row.reason}"
+                where.setdefault(text, {})[results.run.paging] = None
+    return [f"{text} ({', '.join(pagings)})" for text, pagings in where.items()]
+
+
+def by_name(results: Results) -> dict[str, Measurement]:
+    """The measurements that there are."""
+    return {row.name: row for row in results.measurements if isinstance(row, Measurement)}
+
+
+def accounts_by_name(results: Results) -> dict[str, Account]:
+    """The accounts that there are."""
+    pairs = zip(results.measurements, results.accounts, strict=True)
+    return {row.name: account for row, account in pairs if account is not None}
+
+
+def iqr(row: Measurement) -> float:
+    """The inter-quartile range of an operation's samples."""
+    low, high = row.quartiles
+    return high - low
+
+
+def cycles_text(cycles: float) -> str:
+    """Cycles for people: to a tenth where that is more than a thousandth."""
+    return f"{cycles:,.0f}" if cycles == round(cycles) or abs(cycles) >= 100 else f"{cycles:,.1f}"
+
+
+def figures(all_results: Sequence[Results]) -> dict[str, Any]:
+    """All of it for a file."""
+    return {"benchmark": IMAGE, "runs": [_run_figures(results) for results in all_results]}
+
+
+def _run_figures(results: Results) -> dict[str, Any]:
+    operations: dict[str, Any] = {}
+    for row, account in zip(results.measurements, results.accounts, strict=True):
+        if isinstance(row, Unavailable):
+            operations[row.name] = {"unavailable": row.reason}
+        else:
+            assert account is not None
+            ledger = {"ledger_cycles": dict(account.cycles), "exits": dict(account.exits)}
+            operations[row.name] = row.statistics(results.frequency_hz) | ledger
+    return results.run.facts() | {"frequency_hz": results.frequency_hz, "operations": operations}

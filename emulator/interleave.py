@@ -1,0 +1,106 @@
+"""Several cores, one after the other on one thread: who runs next, and how far. Exact, whatever the slicing.
+
+The core that is ready first (its clock, or its wake time while it waits) runs next; of two, the lower number. It runs
+to the machine's next event, and not further than `lookahead` beyond the next of the others:
+
+    core 0  ------------------|                       ready first: runs next
+    core 1  ----------------------|< lookahead >|     core 0 may run up to here
+    core 2  --------------------------------|
+                                  ^ horizon of core 0
+
+- What reaches another core takes at least `lookahead` (events.ipi_receive_cycles): an interrupt that core 0 sends at
+  t arrives at t + lookahead, and no other core is beyond that, since each was stopped there when it ran.
+- What changes state shared by cores (a VM exit's handler, a shared page) happens in order of time: a core that gets
+  there beyond its `horizon_cycles` stops, and does it at its next turn, when no other core is behind.
+- MODEL: plain memory that guests share is not ordered: a store is seen up to `lookahead` and a block early or late.
+
+A slice's limit never ends a turn, it only interrupts it: the turn goes on with the next slice.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from emulator.machine import Machine
+from emulator.pcpu import NO_HORIZON, PCpu
+
+
+class Runnable(Protocol):
+    """What runs on a core: a VMM's own loop, or a native processor."""
+
+    pcpu: PCpu
+
+    def run(self, deadline_cycles: int) -> bool:
+        """Go on until the core's clock reaches `deadline_cycles` or the next event; whether only that stopped it.
+
+        Called when the core is awake and no other core is behind it, or to go on with a turn that a limit cut.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """`runnable` may run to the next event, but not beyond `until_cycles`."""
+
+    runnable: Runnable
+    until_cycles: int
+
+
+class Interleaver:
+    """Runs `runnables`, one for each core that takes part, in order of core number."""
+
+    def __init__(self, machine: Machine, runnables: Sequence[Runnable]) -> None:
+        self._machine = machine
+        self._runnables = tuple(runnables)
+        self._lookahead_cycles = machine.profile.events.ipi_receive_cycles
+        self._cut: _Turn | None = None  # a turn that a slice's limit interrupted
+
+    def advance(self, limit_cycles: int, is_over: Callable[[], bool]) -> None:
+        """Run until every clock is at `limit_cycles` or beyond, `is_over()`, or only the outside could wake a core."""
+        events = self._machine.events
+        while not is_over():
+            turn = self._cut or self._next_turn()
+            ready = None if turn is None else turn.runnable.pcpu.ready_cycles
+            next_ps = events.next_ps()
+            due = None if next_ps is None else self._machine.ps_to_cycles(next_ps)
+            if next_ps is not None and due is not None and due <= (limit_cycles if ready is None else ready):
+                events.run_until(next_ps)
+                self._cut = None
+            elif turn is not None and ready is not None and ready < limit_cycles:
+                self._take(turn, limit_cycles)
+            else:
+                if turn is not None or due is not None:
+                    self._pass_time(limit_cycles)
+                return
+
+    def _next_turn(self) -> _Turn | None:
+        """Who is ready first, and how far it may run."""
+        first: Runnable | None = None
+        first_cycles = second_cycles = horizon_cycles = NO_HORIZON
+        for runnable in self._runnables:
+            ready = runnable.pcpu.ready_cycles
+            if ready is None:
+                continue
+            if first is None or ready < first_cycles:
+                second_cycles = first_cycles
+                horizon_cycles = first_cycles - 1  # the tie goes to the lower number
+                first, first_cycles = runnable, ready
+            elif ready < second_cycles:
+                second_cycles = horizon_cycles = ready
+        if first is None:
+            return None
+        is_alone = second_cycles == NO_HORIZON
+        first.pcpu.horizon_cycles = NO_HORIZON if is_alone else horizon_cycles
+        return _Turn(first, NO_HORIZON if is_alone else second_cycles + self._lookahead_cycles)
+
+    def _take(self, turn: _Turn, limit_cycles: int) -> None:
+        """Let the core run to the end of its turn, the next event or the limit."""
+        pcpu, until_cycles = turn.runnable.pcpu, turn.until_cycles
+        pcpu.end_wait()
+        could_go_on = turn.runnable.run(min(until_cycles, limit_cycles))
+        self._cut = turn if could_go_on and pcpu.clock_cycles < until_cycles else None
+
+    def _pass_time(self, until_cycles: int) -> None:
+        """Bring the clocks of the cores that wait to the end of the slice."""
+        for runnable in self._runnables:
+            runnable.pcpu.pass_time(until_cycles)

@@ -1,0 +1,203 @@
+"""Claims about `sidecore bench vmexit`: what a guest measures is what the ledger booked, and how it is shown."""
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import vmexit
+from benchmarks.cli import main
+from benchmarks.guest_runs import Results, Run, run_all, run_guest
+from benchmarks.measurements import Unavailable
+from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name, cycles_text
+from emulator.errors import ConfigError
+from emulator.profile import load_profile
+from vmm.boot import Paging
+
+PROFILE = "netburst-2006"
+PAGINGS: tuple[Paging, ...] = ("native", "shadow", "ept")
+SHADOW_ONLY = {
+    "mov_from_cr3": {"CR_ACCESS": 1},
+    "mov_to_cr3": {"CR_ACCESS": 1},
+    "page_fault_reflected": {"EXCEPTION_NMI": 1},
+    "page_fault_fixed": {"EXCEPTION_NMI": 1},
+    "pte_write": {"EXCEPTION_NMI": 1},
+    "pte_write_access": {"EXCEPTION_NMI": 2},  # the store, and the first access: as the paper says
+    "invlpg": {"INVLPG": 1},
+}
+ALWAYS = {
+    "cpuid": {"CPUID": 1},
+    "vmcall": {"VMCALL": 1},
+    "inl": {"IO_INSTRUCTION": 1},
+    "outl": {"IO_INSTRUCTION": 1},
+    "rdmsr": {"MSR_READ": 1},
+    "wrmsr": {"MSR_WRITE": 1},
+    "hlt_interrupt": {"HLT": 1, "IO_INSTRUCTION": 1},
+}
+
+
+@cache
+def results_of(paging: Paging) -> Results:
+    return run_guest(Run("vmexit", PROFILE, paging))
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_the_guest_measures_every_operation_once(paging: Paging) -> None:
+    names = [row.name for row in results_of(paging).measurements]
+    assert sorted(names) == sorted(OPERATIONS)
+    unavailable = [row for row in results_of(paging).measurements if isinstance(row, Unavailable)]
+    assert unavailable == ([Unavailable("vmcall", "no hypervisor")] if paging == "native" else [])
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_the_ledger_booked_what_the_guest_measured(paging: Paging) -> None:
+    accounts = accounts_by_name(results_of(paging))
+    for name, row in by_name(results_of(paging)).items():
+        assert sum(accounts[name].cycles.values()) == pytest.approx(row.median, abs=1e-6), name
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_each_operation_takes_the_exits_it_must_and_no_other(paging: Paging) -> None:
+    exits = {name: dict(row.exits) for name, row in accounts_by_name(results_of(paging)).items() if row.exits}
+    expected: dict[str, dict[str, int]] = {} if paging == "native" else dict(ALWAYS)
+    if paging == "shadow":
+        expected |= SHADOW_ONLY
+    assert exits == expected
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_a_cpuid_pays_for_one_exit_and_one_entry(paging: Paging) -> None:
+    profile, cycles = load_profile(PROFILE), accounts_by_name(results_of(paging))["cpuid"].cycles
+    assert cycles["exit hardware"] == profile.vmx.exit_cycles_by_reason[10]
+    assert cycles["entry hardware"] == profile.entry_cycles
+    assert cycles["vmcs access"] >= profile.vmread_cycles
+
+
+def test_runs_in_several_processes_give_the_same_in_the_same_order() -> None:
+    runs = [Run("vmexit", PROFILE, paging) for paging in ("native", "shadow")]
+    assert run_all(runs, process_count=2) == [results_of(run.paging) for run in runs]
+
+
+def test_an_override_changes_what_is_measured() -> None:
+    run = Run("vmexit", PROFILE, "ept", ("vmx.entry_cycles=1",))
+    entry_cycles = load_profile(PROFILE).entry_cycles
+    dear, cheap = by_name(results_of("ept"))["cpuid"], by_name(run_guest(run))["cpuid"]
+    assert dear.median - cheap.median == entry_cycles - 1
+
+
+def test_a_guest_that_fails_is_one_line() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^triple_fault on netburst-2006, native: the guest .* 'PASS: all 2 checks' last$"
+    ):
+        run_guest(Run("triple_fault", PROFILE, "native"))
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+
+def run_bench(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = 0
+    try:
+        main(["bench", "vmexit", *arguments])
+    except SystemExit as ending:
+        status = int(str(ending.code))
+    output, errors = capfd.readouterr()
+    return status, output, errors
+
+
+def use_finished_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_finished(runs: list[Run]) -> list[Results]:
+        return [replace(results_of(run.paging), run=run) for run in runs]
+
+    monkeypatch.setattr(vmexit, "run_all", run_finished)
+
+
+def test_one_profile_shows_medians_and_accounts(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_finished_runs(monkeypatch)
+    status, output, errors = run_bench([], capfd)
+    assert (status, errors) == (0, "")
+    assert re.search(r"^Operation +native +IQR +shadow +IQR +ept +IQR$", output, re.MULTILINE)
+    median = cycles_text(by_name(results_of("shadow"))["pte_write"].median)
+    assert re.search(rf"^PTE write: .* {median} +\d.*$", output, re.MULTILINE)
+    assert re.search(r"^VMCALL, unknown number +- +- +\d", output, re.MULTILINE)
+    assert "\n- VMCALL, unknown number: no hypervisor (native)\n" in output
+    assert re.search(r"^new PTE, then a load of its page .* EXCEPTION_NMI x 2$", output, re.MULTILINE)
+
+
+def test_many_profiles_stand_beside_each_other(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_finished_runs(monkeypatch)
+    status, output, _ = run_bench(["--all-profiles", "--paging", "shadow"], capfd)
+    assert status == 0
+    assert re.search(r"^Operation +netburst-2006 .* cascadelake$", output, re.MULTILINE)
+    assert "Cycles of one operation, shadow: medians" in output
+    assert "native" not in output
+
+
+@pytest.mark.parametrize("arguments", [["--paging", "shadow", "--paging", "native"], ["--all-profiles"]])
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_files_have_all_of_it(
+    tmp_path: Path, arguments: list[str], suffix: str, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    use_finished_runs(monkeypatch)
+    files = ["--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / f"f.{suffix}")]
+    assert run_bench([*arguments, *files], capfd)[0] == 0
+    assert (tmp_path / f"f.{suffix}").stat().st_size > 10_000
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["benchmark"] == "vmexit"
+    for run in figures["runs"]:
+        check_run(run)
+    if len(arguments) > 1:
+        assert [run["paging"] for run in figures["runs"]] == ["native", "shadow"]
+
+
+def check_run(run: dict[str, Any]) -> None:
+    assert set(run) == {"profile", "overrides", "paging", "frequency_hz", "operations"}
+    assert set(run["operations"]) == set(OPERATIONS)
+    for name, row in run["operations"].items():
+        if "unavailable" in row:
+            assert (run["paging"], name) == ("native", "vmcall")
+            continue
+        assert len(row["samples_cycles"]) == 11
+        assert row["min_cycles"] <= row["q1_cycles"] <= row["median_cycles"] <= row["q3_cycles"] <= row["max_cycles"]
+        assert row["median_ns"] == round(row["median_cycles"] * 1e9 / run["frequency_hz"], 3)
+        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--paging", "shadw"], "no paging mode 'shadw'; did you mean 'shadow'?"),
+        (["--profile", "netburst"], "no profile 'netburst' "),
+        (["--profile", "haswell", "--all-profiles"], "both --profile and --all-profiles were given; leave one out"),
+        (["--set", "core.frequency_hz"], "--set 'core.frequency_hz': write it as section.key=value"),
+        (["--plot", "plot.gif"], "--plot 'plot.gif' must end in .png or .svg"),
+        (["--json", "/nowhere/f.json"], "cannot write '/nowhere/f.json': "),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2_before_anything_runs(
+    arguments: list[str], line: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vmexit, "run_all", lambda runs: pytest.fail("ran"))
+    status, output, errors = run_bench(arguments, capfd)
+    assert (status, output) == (2, "")
+    assert errors.startswith(f"sidecore: {line}")
+    assert errors.count("\n") == 1
+
+
+def test_cycles_are_shown_to_what_matters() -> None:
+    assert [cycles_text(value) for value in (4819.0, 1.0, 0.52, 12.34, 1234.56)] == [
+        "4,819",
+        "1",
+        "0.5",
+        "12.3",
+        "1,235",
+    ]
