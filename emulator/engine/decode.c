@@ -52,16 +52,48 @@ unsigned code_bits(const sc_cpu *cpu) {
     return rights & 0x4000 ? 32 : 16;
 }
 
-uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts) {
-    csh handle = cpu->decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][0];
+/* Has the instruction of `bytes` bytes a LOCK prefix where it cannot be? Capstone knows, but for instructions that load; and it takes LOCK with REP for
+ * XACQUIRE and XRELEASE, which it lets pass with anything: ask again without REP. */
+static bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits) {
+    uint8_t plain[INSTRUCTION_BYTES_MAX];
+    size_t count = 0, opcode_at = 0;
+    bool lock = false, prefix = true;
+    if (bytes > sizeof plain) bytes = sizeof plain;
+    for (size_t i = 0; i < bytes; i++) {
+        uint8_t byte = code[i];
+        bool rep = byte == 0xf2 || byte == 0xf3, rex = bits == 64 && (byte & 0xf0) == 0x40;
+        prefix = prefix && (rep || rex || byte == 0xf0 || (byte & 0xe7) == 0x26 || (byte >= 0x64 && byte <= 0x67));
+        lock |= prefix && byte == 0xf0;
+        if (!prefix && !lock) return false;
+        if (!prefix && !opcode_at) opcode_at = i;
+        if (!prefix || !rep) plain[count++] = byte;
+    }
+    bool to_register = opcode_at && code[opcode_at] < 0x40 && (code[opcode_at] & 6) == 2; /* as ADD r, r/m */
+    if (lock && to_register) return true;
+    const uint8_t *next = plain;
+    uint64_t address = 0;
+    return lock && !cs_disasm_iter(cpu->decoder[bits == 64   ? 2
+                                                : bits == 32 ? 1
+                                                             : 0][0],
+                                   &next, &count, &address, cpu->decoded);
+}
+
+/* How many instructions the block has, and where they start. */
+static uint32_t count_instructions(sc_cpu *cpu, block *b, const uint8_t *code, uint8_t *starts) {
+    csh handle = cpu->decoder[b->code_bits == 64 ? 2 : b->code_bits == 32 ? 1 : 0][0];
     uint32_t count = 0;
+    size_t bytes = b->size_bytes;
+    b->bad_lock_at = (uint16_t)bytes;
     memset(starts, 0, (bytes + 7) / 8);
     for (size_t at = 0; at < bytes; count++) {
         const uint8_t *next = code + at;
         size_t left = bytes - at;
         uint64_t address = at;
         starts[at / 8] |= 1u << (at & 7);
-        if (!cs_disasm_iter(handle, &next, &left, &address, cpu->decoded)) {
+        bool known = cs_disasm_iter(handle, &next, &left, &address, cpu->decoded);
+        if (b->bad_lock_at == bytes && has_bad_lock(cpu, code + at, bytes - at - (known ? left : 0), b->code_bits))
+            b->bad_lock_at = (uint16_t)at;
+        if (!known) {
             count++; /* the engine executed it, so it ends the block: the rest is one instruction */
             break;
         }
@@ -145,8 +177,8 @@ static void remember(sc_cpu *cpu, block *b, unsigned bits) {
     uint8_t *code = cpu->code_bytes + b->bytes_at;
     memcpy(code, b->host[0], first);
     if (first < b->size_bytes) memcpy(code + first, b->host[1], b->size_bytes - first);
-    b->instructions = count_instructions(cpu, code, b->size_bytes, bits, code + b->size_bytes);
     b->code_bits = bits;
+    b->instructions = count_instructions(cpu, b, code, code + b->size_bytes);
 }
 
 /* The block about to run, or NULL where its bytes are not in memory or the cache is full (then the caller empties it).
@@ -206,7 +238,7 @@ block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instruction
     block *b = find_any_block(cpu, pc, size, changed);
     *instructions = b ? b->instructions : 1;
     hot->generation = 0;
-    if (b && (pc & 0xfff) + size <= 0x1000)
+    if (b && (pc & 0xfff) + size <= 0x1000 && b->bad_lock_at == size)
         *hot = (hot_block){pc,
                            (uint32_t)(b->host[0] - cpu->memory),
                            b->bytes_at,

@@ -64,6 +64,7 @@ typedef struct block { /* a translated basic block, to count its instructions an
     const uint8_t *host[2]; /* where its bytes lie in host memory; [1] when it crosses a page */
     uint32_t size_bytes, generation, next, instructions;
     uint32_t bytes_at; /* in the arena: size_bytes of code, then one bit per byte: an instruction starts here */
+    uint16_t bad_lock_at; /* offset of the first instruction whose LOCK prefix makes it #UD; size_bytes when none */
     uint8_t code_bits;
 } block;
 
@@ -97,7 +98,8 @@ typedef struct sc_cpu {
     block *trapped;                                                          /* the block that the last trap left */
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
-    bool saved, retranslate, empty_cache;
+    bool saved, retranslate, empty_cache, bad_lock;
+    uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
     uint32_t retranslate_bytes, vectoring_bytes;
     uint64_t retranslate_pc;
     int engine_error;
@@ -145,7 +147,6 @@ uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset);
 uint64_t linear_rip(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
-uint32_t count_instructions(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts);
 block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, uint32_t *instructions, bool *changed);
 bool is_restart(const sc_cpu *cpu, const block *b);
 bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear);

@@ -29,13 +29,15 @@ enum { ENDED_LIMIT, ENDED_HALT, ENDED_SHUTDOWN, ENDED_STATE };
 enum { ACTIVITY_HLT = 1, RESET_HARDWARE = 11, SUMMARY = 0x80, NUMERIC_ERROR = 0x20, HANDLERS_BYTES = 0x1000 };
 
 /* name, place, how many of its 64 bits the library gives back */
-#define WORDS(X)                                                                                                       \
-    X(cr0, CR0, 32) X(cr2, CR2, 64) X(cr3, CR3, 64) X(cr4, CR4, 32) X(efer, EFER, 32) X(dr6, DR6, 32) X(dr7, DR7, 32)  \
-    X(star, STAR, 64) X(lstar, LSTAR, 64) X(cstar, CSTAR, 64) X(fmask, FMASK, 32)                                      \
-    X(kernel_gs_base, KERNEL_GS_BASE, 64) X(sysenter_cs, SYSENTER_CS, 32) X(sysenter_esp, SYSENTER_ESP, 64)            \
-    X(sysenter_eip, SYSENTER_EIP, 64) X(pat, PAT, 64) X(tsc_aux, TSC_AUX, 32)
-#define DECLARE(name, at, bits)                                                                                        \
-    uint64_t cpu_get_##name(uint32_t);                                                                                 \
+#define WORDS(X)                                                                                                \
+    X(cr0, CR0, 32)                                                                                             \
+    X(cr2, CR2, 64)                                                                                             \
+    X(cr3, CR3, 64) X(cr4, CR4, 32) X(efer, EFER, 32) X(dr6, DR6, 32) X(dr7, DR7, 32) X(star, STAR, 64)         \
+        X(lstar, LSTAR, 64) X(cstar, CSTAR, 64) X(fmask, FMASK, 32) X(kernel_gs_base, KERNEL_GS_BASE, 64)       \
+            X(sysenter_cs, SYSENTER_CS, 32) X(sysenter_esp, SYSENTER_ESP, 64) X(sysenter_eip, SYSENTER_EIP, 64) \
+                X(pat, PAT, 64) X(tsc_aux, TSC_AUX, 32)
+#define DECLARE(name, at, bits)        \
+    uint64_t cpu_get_##name(uint32_t); \
     void cpu_set_##name(uint32_t, uint64_t);
 WORDS(DECLARE)
 void cpu_new(uint32_t);
@@ -123,7 +125,8 @@ void bx_instr_before_execution(uint32_t cpu, void *instruction) {
 }
 void bx_instr_lin_access(uint32_t cpu, uint64_t linear, uint64_t gpa, uint32_t bytes, uint32_t type, uint32_t rw) {
     (void)cpu, (void)linear, (void)type;
-    if ((rw & 1) && gpa + bytes > low_bytes && gpa - tables_start >= tables_bytes) strayed = true;
+    if (gpa + bytes > low_bytes && gpa - tables_start >= tables_bytes) strayed = true;
+    if ((rw & 1) && gpa - code_start < code_bytes) strayed = true; /* it runs on with what it has fetched */
 }
 void bx_instr_repeat_iteration(uint32_t cpu, void *instruction) {
     (void)cpu, (void)instruction;
@@ -213,9 +216,10 @@ static void get_segment(int index, uint64_t *s) {
     s[SELECTOR] = selector, s[LIMIT] = limit, s[RIGHTS] = (rights & 0xf0ff) | (present ? 0 : UNUSABLE);
 }
 
-/* Where instructions are expected, and where stores are: below `low`, and in the tables. oracle_strayed() tells whether the
- * last run did anything else. */
-void oracle_expect(uint64_t code, uint64_t bytes, uint64_t handlers, uint64_t low, uint64_t tables, uint64_t tables_end) {
+/* Where instructions are expected, and where memory is used: below `low`, and in the tables. oracle_strayed() tells whether
+ * the last run did anything else, or changed its code. */
+void oracle_expect(uint64_t code, uint64_t bytes, uint64_t handlers, uint64_t low, uint64_t tables,
+                   uint64_t tables_end) {
     code_start = code, code_bytes = bytes, handlers_start = handlers;
     low_bytes = low, tables_start = tables, tables_bytes = tables_end - tables;
 }

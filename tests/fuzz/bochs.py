@@ -18,12 +18,13 @@ from tests.fuzz.processor_state import NAMES, State
 
 SOURCE = Path(__file__).with_name("bochs.c")
 LIMIT, HALT, SHUTDOWN = 0, 1, 2
-COMPILE = "gcc -std=gnu11 -O2 -Wall -Wextra -Werror -shared -fPIC -Wl,-z,lazy".split()
+COMPILE = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-z,lazy"]
 
 ffi = FFI()
 ffi.cdef("""
 bool oracle_open(const char *library_path, uint8_t *memory, uint64_t memory_bytes);
-void oracle_expect(uint64_t code, uint64_t bytes, uint64_t handlers, uint64_t low, uint64_t tables, uint64_t tables_end);
+void oracle_expect(uint64_t code, uint64_t bytes, uint64_t handlers, uint64_t low, uint64_t tables,
+                   uint64_t tables_end);
 bool oracle_strayed(void);
 uint64_t oracle_run(uint64_t *state, uint64_t limit);
 """)
@@ -57,11 +58,11 @@ class Bochs:
             raise RuntimeError("bochs.c was made for another version of bochscpu-python: see pyproject.toml")
 
     def expect(self, *places: int) -> None:
-        """Where code and stores are expected: start and bytes of code, handlers, end of low memory, tables and their end."""
+        """What belongs to a case: start and bytes of code, handlers, end of low memory, tables and their end."""
         self._library.oracle_expect(*places)
 
     def has_strayed(self) -> bool:
-        """Whether the last run executed or stored anything elsewhere."""
+        """Whether the last run executed or touched anything elsewhere, or changed its code."""
         return bool(self._library.oracle_strayed())
 
     def run(self, state: State, limit_instructions: int) -> tuple[int, State]:

@@ -1,12 +1,12 @@
 """Runs cases on both processors and tells how they differ, by names that say what differs.
 
-    exception_rip        the same exception, but of another instruction
-    exception            one of them raised another exception, or none (-1); everything else follows from that
-    ending               one halted, the other shut down or ran on
-    rax, cs_base, cr2    a register
-    frame_error_code     what the delivery of an exception pushed (frame_rip, frame_rflags, ...)
-    fsw_top, st3, xmm7   x87 and SSE state, from FXSAVE
-    memory               the first byte of memory that differs
+exception_rip        the same exception, but of another instruction
+exception            one of them raised another exception, or none (-1); everything else follows from that
+ending               one halted, the other shut down or ran on
+rax, cs_base, cr2    a register
+frame_error_code     what the delivery of an exception pushed (frame_rip, frame_rflags, ...)
+fsw_top, st3, xmm7   x87 and SSE state, from FXSAVE
+memory               the first byte of memory that differs
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,19 @@ from tests.fuzz.bochs import HALT, LIMIT, SHUTDOWN, Bochs
 from tests.fuzz.engine_side import OurCpu
 from tests.fuzz.instruction_cases import Case
 from tests.fuzz.modes import (
-    CODE, CODE_BYTES, HANDLERS, HLT, LOW_BYTES, MEMORY_BYTES, TABLES, TABLES_END, VECTOR_AFTER, VM, memory_image, vector_snippet,
-)  # fmt: skip
+    CODE,
+    CODE_BYTES,
+    HANDLERS,
+    HLT,
+    LOW_BYTES,
+    MEMORY_BYTES,
+    TABLES,
+    TABLES_END,
+    VECTOR_AFTER,
+    VM,
+    memory_image,
+    vector_snippet,
+)
 from tests.fuzz.processor_state import NAMES, PLACE, State
 from tests.unit.engine_rig import UNUSABLE
 
@@ -27,11 +38,14 @@ LIMIT_INSTRUCTIONS = 300
 REGIONS = ((0, LOW_BYTES), (TABLES, VECTOR_AFTER))
 LOAD, SAVE = vector_snippet(0), vector_snippet(64)
 WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
-RIP, RSP, CR0, EFER, SS_BASE, RFLAGS = (PLACE[name] for name in ("rip", "rsp", "cr0", "efer", "ss_base", "rflags"))
+RIP, RSP, CR0, EFER, SS_BASE, SS_RIGHTS, RFLAGS = (
+    PLACE[name] for name in ("rip", "rsp", "cr0", "efer", "ss_base", "ss_access_rights", "rflags")
+)
+STACK_OF_32_BITS = 1 << 14
 # Parts of an FXSAVE image (SDM 1 10.5.1): name, offset, bytes, mask. FOP, FIP and FDP are left out.
 VECTOR_PARTS = (
-    ("fcw", 0, 2, 0xFFFF), ("fsw_exceptions", 2, 2, 0x80FF), ("fsw_conditions", 2, 2, 0x4700), ("fsw_top", 2, 2, 0x3800),
-    ("ftw", 4, 1, 0xFF), ("mxcsr_exceptions", 24, 2, 0x3F), ("mxcsr", 24, 4, 0xFFFFFFC0),
+    ("fcw", 0, 2, 0xFFFF), ("fsw_exceptions", 2, 2, 0x80FF), ("fsw_conditions", 2, 2, 0x4700),
+    ("fsw_top", 2, 2, 0x3800), ("ftw", 4, 1, 0xFF), ("mxcsr_exceptions", 24, 2, 0x3F), ("mxcsr", 24, 4, 0xFFFFFFC0),
     *((f"st{i}", 32 + 16 * i, 8, (1 << 64) - 1) for i in range(8)),
     *((f"st{i}_exponent", 40 + 16 * i, 2, 0xFFFF) for i in range(8)),
     *((f"xmm{i}", 160 + 16 * i, 16, (1 << 128) - 1) for i in range(16)),
@@ -62,7 +76,8 @@ def _frame(vector: int, state: State) -> tuple[int, dict[str, int]]:
     names = ["rip", "cs", "rflags", "rsp", "ss"]
     if vector in WITH_ERROR_CODE and width > 2:
         names.insert(0, "error_code")
-    base = state[SS_BASE] + (state[RSP] if width > 2 else state[RSP] & 0xFFFF)
+    wide_stack = width == 8 or state[SS_RIGHTS] & STACK_OF_32_BITS
+    base = state[SS_BASE] + (state[RSP] if wide_stack else state[RSP] & 0xFFFF)
     return width, {name: base + width * i for i, name in enumerate(names)}
 
 
@@ -73,7 +88,7 @@ class Comparison:
         self.theirs = Bochs(MEMORY_BYTES)
         self.ours = OurCpu(MEMORY_BYTES)
         self.theirs.expect(CODE, CODE_BYTES, HANDLERS, LOW_BYTES, TABLES, TABLES_END)
-        self.strayed = False  # whether the last case executed what is no code, or stored where nothing is compared
+        self.strayed = False  # see Bochs.has_strayed
         image = memory_image()
         self._image = [(start, end, image[start:end]) for start, end in ((0, LOW_BYTES), (TABLES, TABLES_END))]
         for memory in (self.theirs.memory, self.ours.memory):
@@ -90,7 +105,7 @@ class Comparison:
         if self.strayed:
             for memory in (self.theirs.memory, self.ours.memory):
                 memory.map[:] = memory_image()
-        code = b"".join(case.code) + HLT * 16
+        code = b"".join(case.code) + HLT * 192
         for memory in (self.theirs.memory, self.ours.memory):
             for start, end, image in self._image:
                 memory.map[start:end] = image
@@ -184,7 +199,9 @@ def _register_differences(theirs: State, ours: State) -> list[Difference]:
     for name, their, our in zip(NAMES, theirs, ours, strict=True):
         if their == our or (name == "cs_access_rights" and real_mode):
             continue
-        if name.endswith("_access_rights") and their & our & UNUSABLE:
+        segment, _, part = name.partition("_")
+        rights = PLACE.get(f"{segment}_access_rights")
+        if rights is not None and part != "selector" and theirs[rights] & ours[rights] & UNUSABLE:
             continue
         found.append(Difference(name, their, our))
     return found
