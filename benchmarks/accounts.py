@@ -44,8 +44,7 @@ def _difference(left: Mapping[str, float], right: Mapping[str, float]) -> dict[s
 
 def account_now(guest: Guest) -> Account:
     """All that has been booked since power-on."""
-    cycles = {str(name): value for name, value in guest.pcpu.book().cycles.items()}
-    return Account(cycles, {name: row["count"] for name, row in guest.exit_statistics().items()})
+    return Account(guest.pcpu.book().by_label(), {name: row["count"] for name, row in guest.exit_statistics().items()})
 
 
 class Rounds:

@@ -63,6 +63,16 @@ def vmexit(**options: Any) -> None:
     measure_and_report(runs, outputs)
 
 
+@bench.command()
+@guest_options
+def mem(**options: Any) -> None:
+    """What memory costs: latency of a load by size and stride, reach of the TLBs, bandwidth."""
+    runs, outputs = runs_of("mem", **options), outputs_of(**options)
+    from benchmarks.mem import measure_and_report
+
+    measure_and_report(runs, outputs)
+
+
 def runs_of(
     image: str, *, profiles: tuple[str, ...], all_profiles: bool, overrides: tuple[str, ...], pagings: tuple[str, ...],
     **_outputs: Any,

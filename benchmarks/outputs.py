@@ -6,26 +6,15 @@ A file is written whole or not at all: an old one survives a run that fails.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.plotting import PLOT_SUFFIXES, plot_bytes
 from emulator.errors import ConfigError
 from vmm.report import check_writable, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PLOT_SUFFIXES = (".png", ".svg")
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.dpi": 150,
-    "svg.hashsalt": "sidecore",  # else the names inside an SVG differ from run to run
-}
 
 
 @dataclass(frozen=True)
@@ -51,16 +40,3 @@ class Outputs:
             write_file(self.json_path, json.dumps(figures, indent=2, sort_keys=True, allow_nan=False) + "\n")
         if self.plot_path is not None:
             write_file(self.plot_path, plot_bytes(draw, self.plot_path.suffix.lower()))
-
-
-def plot_bytes(draw: Callable[["Figure"], None], suffix: str) -> bytes:
-    """The file of a plot; the same for the same figures. No display is needed."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    data = BytesIO()
-    with mpl.rc_context(STYLE):
-        figure = Figure(layout="constrained")
-        draw(figure)
-        figure.savefig(data, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
-    return data.getvalue()

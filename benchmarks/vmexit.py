@@ -15,7 +15,8 @@ from benchmarks.accounts import Account
 from benchmarks.guest_runs import Results, Run, run_all
 from benchmarks.measurements import Measurement, Unavailable
 from benchmarks.outputs import Outputs
-from vmm.profile_commands import make_table, show
+from benchmarks.text import cycles_text, show_titled
+from vmm.profile_commands import make_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,9 +53,8 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
     """Run them, print the tables, write the files. Raises ConfigError."""
     outputs.check()
     all_results = run_all(runs)
-    for table in tables(all_results):
-        show(table)
-        click.echo()
+    for title, table in tables(all_results):
+        show_titled(title, table)
     for line in reasons(all_results):
         click.echo(line)
     from benchmarks.vmexit_plot import draw
@@ -62,8 +62,8 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
     outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
 
 
-def tables(all_results: Sequence[Results]) -> list["Table"]:
-    """Of one profile: all ways of paging beside each other, then where the cycles went. Of many: beside each other."""
+def tables(all_results: Sequence[Results]) -> list[tuple[str, "Table"]]:
+    """(title, table): one profile, all ways of paging and where the cycles went; of many, medians side by side."""
     profiles = list(dict.fromkeys(results.run.profile for results in all_results))
     if len(profiles) == 1:
         return [modes_table(all_results), *(account_table(results) for results in all_results)]
@@ -71,49 +71,44 @@ def tables(all_results: Sequence[Results]) -> list["Table"]:
     return [profiles_table([r for r in all_results if r.run.paging == paging]) for paging in pagings]
 
 
-def modes_table(all_results: Sequence[Results]) -> "Table":
+def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     """Median and inter-quartile range of every operation, of one profile."""
     headings = [heading for results in all_results for heading in (results.run.paging, "IQR")]
     table = make_table("Operation", *headings, right=tuple(headings))
-    table.title = f"Cycles of one operation on {all_results[0].run.profile}, as the guest measures them: median, IQR"
+    title = f"Cycles of one operation on {all_results[0].run.profile}, as the guest measures them: median, IQR"
     for name, text in OPERATIONS.items():
         cells: list[str] = []
         for results in all_results:
             row = by_name(results).get(name)
             cells += [cycles_text(row.median), cycles_text(iqr(row))] if row else [UNAVAILABLE_CELL] * 2
         table.add_row(text, *cells)
-    return _titled(table)
+    return title, table
 
 
-def profiles_table(all_results: Sequence[Results]) -> "Table":
+def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     """The medians on every profile, of one way of paging."""
     headings = tuple(results.run.profile for results in all_results)
     table = make_table("Operation", *headings, right=headings)
-    table.title = f"Cycles of one operation, {all_results[0].run.paging}: medians"
+    title = f"Cycles of one operation, {all_results[0].run.paging}: medians"
     for name, text in OPERATIONS.items():
         rows = [by_name(results).get(name) for results in all_results]
         table.add_row(text, *(cycles_text(row.median) if row else UNAVAILABLE_CELL for row in rows))
-    return _titled(table)
+    return title, table
 
 
-def account_table(results: Results) -> "Table":
+def account_table(results: Results) -> tuple[str, "Table"]:
     """What the ledger booked for one of each operation: a column for each category that has any."""
     accounts = accounts_by_name(results)
     categories = list(dict.fromkeys(name for account in accounts.values() for name in account.cycles))
     table = make_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
-    table.title = f"Where the cycles of the median round went, {results.run.paging}"
+    title = f"Where the cycles of the median round went, {results.run.paging}"
     for name, text in OPERATIONS.items():
         if name in accounts:
             cycles, exits = accounts[name].cycles, accounts[name].exits
             cells = [cycles_text(cycles[category]) if category in cycles else "" for category in categories]
             exits_text = ", ".join(f"{reason} x {count:g}" for reason, count in exits.items())
             table.add_row(text, *cells, cycles_text(sum(cycles.values())), exits_text)
-    return _titled(table)
-
-
-def _titled(table: "Table") -> "Table":
-    table.title_justify = "left"
-    return table
+    return title, table
 
 
 def reasons(all_results: Sequence[Results]) -> list[str]:
@@ -142,11 +137,6 @@ def iqr(row: Measurement) -> float:
     """The inter-quartile range of an operation's samples."""
     low, high = row.quartiles
     return high - low
-
-
-def cycles_text(cycles: float) -> str:
-    """Cycles for people: to a tenth where that is more than a thousandth."""
-    return f"{cycles:,.0f}" if cycles == round(cycles) or abs(cycles) >= 100 else f"{cycles:,.1f}"
 
 
 def figures(all_results: Sequence[Results]) -> dict[str, Any]:

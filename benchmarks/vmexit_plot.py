@@ -9,6 +9,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.guest_runs import Results
+from benchmarks.plotting import COLOURS, MARKERS
 from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GROUP_WIDTH = 0.8  # of the room of an operation
-# Okabe and Ito's colours, which everybody can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999", "#000000", "#7F3C8D")
-MARKERS = "osD^v<>PX*"
 
 
 def draw(figure: "Figure", all_results: Sequence[Results]) -> None:

@@ -14,12 +14,13 @@ to the machine's next event, and not further than `lookahead` beyond the next of
   there beyond its `horizon_cycles` stops, and does it at its next turn, when no other core is behind.
 - MODEL: plain memory that guests share is not ordered: a store is seen up to `lookahead` and a block early or late.
 
-A slice's limit never ends a turn, it only interrupts it: the turn goes on with the next slice.
+A slice's limit ends only the turn of a core that is alone, which then goes on as if nothing had been; where several
+run, their turns are the same in slices of any length.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from emulator.machine import Machine
 from emulator.pcpu import NO_HORIZON, PCpu
@@ -30,52 +31,55 @@ class Runnable(Protocol):
 
     pcpu: PCpu
 
-    def run(self, deadline_cycles: int) -> bool:
-        """Go on until the core's clock reaches `deadline_cycles` or the next event; whether only that stopped it.
+    def run(self, deadline_cycles: int) -> None:
+        """Go on until the core's clock reaches `deadline_cycles` or the next event, or something else ends the turn.
 
-        Called when the core is awake and no other core is behind it, or to go on with a turn that a limit cut.
+        Called when the core is awake and no other core is behind it.
         """
         ...
 
 
+R = TypeVar("R", bound=Runnable)
+
+
 @dataclass(frozen=True)
-class _Turn:
-    """`runnable` may run to the next event, but not beyond `until_cycles`."""
+class _Turn(Generic[R]):
+    """`runnable` can go on at `ready_cycles`, and may run to the next event, but not beyond `until_cycles`."""
 
-    runnable: Runnable
-    until_cycles: int
+    runnable: R
+    ready_cycles: int
+    until_cycles: int | None  # None: the core is alone
 
 
-class Interleaver:
+class Interleaver(Generic[R]):
     """Runs `runnables`, one for each core that takes part, in order of core number."""
 
-    def __init__(self, machine: Machine, runnables: Sequence[Runnable]) -> None:
+    def __init__(self, machine: Machine, runnables: Sequence[R]) -> None:
+        self.running: R | None = None  # whose turn it is; None: devices', or the outside's
         self._machine = machine
         self._runnables = tuple(runnables)
         self._lookahead_cycles = machine.profile.events.ipi_receive_cycles
-        self._cut: _Turn | None = None  # a turn that a slice's limit interrupted
 
     def advance(self, limit_cycles: int, is_over: Callable[[], bool]) -> None:
         """Run until every clock is at `limit_cycles` or beyond, `is_over()`, or only the outside could wake a core."""
         events = self._machine.events
         while not is_over():
-            turn = self._cut or self._next_turn()
-            ready = None if turn is None else turn.runnable.pcpu.ready_cycles
+            turn = self._next_turn()
             next_ps = events.next_ps()
             due = None if next_ps is None else self._machine.ps_to_cycles(next_ps)
-            if next_ps is not None and due is not None and due <= (limit_cycles if ready is None else ready):
+            first_cycles = limit_cycles if turn is None else turn.ready_cycles
+            if next_ps is not None and due is not None and due <= first_cycles:
                 events.run_until(next_ps)
-                self._cut = None
-            elif turn is not None and ready is not None and ready < limit_cycles:
+            elif turn is not None and turn.ready_cycles < limit_cycles:
                 self._take(turn, limit_cycles)
             else:
                 if turn is not None or due is not None:
                     self._pass_time(limit_cycles)
                 return
 
-    def _next_turn(self) -> _Turn | None:
+    def _next_turn(self) -> _Turn[R] | None:
         """Who is ready first, and how far it may run."""
-        first: Runnable | None = None
+        first: R | None = None
         first_cycles = second_cycles = horizon_cycles = NO_HORIZON
         for runnable in self._runnables:
             ready = runnable.pcpu.ready_cycles
@@ -91,14 +95,16 @@ class Interleaver:
             return None
         is_alone = second_cycles == NO_HORIZON
         first.pcpu.horizon_cycles = NO_HORIZON if is_alone else horizon_cycles
-        return _Turn(first, NO_HORIZON if is_alone else second_cycles + self._lookahead_cycles)
+        return _Turn(first, first_cycles, None if is_alone else second_cycles + self._lookahead_cycles)
 
-    def _take(self, turn: _Turn, limit_cycles: int) -> None:
-        """Let the core run to the end of its turn, the next event or the limit."""
-        pcpu, until_cycles = turn.runnable.pcpu, turn.until_cycles
-        pcpu.end_wait()
-        could_go_on = turn.runnable.run(min(until_cycles, limit_cycles))
-        self._cut = turn if could_go_on and pcpu.clock_cycles < until_cycles else None
+    def _take(self, turn: _Turn[R], limit_cycles: int) -> None:
+        """Let the core run to the end of its turn."""
+        turn.runnable.pcpu.end_wait()
+        self.running = turn.runnable
+        try:
+            turn.runnable.run(limit_cycles if turn.until_cycles is None else turn.until_cycles)
+        finally:
+            self.running = None
 
     def _pass_time(self, until_cycles: int) -> None:
         """Bring the clocks of the cores that wait to the end of the slice."""

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING
 from emulator import cpuid
 from emulator.engine import Engine
 from emulator.events import Event
-from emulator.ledger import Category, Ledger
+from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
 
+# Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
+ENGINE_COUNTERS = (
+    ("guest_cycles", Category.GUEST),
+    ("memory_cycles", Category.MEMORY),
+    ("walk_cycles", Category.WALKS),
+    ("branch_cycles", Category.BRANCHES),
+    ("event_cycles", Category.EVENTS),
+)
+
+PS_PER_NS = 1000
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
@@ -39,14 +49,20 @@ class PCpu:
         self.machine = machine
         self.number = number
         self.ledger = Ledger()
-        self.instructions = 0
+        self.account: Account = self.ledger.account(HOST, IDLING)  # what charges go to now
+        self._instructions = 0  # retired on this core before the engine was loaded
+        self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
         self._engine: Engine | None = None
         self._clock_cycles = 0
+        self._charged_cycles = 0  # not on the engine's clock yet
+        self._l1d_latency_cycles = machine.profile.caches.l1d_latency_cycles
+        self._wake_latency_ps = machine.profile.events.mwait_wake_ns * PS_PER_NS
         self._timer: Event | None = None
         self._timer_fired = False
+        self._ipi_pending = False
         self._intr_asserted = False  # level of the board's interrupt wire
         self._msrs = dict(HOST_MSRS)
-        self._waits_as: Category | None = None  # what its time is booked as while the core waits; None: it runs
+        self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
         self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
 
@@ -55,7 +71,8 @@ class PCpu:
     @property
     def clock_cycles(self) -> int:
         """The core's clock now."""
-        return self._clock_cycles if self._engine is None else int(self._engine.shared.clock_cycles)
+        clock_cycles = self._clock_cycles if self._engine is None else int(self._engine.shared.clock_cycles)
+        return clock_cycles + self._charged_cycles
 
     @property
     def now_ps(self) -> int:
@@ -63,47 +80,101 @@ class PCpu:
         return self.machine.cycles_to_ps(self.clock_cycles)
 
     def load(self, engine: Engine) -> None:
-        """Make `engine` the one this core runs; the clock moves into it."""
+        """Make `engine` the one this core runs; the clock moves into it, and charges go to its owner."""
         if self._engine is engine:
             return
         self.unload()
-        engine.shared.clock_cycles = self._clock_cycles
-        engine.shared.cycles_per_instruction = self.machine.profile.instruction_cycles
-        engine.shared.guest_cycles = engine.shared.instructions = 0
+        engine.platform = self
+        shared = engine.shared
+        shared.clock_cycles = self._clock_cycles
+        engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
+        shared.instructions = 0
+        self._booked = [0] * len(ENGINE_COUNTERS)
+        for counter, _ in ENGINE_COUNTERS:
+            setattr(shared, counter, 0)
         self._engine = engine
+        self.account = self.ledger.account(engine.owner, RUNNING)
         self._drive_intr()
+
+    def retime(self) -> None:
+        """The machine's fidelity has changed."""
+        if self._engine is not None:
+            self._engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
 
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
         if self._engine is not None:
-            shared = self._engine.shared
-            self._clock_cycles = int(shared.clock_cycles)
-            self.ledger.cycles[Category.GUEST] += int(shared.guest_cycles)
-            self.instructions += int(shared.instructions)
-            shared.interrupt_pending = 0  # the pin is the core's
+            self.book()
+            self._clock_cycles = int(self._engine.shared.clock_cycles)
+            self._instructions += int(self._engine.shared.instructions)
+            self._engine.shared.interrupt_pending = 0  # the pin is the core's
             self._engine = None
+        else:
+            self.commit()
+        self.account = self.ledger.account(HOST, IDLING)
 
     def book(self) -> Ledger:
         """The ledger, with the guest's cycles up to now."""
-        engine = self._engine
-        if engine is not None:
-            self.unload()
-            self.load(engine)
+        self.commit()
+        if self._engine is not None:
+            shared = self._engine.shared
+            account = self.ledger.account(self._engine.owner, RUNNING)
+            for number, (counter, category) in enumerate(ENGINE_COUNTERS):
+                now = getattr(shared, counter)
+                account[category] += now - self._booked[number]
+                self._booked[number] = now
         return self.ledger
 
-    def charge(self, category: Category, cycles: int) -> None:
-        """Advance the clock by `cycles` and book them."""
-        self.ledger.cycles[category] += cycles
+    @property
+    def instructions(self) -> int:
+        """Instructions that guests have retired on this core."""
+        return self._instructions + (0 if self._engine is None else int(self._engine.shared.instructions))
+
+    def charge(self, category: int, cycles: int) -> None:
+        """Book `cycles`; the engine's clock has them after `commit`."""
+        self.account[category] += cycles
+        self._charged_cycles += cycles
+
+    def touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
+        """Charge the VMM's access to [hpa, hpa + size_bytes) of host memory; returns the cycles it takes.
+
+        MODEL: every access hits the first-level cache, word by word, and a store takes as long as a load.
+        """
+        cycles = (size_bytes + 7 >> 3) * self._l1d_latency_cycles
+        self.account[Category.VMM_MEMORY] += cycles
+        self._charged_cycles += cycles
+        return cycles
+
+    def commit(self, booked_cycles: int = 0) -> None:
+        """Put what was charged, and `booked_cycles` that others have booked, on the clock.
+
+        To be called before time matters to anybody else, and before the engine goes on.
+        """
         if self._engine is None:
-            self._clock_cycles += cycles
+            self._clock_cycles += self._charged_cycles + booked_cycles
         else:
-            self._engine.shared.clock_cycles += cycles
+            self._engine.shared.clock_cycles += self._charged_cycles + booked_cycles
+        self._charged_cycles = 0
+
+    def check_ledger(self) -> None:
+        """Assert that every cycle of the clock is booked, and none twice."""
+        self.commit()
+        booked_cycles = self.ledger.total_cycles
+        if self._engine is not None:
+            booked_cycles += sum(getattr(self._engine.shared, counter) for counter, _ in ENGINE_COUNTERS)
+            booked_cycles -= sum(self._booked)
+        assert booked_cycles == self.clock_cycles, f"booked {booked_cycles} of {self.clock_cycles} cycles"
 
     # --- waiting: time that is jumped over -----------------------------------------------------------------------
 
-    def wait(self, category: Category) -> None:
-        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN)."""
+    def wait(self, category: int) -> None:
+        """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN).
+
+        An interrupt that is pending already ends IDLE at once.
+        """
         self._waits_as, self._wake_cycles = category, None
+        if category == Category.IDLE and self._is_intr_pending:
+            self.wake(self.clock_cycles)
 
     def wake(self, when_cycles: int) -> None:
         """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
@@ -120,7 +191,9 @@ class PCpu:
         """Let a core that waits do so until its clock shows `until_cycles`, or until it wakes."""
         if self._waits_as is not None:
             end = until_cycles if self._wake_cycles is None else min(until_cycles, self._wake_cycles)
-            self.charge(self._waits_as, max(0, end - self.clock_cycles))
+            cycles = max(0, end - self.clock_cycles)
+            self.ledger.account(HOST, IDLING)[self._waits_as] += cycles
+            self.commit(cycles)
 
     def end_wait(self) -> None:
         """The core goes on: it has waited until its wake time."""
@@ -132,6 +205,7 @@ class PCpu:
     def run(self, deadline_cycles: int) -> None:
         """Run the loaded engine until the clock reaches the deadline or the machine's next event, or it stops."""
         assert self._engine is not None
+        self.commit()
         next_ps = self.machine.events.next_ps()
         if next_ps is not None:
             deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
@@ -144,12 +218,16 @@ class PCpu:
         self._intr_asserted = is_asserted
         self._drive_intr()
 
+    @property
+    def _is_intr_pending(self) -> bool:
+        return self._intr_asserted or self._timer_fired or self._ipi_pending
+
     def _drive_intr(self) -> None:
-        is_pending = self._intr_asserted or self._timer_fired
+        is_pending = self._is_intr_pending
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
-        if is_pending and self._waits_as is Category.IDLE:
-            self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps))
+        if is_pending and self._waits_as == Category.IDLE:
+            self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
         """Set the local timer to interrupt at `when_ps`, or never; the earlier setting is forgotten."""
@@ -170,6 +248,26 @@ class PCpu:
         self._drive_intr()
         return fired
 
+    def send_ipi(self, target: "PCpu") -> None:
+        """Interrupt another core. MODEL: `ipi_receive_cycles` has the receiver's entry to its handler in it, too."""
+        profile = self.machine.profile
+        self.charge(Category.EVENTS, profile.events.ipi_send_cycles)
+        self.commit()
+        arrival_ps = self.machine.cycles_to_ps(self.clock_cycles + profile.events.ipi_receive_cycles)
+        self.machine.events.schedule(arrival_ps, target.receive_ipi)
+        self.bound_by_events()
+
+    def receive_ipi(self) -> None:
+        """Another core's interrupt arrives."""
+        self._ipi_pending = True
+        self._drive_intr()
+
+    def acknowledge_ipi(self) -> bool:
+        """Whether an IPI has arrived since last asked; lowers its request."""
+        arrived, self._ipi_pending = self._ipi_pending, False
+        self._drive_intr()
+        return arrived
+
     def bound_by_events(self) -> None:
         """Let the running engine stop no later than the machine's next event, which may wake another core."""
         next_ps = self.machine.events.next_ps()
@@ -184,6 +282,7 @@ class PCpu:
     def port_read(self, port: int, size_bytes: int) -> int:
         """IN from the host's bus."""
         self.charge(Category.PORT, self.machine.profile.port_access_cycles)
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         value = self.machine.ports.read(port, size_bytes)
         self.bound_by_events()
@@ -192,6 +291,7 @@ class PCpu:
     def port_write(self, port: int, size_bytes: int, value: int) -> None:
         """OUT to the host's bus."""
         self.charge(Category.PORT, self.machine.profile.port_access_cycles)
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()

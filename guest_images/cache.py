@@ -1,32 +1,15 @@
-"""The cache of built and fetched guest images: where it is, and how files get into it whole or not at all.
+"""The guest images' part of the user's cache, and how files get into it whole or not at all.
 
-$SIDECORE_CACHE, else $XDG_CACHE_HOME/sidecore, else ~/.cache/sidecore
-    kernels/<name>-<key>.elf     test kernels; the key is a hash of all that went into them
-    linux/<recipe>-<key>/        fetched kernel, BusyBox and initramfs, with a manifest of checksums
+kernels/<name>-<key>.elf     test kernels; the key is a hash of all that went into them
+linux/<recipe>-<key>/        fetched kernel, BusyBox and initramfs, with a manifest of checksums
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from emulator.errors import ConfigError
-
-
-def cache_directory(part: str) -> Path:
-    """The cache's folder for `part`, made if need be. Raises ConfigError when it cannot be."""
-    if root := os.environ.get("SIDECORE_CACHE"):
-        base = Path(root)
-    elif xdg := os.environ.get("XDG_CACHE_HOME"):
-        base = Path(xdg) / "sidecore"
-    else:
-        base = Path.home() / ".cache" / "sidecore"
-    try:
-        (base / part).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot use the image cache {base}: {error.strerror}; set SIDECORE_CACHE") from error
-    return base / part
+from emulator.user_cache import cache_directory
 
 
 def temporary_directory(part: str) -> "tempfile.TemporaryDirectory[str]":

@@ -46,6 +46,7 @@ IMAGES = (
     ImageEntry("linux", "Debian's cloud kernel (vmlinux) and a BusyBox shell on the serial line", "linux", "user"),
     ImageEntry("linux_bzimage", "the same as a bzImage, which decompresses itself first", "linux", "user"),
     ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
+    ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
     ImageEntry("exit_cost", "thousands of CPUID and VMCALL exits, for the workstation's clock"),
     ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),
@@ -77,6 +78,11 @@ IMAGES = (
     ImageEntry("paging_copy_on_write", "thousands of write faults: zero page, fork, ring 3"),
     ImageEntry("code_remap", "other code at the same address: remapped, or through an alias"),
     ImageEntry("self_modifying_code", "code that writes code, near and far"),
+    ImageEntry("multiboot", "32 bits: a Multiboot kernel is told what it should be"),
+    ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
+    ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),
+    ImageEntry("v86", "32 bits: virtual-8086 mode: IOPL, ports, faults, interrupts, paging"),
+    ImageEntry("real_mode", "32 bits: to real mode and back; its interrupts and exceptions"),
 )
 # fmt: on
 LISTED_BY = "sidecore images list"

@@ -1,4 +1,7 @@
-"""Compiles the test kernels: one folder of C or assembly, linked with the library in `lib/`.
+"""Compiles the test kernels: one folder of C or assembly, linked with the library of its size.
+
+    kernels/<name>    + lib      64 bits, entered like Linux or by PVH
+    kernels32/<name>  + lib32    32 bits, Multiboot
 
 Built files are keyed by a hash of every source and flag, so a kernel is compiled again exactly when one
 of them changed.
@@ -10,10 +13,13 @@ import subprocess
 from pathlib import Path
 
 from emulator.errors import ConfigError
-from guest_images.cache import cache_directory, content_key, temporary_directory
+from emulator.user_cache import cache_directory
+from guest_images.cache import content_key, temporary_directory
 
 LIBRARY = Path(__file__).parent / "lib"
 KERNELS = Path(__file__).parent / "kernels"
+LIBRARY_32 = Path(__file__).parent / "lib32"
+KERNELS_32 = Path(__file__).parent / "kernels32"
 
 SOURCE_SUFFIXES = (".c", ".S", ".h", ".ld")
 COMPILER = "gcc"
@@ -45,9 +51,17 @@ LINK_FLAGS = (
 )
 
 
+def _is_32_bit(name: str) -> bool:
+    return (KERNELS_32 / name).is_dir()
+
+
+def _size_flag(name: str) -> str:
+    return "-m32" if _is_32_bit(name) else "-m64"
+
+
 def kernel_key(name: str) -> str:
     """The hash of all that goes into the kernel `name`."""
-    parts = [" ".join((COMPILER, *FLAGS, *LINK_FLAGS)).encode()]
+    parts = [" ".join((COMPILER, _size_flag(name), *FLAGS, *LINK_FLAGS)).encode()]
     for source in _sources(name):
         parts += [source.name.encode(), source.read_bytes()]
     return content_key(parts)
@@ -76,13 +90,15 @@ def build_kernel(name: str) -> Path:
 
 
 def _sources(name: str) -> list[Path]:
-    folders = (LIBRARY, KERNELS / name)
+    folders = (LIBRARY_32, KERNELS_32 / name) if _is_32_bit(name) else (LIBRARY, KERNELS / name)
     return [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in SOURCE_SUFFIXES]
 
 
 def _command(compiler: str, name: str, output: Path) -> list[str]:
     sources = [str(path) for path in _sources(name) if path.suffix in (".c", ".S")]
-    return [compiler, *FLAGS, *LINK_FLAGS, "-T", str(LIBRARY / "guest.ld"), f"-I{LIBRARY}", *sources, "-o", str(output)]
+    library, script = (LIBRARY_32, "guest32.ld") if _is_32_bit(name) else (LIBRARY, "guest.ld")
+    flags = [_size_flag(name), *FLAGS, *LINK_FLAGS, "-T", str(library / script), f"-I{library}"]
+    return [compiler, *flags, *sources, "-o", str(output)]
 
 
 def _first_error(stderr: str) -> str:

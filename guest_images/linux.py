@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.errors import ConfigError
+from emulator.user_cache import cache_directory
 from guest_images import debian_packages
 from guest_images.bzimage import extract_vmlinux
-from guest_images.cache import cache_directory, content_key, file_sha256, ignore_progress, temporary_directory
+from guest_images.cache import content_key, file_sha256, ignore_progress, temporary_directory
 from guest_images.cpio import CpioEntry, character_device, folder, program, symlink, text_file, write_cpio
 
 KERNEL_META_PACKAGE = "linux-image-cloud-amd64"

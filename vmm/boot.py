@@ -16,12 +16,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from emulator.errors import ConfigError, GuestError
+from emulator.errors import ConfigError, GuestError, choices_text
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.profile import DEFAULT_PROFILE, Profile, load_profile
+from emulator.timing.allowances import (
+    DEFAULT_WORKLOAD,
+    LINUX_WORKLOAD,
+    NO_ALLOWANCE,
+    Allowance,
+    allowance_for,
+    workloads,
+)
+from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.cache import ignore_progress
 from guest_images.images import resolve
 from vmm.console import POLL_MAX_SECONDS, Console, StopReason
@@ -33,6 +42,9 @@ from vmm.native import NativeGuest
 from vmm.outcome import End, EndKind
 from vmm.report import RunStats, check_writable
 from vmm.trace import TraceWriter
+
+if TYPE_CHECKING:
+    from vmm.explain import Recorder, Request
 
 Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
@@ -55,11 +67,14 @@ class BootOptions:
     paging: Paging = "shadow"
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
+    timing: Fidelity = DEFAULT_FIDELITY
+    workload: str | None = None  # whose allowance `fast` takes; None: by the kind of kernel
     until: str | None = None  # end when the guest has printed this
     max_seconds: float | None = None  # of the workstation
     max_cycles: int | None = None  # of the emulated core
     stats_path: Path | None = None
     trace_path: Path | None = None
+    explain: str | None = None  # REASON or REASON:n, the VM exit of which the account is wanted
     allow_input: bool = True
     slice_cycles: int = SLICE_CYCLES
 
@@ -71,6 +86,8 @@ class BootPlan:
     options: BootOptions
     image: BootImage
     profile: Profile
+    allowance: Allowance
+    explain: "Request | None" = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,7 @@ class RunResult:
     end: End
     stats: RunStats
     report: str = ""
+    recorder: "Recorder | None" = None  # has the exit to explain, if there was one
 
 
 def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress) -> BootPlan:
@@ -96,6 +114,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     _check_limits(options)
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
+    request = _explain_request(options)
     if options.kernel is None:
         named = resolve(options.image or DEFAULT_GUEST, progress)
         append = " ".join(filter(None, (named.append, options.append)))
@@ -109,7 +128,29 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         memory_bytes=options.memory_bytes,
         protocol=options.protocol,
     )
-    return BootPlan(options, image, profile)
+    return BootPlan(options, image, profile, _allowance(options, image, profile), request)
+
+
+def _explain_request(options: BootOptions) -> "Request | None":
+    if options.explain is None:
+        return None
+    from vmm.explain import parse_request
+
+    request = parse_request(options.explain)
+    if options.paging == "native":
+        raise ConfigError(f"--explain {options.explain}: --paging native has no VM exits; choose shadow or ept")
+    return request
+
+
+def _allowance(options: BootOptions, image: BootImage, profile: Profile) -> Allowance:
+    """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
+    if options.timing != "fast":
+        return NO_ALLOWANCE
+    workload = options.workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
+    if workload not in workloads():
+        raise ConfigError(f"no workload class {workload!r}; {choices_text(workload, workloads())}")
+    allowance = allowance_for(profile.name, workload, options.paging)
+    return allowance or NO_ALLOWANCE
 
 
 def _check_limits(options: BootOptions) -> None:
@@ -128,21 +169,37 @@ def _check_outputs(options: BootOptions) -> None:
         raise ConfigError(f"--stats and --trace both name {str(paths[0])!r}; give each its own file")
 
 
-def build_guest(plan: BootPlan, transmit: Callable[[int], None], *, trace: TraceWriter | None = None) -> Guest:
+def build_guest(
+    plan: BootPlan,
+    transmit: Callable[[int], None],
+    *,
+    trace: TraceWriter | None = None,
+    recorder: "Recorder | None" = None,
+) -> Guest:
     """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
-        machine = _build_machine(plan.profile, memory_bytes)
+        machine = _build_machine(plan, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
-    from vmm.hypervisor import VirtualGuest
+    from vmm.explain import vcpu_maker
+    from vmm.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
-    return VirtualGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, paging=paging, trace=trace)
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
+    return VirtualGuest(
+        machine,
+        plan.image,
+        memory_bytes=memory_bytes,
+        transmit=transmit,
+        paging=paging,
+        trace=trace,
+        make_vcpu=vcpu_maker(recorder),
+    )
 
 
-def _build_machine(profile: Profile, memory_bytes: int) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+    timing = plan.options.timing
     try:
-        return Machine(profile, memory_bytes=memory_bytes)
+        return Machine(plan.profile, memory_bytes=memory_bytes, timing=timing, allowance=plan.allowance)
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
         raise ConfigError(f"{what}; choose a smaller --memory") from None
@@ -160,10 +217,12 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             facts: dict[str, str | int] = {
                 "frequency_hz": plan.profile.frequency_hz,
                 "profile": plan.profile.name,
+                "timing": options.timing,
                 "paging": options.paging,
             }
             trace = stack.enter_context(TraceWriter(options.trace_path, facts))
-        guest = build_guest(plan, lambda byte: _transmit(guest, console, byte), trace=trace)
+        recorder = _recorder(plan)
+        guest = build_guest(plan, lambda byte: _transmit(guest, console, byte), trace=trace, recorder=recorder)
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
         report = ""
@@ -174,7 +233,15 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             report = guest_report(guest)
         console.flush()
         assert guest.domain.end is not None
-        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report)
+        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report, recorder)
+
+
+def _recorder(plan: BootPlan) -> "Recorder | None":
+    if plan.explain is None:
+        return None
+    from vmm.explain import Recorder
+
+    return Recorder(plan.explain, plan.profile)
 
 
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
@@ -188,7 +255,8 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": {str(name): value for name, value in ledger.cycles.items()}},
+        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
+        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
     }
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 USER_ERROR_STATUS = 2  # of which vmm.outcome.End.exit_status has the rest
 INTERRUPTED_STATUS = 130
+DEFAULT_FIDELITY = "fast"
+FIDELITIES = ("flat", "fast", "detailed")  # emulator.timing.core_timing.FIDELITIES, without its imports
 PAGING_MODES = ("shadow", "ept", "native")  # vmm.boot.PAGING_MODES, without its imports; a test compares
 
 PROTOCOLS = ("linux", "multiboot", "pvh")  # of vmm.loaders.BootProtocol
@@ -57,11 +59,19 @@ def cli() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
     "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."
 ))  # fmt: skip
+@click.option("--timing", default=DEFAULT_FIDELITY, show_default=True, metavar="|".join(FIDELITIES), help=(
+    "How time is computed: flat, one cycle for each instruction; fast, a model of the core, memory by an average; "
+    "detailed, every access through caches and TLBs."
+))  # fmt: skip
+@click.option("--workload", metavar="CLASS", help="Whose average `fast` takes for memory: linux, kernel, ...")
 @click.option("--until", metavar="TEXT", help="End with status 0 when the guest has printed TEXT.")
 @click.option("--max-seconds", type=float, help="End with status 3 after this long on the workstation.")
 @click.option("--max-cycles", type=int, help="End with status 3 when the emulated core's clock gets here.")
 @click.option("--stats", type=FILE, metavar="F.json", help="Write the figures of the summary to this file.")
 @click.option("--trace", type=FILE, metavar="F.jsonl", help="Write one line per VM exit to this file.")
+@click.option("--explain", metavar="REASON[:N]", help=(
+    "Show the account of the N-th VM exit for this reason (CPUID, EXCEPTION_NMI ...), line by line with its sources."
+))  # fmt: skip
 @click.option("--no-input", is_flag=True, help="Take no keys, even from a terminal: the run is reproducible.")
 def boot(**parameters: Any) -> None:
     """Boot GUEST and give it this terminal; end with Ctrl-A X.
@@ -85,8 +95,8 @@ def boot(**parameters: Any) -> None:
 
 
 def boot_options(
-    *, guest: str | None, memory: str, profile: str | None, paging: str, protocol: str | None, stats: Path | None,
-    trace: Path | None, no_input: bool, **same: Any,
+    *, guest: str | None, memory: str, profile: str | None, paging: str, timing: str, protocol: str | None,
+    stats: Path | None, trace: Path | None, no_input: bool, **same: Any,
 ) -> "BootOptions":  # fmt: skip
     """Parameters of the command as options. Raises ConfigError."""
     from emulator.errors import choices_text
@@ -95,6 +105,8 @@ def boot_options(
     memory_bytes = parse_memory_size(memory)
     if paging not in PAGING_MODES:
         raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, PAGING_MODES)}")
+    if timing not in FIDELITIES:
+        raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if protocol is not None and protocol not in PROTOCOLS:
         raise ConfigError(f"no boot protocol {protocol!r}; {choices_text(protocol, PROTOCOLS)}")
     from emulator.profile import DEFAULT_PROFILE
@@ -105,6 +117,7 @@ def boot_options(
         image=guest,
         memory_bytes=memory_bytes,
         paging=paging,  # type: ignore[arg-type]  # checked above
+        timing=timing,  # type: ignore[arg-type]
         protocol=BootProtocol(protocol) if protocol is not None else None,
         profile=profile or DEFAULT_PROFILE,
         stats_path=stats,
@@ -127,6 +140,10 @@ def finish(options: "BootOptions", console: "Console", result: "RunResult") -> N
     if result.report:
         click.echo(result.report, err=True)
     print_summary(result.stats, rich.console.Console(stderr=True))
+    if result.recorder is not None:
+        from vmm.explain_table import print_explanation
+
+        print_explanation(result.recorder, rich.console.Console(stderr=True))
     if options.stats_path is not None:
         write_stats(options.stats_path, result.stats)
     sys.exit(result.end.exit_status)

@@ -2,8 +2,9 @@
 
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import CLTS, LMSW, MOV_FROM_CR, MOV_TO_CR, CrAccess, decode_cr_access
+from vmm import paths
 from vmm.guest_walk import CR4_PAE, EFER_LMA
-from vmm.outcome import Outcome
+from vmm.outcome import AGAIN, NEXT, Outcome
 from vmm.vcpu import VCpu
 
 GENERAL_PROTECTION = 13
@@ -18,10 +19,12 @@ CR8_MAX = 15
 
 def handle_cr_access(vcpu: VCpu) -> Outcome:
     """MOV to and from CR0, CR3, CR4, CR8; CLTS; LMSW."""
+    vcpu.follow(paths.CR_DECODE)
     access = decode_cr_access(vcpu.read(f.EXIT_QUALIFICATION))
     if access.access == MOV_FROM_CR:
         vcpu.write_gpr(access.gpr, _read_cr(vcpu, access.cr))
-        return Outcome.NEXT
+        return NEXT
+    vcpu.follow(paths.CR_WRITE)
     if access.access == CLTS:
         valid = write_cr0(vcpu, vcpu.guest_cr0 & ~CR0_TS)
     elif access.access == LMSW:
@@ -31,9 +34,9 @@ def handle_cr_access(vcpu: VCpu) -> Outcome:
         assert access.access == MOV_TO_CR
         valid = _move_to_cr(vcpu, access)
     if valid:
-        return Outcome.NEXT
+        return NEXT
     vcpu.inject_exception(GENERAL_PROTECTION, 0)
-    return Outcome.AGAIN
+    return AGAIN
 
 
 def _read_cr(vcpu: VCpu, cr: int) -> int:

@@ -1,70 +1,204 @@
-"""A pCPU as the VMM uses it: in the guest of its current vCPU, or in root mode, deciding who runs, or idle.
+"""A pCPU as the VMM uses it: in the guest of a vCPU, or in root mode, deciding who runs, or idle.
 
-         take interrupts, pick a vCPU                 deadline, or the vCPU leaves
-root mode ------------------------------> guest ------------------------------------> root mode
+         take interrupts, pick a vCPU                 the vCPU sleeps, its slice is over, another core asks
+root mode ------------------------------> guest -----------------------------------------------------------> root mode
     |  nobody is runnable
     +--> idle (PCpu.wait) --- an interrupt --> root mode
+
+What is in root mode is done in order of time (emulator/interleave.py): no other core is behind when it begins.
 """
 
-from emulator.ledger import Category
+from typing import Protocol
+
+from emulator.events import EventQueue
+from emulator.ledger import HOST, Category
 from emulator.pcpu import PCpu
+from vmm import paths
 from vmm.dispatch import Dispatcher
-from vmm.exit_handlers import run_virtual_timers
+from vmm.scheduler import Scheduler
 from vmm.vcpu import VCpu
+
+INTERRUPTS = "interrupts"  # activity of a core that takes interrupts while nobody runs
+
+
+class Cores(Protocol):
+    """What the cores have in common: `vmm.hypervisor.Hypervisor`."""
+
+    scheduler: Scheduler[VCpu]
+    dispatchers: dict[VCpu, Dispatcher]
+    timer_cores: dict[EventQueue, "Core"]  # whose local timer serves a queue
+
+    def forget_ended(self) -> None:
+        """Take the vCPUs of domains that have ended from the scheduler."""
+        ...
 
 
 class Core:
-    """The VMM's part of one pCPU. `dispatcher` is that of the vCPU whose state is loaded, in the guest or not."""
+    """The VMM's part of one pCPU."""
 
-    def __init__(self, pcpu: PCpu) -> None:
+    def __init__(self, pcpu: PCpu, cores: Cores) -> None:
         self.pcpu = pcpu
-        self.dispatcher: Dispatcher | None = None
-        self.needs_scheduling = True  # leave the guest at the next occasion, and decide who runs
-        self._is_in_root_mode = True
+        self.dispatcher: Dispatcher | None = None  # of the vCPU whose state is loaded, in the guest or not
+        self.in_guest = False
+        self.needs_scheduling = False  # leave the guest at the next occasion, and decide who runs
+        self._cores = cores
+        self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
+        self._tick_ps: int | None = None
+        self._slice_end_ps: int | None = None
 
-    def add(self, dispatcher: Dispatcher) -> None:
-        """Let this core run the vCPU of `dispatcher`, and no other."""
-        assert self.dispatcher is None
-        self.dispatcher = dispatcher
-        dispatcher.core = self
-        self.pcpu.load(dispatcher.engine)
+    # --- a turn ------------------------------------------------------------------------------------------------------
 
-    def run(self, deadline_cycles: int) -> bool:
-        """Do what is to do in root mode, then run the guest until the deadline; whether only that stopped it."""
-        dispatcher = self.dispatcher
-        if dispatcher is not None:
-            if dispatcher.has_deferred_exit and self.pcpu.clock_cycles <= self.pcpu.horizon_cycles:
-                dispatcher.handle_exit()
-            if self._is_in_root_mode:
-                self._take_interrupts(dispatcher.vcpu)
-        if self.needs_scheduling:
+    def run(self, deadline_cycles: int) -> None:
+        """Do what is to do in root mode, then run the guest until the deadline."""
+        pcpu, dispatcher = self.pcpu, self.dispatcher
+        if dispatcher is not None and dispatcher.vcpu.domain.end is not None:
+            self._abandon(dispatcher)
+        elif dispatcher is not None and dispatcher.has_deferred_exit:
+            dispatcher.handle_exit()
+        if not self.in_guest:
+            self._open_host_account()
+            self.take_interrupts()
+        if self.needs_scheduling and not self.in_guest:
+            if pcpu.clock_cycles > pcpu.horizon_cycles:
+                return  # in another turn
             self._schedule()
-        if self._is_in_root_mode or dispatcher is None:
-            self.pcpu.wait(Category.IDLE)
-            return False
-        self.pcpu.run(deadline_cycles)
-        return not (self.needs_scheduling or dispatcher.has_deferred_exit)
+        if not self.in_guest:
+            self.commit()
+            pcpu.wait(Category.IDLE)
+        else:
+            pcpu.run(deadline_cycles)
+
+    def leave_guest(self) -> None:
+        """The vCPU's exit is handled, and something else than its entry comes next."""
+        self.in_guest = False
+
+    def _abandon(self, dispatcher: Dispatcher) -> None:
+        """The loaded vCPU's domain has ended."""
+        dispatcher.has_deferred_exit = False
+        self.dispatcher = None
+        self.in_guest = False
+        self.needs_scheduling = True
+        self.pcpu.unload()
+
+    def _open_host_account(self) -> None:
+        self.pcpu.account = self.pcpu.ledger.account(HOST, INTERRUPTS)
+
+    def follow(self, path: paths.Path) -> None:
+        """Charge the instructions of `path` to whom the core works for now."""
+        self.pcpu.charge(Category.PATHS, path.cycles(self.pcpu.machine.profile))
+
+    def commit(self) -> None:
+        """Put all charges on the clock."""
+        if self.dispatcher is not None:
+            self.dispatcher.vcpu.commit_cycles()
+        else:
+            self.pcpu.commit()
+
+    # --- who runs ----------------------------------------------------------------------------------------------------
 
     def sleep(self, vcpu: VCpu) -> None:
         """The vCPU waits for an interrupt: somebody else may run."""
-        assert vcpu.is_blocked
+        self._cores.scheduler.sleep(vcpu)
         self.needs_scheduling = True
 
-    def wake(self, vcpu: VCpu) -> None:
-        """The vCPU has got an interrupt and may run again."""
-        if vcpu.is_blocked:
-            vcpu.is_blocked = False
-            self.needs_scheduling = True
-            self.pcpu.wake(self.pcpu.clock_cycles)
+    def ask(self, asking: "Core | None") -> None:
+        """Let the core decide anew who runs. `asking` is the core that wants it, None the outside."""
+        self.needs_scheduling = True
+        if asking is not self:
+            self.interrupt(asking)
 
-    def _take_interrupts(self, vcpu: VCpu) -> None:
-        """In root mode the local timer interrupts the VMM itself, without an exit."""
-        if self.pcpu.acknowledge_timer():
-            run_virtual_timers(vcpu)
+    def interrupt(self, sender: "Core | None") -> None:
+        """Make the core take an interrupt, so that it looks what there is to do."""
+        if sender is None:
+            self.pcpu.receive_ipi()
+        else:
+            sender.commit()
+            sender.pcpu.send_ipi(self.pcpu)
 
     def _schedule(self) -> None:
+        self.commit()
         self.needs_scheduling = False
-        dispatcher = self.dispatcher
-        self._is_in_root_mode = dispatcher is None or dispatcher.vcpu.is_blocked
-        if dispatcher is not None and not self._is_in_root_mode:
-            dispatcher.enter()
+        cores, number, now_ps = self._cores, self.pcpu.number, self.pcpu.now_ps
+        cores.forget_ended()
+        decision = cores.scheduler.pick(number, now_ps)
+        self._slice_end_ps = decision.until_ps
+        self._tick_ps = cores.scheduler.next_tick_ps(number, now_ps)
+        if decision.vcpu is not None:
+            self._switch_to(cores.dispatchers[decision.vcpu])
+            self.in_guest = True
+        self._program_timer()
+        if self.in_guest and self.dispatcher is not None:
+            self.dispatcher.enter()
+
+    def _switch_to(self, dispatcher: Dispatcher) -> None:
+        """Load the vCPU's state, if it is not still here."""
+        vcpu = dispatcher.vcpu
+        if self.dispatcher is not dispatcher:
+            if dispatcher.core is not None:
+                dispatcher.core.give_up(dispatcher)
+            self.pcpu.charge(Category.VMCS, self.pcpu.machine.profile.vmx.vmptrld_cycles)
+            self.follow(paths.SWITCH)
+            self.pcpu.load(dispatcher.engine)
+            self.dispatcher = dispatcher
+            vcpu.assign(self.pcpu)
+            vcpu.core = dispatcher.core = self
+            self.serve(vcpu.domain.timers)
+        vcpu.resume_exit()
+
+    def give_up(self, dispatcher: Dispatcher) -> None:
+        """Another core runs the vCPU: unload its state."""
+        assert not self.in_guest or self.dispatcher is not dispatcher
+        if self.dispatcher is dispatcher:
+            self.commit()
+            self.dispatcher = None
+            self.pcpu.unload()
+
+    # --- timers ------------------------------------------------------------------------------------------------------
+
+    def take_interrupts(self) -> None:
+        """Acknowledge what has interrupted: another core's request needs no more than that, the local timer does."""
+        self.pcpu.acknowledge_ipi()
+        if self.pcpu.acknowledge_timer():
+            self._run_timers()
+
+    def _run_timers(self) -> None:
+        """Run what is due: virtual devices, the scheduler's tick, the end of a slice."""
+        self.follow(paths.TIMERS)
+        self.commit()
+        now_ps = self.pcpu.now_ps
+        for queue in [queue for queue, when_ps in self._due.items() if when_ps <= now_ps]:
+            queue.run_until(now_ps)
+            self._note(queue)
+        if self._tick_ps is not None and self._tick_ps <= now_ps:
+            self._cores.scheduler.tick(self.pcpu.number, now_ps)
+            self._tick_ps = self._cores.scheduler.next_tick_ps(self.pcpu.number, now_ps)
+        if self._slice_end_ps is not None and self._slice_end_ps <= now_ps:
+            self._slice_end_ps = None
+            self.needs_scheduling = True
+        self._program_timer()
+
+    def serve(self, queue: EventQueue) -> None:
+        """Let this core's local timer drive `queue`, whose events may have changed.
+
+        MODEL: taking a queue over from another core costs nothing.
+        """
+        previous = self._cores.timer_cores.get(queue)
+        if previous is not None and previous is not self:
+            del self._cores.timer_cores[queue]
+            previous._due.pop(queue, None)
+            previous._program_timer()
+        self._cores.timer_cores[queue] = self
+        self._note(queue)
+        self._program_timer()
+
+    def _note(self, queue: EventQueue) -> None:
+        next_ps = queue.next_ps()
+        if next_ps is None:
+            self._due.pop(queue, None)
+        else:
+            self._due[queue] = next_ps
+
+    def _program_timer(self) -> None:
+        """The local timer interrupts at the next of all."""
+        wanted = [when_ps for when_ps in (self._tick_ps, self._slice_end_ps) if when_ps is not None]
+        self.pcpu.arm_timer(min([*self._due.values(), *wanted], default=None))

@@ -8,45 +8,36 @@
 One table, one place that moves RIP.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from emulator.errors import GuestError
-from emulator.ledger import Category
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.entry_checks import EntryChecker
 from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.vmx.exit_reasons import name
+from vmm import paths
 from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE
-from vmm.outcome import End, EndKind, Outcome
+from vmm.outcome import AGAIN, NEXT, WAIT, End, EndKind
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
 from vmm.vcpu import FLAG_IF, VCpu
 
-EXIT_REASON_MASK = 0xFFFF
+if TYPE_CHECKING:
+    from vmm.core import Core
+
 WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 
 
-class Scheduling(Protocol):
-    """What a dispatcher asks of the core that its vCPU is on: `vmm.core.Core`."""
-
-    needs_scheduling: bool
-
-    def sleep(self, vcpu: VCpu) -> None:
-        """The vCPU waits for an interrupt: somebody else may run."""
-        ...
-
-
 class Dispatcher:
-    """Takes one vCPU through its exits. `core` is where it runs."""
-
-    core: Scheduling
+    """Takes one vCPU through its exits."""
 
     def __init__(self, vcpu: VCpu, statistics: ExitStatistics, trace: TraceWriter | None) -> None:
         """`vcpu` has its first guest state and its paging."""
         self.vcpu = vcpu
         self.engine = vcpu.engine
+        self.core: Core | None = None  # where the vCPU's state is loaded, or was last
         self.has_deferred_exit = False  # a VM exit took place that waits for its turn
         self._shared = vcpu.engine.shared  # while a core runs the engine, the core's clock is here
         self._statistics = statistics
@@ -70,51 +61,56 @@ class Dispatcher:
         vcpu = self.vcpu
         self.has_deferred_exit = False
         began = self._shared.clock_cycles
-        reason = vcpu.read(f.EXIT_REASON) & EXIT_REASON_MASK
-        vcpu.charge(Category.EXIT, vcpu.pcpu.machine.profile.cycles_of(reason))
-        rip = vcpu.vmcs.read(f.GUEST_RIP)
+        reason = vcpu.begin_exit()
+        rip = vcpu.rip
         handler = EXIT_HANDLERS.get(reason)
         if handler is None:
             why = IMPOSSIBLE.get(reason, "no such reason is known")
             raise GuestError(f"VM exit {name(reason)} at RIP {rip:#x} was thought impossible: {why}")
         outcome = handler(vcpu)
-        if outcome is Outcome.NEXT or outcome is Outcome.WAIT:
+        if outcome is NEXT or outcome is WAIT:
             vcpu.advance_rip()
-        elif outcome is Outcome.AGAIN:
+        elif outcome is AGAIN:
             vcpu.reinject_interrupted_event()
         self._exit_in_progress = (reason, began, rip)
-        is_woken = vcpu.is_injecting or (vcpu.interrupt_request and vcpu.can_take_interrupt)
-        if outcome is Outcome.WAIT and not is_woken:
-            self._block()
-        if self.core.needs_scheduling:
-            self._leave()
+        core = self.core
+        assert core is not None
+        if outcome is WAIT and not vcpu.is_injecting and not (vcpu.interrupt_request and vcpu.can_take_interrupt):
+            self._block(core)
+        if core.needs_scheduling or vcpu.domain.end is not None:
+            self._leave(core)
         else:
             self.enter()
 
-    def _block(self) -> None:
+    def _block(self, core: "Core") -> None:
         """The vCPU sleeps until its virtual interrupt controller asks for it."""
-        if not self.vcpu.read(f.GUEST_RFLAGS) & FLAG_IF:
-            self.vcpu.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
-        self.vcpu.is_blocked = True
-        self.core.sleep(self.vcpu)
+        vcpu = self.vcpu
+        if not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF:
+            vcpu.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
+            return
+        vcpu.is_blocked = True
+        vcpu.follow(paths.SLEEP)
+        core.sleep(vcpu)
 
-    def _leave(self) -> None:
+    def _leave(self, core: "Core") -> None:
         """Stay in root mode: the core decides who runs next."""
         self.vcpu.commit_cycles()
         self.engine.stop()
+        core.leave_guest()
+        if self.vcpu.domain.end is not None and self._exit_in_progress is not None:
+            self._book_exit(*self._exit_in_progress)
 
     def enter(self) -> None:
         """Inject what is pending, check the VMCS, charge the VM entry, and book the exit that ends with it."""
         vcpu = self.vcpu
+        vcpu.follow(paths.CHECK_EVENTS)
         if vcpu.interrupt_request or self._window_is_open:
             self._inject_interrupt()
-        if vcpu.domain.end is None:
-            failure = self._entry_checker.check()
-            if failure is not None:
-                raise GuestError(str(failure))
-            vcpu.vmcs.is_launched = True
-            vcpu.charge(Category.ENTRY, vcpu.pcpu.machine.profile.entry_cycles)
-        vcpu.commit_cycles()
+        failure = self._entry_checker.check()
+        if failure is not None:
+            raise GuestError(str(failure))
+        vcpu.vmcs.is_launched = True
+        vcpu.end_exit()
         if self._exit_in_progress is not None:
             self._book_exit(*self._exit_in_progress)
 
@@ -122,6 +118,7 @@ class Dispatcher:
         """Give the vCPU its external interrupt now, or ask for an exit when it can take one (SDM 3C 25.2)."""
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
+            vcpu.follow(paths.INTERRUPT)
             vcpu.inject(vcpu.domain.board.pic.acknowledge(), i.EXTERNAL_INTERRUPT)
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:
@@ -139,6 +136,7 @@ class Dispatcher:
                 began,
                 cycles,
                 pcpu=self.vcpu.pcpu.number,
+                domain=self.vcpu.domain.number,
                 vcpu=self.vcpu.number,
                 reason=name(reason),
                 rip=rip,

@@ -7,14 +7,19 @@ hpa base_hpa ..... base_hpa + memory_bytes
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from devices.board import Board
 from emulator.bus import PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.memory import PAGE_BYTES
+from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
 
 HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
 HOLE_BYTES = 1 << 30
@@ -36,13 +41,18 @@ class Domain:
         timers: EventQueue,
         transmit: Callable[[int], None],
         on_intr: Callable[[bool], None],
+        number: int = 0,
     ) -> None:
         self.machine = machine
+        self.number = number
         self.base_hpa = base_hpa
         self.memory_bytes = memory_bytes
         self.page_count = memory_bytes // PAGE_BYTES
+        self.state_hpa = 0  # the page of the domain's structure in a VMM's memory; without a VMM there is none
         self.ports = ports
         self.timers = timers
+        self.vcpus: list[VCpu] = []  # under a VMM
+        self.pages: HostPages  # the VMM's own pages for this domain
         self.end: End | None = None
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import ExitReason as R
+from vmm import paths
 from vmm.control_registers import GENERAL_PROTECTION, handle_cr_access
 from vmm.guest_cpuid import guest_cpuid, read_msr, write_msr
-from vmm.outcome import Outcome
+from vmm.outcome import AGAIN, NEXT, STOP, WAIT, Outcome
 from vmm.port_io import handle_io
 from vmm.vcpu import VCpu
 
@@ -25,9 +26,10 @@ HYPERCALL_UNKNOWN = (1 << 64) - 38  # -ENOSYS, as Xen answers
 
 def handle_cpuid(vcpu: VCpu) -> Outcome:
     """CPUID."""
+    vcpu.follow(paths.CPUID)
     gpr = vcpu.gpr
     gpr[RAX], gpr[RBX], gpr[RCX], gpr[RDX] = guest_cpuid(vcpu, gpr[RAX] & 0xFFFF_FFFF, gpr[RCX] & 0xFFFF_FFFF)
-    return Outcome.NEXT
+    return NEXT
 
 
 def handle_exception(vcpu: VCpu) -> Outcome:
@@ -39,79 +41,74 @@ def handle_exception(vcpu: VCpu) -> Outcome:
 
 
 def handle_external_interrupt(vcpu: VCpu) -> Outcome:
-    """The host's local timer: virtual devices whose time has come run."""
-    vcpu.pcpu.acknowledge_timer()
-    run_virtual_timers(vcpu)
-    return Outcome.AGAIN
-
-
-def run_virtual_timers(vcpu: VCpu) -> None:
-    """Bring the domain's devices to the core's time, and ask the local timer for their next event."""
-    vcpu.commit_cycles()
-    timers = vcpu.domain.timers
-    timers.run_until(vcpu.pcpu.now_ps)
-    vcpu.pcpu.arm_timer(timers.next_ps())
+    """The host's local timer or another core: the VMM looks what there is to do, the guest has no part in it."""
+    vcpu.core.take_interrupts()
+    return AGAIN
 
 
 def handle_interrupt_window(_vcpu: VCpu) -> Outcome:
     """The guest can take an interrupt now: the dispatcher injects it on the way back."""
-    return Outcome.AGAIN
+    return AGAIN
 
 
 def handle_triple_fault(vcpu: VCpu) -> Outcome:
     """The guest's processor shut down."""
     vcpu.shut_down()
-    return Outcome.STOP
+    return STOP
 
 
 def handle_hlt(_vcpu: VCpu) -> Outcome:
     """HLT."""
-    return Outcome.WAIT
+    return WAIT
 
 
 def handle_invlpg(vcpu: VCpu) -> Outcome:
     """INVLPG; the qualification is the linear address."""
+    vcpu.follow(paths.INVLPG)
     vcpu.paging.invlpg(vcpu, vcpu.read(f.EXIT_QUALIFICATION))
-    return Outcome.NEXT
+    return NEXT
 
 
 def handle_vmcall(vcpu: VCpu) -> Outcome:
     """A hypercall from ring 0; none exists yet, and an unknown one returns -ENOSYS in RAX. From ring 3: #GP."""
     if vcpu.cpl != 0:
         vcpu.inject_exception(GENERAL_PROTECTION, 0)
-        return Outcome.AGAIN
+        return AGAIN
+    vcpu.follow(paths.HYPERCALL)
     vcpu.gpr[RAX] = HYPERCALL_UNKNOWN
-    return Outcome.NEXT
+    return NEXT
 
 
 def handle_vmx_instruction(vcpu: VCpu) -> Outcome:
     """A VMX instruction: the guest has no VMX, so it is undefined there."""
     vcpu.inject_exception(INVALID_OPCODE)
-    return Outcome.AGAIN
+    return AGAIN
 
 
 def handle_rdmsr(vcpu: VCpu) -> Outcome:
     """RDMSR of an MSR that is not passed through."""
+    vcpu.follow(paths.READ_MSR)
     value = read_msr(vcpu, vcpu.gpr[RCX] & 0xFFFF_FFFF)
     if value is None:
         vcpu.inject_exception(GENERAL_PROTECTION, 0)
-        return Outcome.AGAIN
+        return AGAIN
     vcpu.gpr[RAX], vcpu.gpr[RDX] = value & 0xFFFF_FFFF, value >> 32
-    return Outcome.NEXT
+    return NEXT
 
 
 def handle_wrmsr(vcpu: VCpu) -> Outcome:
     """WRMSR of an MSR that is not passed through."""
+    vcpu.follow(paths.WRITE_MSR)
     gpr = vcpu.gpr
     if write_msr(vcpu, gpr[RCX] & 0xFFFF_FFFF, (gpr[RDX] & 0xFFFF_FFFF) << 32 | gpr[RAX] & 0xFFFF_FFFF):
-        return Outcome.NEXT
+        return NEXT
     vcpu.inject_exception(GENERAL_PROTECTION, 0)
-    return Outcome.AGAIN
+    return AGAIN
 
 
 def handle_nothing_to_do(_vcpu: VCpu) -> Outcome:
     """INVD, WBINVD: caches hold nothing that memory has not."""
-    return Outcome.NEXT
+    return NEXT
 
 
 def handle_ept_violation(vcpu: VCpu) -> Outcome:

@@ -11,7 +11,7 @@ from vmm.report import ExitStats
 
 
 class Guest(Protocol):
-    """A loaded guest on core `pcpu` of `machine`: `vmm.native.NativeGuest`, `vmm.hypervisor.VirtualGuest`."""
+    """A loaded guest on core `pcpu` of `machine`: `vmm.native.NativeGuest`, `vmm.virtual_guest.VirtualGuest`."""
 
     machine: Machine
     pcpu: PCpu

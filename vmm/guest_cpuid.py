@@ -37,6 +37,7 @@ def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
     if leaf == HYPERVISOR_LEAF:
         name = [int.from_bytes(HYPERVISOR_NAME[i : i + 4], "little") for i in (0, 4, 8)]
         return (HYPERVISOR_LEAF, name[0], name[1], name[2])
+    vcpu.execute("cpuid")  # of the core itself: the answer is made from its
     eax, ebx, ecx, edx = vcpu.pcpu.cpuid(leaf, subleaf)
     if leaf == 1:
         ecx |= cpuid.HYPERVISOR_PRESENT
@@ -48,6 +49,7 @@ def read_msr(vcpu: VCpu, index: int) -> int | None:
     if index == IA32_EFER:
         return vcpu.guest_efer
     if index in CORE_MSRS:
+        vcpu.execute("rdmsr")
         vcpu.commit_cycles()
         return vcpu.engine.rdmsr(index)
     return vcpu.msrs.get(index)
@@ -58,6 +60,7 @@ def write_msr(vcpu: VCpu, index: int, value: int) -> bool:
     if index == IA32_EFER:
         return _write_efer(vcpu, value)
     if index in CORE_MSRS:
+        vcpu.execute("wrmsr")
         vcpu.commit_cycles()
         return vcpu.engine.wrmsr(index, value)
     if index == IA32_MISC_ENABLE:

@@ -79,6 +79,14 @@ class Translation(NamedTuple):
     steps: tuple[Step, ...]
 
 
+class Visit(NamedTuple):
+    """An access of the walk to the entry at `gpa`."""
+
+    gpa: int
+    size_bytes: int
+    is_write: bool
+
+
 def walk(
     domain: Domain,
     mode: PagingMode,
@@ -88,8 +96,9 @@ def walk(
     user: bool = False,
     fetch: bool = False,
     probe: bool = False,
+    visited: list[Visit] | None = None,
 ) -> Translation | GuestFault:
-    """Translate `gva` for the access; `probe` sets no accessed and dirty bits."""
+    """Translate `gva` for the access; `probe` sets no accessed and dirty bits. `visited` gets the entries touched."""
     if not mode.is_paging:
         return Translation(gva & 0xFFFF_FFFF, True, True, False, True, 30, ())
     pae = mode.is_pae
@@ -111,6 +120,8 @@ def walk(
         if is_pdpte:  # the table of four lies anywhere in its page
             table, index = table & ~0xFFF, ((table & 0xFFF) >> 3) + (gva >> 30 & 3)
         at = table + index * entry_bytes
+        if visited is not None:
+            visited.append(Visit(at, entry_bytes, False))
         entry = int.from_bytes(domain.read(at, entry_bytes), "little")
         if not entry & PRESENT:
             return GuestFault(gva, code)
@@ -131,7 +142,7 @@ def walk(
     if not _permitted(mode, rights, no_execute, write=write, user=user, fetch=fetch):
         return GuestFault(gva, code | PF_PRESENT)
     if not probe:
-        entry = _mark_used(domain, places, entry_bytes, write=write)
+        entry = _mark_used(domain, places, entry_bytes, visited, write=write)
     steps.append(Step(level, table >> 12, index, entry))
     page_mask = (1 << shift) - 1
     frame = (entry & (ADDRESS_MASK if pae else 0xFFFF_F000)) & ~page_mask
@@ -167,12 +178,16 @@ def _permitted(mode: PagingMode, rights: int, no_execute: bool, *, write: bool, 
     return not (fetch and not user and rights & USER and mode.cr4 & CR4_SMEP)
 
 
-def _mark_used(domain: Domain, places: list[tuple[int, int]], entry_bytes: int, *, write: bool) -> int:
+def _mark_used(
+    domain: Domain, places: list[tuple[int, int]], entry_bytes: int, visited: list[Visit] | None, *, write: bool
+) -> int:
     """Set the accessed bits, and the dirty bit of the last entry for a write; returns the last entry."""
     entry = 0
     for at, entry in places:
         marked = entry | ACCESSED | (DIRTY if write and at == places[-1][0] else 0)
         if marked != entry:
+            if visited is not None:
+                visited.append(Visit(at, entry_bytes, True))
             domain.write(at, marked.to_bytes(entry_bytes, "little"))
             entry = marked
     return entry

@@ -3,17 +3,22 @@
     Machine: pCPU 0 .. n          Hypervisor                      Domain 0 .. m: memory, board, timers
        |                             |                               |
     Interleaver: who is behind --> Core (one per pCPU) --> Dispatcher (one per vCPU) --> VCpu: VMCS, registers, paging
+                                     |
+                                  Scheduler: which vCPU on which core
 
-Host memory: the VMM's own (page tables, bitmaps) from 0, the guests' above it.
+Host memory, from 0 on: for each domain the VMM's own pages for it (page tables, bitmaps), then the guest's memory. What
+one domain makes the VMM need comes out of its own pages, and a guest's memory is reached only through its `Domain`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from emulator.bus import PortBus
 from emulator.engine import Engine
+from emulator.errors import ConfigError
 from emulator.events import EventQueue
 from emulator.interleave import Interleaver
 from emulator.machine import Machine
+from vmm import paths
 from vmm.boot_state import write_boot_state
 from vmm.core import Core
 from vmm.dispatch import Dispatcher
@@ -23,73 +28,163 @@ from vmm.loaders import BootImage
 from vmm.paging import Paging
 from vmm.paging.ept import EptPaging
 from vmm.paging.shadow import ShadowPaging
-from vmm.report import ExitStats
+from vmm.scheduler import Scheduler
+from vmm.scheduler.credit import DEFAULT_WEIGHT
+from vmm.scheduler.pinned import PinnedScheduler
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
 from vmm.vcpu import VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
-VMM_MEMORY_BYTES = 48 << 20  # below the guest: page tables, bitmaps
+VMM_MEMORY_MAX_BYTES = 48 << 20  # of the VMM for one domain
+VMM_MEMORY_MIN_BYTES = 4 << 20
+VMM_MEMORY_PART = 4  # of a small domain's memory
 PAGINGS: dict[str, Callable[[Domain, HostPages], Paging]] = {"shadow": ShadowPaging, "ept": EptPaging}
 
 
-class VirtualGuest:
-    """A guest in VMX non-root mode on core 0 of `machine`, under the VMM with the given way of paging."""
+def vmm_bytes(memory_bytes: int) -> int:
+    """What the VMM keeps for a domain of that size."""
+    part = -(-memory_bytes // VMM_MEMORY_PART // GUEST_ALIGNMENT) * GUEST_ALIGNMENT
+    return min(VMM_MEMORY_MAX_BYTES, max(VMM_MEMORY_MIN_BYTES, part))
+
+
+def host_memory_bytes(domains_bytes: Sequence[int]) -> int:
+    """Host memory that domains of these sizes need, with the VMM's own."""
+    end = 0
+    for memory_bytes in domains_bytes:
+        end = _aligned(end) + vmm_bytes(memory_bytes) + memory_bytes
+    return end
+
+
+def _aligned(hpa: int) -> int:
+    return -(-hpa // GUEST_ALIGNMENT) * GUEST_ALIGNMENT
+
+
+class Hypervisor:
+    """The VMM on all cores of `machine`. Without a scheduler each vCPU gets a core of its own."""
 
     def __init__(
         self,
         machine: Machine,
+        *,
+        paging: str = "shadow",
+        scheduler: Scheduler[VCpu] | None = None,
+        trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
+    ) -> None:
+        self.machine = machine
+        self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(machine.pcpu_count)
+        self.cores = [Core(pcpu, self) for pcpu in machine.pcpus]
+        self.domains: list[Domain] = []
+        self.dispatchers: dict[VCpu, Dispatcher] = {}
+        self.timer_cores: dict[EventQueue, Core] = {}
+        self._paging = paging
+        self._trace = trace
+        self._make_vcpu = make_vcpu
+        self._end_hpa = 0  # of the memory in use
+        self._statistics: dict[Domain, ExitStatistics] = {}
+        self._interleaver: Interleaver[Core] = Interleaver(machine, self.cores)
+
+    # --- domains -----------------------------------------------------------------------------------------------------
+
+    def create_domain(
+        self,
         image: BootImage,
         *,
         memory_bytes: int,
         transmit: Callable[[int], None],
-        paging: str = "shadow",
-        trace: TraceWriter | None = None,
-    ) -> None:
-        self.machine = machine
-        self.pcpu = machine.pcpus[0]
-        self.engine = Engine(machine.memory, self.pcpu)
-        self._statistics = ExitStatistics()
-        self.domain = Domain(
-            machine,
-            base_hpa=VMM_MEMORY_BYTES,
+        weight: int = DEFAULT_WEIGHT,
+        cores: Sequence[int] | None = None,
+    ) -> Domain:
+        """A domain that boots `image`, runnable at once, on `cores` (numbers; None: on all).
+
+        `transmit` gets each byte of its serial console. Raises ConfigError when the machine has no room for it.
+        """
+        base_hpa = _aligned(self._end_hpa) + vmm_bytes(memory_bytes)
+        if base_hpa + memory_bytes > self.machine.memory.size_bytes:
+            raise ConfigError(f"the machine has no room for a domain of {memory_bytes} bytes; give it more memory")
+        pages = HostPages(self.machine.memory, _aligned(self._end_hpa), base_hpa)
+        self._end_hpa = base_hpa + memory_bytes
+        domain = Domain(
+            self.machine,
+            base_hpa=base_hpa,
             memory_bytes=memory_bytes,
             ports=PortBus(),
             timers=EventQueue(),
             transmit=transmit,
-            on_intr=self._on_intr,
+            on_intr=lambda is_asserted: self._on_intr(vcpu, is_asserted),
+            number=len(self.domains),
         )
-        self.domain.on_end = self.engine.stop
-        self.domain.load(image)
-        self.pages = HostPages(machine.memory, 0, VMM_MEMORY_BYTES)
-        self.vcpu = VCpu(self.domain, self.pcpu, self.engine)
-        self.vmcs = self.vcpu.vmcs
-        self.vcpu.paging = PAGINGS[paging](self.domain, self.pages)
-        write_boot_state(self.engine, self.vcpu.vmcs, image)
-        self.core = Core(self.pcpu)
-        self.core.add(Dispatcher(self.vcpu, self._statistics, trace))
-        set_up_vmcs(self.vcpu, msr_bitmap(machine.memory, self.pages))
-        self._interleaver = Interleaver(machine, [self.core])
+        domain.pages = pages
+        domain.state_hpa = pages.allocate()
+        domain.load(image)
+        self._statistics[domain] = ExitStatistics()
+        vcpu = self._create_vcpu(domain, image)
+        domain.vcpus.append(vcpu)
+        domain.on_end = lambda: self._stop(domain)
+        self.domains.append(domain)
+        allowed = range(len(self.cores)) if cores is None else cores
+        core = self.scheduler.add(vcpu, group=domain, weight=weight, cores=allowed)
+        self.cores[core].ask(None)
+        return domain
+
+    def _create_vcpu(self, domain: Domain, image: BootImage) -> VCpu:
+        pcpu, pages = self.machine.pcpus[0], domain.pages
+        number = len(domain.vcpus)
+        engine = Engine(self.machine.memory, pcpu, owner=f"d{domain.number}v{number}")
+        vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate())
+        vcpu.paging = PAGINGS[self._paging](domain, pages)
+        write_boot_state(engine, vcpu.vmcs, image)
+        self.dispatchers[vcpu] = Dispatcher(vcpu, self._statistics[domain], self._trace)
+        set_up_vmcs(vcpu, msr_bitmap(self.machine.memory, pages))
+        return vcpu
 
     @staticmethod
-    def host_memory_bytes(memory_bytes: int) -> int:
-        """Host memory that a guest of `memory_bytes` needs, with the VMM's own."""
-        return VMM_MEMORY_BYTES + memory_bytes
+    def _stop(domain: Domain) -> None:
+        """Let the domain's vCPUs execute nothing more. Called at any time, by a signal handler too."""
+        for vcpu in domain.vcpus:
+            vcpu.engine.stop()
 
-    def advance(self, limit_cycles: int) -> None:
-        """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
-        self._interleaver.advance(limit_cycles, lambda: self.domain.end is not None)
+    def forget_ended(self) -> None:
+        """Take the vCPUs of domains that have ended from the scheduler."""
+        for vcpu in [vcpu for vcpu in self.dispatchers if vcpu.domain.end is not None]:
+            self.scheduler.remove(vcpu)
+            del self.dispatchers[vcpu]
 
-    def run_timers(self) -> None:
-        """Bring the devices to the core's time, before the outside world touches one."""
-        self.domain.timers.run_until(self.pcpu.now_ps)
+    def exit_statistics(self, domain: Domain) -> ExitStatistics:
+        """Every VM exit of a domain so far."""
+        return self._statistics[domain]
 
-    def exit_statistics(self) -> dict[str, ExitStats]:
-        """Every VM exit so far, by the name of its reason."""
-        return self._statistics.table()
+    # --- running -----------------------------------------------------------------------------------------------------
 
-    def _on_intr(self, is_asserted: bool) -> None:
-        self.vcpu.interrupt_request = is_asserted
+    def advance(self, limit_cycles: int, is_over: Callable[[], bool] | None = None) -> None:
+        """Run until all clocks are at `limit_cycles`, `is_over()`, or only the outside could wake a core.
+
+        Without `is_over` it is over when every domain has ended.
+        """
+        self._interleaver.advance(limit_cycles, is_over or self._have_all_ended)
+
+    def _have_all_ended(self) -> bool:
+        return all(domain.end is not None for domain in self.domains)
+
+    def _on_intr(self, vcpu: VCpu, is_asserted: bool) -> None:
+        """The level of a virtual interrupt controller's output has changed."""
+        vcpu.interrupt_request = is_asserted
         if is_asserted:
-            self.core.wake(self.vcpu)
+            self.kick(vcpu)
+
+    def kick(self, vcpu: VCpu) -> None:
+        """The vCPU has something to take: wake it if it sleeps, let it exit if it runs on another core."""
+        running = self._interleaver.running
+        if vcpu.is_blocked:
+            vcpu.is_blocked = False
+            if running is not None:
+                running.follow(paths.WAKE)
+            for number in self.scheduler.wake(vcpu):
+                self.cores[number].ask(running)
+            return
+        dispatcher = self.dispatchers.get(vcpu)
+        core = None if dispatcher is None else dispatcher.core
+        if core is not None and core is not running and core.in_guest and core.dispatcher is dispatcher:
+            core.interrupt(running)

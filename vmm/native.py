@@ -25,7 +25,7 @@ class NativeGuest:
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.engine = Engine(machine.memory, self.pcpu)
+        self.engine = Engine(machine.memory, self.pcpu, owner="native")
         self.vmcs = Vmcs(self.engine.vmcs)
         self.domain = Domain(
             machine,
@@ -47,15 +47,13 @@ class NativeGuest:
         """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
         self._interleaver.advance(limit_cycles, lambda: self.domain.end is not None)
 
-    def run(self, deadline_cycles: int) -> bool:
-        """Run the core until the deadline; whether only that stopped it."""
+    def run(self, deadline_cycles: int) -> None:
+        """Run the core until the deadline."""
         if not self._is_halted():
             self.pcpu.run(deadline_cycles)
             self._look_for_end()
         if self._is_halted():
             self.pcpu.wait(Category.IDLE)
-            return False
-        return self.domain.end is None
 
     def _is_halted(self) -> bool:
         """A pending interrupt wakes a core only if it may take it."""

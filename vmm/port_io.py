@@ -2,8 +2,9 @@
 
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import IoAccess, decode_io
-from vmm.guest_walk import GuestFault, walk
-from vmm.outcome import Outcome
+from vmm import paths
+from vmm.guest_walk import GuestFault
+from vmm.outcome import AGAIN, NEXT, Outcome
 from vmm.vcpu import VCpu
 
 RAX, RCX, RSI, RDI = 0, 1, 6, 7
@@ -13,6 +14,7 @@ ELEMENTS_MAX = 1024  # of a REP per exit: interrupts are looked at between
 
 def handle_io(vcpu: VCpu) -> Outcome:
     """IN, OUT, INS, OUTS."""
+    vcpu.follow(paths.IO_DECODE)
     access = decode_io(vcpu.read(f.EXIT_QUALIFICATION))
     domain = vcpu.domain
     vcpu.commit_cycles()
@@ -20,6 +22,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
     if access.is_string:
         outcome = _string(vcpu, access)
     else:
+        vcpu.follow(paths.PORT)
         mask = (1 << 8 * access.size_bytes) - 1
         rax = vcpu.gpr[RAX]
         if access.is_in:
@@ -27,8 +30,8 @@ def handle_io(vcpu: VCpu) -> Outcome:
             vcpu.gpr[RAX] = value if access.size_bytes == 4 else rax & ~mask | value
         else:
             domain.ports.write(access.port, access.size_bytes, rax & mask)
-        outcome = Outcome.NEXT
-    vcpu.pcpu.arm_timer(domain.timers.next_ps())
+        outcome = NEXT
+    vcpu.core.serve(domain.timers)
     return outcome
 
 
@@ -51,20 +54,22 @@ def _string(vcpu: VCpu, access: IoAccess) -> Outcome:
         _advance(vcpu, RCX, -done, address_bytes)
     if fault is not None:
         return _reflect(vcpu, fault)
-    return Outcome.NEXT if done == count else Outcome.AGAIN
+    return NEXT if done == count else AGAIN
 
 
 def _reflect(vcpu: VCpu, fault: GuestFault) -> Outcome:
     vcpu.inject_page_fault(fault.gva, fault.error_code)
-    return Outcome.AGAIN
+    return AGAIN
 
 
 def _move(vcpu: VCpu, access: IoAccess, linear: int) -> GuestFault | None:
     """One element between the port and guest memory."""
+    vcpu.follow(paths.STRING_ELEMENT)
+    vcpu.follow(paths.PORT)
     mode, user, size = vcpu.paging_mode(), vcpu.cpl == 3, access.size_bytes
     places = []
     for i in range(size):
-        place = walk(vcpu.domain, mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
+        place = vcpu.walk(mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
         if isinstance(place, GuestFault):
             return place
         places.append(place.gpa)

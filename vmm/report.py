@@ -1,12 +1,15 @@
 """What a run cost: the summary for the terminal and the statistics file, both from one plain dict.
 
     {"cycles": 1200, "instructions": 800, "guest_seconds": 0.5, "host_seconds": 1.25, "frequency_hz": 2_400_000_000,
-     "exits": {"CPUID": {"count": 3, "cycles": 900, "min_cycles": 200, "max_cycles": 400}},
-     "ledger": {"pcpu0": {"guest": 300, "exit_hardware": 900}}}
+     "exits": {"CPUID": {"count": 3, "cycles": 900, "min_cycles": 200, "avg_cycles": 300.0, "max_cycles": 400,
+                         "p50_cycles": 300, "p90_cycles": 400, "p99_cycles": 400}},
+     "ledger": {"pcpu0": {"guest": 300, "exit hardware": 900}},
+     "accounts": {"pcpu0": {"vcpu0": {"running": {"guest": 300}, "CPUID": {"exit hardware": 900}}}}}
 
-`cycles` and all below `exits` and `ledger` are time of the emulated machine; `host_seconds` is the workstation's. The
-exit table has the columns of `perf kvm stat report` (tools/perf/Documentation/perf-kvm.txt in Linux), and where there
-is room for them cycles, which perf cannot know. Time% is the share of the time in exits, as there.
+`cycles` and all below `exits`, `ledger` and `accounts` are time of the emulated machine; `host_seconds` is the
+workstation's. The exit table has the columns of `perf kvm stat report` (tools/perf/Documentation/perf-kvm.txt in
+Linux), and where there is room for them cycles, which perf cannot know, with the 50th, 90th and 99th percentile. Time%
+is the share of the time in exits, as there. `accounts` splits the ledger by whose time it was and what it was used for.
 """
 
 import json
@@ -25,8 +28,9 @@ from rich.text import Text
 from emulator.errors import ConfigError
 
 US_PER_SECOND = 10**6
-WITH_CYCLES_MIN_COLUMNS = 110  # a terminal this wide has room for cycles beside perf's columns
+WITH_CYCLES_MIN_COLUMNS = 140  # a terminal this wide has room for cycles beside perf's columns
 UNLIMITED_COLUMNS = 10_000
+CYCLE_HEADINGS = ("Cycles", "Avg cycles", "p50", "p90", "p99")
 
 
 class ExitStats(TypedDict):
@@ -36,6 +40,10 @@ class ExitStats(TypedDict):
     cycles: int
     min_cycles: int
     max_cycles: int
+    avg_cycles: float
+    p50_cycles: int
+    p90_cycles: int
+    p99_cycles: int
 
 
 class RunStats(TypedDict):
@@ -48,6 +56,7 @@ class RunStats(TypedDict):
     frequency_hz: int
     exits: Mapping[str, ExitStats]
     ledger: Mapping[str, Mapping[str, int]]
+    accounts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
 
 
 def print_summary(stats: RunStats, console: Console) -> None:
@@ -73,16 +82,19 @@ def exit_table(stats: RunStats, *, with_cycles: bool) -> Table:
     all_cycles = sum(row["cycles"] for row in stats["exits"].values())
     hz = stats["frequency_hz"]
     headings = ("Samples", "Samples%", "Time%", "Min Time", "Max Time", "Avg time")
-    table = _table("VM exits", "VM-EXIT", *headings, *(("Cycles", "Avg cycles") if with_cycles else ()))
+    table = _table("VM exits", "VM-EXIT", *headings, *(CYCLE_HEADINGS if with_cycles else ()))
 
-    def add_row(name: str, count: int, cycles: int, min_text: str, max_text: str) -> None:
+    def add_row(name: str, count: int, cycles: int, min_text: str, max_text: str, *percentiles: int) -> None:
         shares = (_percent_text(count, all_count), _percent_text(cycles, all_cycles))
-        in_cycles = (f"{cycles:,}", _ratio_text(cycles, count, digits=1)) if with_cycles else ()
+        in_cycles: tuple[str, ...] = ()
+        if with_cycles:
+            in_cycles = (f"{cycles:,}", _ratio_text(cycles, count, digits=1), *(f"{p:,}" for p in percentiles))
         table.add_row(Text(name), str(count), *shares, min_text, max_text, _us_text(cycles, count, hz), *in_cycles)
 
     for name, row in sorted(stats["exits"].items(), key=lambda item: (-item[1]["cycles"], item[0])):
         limits = (_us_text(row["min_cycles"], 1, hz), _us_text(row["max_cycles"], 1, hz))
-        add_row(name, row["count"], row["cycles"], *limits)
+        percentiles = (row["p50_cycles"], row["p90_cycles"], row["p99_cycles"])
+        add_row(name, row["count"], row["cycles"], *limits, *percentiles)
     add_row("Total", all_count, all_cycles, "", "")
     return table
 

@@ -1,7 +1,7 @@
 """The trace of a run: one JSON object per line, one line per VM exit, made for tools (and for Perfetto later).
 
     {"trace": "sidecore", "version": 1, "frequency_hz": 3000000000, ...}                      first line: the run
-    {"cycle": 120, "cycles": 4100, "pcpu": 0, "vcpu": 0, "exit": "CPUID", "rip": "0x...", ...}
+    {"cycle": 120, "cycles": 4100, "pcpu": 0, "domain": 0, "vcpu": 0, "exit": "CPUID", "rip": "0x...", ...}
     {"records": 1, "dropped": 0}                                                              last line: is it all?
 
 A record is a slice of a core's time line: it begins at `cycle`, when the guest stopped, and takes `cycles` until the
@@ -51,6 +51,7 @@ class TraceWriter(AbstractContextManager["TraceWriter"]):
         cycles: int,
         *,
         pcpu: int,
+        domain: int,
         vcpu: int,
         reason: str,
         rip: int,
@@ -60,9 +61,9 @@ class TraceWriter(AbstractContextManager["TraceWriter"]):
     ) -> None:
         """Record a VM exit that began at `cycle` and took `cycles`."""
         self._lines.append(
-            f'{{"cycle": {cycle}, "cycles": {cycles}, "pcpu": {pcpu}, "vcpu": {vcpu}, "exit": "{reason}", '
-            f'"rip": "{rip:#x}", "qualification": "{qualification:#x}", "information": "{information:#x}", '
-            f'"gpa": "{gpa:#x}"}}\n'
+            f'{{"cycle": {cycle}, "cycles": {cycles}, "pcpu": {pcpu}, "domain": {domain}, "vcpu": {vcpu}, '
+            f'"exit": "{reason}", "rip": "{rip:#x}", "qualification": "{qualification:#x}", '
+            f'"information": "{information:#x}", "gpa": "{gpa:#x}"}}\n'
         )
         if len(self._lines) >= BUFFER_RECORDS:
             self._flush()

@@ -25,9 +25,18 @@ static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
     return code == 0x40 + 14 && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
 }
 
+/* The engine calls abort() when it translates LOCK BT, BTS, BTR or BTC with a register operand: it misses that they are no
+ * instructions. Its state is that of the last block that ran, so leaving it by longjmp is safe; but it counts a nested run
+ * that never returns, of which it allows 64, so it is opened anew before that. */
+enum { ABORTS_MAX = 48 };
+static _Thread_local sigjmp_buf *abort_target;
+static struct sigaction abort_before;
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
+    sigjmp_buf *target = abort_target;
+    abort_target = NULL; /* from here on an abort is not the engine's */
     if (number < 0x100 || number > 0x100 + 0x400) {
         cpu->engine_error = (int)number;
         uc_emu_stop(uc);
@@ -67,6 +76,7 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         uc_emu_stop(uc);
     else
         engine_load(cpu);
+    abort_target = target;
 }
 
 /* Leave the middle of a block: reading an MSR that is intercepted makes the engine exit to on_intercept at once, with
@@ -114,17 +124,16 @@ static void stop_before_lock(sc_cpu *cpu, const block *b) {
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     bool changed = false, restart;
-    uint32_t count;
-    block *b = find_block(cpu, pc, size, &count, &changed);
+    const hot_block *h = find_block(cpu, pc, size, &changed);
     if (changed) {
         cpu->retranslate = true;
-        cpu->empty_cache = !b;
+        cpu->empty_cache = !h->block;
         cpu->retranslate_pc = pc;
         cpu->retranslate_bytes = size;
         uc_emu_stop(uc);
         return;
     }
-    restart = count == 1 && b && is_restart(cpu, b);
+    restart = h->instructions == 1 && h->block && is_restart(cpu, &cpu->blocks[h->block]);
     if (restart) refund(cpu, pc);
     if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
         if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) watch(cpu);
@@ -133,15 +142,25 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             return;
         }
     }
-    if (b && b->bad_lock_at < size) {
-        stop_before_lock(cpu, b);
-        return;
-    }
-    uint64_t cycles = (uint64_t)count * cpu->s.cycles_per_instruction;
-    cpu->current = b;
-    cpu->s.instructions += count;
-    cpu->s.guest_cycles += cycles;
-    cpu->s.clock_cycles += cycles;
+    if (h->branch == BRANCH_BAD_LOCK)
+        stop_before_lock(cpu, &cpu->blocks[h->block]);
+    else
+        start_block(cpu, h);
+}
+
+static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
+    (void)uc, (void)value;
+    access_memory(data, hpa, (unsigned)size, type == UC_MEM_WRITE);
+}
+
+/* Any memory hook makes the engine leave its fast path for every access, so it is there only while it is wanted. */
+void engine_watch_memory(sc_cpu *cpu, bool watch) {
+    if (watch == (cpu->memory_hook != 0)) return;
+    if (watch)
+        uc_hook_add(cpu->uc, &cpu->memory_hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_memory, cpu, 1, 0);
+    else
+        uc_hook_del(cpu->uc, cpu->memory_hook), cpu->memory_hook = 0;
+    uc_ctl_flush_tb(cpu->uc); /* translated code does not see the change */
 }
 
 static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
@@ -174,13 +193,6 @@ static bool open_engine(sc_cpu *cpu) {
            !uc_mmio_map(cpu->uc, behind, (1ull << 52) - behind, on_hole_read, NULL, on_hole_write, NULL);
 }
 
-/* The engine calls abort() when it translates LOCK BT, BTS, BTR or BTC with a register operand: it misses that they are no
- * instructions. Its state is that of the last block that ran, so leaving it by longjmp is safe; but it counts a nested run
- * that never returns, of which it allows 64, so it is opened anew before that. */
-enum { ABORTS_MAX = 48 };
-static _Thread_local sigjmp_buf *abort_target;
-static struct sigaction abort_before;
-
 static void on_abort(int number) {
     if (abort_target) siglongjmp(*abort_target, 1);
     sigaction(number, &abort_before, NULL); /* not ours: whoever was there before, when this returns */
@@ -211,9 +223,12 @@ static bool engine_start(sc_cpu *cpu, uc_err *ret) {
 /* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
 static bool reopen(sc_cpu *cpu) {
     uc_engine *old = cpu->uc;
+    bool watched = cpu->memory_hook != 0;
     cpu->uc = NULL;
+    cpu->memory_hook = 0;
     cpu->s.flush_tlb = 1;
     bool ready = open_engine(cpu) && add_hooks(cpu);
+    if (ready) engine_watch_memory(cpu, watched);
     uc_close(old);
     return ready;
 }
@@ -251,6 +266,7 @@ void sc_close(sc_cpu *cpu) {
     if (cpu->uc) uc_close(cpu->uc);
     if (cpu->arena) munmap(cpu->arena, ARENA_BYTES);
     decode_close(cpu);
+    blocks_close(cpu);
     free(cpu);
 }
 
@@ -266,7 +282,7 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
     cpu->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (cpu->arena == MAP_FAILED) cpu->arena = NULL;
     uc_x86_msr hsave = {.rid = 0xc0010117, .value = ARENA + HOST_SAVE};
-    bool ready = cpu->arena && decode_open(cpu);
+    bool ready = cpu->arena && decode_open(cpu) && blocks_open(cpu);
     if (ready) {
         *problem = "cannot open the engine";
         ready = open_engine(cpu) && !uc_context_alloc(cpu->uc, (uc_context **)&cpu->context);

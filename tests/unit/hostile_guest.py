@@ -8,9 +8,9 @@ from emulator.machine import Machine
 from emulator.profile import load_profile
 from tests.unit.engine_rig import assemble
 from vmm.guest import Guest
-from vmm.hypervisor import VirtualGuest
 from vmm.loaders import BootImage
 from vmm.native import NativeGuest
+from vmm.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 4 << 20
 PROGRAM = 0x100000
@@ -23,9 +23,9 @@ def entries(*words: int) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
-def make_guest(paging: str, program: str) -> Guest:
-    """A guest about to run `program`, under the VMM or natively."""
-    image = BootImage(
+def make_image(program: str) -> BootImage:
+    """An image that runs `program`."""
+    return BootImage(
         segments=(
             (0x1000, entries(0x2067)),
             (0x2000, entries(0x3067)),
@@ -41,6 +41,11 @@ def make_guest(paging: str, program: str) -> Guest:
         gdt_limit=8 * len(GDT) - 1,
         description="a hostile guest",
     )
+
+
+def make_guest(paging: str, program: str) -> Guest:
+    """A guest about to run `program`, under the VMM or natively."""
+    image = make_image(program)
     profile = load_profile("netburst-2006")
     if paging == "native":
         machine = Machine(profile, memory_bytes=MEMORY_BYTES)

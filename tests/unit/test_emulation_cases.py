@@ -86,7 +86,7 @@ def test_high_byte_registers_and_the_low_bytes_rex_makes_of_them() -> None:
 
 def test_a_store_may_cross_a_page() -> None:
     state = machine(rdi=PAGE_1 - 3, rsi=0x1122334455667788)
-    assert run(state, "48 89 37") == Emulated("mov", 3)
+    assert run(state, "48 89 37") == Emulated("mov", 3, 3)
     assert state.memory[0xFFD : 0xFFD + 8] == (0x1122334455667788).to_bytes(8, "little")
     assert state.rip == CODE + 3
 
@@ -141,9 +141,9 @@ def test_rep_is_one_element_per_call_and_stays_until_the_count_is_zero() -> None
     state = machine(rdi=PAGE_1 + 16, rsi=PAGE_1 + 0x100, rcx=3, rflags=2 | DF)
     state.memory[0x1000 + 0xF0 : 0x1000 + 0x108] = bytes(range(1, 25))
     for left in (2, 1):
-        assert run(state, "f3 48 a5") == Emulated("movsq", 3, is_repeating=True)
+        assert run(state, "f3 48 a5") == Emulated("movsq", 3, 3, is_repeating=True)
         assert (state.rip, state.gpr[RCX]) == (CODE, left)
-    assert run(state, "f3 48 a5") == Emulated("movsq", 3)
+    assert run(state, "f3 48 a5") == Emulated("movsq", 3, 3)
     assert (state.rip, state.gpr[RCX]) == (CODE + 3, 0)
     assert (state.gpr[RSI], state.gpr[RDI]) == (PAGE_1 + 0x100 - 24, PAGE_1 - 8)
     assert state.memory[0x1000:0x1018] == bytes(range(1, 25))
@@ -151,7 +151,7 @@ def test_rep_is_one_element_per_call_and_stays_until_the_count_is_zero() -> None
 
 def test_rep_with_a_count_of_zero_touches_no_memory() -> None:
     state = machine(rdi=0x2000, rcx=1 << 32)
-    assert run(state, "67 f3 aa") == Emulated("stosb", 3)  # the count is ECX
+    assert run(state, "67 f3 aa") == Emulated("stosb", 3, 3)  # the count is ECX
     assert (state.gpr[RDI], state.gpr[RCX]) == (0x2000, 1 << 32)
 
 
@@ -159,10 +159,10 @@ def test_cmpxchg16b_that_differs_loads_the_pair_and_stores_the_old_value() -> No
     state = machine(rdi=PAGE_1, rax=1, rdx=2, rbx=3, rcx=4, rflags=0x8D7)
     old = 0x1111_2222_3333_4444_5555_6666_7777_8888
     state.store(PAGE_1, 16, old)
-    assert run(state, "f0 48 0f c7 0f") == Emulated("cmpxchg16b", 5)
+    assert run(state, "f0 48 0f c7 0f") == Emulated("cmpxchg16b", 5, 5)
     assert (state.gpr[RDX] << 64 | state.gpr[RAX], word(state, PAGE_1, 16)) == (old, old)
     assert state.rflags == 0x8D7 & ~ZF
-    assert run(state, "f0 48 0f c7 0f") == Emulated("cmpxchg16b", 5)
+    assert run(state, "f0 48 0f c7 0f") == Emulated("cmpxchg16b", 5, 5)
     assert word(state, PAGE_1, 16) == 4 << 64 | 3
     assert state.rflags == 0x8D7
 
@@ -274,3 +274,20 @@ def test_the_instruction_pointer_wraps_with_the_mode() -> None:
         state = machine(rdi=PAGE_1, rip=(1 << bits) - 2)
         run(state, "88 07", bits)
         assert state.rip == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "pieces"),
+    [
+        ("48 89 37", 3),  # mov [rdi], rsi: REX, opcode, ModRM
+        ("89 37", 2),
+        ("48 c7 07 67 00 00 00", 4),  # mov qword [rdi], 0x67: and the immediate at once
+        ("48 c7 87 00 10 00 00 67 00 00 00", 5),  # and a displacement
+        ("48 89 34 07", 4),  # mov [rdi + rax], rsi: and SIB
+        ("f0 48 0f b1 37", 5),  # lock cmpxchg: two opcode bytes
+    ],
+)
+def test_an_instruction_is_fetched_in_pieces(code: str, pieces: int) -> None:
+    done = run(machine(rdi=DATA, rax=8), code)
+    assert isinstance(done, Emulated)
+    assert done.fetch_count == pieces

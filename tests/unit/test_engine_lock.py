@@ -1,4 +1,4 @@
-"""LOCK where it cannot be is #UD (SDM 2A, "LOCK"), which Unicorn does not see: it lets most pass, and aborts at some."""
+"""LOCK where it cannot be is #UD (SDM 2A, "LOCK"), which Unicorn does not see: it lets most pass or aborts."""
 
 import pytest
 

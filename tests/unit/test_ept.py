@@ -6,9 +6,9 @@ import pytest
 
 from emulator.machine import Machine
 from emulator.profile import load_profile
-from vmm.hypervisor import VMM_MEMORY_BYTES, VirtualGuest
 from vmm.loaders import BootImage
 from vmm.paging.ept import EptPaging
+from vmm.virtual_guest import VirtualGuest
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -38,6 +38,6 @@ def test_ram_is_the_guests_own_and_the_rest_answers_nothing(memory_bytes: int) -
     for gpa in edges + [rng.randrange(memory_bytes) for _ in range(300)] + [rng.randrange(1 << 40) for _ in range(300)]:
         hpa = translate(machine.memory.words, paging.root_hpa, gpa)
         if gpa < memory_bytes:
-            assert hpa == VMM_MEMORY_BYTES + gpa
+            assert hpa == guest.domain.base_hpa + gpa
         else:
             assert not machine.memory.is_ram(hpa, 1), f"gpa {gpa:#x} leads to RAM at {hpa:#x}"

@@ -14,9 +14,9 @@ from emulator.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.domain import Domain
 from vmm.guest_walk import DIRTY, WRITABLE, GuestFault, PagingMode, Translation, walk
-from vmm.hypervisor import VirtualGuest
 from vmm.loaders import BootImage
 from vmm.paging.shadow import ShadowPaging
+from vmm.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 16 << 20
 ROOT = 0x1000
@@ -180,8 +180,8 @@ def test_no_page_table_is_ever_writable_through_a_shadow(format: Format) -> None
 @FORMATS
 def test_running_out_of_pages_starts_anew_and_goes_on(format: Format) -> None:
     rng, rig = random.Random(5), Rig(format)
-    while rig.guest.pages.free_count > 4:
-        rig.guest.pages.allocate()
+    while rig.guest.domain.pages.free_count > 4:
+        rig.guest.domain.pages.allocate()
     for _ in range(600):
         if rng.random() < 0.5:
             rig.store_random_entry(rng)

@@ -16,6 +16,7 @@ def record(trace: TraceWriter, cycle: int) -> None:
         cycle,
         4100,
         pcpu=1,
+        domain=3,
         vcpu=2,
         reason="EPT_VIOLATION",
         rip=0xFFFF_FFFF_8100_0000,
@@ -37,7 +38,8 @@ def test_every_exit_is_one_line_between_the_first_and_the_last(tmp_path: Path) -
     assert first == {"trace": "sidecore", "version": 1, **RUN}
     assert [line["cycle"] for line in records] == [100, 5000]
     assert records[0] == {
-        "cycle": 100, "cycles": 4100, "pcpu": 1, "vcpu": 2, "exit": "EPT_VIOLATION", "rip": "0xffffffff81000000",
+        "cycle": 100, "cycles": 4100, "pcpu": 1, "domain": 3, "vcpu": 2,
+        "exit": "EPT_VIOLATION", "rip": "0xffffffff81000000",
         "qualification": "0x182", "information": "0x0", "gpa": "0xfee00000",
     }  # fmt: skip
     assert last == {"records": 2, "dropped": 0}

@@ -61,6 +61,7 @@ class Decoded:
 
     mnemonic: str
     length_bytes: int
+    fetch_count: int  # see Emulated
     bits: int
     operands: tuple[Operand, ...]
     is_locked: bool
@@ -103,7 +104,10 @@ def decode(code: bytes, bits: int) -> Decoded | Unhandled:
     if None in operands:
         return Unhandled(f"{mnemonic} {found.op_str}: not a general register")
     known = tuple(operand for operand in operands if operand is not None)
-    return Decoded(mnemonic, length_bytes, bits, known, _LOCK in prefixes, is_repeated)
+    encoding = found.encoding
+    wide = [size for size in (encoding.disp_size, encoding.imm_size) if size]
+    fetch_count = length_bytes - sum(wide) + len(wide)
+    return Decoded(mnemonic, length_bytes, fetch_count, bits, known, _LOCK in prefixes, is_repeated)
 
 
 @lru_cache

@@ -59,5 +59,5 @@ def _compile(code: bytes, bits: int) -> _Compiled | Unhandled:
         row.compile(decoded),
         decoded.length_bytes,
         (1 << bits) - 1,
-        Emulated(decoded.mnemonic, decoded.length_bytes),
+        Emulated(decoded.mnemonic, decoded.length_bytes, decoded.fetch_count),
     )

@@ -103,7 +103,7 @@ def move_element(decoded: Decoded) -> Execute:
 def _repeat(step: Execute, address_bits: int, decoded: Decoded) -> Execute:
     read_count = compile_register(Register(RCX, address_bits // 8))
     move_count = _compile_move_register(RCX, address_bits)
-    repeating = Emulated(decoded.mnemonic, decoded.length_bytes, is_repeating=True)
+    repeating = Emulated(decoded.mnemonic, decoded.length_bytes, decoded.fetch_count, is_repeating=True)
 
     def execute(state: CpuState) -> Stop | Emulated | None:
         count = read_count(state)

@@ -26,10 +26,15 @@ class PageFault:
 
 @dataclass(frozen=True, slots=True)
 class Emulated:
-    """The instruction was carried out. `is_repeating`: one step of a REP was, RIP still points at it."""
+    """The instruction was carried out. `is_repeating`: one step of a REP was, RIP still points at it.
+
+    `fetch_count`: the pieces in which a decoder fetches it: each prefix, opcode byte, ModRM and SIB; displacement;
+    immediate.
+    """
 
     mnemonic: str
     length_bytes: int
+    fetch_count: int
     is_repeating: bool = False
 
 

@@ -24,6 +24,7 @@ from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
+from vmm import paths
 from vmm.domain import Domain
 from vmm.guest_walk import (
     CR0_PG,
@@ -43,10 +44,9 @@ from vmm.guest_walk import (
     PagingMode,
     Step,
     Translation,
-    walk,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
-from vmm.outcome import Outcome
+from vmm.outcome import AGAIN, Outcome
 from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
 from vmm.paging.store_emulation import StoreEmulation
 
@@ -93,6 +93,7 @@ class ShadowPaging:
 
     def __init__(self, domain: Domain, pages: HostPages) -> None:
         self._domain = domain
+        self._lock_hpa = domain.state_hpa  # the lock has the first line of the domain's structure
         self._guest = GuestRegisters()
         self._mode = self._guest.mode()
         self._identity_hpa = self._build_identity_map(pages)
@@ -131,6 +132,7 @@ class ShadowPaging:
         guest = self._guest
         guest.cr0, guest.cr3 = vcpu.read(f.GUEST_CR0), vcpu.read(f.GUEST_CR3)
         guest.cr4, guest.efer = vcpu.read(f.GUEST_CR4), vcpu.read(f.GUEST_IA32_EFER)
+        self.tables.vcpu = vcpu
         vcpu.write(f.EXCEPTION_BITMAP, PAGE_FAULT_BIT)
         vcpu.write(f.PAGE_FAULT_ERROR_CODE_MASK, 0)
         vcpu.write(f.PAGE_FAULT_ERROR_CODE_MATCH, 0)
@@ -150,33 +152,46 @@ class ShadowPaging:
 
     def write_cr0(self, vcpu: "VCpu", value: int) -> None:
         """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
+        self._lock(vcpu)
         if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self.tables.forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
+        vcpu.unlock(self._lock_hpa)
 
     def write_cr3(self, vcpu: "VCpu", value: int) -> None:
         """Another root, cached or new."""
         self._guest.cr3 = value
         self._mode = self._guest.mode()
+        self._lock(vcpu)
         vcpu.write(f.GUEST_CR3, self._root_hpa())
+        vcpu.unlock(self._lock_hpa)
         vcpu.engine.shared.flush_tlb = 1
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
+        self._lock(vcpu)
         if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE):
             self.tables.forget_all()  # entries get another size or meaning
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
+        vcpu.unlock(self._lock_hpa)
 
     def write_efer(self, vcpu: "VCpu", value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
+        self._lock(vcpu)
         if (value ^ self._guest.efer) & EFER_NXE:
             self.tables.forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
+        vcpu.unlock(self._lock_hpa)
+
+    def _lock(self, vcpu: "VCpu") -> None:
+        """Take the domain's shadow lock: from now on what the tables need is the work of `vcpu`."""
+        vcpu.lock(self._lock_hpa)
+        self.tables.vcpu = vcpu
 
     def _load_registers(self, vcpu: "VCpu") -> None:
         """The hardware's control registers from the guest's."""
@@ -206,6 +221,7 @@ class ShadowPaging:
 
     def _root_hpa(self) -> int:
         """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
+        self.tables.vcpu.follow(paths.UPDATE_CR3)
         if not self._mode.is_paging:
             return self._identity_hpa
         offset = self._guest.cr3 & 0xFE0 if self._mode.is_pae and not self._mode.is_long else 0
@@ -223,13 +239,20 @@ class ShadowPaging:
 
     def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
         """A #PF exit: whose is it?"""
+        vcpu.follow(paths.PAGE_FAULT)
+        self._lock(vcpu)
+        outcome = self._handle_page_fault(vcpu, gva, error_code)
+        vcpu.unlock(self._lock_hpa)
+        return outcome
+
+    def _handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
         write, user = bool(error_code & PF_WRITE), bool(error_code & PF_USER)
         mode = self._mode
-        found = walk(self._domain, mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
+        found = vcpu.walk(mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
         if isinstance(found, GuestFault):
             self._last_zero_write_gfn = None
             vcpu.inject_page_fault(found.gva, found.error_code)
-            return Outcome.AGAIN
+            return AGAIN
         gfn = found.gpa >> 12
         if write and self.tables.is_shadowed(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
@@ -239,7 +262,7 @@ class ShadowPaging:
         if self.tables.needs_flush:
             self.tables.needs_flush = False
             vcpu.engine.shared.flush_tlb = 1
-        return Outcome.AGAIN
+        return AGAIN
 
     def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
@@ -297,7 +320,7 @@ class ShadowPaging:
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
         """Unshadow the page and run the instruction; but not for ever, if that does not help."""
         rip = vcpu.read(f.GUEST_RIP)
-        where = (rip, gva, vcpu.pcpu.instructions + int(vcpu.engine.shared.instructions))
+        where = (rip, gva, vcpu.pcpu.instructions)
         count = self._unemulated[1] + 1 if self._unemulated[0] == where else 1
         self._unemulated = (where, count)
         if count > UNEMULATED_LIMIT:
@@ -322,7 +345,9 @@ class ShadowPaging:
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """The VMM stored one byte into guest memory."""
         if self.tables.is_shadowed(gpa >> 12):
+            self._lock(vcpu)
             self.tables.guest_wrote(gpa, 1)
+            vcpu.unlock(self._lock_hpa)
             vcpu.engine.shared.flush_tlb = 1
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:

@@ -17,9 +17,15 @@ parts, under a page-directory-pointer table that has no counterpart in the guest
 
 Every guest page that is shadowed is write-protected in all its mappings; so that this is quick, the places of writable
 leaf entries are kept per guest page.
+
+Every entry read or written is charged to `vcpu` at its address, and so is the hash table that finds shadows. MODEL: the
+lists of writable places have no addresses, so they cost instructions only; Xen searches instead.
 """
 
-from emulator.memory import HostMemory
+from typing import TYPE_CHECKING
+
+from emulator.memory import PAGE_BYTES, HostMemory
+from vmm import paths
 from vmm.domain import Domain
 from vmm.guest_walk import (
     ACCESSED,
@@ -33,7 +39,11 @@ from vmm.guest_walk import (
 )
 from vmm.host_pages import HostPages
 
-ENTRIES = 512
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
+
+ENTRIES, ENTRY_BYTES = 512, 8
+HASH_BUCKETS = 512  # of the table that finds shadows by guest page, one page in the VMM's memory
 GIB = 1 << 30
 PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
 RIGHTS = WRITABLE | USER | NO_EXECUTE
@@ -69,6 +79,8 @@ class ShadowTables:
         self._page_count = domain.page_count
         self._domain = domain
         self._pages = pages
+        self._hash_hpa = pages.allocate()
+        self.vcpu: VCpu  # whose work it is: who holds the domain's shadow lock
         self._tables: dict[tuple[int, int, int | None], ShadowTable] = {}  # (gfn, level, part)
         self._splits: dict[tuple[int, int], ShadowTable] = {}  # (first gfn, guest flags)
         self._splits_of_frame: dict[int, list[ShadowTable]] = {}  # first gfn
@@ -92,9 +104,10 @@ class ShadowTables:
 
     def table(self, gfn: int, level: int, part: int | None = None) -> ShadowTable:
         """The shadow (or this part of it) of guest table `gfn` used at `level`, made now if there is none."""
+        self._look_up(gfn)
         table = self._tables.get((gfn, level, part))
         if table is None:
-            table = ShadowTable(self._pages.allocate(), gfn, level, part)
+            table = ShadowTable(self._new_page(gfn), gfn, level, part)
             self._tables[gfn, level, part] = self._by_hpa[table.hpa] = table
             if gfn not in self._by_gfn:
                 self._by_gfn[gfn] = []
@@ -106,9 +119,12 @@ class ShadowTables:
         """The split table of the 2 MiB page that guest entry `entry` maps, filled whole."""
         first = (entry & ADDRESS_MASK) >> 12 & ~(ENTRIES - 1)
         key = (first, entry & SPLIT_KEY_BITS)
+        self._look_up(first)
         table = self._splits.get(key)
         if table is None:
-            table = ShadowTable(self._pages.allocate(), first, 1, is_split=True)
+            table = ShadowTable(self._new_page(first), first, 1, is_split=True)
+            self.vcpu.follow(paths.FILL_TABLE)
+            self.vcpu.touch(table.hpa, PAGE_BYTES, True)
             self._splits[key] = self._by_hpa[table.hpa] = table
             self._splits_of_frame.setdefault(first, []).append(table)
             make = self.leaf
@@ -119,9 +135,10 @@ class ShadowTables:
     def split_gib(self, entry: int) -> ShadowTable:
         """The level 2 table that stands for the 1 GiB page of guest entry `entry`; its entries come when needed."""
         key = (entry & ADDRESS_MASK & ~(GIB - 1) | 1, entry & SPLIT_KEY_BITS)  # odd: no 2 MiB page has this key
+        self._look_up(key[0] >> 12)
         table = self._splits.get(key)
         if table is None:
-            table = ShadowTable(self._pages.allocate(), key[0] >> 12, 2, is_split=True)
+            table = ShadowTable(self._new_page(key[0] >> 12), key[0] >> 12, 2, is_split=True)
             self._splits[key] = self._by_hpa[table.hpa] = table
         return table
 
@@ -137,29 +154,33 @@ class ShadowTables:
     def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
         """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""
         word = table.base + index
+        self.vcpu.follow(paths.DERIVE)
         wanted = child.hpa | PRESENT | (ACCESSED | entry & RIGHTS if table.level != PDPT else 0)
-        old = self._words[word]
+        old = self._get(word)
         if old == wanted:
             return
         if old:
             self._unlink(word, old)
-        self._words[word] = wanted
+        self._put(word, wanted)
         child.parents.add(word)
 
     def _unlink(self, word: int, old: int) -> None:
-        child = self._by_hpa.get(old & ADDRESS_MASK)
+        self._forget_parent(word, old)
+        self._put(word, 0)
+
+    def _forget_parent(self, word: int, entry: int) -> None:
+        child = self._by_hpa.get(entry & ADDRESS_MASK)
         if child is not None:
             child.parents.discard(word)
-        self._words[word] = 0
 
     def set_leaf(self, table: ShadowTable, index: int, gfn: int, shadow: int) -> None:
         """Store a leaf entry for guest page `gfn` in a table of level 1."""
         word = table.base + index
         if table.is_split:
-            self._words[word] = shadow
+            self._put(word, shadow)
             return
-        self._drop_leaf(word)
-        self._words[word] = shadow
+        self._forget_writable(word, self._get(word))
+        self._put(word, shadow)
         if shadow & WRITABLE and gfn < self._page_count:  # where there is no RAM there are no tables to protect
             places = self._writable.get(gfn)
             if places is None:
@@ -168,21 +189,23 @@ class ShadowTables:
                 places.add(word)
 
     def _drop_leaf(self, word: int) -> None:
-        old = self._words[word]
-        if old & WRITABLE:
-            places = self._writable.get((old & ADDRESS_MASK) - self._base_hpa >> 12)
+        self._forget_writable(word, self._get(word))
+        self._put(word, 0)
+
+    def _forget_writable(self, word: int, entry: int) -> None:
+        if entry & WRITABLE:
+            places = self._writable.get((entry & ADDRESS_MASK) - self._base_hpa >> 12)
             if places is not None:
                 places.discard(word)
-        self._words[word] = 0
 
     def _write_protect(self, gfn: int) -> None:
         for word in self._writable.pop(gfn, ()):
-            self._words[word] &= ~WRITABLE
+            self._put(word, self._get(word) & ~WRITABLE)
             self.needs_flush = True
         for table in self._splits_of_frame.get(gfn & ~(ENTRIES - 1), ()):
             word = table.base + (gfn & ENTRIES - 1)
-            if self._words[word] & WRITABLE:
-                self._words[word] &= ~WRITABLE
+            if self._get(word) & WRITABLE:
+                self._put(word, self._words[word] & ~WRITABLE)
                 self.needs_flush = True
 
     def guest_wrote(self, gpa: int, size_bytes: int) -> None:
@@ -192,6 +215,7 @@ class ShadowTables:
             entry_bytes = 8 if table.part is None else 4
             follow = self._follow if table.part is None else self._follow_narrow
             for index in range(first // entry_bytes, last // entry_bytes + 1):
+                self.vcpu.touch(self._domain.hpa_of(page + index * entry_bytes), entry_bytes, False)
                 entry = self._domain.read(page + index * entry_bytes, entry_bytes)
                 follow(table, index, int.from_bytes(entry, "little"))
 
@@ -212,22 +236,25 @@ class ShadowTables:
     def _follow_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
         if entry & PRESENT and entry & ACCESSED:
             target = (entry & ADDRESS_MASK) >> 12
+            self.vcpu.follow(paths.DERIVE)
             self.set_leaf(table, index, target, self.leaf(target, entry))
         else:
             self._drop_leaf(table.base + index)
 
     def _follow_link(self, table: ShadowTable, index: int, entry: int, child_part: int | None) -> None:
         word = table.base + index
-        old = self._words[word]
+        old = self._get(word)
         if old:
             self._unlink(word, old)
         if entry & PRESENT and entry & ACCESSED and not entry & LARGE:
+            self._look_up((entry & ADDRESS_MASK) >> 12)
             child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1, child_part))
             if child is not None:
                 self.link(table, index, child, entry)
 
     def unshadow(self, gfn: int) -> None:
         """Forget every shadow of guest table `gfn`; its page can become writable again."""
+        self._look_up(gfn)
         for table in self._by_gfn.pop(gfn, ()):
             del self._tables[gfn, table.level, table.part]
             self._destroy(table)
@@ -235,22 +262,54 @@ class ShadowTables:
 
     def _destroy(self, table: ShadowTable) -> None:
         base = table.base
+        self.vcpu.follow(paths.SCAN_TABLE)
+        self.vcpu.touch(table.hpa, PAGE_BYTES, False)
         for index, shadow in enumerate(self._words[base : base + ENTRIES].tolist()):
             if not shadow:
                 continue
             if table.level > 1:
-                self._unlink(base + index, shadow)
+                self._forget_parent(base + index, shadow)
             elif not table.is_split:
-                self._drop_leaf(base + index)
+                self._forget_writable(base + index, shadow)
         for word in table.parents:
-            self._words[word] = 0
+            self._put(word, 0)
         del self._by_hpa[table.hpa]
-        self._pages.free(table.hpa)
+        self._free(table)
 
     def forget_all(self) -> None:
         """Start anew: no page is shadowed, every shadow page is free."""
         for table in self.all_tables():
-            self._pages.free(table.hpa)
+            self._free(table)
         for memo in (self._tables, self._splits, self._splits_of_frame, self._by_gfn, self._by_hpa, self._writable):
             memo.clear()
         self.needs_flush = True
+
+    # --- what the VMM does for it ------------------------------------------------------------------------------------
+
+    def _get(self, word: int) -> int:
+        """Read a shadow entry."""
+        self.vcpu.touch(word << 3, ENTRY_BYTES, False)
+        return self._words[word]
+
+    def _put(self, word: int, entry: int) -> None:
+        """Write a shadow entry."""
+        self.vcpu.follow(paths.SET_ENTRY)
+        self.vcpu.touch(word << 3, ENTRY_BYTES, True)
+        self._words[word] = entry
+
+    def _look_up(self, gfn: int) -> None:
+        """Find what is known of a guest page: one bucket of the hash table."""
+        self.vcpu.follow(paths.LOOK_UP)
+        self.vcpu.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, False)
+
+    def _new_page(self, gfn: int) -> int:
+        """A zeroed page for a shadow of `gfn`."""
+        hpa = self._pages.allocate()
+        self.vcpu.follow(paths.NEW_SHADOW)
+        self.vcpu.touch(hpa, PAGE_BYTES, True)
+        self.vcpu.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, True)
+        return hpa
+
+    def _free(self, table: ShadowTable) -> None:
+        self.vcpu.follow(paths.FREE_SHADOW)
+        self._pages.free(table.hpa)

@@ -6,9 +6,10 @@ The instruction at RIP is emulated whole (vmm/emulation); what it stored is reme
 from typing import TYPE_CHECKING
 
 from emulator.vmx import fields as f
+from vmm import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, emulate
-from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, walk
+from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, Translation, Visit, walk
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -70,6 +71,8 @@ class GuestState:
         places = self._places(linear, size_bytes, write=False)
         if isinstance(places, PageFault):
             return places
+        for gpa, size in places:
+            self._charge_copy(gpa, size, is_write=False)
         return int.from_bytes(b"".join(self._domain.read(gpa, size) for gpa, size in places), "little")
 
     def store(self, linear: int, size_bytes: int, value: int) -> PageFault | None:
@@ -78,11 +81,16 @@ class GuestState:
         if isinstance(places, PageFault):
             return places
         for gpa, size in places:
+            self._charge_copy(gpa, size, is_write=True)
             part = value & (1 << 8 * size) - 1
             self._domain.write(gpa, part.to_bytes(size, "little"))
             self.stored.append((gpa, size, part))
             value >>= 8 * size
         return None
+
+    def _charge_copy(self, gpa: int, size_bytes: int, *, is_write: bool) -> None:
+        self._vcpu.follow(paths.GUEST_COPY)
+        self._vcpu.touch(self._domain.hpa_of(gpa), size_bytes, is_write)
 
     def _places(self, linear: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]] | PageFault:
         """Where the bytes lie: one or two pieces of (gpa, size in bytes)."""
@@ -92,7 +100,7 @@ class GuestState:
         for start, size in pieces:
             page = self._known.get(start >> 12)
             if page is None:
-                found = walk(self._domain, self._mode, start & ADDRESS_SPACE, write=write)
+                found = self._vcpu.walk(self._mode, start & ADDRESS_SPACE, write=write)
                 if isinstance(found, GuestFault):
                     return PageFault(found.gva, found.error_code)
                 page = found.gpa & ~PAGE_MASK
@@ -104,6 +112,7 @@ class StoreEmulation:
     """Emulates the instruction of a write fault in one domain."""
 
     def __init__(self, domain: Domain) -> None:
+        self._domain = domain
         self._state = GuestState(domain)
 
     def emulate(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> list[tuple[int, int, int]] | None:
@@ -115,6 +124,8 @@ class StoreEmulation:
         bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
         state = self._state
         state.begin(vcpu, mode, gva, gpa)
+        rip = vcpu.rip
+        vcpu.follow(paths.EMULATE)
         result = emulate(state, vcpu.engine.code_at_rip(), bits)
         if isinstance(result, PageFault):
             vcpu.inject_page_fault(result.gva, result.error_code)
@@ -122,4 +133,19 @@ class StoreEmulation:
             return None
         else:
             vcpu.finish_instruction()
+            self._charge_fetches(vcpu, mode, rip, result.fetch_count)
         return state.stored
+
+    def _charge_fetches(self, vcpu: "VCpu", mode: PagingMode, rip: int, count: int) -> None:
+        """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
+
+        MODEL: as if the whole instruction were in the page of its first byte.
+        """
+        linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
+        visited: list[Visit] = []
+        found = walk(self._domain, mode, linear, fetch=True, probe=True, visited=visited)
+        for _ in range(count):
+            vcpu.follow(paths.FETCH)
+            vcpu.charge_walk(visited)
+            if isinstance(found, Translation):
+                vcpu.touch(self._domain.hpa_of(found.gpa), 1, False)

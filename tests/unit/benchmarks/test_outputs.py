@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.outputs import Outputs, plot_bytes
+from benchmarks.outputs import Outputs
+from benchmarks.plotting import plot_bytes
 from emulator.errors import ConfigError
 
 if TYPE_CHECKING:

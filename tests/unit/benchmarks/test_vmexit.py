@@ -13,7 +13,8 @@ from benchmarks import vmexit
 from benchmarks.cli import main
 from benchmarks.guest_runs import Results, Run, run_all, run_guest
 from benchmarks.measurements import Unavailable
-from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name, cycles_text
+from benchmarks.text import cycles_text
+from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name
 from emulator.errors import ConfigError
 from emulator.profile import load_profile
 from vmm.boot import Paging
@@ -39,6 +40,8 @@ ALWAYS = {
     "hlt_interrupt": {"HLT": 1, "IO_INSTRUCTION": 1},
 }
 
+CYCLE_PER_OPERATION = 4 / 50  # fractions of a cycle are kept for later, at both ends of a round and of an empty one
+
 
 @cache
 def results_of(paging: Paging) -> Results:
@@ -57,7 +60,7 @@ def test_the_guest_measures_every_operation_once(paging: Paging) -> None:
 def test_the_ledger_booked_what_the_guest_measured(paging: Paging) -> None:
     accounts = accounts_by_name(results_of(paging))
     for name, row in by_name(results_of(paging)).items():
-        assert sum(accounts[name].cycles.values()) == pytest.approx(row.median, abs=1e-6), name
+        assert sum(accounts[name].cycles.values()) == pytest.approx(row.median, abs=CYCLE_PER_OPERATION), name
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -169,7 +172,7 @@ def check_run(run: dict[str, Any]) -> None:
         assert len(row["samples_cycles"]) == 11
         assert row["min_cycles"] <= row["q1_cycles"] <= row["median_cycles"] <= row["q3_cycles"] <= row["max_cycles"]
         assert row["median_ns"] == round(row["median_cycles"] * 1e9 / run["frequency_hz"], 3)
-        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=1e-6)
+        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=CYCLE_PER_OPERATION)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +197,5 @@ def test_mistakes_are_one_line_and_status_2_before_anything_runs(
 
 
 def test_cycles_are_shown_to_what_matters() -> None:
-    assert [cycles_text(value) for value in (4819.0, 1.0, 0.52, 12.34, 1234.56)] == [
-        "4,819",
-        "1",
-        "0.5",
-        "12.3",
-        "1,235",
-    ]
+    texts = {4819.0: "4,819", 1.0: "1", 0.52: "0.5", 12.34: "12.3", 1234.56: "1,235", -0.04: "0", -3.2: "-3.2"}
+    assert {cycles: cycles_text(cycles) for cycles in texts} == texts

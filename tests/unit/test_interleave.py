@@ -1,0 +1,181 @@
+"""Claims about the turns of cores: who is behind goes first, nobody goes too far, slices change nothing."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from emulator.interleave import Interleaver
+from emulator.ledger import Category
+from emulator.machine import Machine
+from emulator.pcpu import PCpu
+from emulator.profile import load_profile
+
+PROFILE = load_profile("netburst-2006")
+LOOKAHEAD = PROFILE.events.ipi_receive_cycles
+WAKE_CYCLES = PROFILE.events.mwait_wake_ns * PROFILE.frequency_hz // 10**9
+STEP = 70
+
+
+class Worker:
+    """Works in steps of `STEP` cycles; at some clocks it does something else first."""
+
+    def __init__(self, pcpu: PCpu, log: list[tuple[int, int, int]]) -> None:
+        self.pcpu = pcpu
+        self.at: dict[int, Callable[[], None]] = {}  # clock -> what to do there, once
+        self._log = log
+
+    def run(self, deadline_cycles: int) -> None:
+        began = self.pcpu.clock_cycles
+        while self.pcpu.clock_cycles < deadline_cycles:
+            due = self.pcpu.machine.events.next_ps()
+            if due is not None and self.pcpu.machine.ps_to_cycles(due) <= self.pcpu.clock_cycles:
+                break
+            action = self.at.pop(self.pcpu.clock_cycles, None)
+            if action is not None:
+                action()
+            if self.pcpu.ready_cycles != self.pcpu.clock_cycles:
+                return
+            self.pcpu.charge(Category.GUEST, STEP)
+            self.pcpu.commit()
+        self._log.append((self.pcpu.number, began, self.pcpu.clock_cycles))
+
+
+class Bench:
+    """Some cores with a worker each."""
+
+    def __init__(self, count: int) -> None:
+        self.machine = Machine(PROFILE, memory_bytes=4096, pcpu_count=count)
+        self.log: list[tuple[int, int, int]] = []  # turns: core, clock before, clock after
+        self.workers = [Worker(pcpu, self.log) for pcpu in self.machine.pcpus]
+        self.interleaver = Interleaver(self.machine, self.workers)
+
+    def advance(self, limit_cycles: int) -> None:
+        self.interleaver.advance(limit_cycles, lambda: False)
+
+    @property
+    def clocks(self) -> list[int]:
+        return [pcpu.clock_cycles for pcpu in self.machine.pcpus]
+
+
+def test_who_is_furthest_behind_runs_and_of_equals_the_lower_number() -> None:
+    bench = Bench(3)
+    bench.advance(10 * LOOKAHEAD)
+    assert [core for core, _, _ in bench.log[:4]] == [0, 1, 2, 0]
+    clocks = [0, 0, 0]
+    for core, before, after in bench.log:
+        assert before == min(clocks)
+        assert after < min(clocks[:core] + clocks[core + 1 :]) + LOOKAHEAD + STEP
+        clocks[core] = after
+
+
+def test_one_core_alone_is_not_bounded() -> None:
+    bench = Bench(2)
+    bench.machine.pcpus[1].wait(Category.IDLE)
+    bench.advance(50 * LOOKAHEAD)
+    assert len(bench.log) == 1
+    assert bench.clocks[1] == 50 * LOOKAHEAD
+    assert bench.machine.pcpus[1].ledger.cycles[Category.IDLE] == 50 * LOOKAHEAD
+
+
+@pytest.mark.parametrize("slice_cycles", [1, 333, LOOKAHEAD, 4567])
+def test_slices_change_nothing(slice_cycles: int) -> None:
+    whole, sliced = Bench(3), Bench(3)
+    for bench in (whole, sliced):
+        machine = bench.machine
+        machine.pcpus[2].wait(Category.IDLE)
+        sender, receiver = machine.pcpus[0], machine.pcpus[2]
+        bench.workers[0].at[7 * STEP] = partial(sender.send_ipi, receiver)
+        bench.workers[1].at[9 * STEP] = partial(machine.pcpus[1].wait, Category.SPIN)
+        machine.events.schedule(machine.cycles_to_ps(4000), partial(machine.pcpus[1].wake, 4321))
+    end = 9000
+    whole.advance(end)
+    for limit in range(slice_cycles, end, slice_cycles):
+        sliced.advance(limit)
+    sliced.advance(end)
+    assert sliced.clocks == whole.clocks
+    assert [p.ledger.cycles for p in sliced.machine.pcpus] == [p.ledger.cycles for p in whole.machine.pcpus]
+    assert [core for core, *_ in _merged(sliced.log)] == [core for core, *_ in _merged(whole.log)]
+
+
+def _merged(log: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Turns of the same core one after the other as one, empty ones dropped."""
+    turns: list[tuple[int, int, int]] = []
+    for core, before, after in log:
+        if turns and turns[-1][0] == core and turns[-1][2] == before:
+            turns[-1] = (core, turns[-1][1], after)
+        elif after > before:
+            turns.append((core, before, after))
+    return turns
+
+
+def test_an_ipi_wakes_an_idle_core_after_its_way_and_the_wake_latency() -> None:
+    bench = Bench(2)
+    sender, receiver = bench.machine.pcpus
+    receiver.wait(Category.IDLE)
+    bench.workers[0].at[7 * STEP] = lambda: sender.send_ipi(receiver)
+    bench.advance(20_000)
+    arrival = 7 * STEP + PROFILE.events.ipi_send_cycles + LOOKAHEAD
+    first_turn = next(before for core, before, _ in bench.log if core == 1)
+    assert first_turn == arrival + WAKE_CYCLES
+    assert receiver.ledger.cycles[Category.IDLE] == first_turn
+    assert receiver.acknowledge_ipi()
+    assert not receiver.acknowledge_ipi()
+
+
+def test_an_ipi_reaches_a_core_that_runs_before_it_is_beyond_the_arrival() -> None:
+    bench = Bench(2)
+    sender, receiver = bench.machine.pcpus
+    bench.workers[0].at[7 * STEP] = lambda: sender.send_ipi(receiver)
+    seen: list[int] = []
+
+    def note() -> None:
+        seen.append(receiver.clock_cycles)
+
+    receiver.receive_ipi = note  # type: ignore[method-assign]
+    bench.advance(20_000)
+    arrival = 7 * STEP + PROFILE.events.ipi_send_cycles + LOOKAHEAD
+    assert arrival <= seen[0] < arrival + STEP
+
+
+def test_a_core_that_waits_is_jumped_over_and_its_time_booked_as_what_it_does() -> None:
+    bench = Bench(1)
+    pcpu = bench.machine.pcpus[0]
+    pcpu.wait(Category.SPIN)
+    pcpu.wake(3000)
+    pcpu.wake(5000)  # the earliest counts
+    bench.advance(2000)
+    assert bench.clocks == [2000]
+    bench.advance(3000 + STEP)
+    assert bench.log == [(0, 3000, 3000 + STEP)]
+    assert pcpu.ledger.cycles[Category.SPIN] == 3000
+
+
+def test_a_spinning_core_is_not_woken_by_interrupts() -> None:
+    bench = Bench(1)
+    pcpu = bench.machine.pcpus[0]
+    pcpu.wait(Category.SPIN)
+    pcpu.receive_ipi()
+    assert pcpu.ready_cycles is None
+
+
+def test_without_anybody_who_could_wake_a_core_time_stands_still() -> None:
+    bench = Bench(2)
+    for pcpu in bench.machine.pcpus:
+        pcpu.wait(Category.IDLE)
+    bench.advance(1000)
+    assert bench.clocks == [0, 0]
+
+
+def test_the_horizon_is_where_the_next_core_is_and_a_tie_goes_to_the_lower_number() -> None:
+    bench = Bench(2)
+    horizons: list[tuple[int, int]] = []
+    for worker in bench.workers:
+        worker.at[0] = partial(_note_horizon, worker.pcpu, horizons)
+    bench.advance(1)
+    first_turn_end = bench.log[0][2]
+    assert horizons == [(0, 0), (1, first_turn_end - 1)]
+
+
+def _note_horizon(pcpu: PCpu, horizons: list[tuple[int, int]]) -> None:
+    horizons.append((pcpu.number, pcpu.horizon_cycles))

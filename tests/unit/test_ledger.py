@@ -1,0 +1,71 @@
+"""Claims about the ledger: by owner, activity and category, and every sum over them."""
+
+import pytest
+
+from emulator.ledger import HOST, IDLING, LABELS, RUNNING, Category, Ledger
+from emulator.machine import Machine
+from emulator.profile import load_profile
+from vmm.boot import BootOptions, Paging, build_guest, plan
+
+
+def test_every_category_has_a_label() -> None:
+    numbers = sorted(value for name, value in vars(Category).items() if name.isupper())
+    assert numbers == list(range(len(LABELS)))
+    assert len(set(LABELS)) == len(LABELS)
+
+
+def test_sums_by_category_owner_and_activity() -> None:
+    ledger = Ledger()
+    ledger.account("vcpu1", "CPUID")[Category.EXIT] += 3
+    ledger.account("vcpu1", "CPUID")[Category.VMCS] += 7
+    ledger.account("vcpu0", "CPUID")[Category.EXIT] += 40
+    ledger.account("vcpu0", RUNNING)[Category.GUEST] += 1001
+    ledger.account(HOST, IDLING)
+    assert ledger.total_cycles == 1051
+    assert ledger.cycles[Category.EXIT] == 43
+    assert ledger.by_label() == dict.fromkeys(LABELS, 0) | {"exit hardware": 43, "vmcs access": 7, "guest": 1001}
+    assert ledger.by_owner() == {
+        "vcpu0": {"CPUID": {"exit hardware": 40}, "running": {"guest": 1001}},
+        "vcpu1": {"CPUID": {"exit hardware": 3, "vmcs access": 7}},
+    }
+
+
+def test_an_empty_ledger_sums_to_nothing() -> None:
+    assert Ledger().total_cycles == 0
+    assert Ledger().cycles == [0] * len(LABELS)
+    assert Ledger().by_owner() == {}
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_the_accounts_of_exits_are_their_statistics_less_the_time_asleep(paging: Paging) -> None:
+    guest = build_guest(plan(BootOptions(image="default", paging=paging)), lambda _byte: None)
+    guest.advance(10**9)
+    accounts, statistics = guest.pcpu.book().by_owner(), guest.exit_statistics()
+    (owner,) = (name for name in accounts if name != HOST)
+    assert set(accounts[owner]) == {*statistics, "running", "starting"}
+    asleep = sum(accounts[HOST][IDLING].values())
+    host = sum(sum(account.values()) for account in accounts[HOST].values())
+    for reason, row in statistics.items():
+        booked = sum(accounts[owner][reason].values())
+        if reason == "HLT":
+            assert asleep <= row["cycles"] - booked <= host  # it sleeps, or the core takes interrupts
+        elif reason != "IO_INSTRUCTION":  # the last one, in which the guest ended, is no entry's
+            assert booked == row["cycles"], reason
+    assert accounts[owner]["running"]["guest"] > 0
+
+
+def test_a_cycle_that_nobody_booked_is_found() -> None:
+    machine = Machine(load_profile("netburst-2006"), memory_bytes=1 << 20)
+    pcpu = machine.pcpus[0]
+    pcpu.charge(Category.EXIT, 3)
+    pcpu.check_ledger()
+    pcpu.commit(7)
+    with pytest.raises(AssertionError, match="booked 3 of 10 cycles"):
+        pcpu.check_ledger()
+
+
+def test_memory_is_touched_word_by_word() -> None:
+    machine = Machine(load_profile("netburst-2006", ["caches.l1d_latency_cycles=7"]), memory_bytes=1 << 20)
+    pcpu = machine.pcpus[0]
+    assert [pcpu.touch(0x1000, size, False) for size in (1, 8, 9, 64)] == [7, 7, 14, 56]
+    assert pcpu.clock_cycles == pcpu.ledger.cycles[Category.VMM_MEMORY] == 84

@@ -1,0 +1,49 @@
+"""One guest under the VMM, with the machine to itself: what `sidecore boot` runs unless it is native."""
+
+from collections.abc import Callable
+
+from emulator.machine import Machine
+from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.loaders import BootImage
+from vmm.report import ExitStats
+from vmm.trace import TraceWriter
+from vmm.vcpu import VCpu
+
+
+class VirtualGuest:
+    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        image: BootImage,
+        *,
+        memory_bytes: int,
+        transmit: Callable[[int], None],
+        paging: str = "shadow",
+        trace: TraceWriter | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
+    ) -> None:
+        self.machine = machine
+        self.pcpu = machine.pcpus[0]
+        self.hypervisor = Hypervisor(machine, paging=paging, trace=trace, make_vcpu=make_vcpu)
+        self.domain = self.hypervisor.create_domain(image, memory_bytes=memory_bytes, transmit=transmit)
+        self.vcpu = self.domain.vcpus[0]
+        self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
+
+    @staticmethod
+    def host_memory_bytes(memory_bytes: int) -> int:
+        """Host memory that a guest of `memory_bytes` needs, with the VMM's own."""
+        return host_memory_bytes([memory_bytes])
+
+    def advance(self, limit_cycles: int) -> None:
+        """Run until the cores' clocks reach `limit_cycles`, the guest ends, or only the outside could wake it."""
+        self.hypervisor.advance(limit_cycles)
+
+    def run_timers(self) -> None:
+        """Bring the devices to the core's time, before the outside world touches one."""
+        self.domain.timers.run_until(self.pcpu.now_ps)
+
+    def exit_statistics(self) -> dict[str, ExitStats]:
+        """Every VM exit so far, by the name of its reason."""
+        return self.hypervisor.exit_statistics(self.domain).table()
