@@ -30,6 +30,7 @@ linux: .make/linux
 	else $(BIN)/sidecore boot linux --until 'BusyBox shell ready'; fi
 
 test: .make/linux
+	@$(BIN)/sidecore images fetch linux-generic memtest >/dev/null
 	@$(BIN)/pytest -n $(JOBS)
 
 test-fast: setup

@@ -4,20 +4,23 @@
                                                            |
     run(engine, deadline) -- engine.shared.clock_cycles is *the* clock while the engine is loaded
 
-The core is also the `Platform` of its engine: ports, CPUID leaves and MSRs that no VMCS control intercepts are the
-host machine's own.
+The core is also the `Platform` of its engine: ports, devices in memory, CPUID leaves and MSRs that no VMCS control
+intercepts are the host machine's own. A core with a local APIC has it as its `interrupt_controller`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from emulator import cpuid
+from emulator.bus import MmioBus
 from emulator.engine import Engine
 from emulator.events import Event
 from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
+    from emulator.timing.hierarchy import MemoryHierarchy
 
+TSC_MASK = (1 << 64) - 1
 # Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
 ENGINE_COUNTERS = (
     ("guest_cycles", Category.GUEST),
@@ -41,6 +44,31 @@ HOST_MSRS = {
     IA32_MISC_ENABLE: 1,  # fast strings
 }
 
+SPURIOUS_VECTOR = 0xFF  # what nobody answers at an interrupt acknowledge reads as
+
+
+class InterruptController(Protocol):
+    """What stands between a core and the interrupts of its machine: a local APIC."""
+
+    cr8: int  # the task priority as MOV from and to CR8 sees it, 0 to 15
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether there is one, as CPUID tells."""
+        ...
+
+    def acknowledge(self) -> int:
+        """Take the pending interrupt into service; its vector."""
+        ...
+
+    def read_msr(self, index: int) -> int | None:
+        """RDMSR; None: not its own."""
+        ...
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """WRMSR; False: not its own, or #GP."""
+        ...
+
 
 class PCpu:
     """Core `number` of `machine`."""
@@ -57,11 +85,16 @@ class PCpu:
         self._charged_cycles = 0  # not on the engine's clock yet
         self._l1d_latency_cycles = machine.profile.caches.l1d_latency_cycles
         self._wake_latency_ps = machine.profile.events.mwait_wake_ns * PS_PER_NS
+        self._hierarchy: MemoryHierarchy | None = None  # while `detailed`
+        self._coherence_cycles = 0  # of its counter, booked
         self._timer: Event | None = None
         self._timer_fired = False
         self._ipi_pending = False
         self._intr_asserted = False  # level of the board's interrupt wire
         self._msrs = dict(HOST_MSRS)
+        self._cr8 = 0  # of a core without a local APIC
+        self.mmio = MmioBus(behind=machine.mmio)  # devices in memory, and in front those that only this core sees
+        self.interrupt_controller: InterruptController | None = None
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
         self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
@@ -87,19 +120,21 @@ class PCpu:
         engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
-        engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
             setattr(shared, counter, 0)
         self._engine = engine
+        self.retime()
         self.account = self.ledger.account(engine.owner, RUNNING)
         self._drive_intr()
 
     def retime(self) -> None:
-        """The machine's fidelity has changed."""
+        """Take the machine's fidelity; it may have changed."""
+        timing = self.machine.timing.at(self.machine.fidelity)
+        self._hierarchy = timing.hierarchy
         if self._engine is not None:
-            self._engine.set_timing(self.machine.timing.at(self.machine.fidelity), self.number)
+            self._engine.set_timing(timing, self.number)
 
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
@@ -123,7 +158,16 @@ class PCpu:
                 now = getattr(shared, counter)
                 account[category] += now - self._booked[number]
                 self._booked[number] = now
+            self._book_coherence(account)
         return self.ledger
+
+    def _book_coherence(self, account: Account) -> None:
+        """The engine counts stalls for lines that another core has among those of memory."""
+        if self._hierarchy is not None:
+            coherence_cycles = self._hierarchy.counter(self.number, "coherence_cycles")
+            account[Category.MEMORY] -= coherence_cycles - self._coherence_cycles
+            account[Category.COHERENCE] += coherence_cycles - self._coherence_cycles
+            self._coherence_cycles = coherence_cycles
 
     @property
     def instructions(self) -> int:
@@ -138,10 +182,20 @@ class PCpu:
     def touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
         """Charge the VMM's access to [hpa, hpa + size_bytes) of host memory; returns the cycles it takes.
 
-        MODEL: every access hits the first-level cache, word by word, and a store takes as long as a load.
+        Word by word, each at least a hit of the first-level cache; `detailed` adds what the core's caches say.
+        MODEL: a store takes as long as a load, and the VMM's own translations are always in the TLB.
         """
         cycles = (size_bytes + 7 >> 3) * self._l1d_latency_cycles
         self.account[Category.VMM_MEMORY] += cycles
+        hierarchy = self._hierarchy
+        if hierarchy is not None:
+            stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.clock_cycles)
+            coherence_cycles = hierarchy.counter(self.number, "coherence_cycles")
+            transfer_cycles = coherence_cycles - self._coherence_cycles
+            self._coherence_cycles = coherence_cycles
+            self.account[Category.VMM_MEMORY] += stall_cycles - transfer_cycles
+            self.account[Category.COHERENCE] += transfer_cycles
+            cycles += stall_cycles
         self._charged_cycles += cycles
         return cycles
 
@@ -210,6 +264,11 @@ class PCpu:
         if next_ps is not None:
             deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
         self._engine.run(deadline_cycles)
+
+    def tsc_to_ps(self, tsc: int, tsc_base: int) -> int:
+        """When a time-stamp counter that is `tsc_base` ahead of the clock shows `tsc`, or showed it last."""
+        clock_cycles = self.clock_cycles
+        return self.machine.cycles_to_ps(max(0, clock_cycles + tsc - (clock_cycles + tsc_base & TSC_MASK)))
 
     # --- interrupts ----------------------------------------------------------------------------------------------
 
@@ -296,24 +355,62 @@ class PCpu:
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()
 
+    def mmio_read(self, hpa: int, size_bytes: int) -> int:
+        """A load from where there is no RAM. MODEL: the time is that at the end of the basic block."""
+        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.machine.events.run_until(self.now_ps)
+        value = self.mmio.read(hpa, size_bytes)
+        self.bound_by_events()
+        return value
+
+    def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
+        """A store to where there is no RAM."""
+        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.machine.events.run_until(self.now_ps)
+        self.mmio.write(hpa, size_bytes, value)
+        self.bound_by_events()
+
+    def cr8_read(self) -> int:
+        """MOV from CR8."""
+        return self._cr8 if self.interrupt_controller is None else self.interrupt_controller.cr8
+
+    def cr8_write(self, value: int) -> None:
+        """MOV to CR8 of a value from 0 to 15."""
+        if self.interrupt_controller is None:
+            self._cr8 = value
+        else:
+            self.interrupt_controller.cr8 = value
+
     def cpuid(self, leaf: int, subleaf: int) -> cpuid.Registers:
         """CPUID of this core."""
-        return cpuid.look_up(self.machine.cpuid_leaves, leaf, subleaf)
+        registers = cpuid.look_up(self.machine.cpuid_leaves, leaf, subleaf)
+        if leaf != 1:
+            return registers
+        controller = self.interrupt_controller
+        return cpuid.with_apic(registers, self.number, is_enabled=controller is not None and controller.is_enabled)
 
     def msr_read(self, index: int) -> int | None:
         """RDMSR of an MSR the engine does not keep."""
-        return self._msrs.get(index)
+        if index in self._msrs:
+            return self._msrs[index]
+        self.machine.events.run_until(self.now_ps)
+        return None if self.interrupt_controller is None else self.interrupt_controller.read_msr(index)
 
     def msr_write(self, index: int, value: int) -> bool:
         """WRMSR of an MSR the engine does not keep: the few that exist can be written."""
-        if index not in self._msrs:
+        if index in self._msrs:
+            self._msrs[index] = value if index == IA32_MISC_ENABLE else self._msrs[index]
+            return True
+        if self.interrupt_controller is None:
             return False
-        self._msrs[index] = value if index == IA32_MISC_ENABLE else self._msrs[index]
-        return True
+        self.machine.events.run_until(self.now_ps)
+        is_valid = self.interrupt_controller.write_msr(index, value)
+        self.bound_by_events()
+        return is_valid
 
     def interrupt_vector(self) -> int:
         """Interrupt acknowledge cycle."""
         if self._timer_fired:
             self.acknowledge_timer()
             return LOCAL_TIMER_VECTOR
-        return self.machine.acknowledge_interrupt()
+        return SPURIOUS_VECTOR if self.interrupt_controller is None else self.interrupt_controller.acknowledge()

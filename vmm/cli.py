@@ -167,7 +167,10 @@ def list_images() -> None:
 @images.command("build")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def build_images(names: tuple[str, ...]) -> None:
-    """Compile the test kernels, all or those named; prints where they are."""
+    """Compile the test kernels, all or those named, or make another image; prints where they are.
+
+    `linux-small` is built from Debian's kernel source, which takes some minutes; the others are fetched.
+    """
     from guest_images.images import build, kernel_images
 
     for name in names or [entry.name for entry in kernel_images()]:
@@ -175,12 +178,14 @@ def build_images(names: tuple[str, ...]) -> None:
 
 
 @images.command("fetch")
-def fetch_images() -> None:
-    """Fetch Debian's kernel and BusyBox; prints where they are."""
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def fetch_images(names: tuple[str, ...]) -> None:
+    """Fetch Debian's kernel and BusyBox, or the images named; prints where they are."""
     from guest_images.images import resolve
 
-    linux = resolve("linux", say)
-    click.echo(f"{linux.kernel}\n{linux.initrd}")
+    for name in names or ("linux",):
+        image = resolve(name, say)
+        click.echo("\n".join(str(path) for path in (image.kernel, image.initrd) if path is not None))
 
 
 def say(line: str) -> None:

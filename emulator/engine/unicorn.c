@@ -163,12 +163,35 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
     uc_ctl_flush_tb(cpu->uc); /* translated code does not see the change */
 }
 
+/* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off
+ * (an interrupt, the end of the run) comes at the end of the block. */
+static void mmio(sc_cpu *cpu, int operation, uint64_t offset, unsigned size, uint64_t *value) {
+    sigjmp_buf *target = abort_target;
+    abort_target = NULL;
+    sc_platform_callback(cpu->python, operation, cpu->memory_bytes + offset, size, value);
+    watch(cpu);
+    abort_target = target;
+}
+
 static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    (void)uc, (void)offset, (void)size, (void)data;
-    return ~0ull; /* nobody answers on the bus */
+    uint64_t value = ~0ull;
+    (void)uc;
+    mmio(data, PLATFORM_MMIO_READ, offset, size, &value);
+    return value;
 }
 
 static void on_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
+    (void)uc;
+    mmio(data, PLATFORM_MMIO_WRITE, offset, size, &value);
+}
+
+/* Above the engine's own memory nobody answers. */
+static uint64_t on_far_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
+    (void)uc, (void)offset, (void)size, (void)data;
+    return ~0ull;
+}
+
+static void on_far_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
     (void)uc, (void)offset, (void)size, (void)value, (void)data;
 }
 
@@ -189,8 +212,8 @@ static bool open_engine(sc_cpu *cpu) {
            !uc_ctl_set_tcg_buffer_size(cpu->uc, 64 << 20) &&
            !uc_mem_map_ptr(cpu->uc, 0, bytes, UC_PROT_ALL, cpu->memory) &&
            !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
-           !uc_mmio_map(cpu->uc, bytes, ARENA - bytes, on_hole_read, NULL, on_hole_write, NULL) &&
-           !uc_mmio_map(cpu->uc, behind, (1ull << 52) - behind, on_hole_read, NULL, on_hole_write, NULL);
+           !uc_mmio_map(cpu->uc, bytes, ARENA - bytes, on_hole_read, cpu, on_hole_write, cpu) &&
+           !uc_mmio_map(cpu->uc, behind, (1ull << 52) - behind, on_far_read, NULL, on_far_write, NULL);
 }
 
 static void on_abort(int number) {

@@ -133,7 +133,7 @@ DEVIATIONS = (
     Deviation("bytes that capstone does not know may be several instructions", "memory frame_* r??",
               instructions="[?]"),
     Deviation("in real mode, the vector is read before the frame is pushed over it", "exception", modes="real",
-              values=_is(0, UD)),
+              values=lambda theirs, ours: 0 <= theirs < UD == ours),
     Deviation("LIDT and LGDT take any base", "*", modes="long*", instructions="lidt lgdt"),
     Deviation("unknown MSRs: Bochs reads zeros", "exception", instructions="rdmsr wrmsr", values=_is(NONE, GP)),
     Deviation("segment limits are not checked", "exception", modes="*16", values=_is((GP, SS), range(-1, 20))),

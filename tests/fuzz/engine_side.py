@@ -26,6 +26,12 @@ class Ports:
     def port_write(self, port: int, size_bytes: int, value: int) -> None:
         pass
 
+    def mmio_read(self, gpa: int, size_bytes: int) -> int:
+        return (1 << 8 * size_bytes) - 1
+
+    def mmio_write(self, gpa: int, size_bytes: int, value: int) -> None:
+        pass
+
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
 
