@@ -53,6 +53,8 @@ class VCpu:
         self.domain = domain
         self.engine = engine
         self.number = number
+        self.apic = domain.board.apics[number]
+        self.mmio = domain.cpu_mmio[number]
         self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
@@ -189,6 +191,19 @@ class VCpu:
         self._vmcs_cycles = self._path_cycles = self._other_cycles = 0
         if self._checks_ledger:
             self.pcpu.check_ledger()
+
+    def run_devices(self) -> None:
+        """Bring the domain's devices to the core's time, before one is accessed."""
+        self.commit_cycles()
+        self.domain.timers.run_until(self.pcpu.now_ps)
+
+    def arm_timer(self) -> None:
+        """Ask the core's local timer for the devices' next event, after one was accessed."""
+        self.core.serve(self.domain.timers)
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        """When the guest's time-stamp counter shows `tsc`."""
+        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ ALWAYS = {
     "outl": {"IO_INSTRUCTION": 1},
     "rdmsr": {"MSR_READ": 1},
     "wrmsr": {"MSR_WRITE": 1},
+    "mov_from_cr8": {"CR_ACCESS": 1},
+    "mov_to_cr8": {"CR_ACCESS": 1},
     "hlt_interrupt": {"HLT": 1, "IO_INSTRUCTION": 1},
 }
 
