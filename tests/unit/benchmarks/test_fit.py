@@ -1,4 +1,4 @@
-"""Claims about the allowances of `fast`: they bring it near `detailed`, and those that are shipped are the fitted ones."""
+"""Claims about the allowances of `fast`: they bring it near `detailed`, and fitting finds those that are shipped."""
 
 from pathlib import Path
 
