@@ -40,6 +40,40 @@ def speed(repeat: int, json_path: Path | None) -> None:
     measure_and_report(repeat, json_path)
 
 
+@bench.command()
+@click.option("--profile", "profiles", multiple=True, help="Fit for this profile. Repeatable; the default one.")
+@click.option("--all-profiles", is_flag=True, help="Every profile of `sidecore profiles list`.")
+@click.option("--workload", "workloads", multiple=True, metavar="CLASS", help="Repeatable; all if not given.")
+@click.option("--paging", "pagings", multiple=True, metavar="|".join(BENCH_PAGING), help="Repeatable; all three.")
+@click.option("--write", is_flag=True, help="Keep the allowances: runs with --timing fast use them from then on.")
+def fit(
+    profiles: tuple[str, ...], all_profiles: bool, workloads: tuple[str, ...], pagings: tuple[str, ...], write: bool
+) -> None:
+    """Fit what memory costs in `--timing fast` to runs with `--timing detailed`, and show how far it is off."""
+    from benchmarks.fit import Case, fit_all, fits_table, write_allowances
+    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from emulator.timing.allowances import WORKLOADS
+    from vmm.profile_commands import show
+
+    for chosen, choices in ((workloads, list(WORKLOADS)), (pagings, list(BENCH_PAGING))):
+        for name in chosen:
+            if name not in choices:
+                raise ConfigError(f"no {name!r} here; {choices_text(name, choices)}")
+    names = list(shipped_profiles()) if all_profiles else list(profiles) or [DEFAULT_PROFILE]
+    for name in names:
+        load_profile(name)
+    cases = [
+        Case(profile, workload, paging)  # type: ignore[arg-type]  # checked above
+        for profile in names
+        for workload in workloads or WORKLOADS
+        for paging in pagings or BENCH_PAGING
+    ]
+    fits = fit_all(cases)
+    show(fits_table(fits))
+    if write:
+        write_allowances(fits)
+
+
 def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options of a benchmark that runs a guest, for `runs_of` and `outputs_of`; `timing` is the default."""
     options = (
