@@ -3,6 +3,7 @@
 Benchmarks use the hypervisor and not the other way round, so the command that has both is put together here.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError, choices_text
-from vmm.cli import PAGING_MODES, cli, main
+from vmm.cli import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
+from vmm.profile_commands import profiles
 
 if TYPE_CHECKING:
     from benchmarks.guest_runs import Run
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 FILE = click.Path(path_type=Path)
+OUTSIDE_STATUS = 1  # of `profiles check`: a measurement is too far off
 BENCH_PAGING = ("native", "shadow", "ept")  # in the order of the columns
 
 
@@ -37,24 +40,66 @@ def speed(repeat: int, json_path: Path | None) -> None:
     measure_and_report(repeat, json_path)
 
 
-def guest_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every benchmark that runs a guest; `runs_of` and `outputs_of` read them."""
-    for option in reversed((
+@bench.command()
+@click.option("--profile", "profiles", multiple=True, help="Fit for this profile. Repeatable; the default one.")
+@click.option("--all-profiles", is_flag=True, help="Every profile of `sidecore profiles list`.")
+@click.option("--workload", "workloads", multiple=True, metavar="CLASS", help="Repeatable; all if not given.")
+@click.option("--paging", "pagings", multiple=True, metavar="|".join(BENCH_PAGING), help="Repeatable; all three.")
+@click.option("--write", is_flag=True, help="Keep the allowances: runs with --timing fast use them from then on.")
+def fit(
+    profiles: tuple[str, ...], all_profiles: bool, workloads: tuple[str, ...], pagings: tuple[str, ...], write: bool
+) -> None:
+    """Fit what memory costs in `--timing fast` to runs with `--timing detailed`, and show how far it is off."""
+    from benchmarks.fit import Case, fit_all, fits_table, write_allowances
+    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from emulator.timing.allowances import WORKLOADS
+    from vmm.profile_commands import show
+
+    for chosen, choices in ((workloads, list(WORKLOADS)), (pagings, list(BENCH_PAGING))):
+        for name in chosen:
+            if name not in choices:
+                raise ConfigError(f"no {name!r} here; {choices_text(name, choices)}")
+    names = list(shipped_profiles()) if all_profiles else list(profiles) or [DEFAULT_PROFILE]
+    for name in names:
+        load_profile(name)
+    cases = [
+        Case(profile, workload, paging)  # type: ignore[arg-type]  # checked above
+        for profile in names
+        for workload in workloads or WORKLOADS
+        for paging in pagings or BENCH_PAGING
+    ]
+    fits = fit_all(cases)
+    show(fits_table(fits))
+    if write:
+        write_allowances(fits)
+
+
+def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a benchmark that runs a guest, for `runs_of` and `outputs_of`; `timing` is the default."""
+    options = (
         click.option("--profile", "profiles", multiple=True, help="Timing of the machine. Repeatable."),
         click.option("--all-profiles", is_flag=True, help="Every profile of `sidecore profiles list`."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable."),
         click.option("--paging", "pagings", multiple=True, metavar="|".join(BENCH_PAGING), help=(
             "How guest memory is virtualized. Repeatable; all three if not given."
         )),
+        click.option("--timing", default=timing, show_default=True, metavar="|".join(FIDELITIES), help=(
+            "How time is computed; see `sidecore boot --help`."
+        )),
         click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here."),
         click.option("--plot", "plot_path", type=FILE, metavar="F.png|svg", help="Draw them here."),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+    )  # fmt: skip
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @bench.command()
-@guest_options
+@guest_options(timing=DEFAULT_FIDELITY)
 def vmexit(**options: Any) -> None:
     """Cycles of each operation that a VMM may have to step in for, and where they went."""
     runs, outputs = runs_of("vmexit", **options), outputs_of(**options)
@@ -64,7 +109,7 @@ def vmexit(**options: Any) -> None:
 
 
 @bench.command()
-@guest_options
+@guest_options(timing="detailed")
 def mem(**options: Any) -> None:
     """What memory costs: latency of a load by size and stride, reach of the TLBs, bandwidth."""
     runs, outputs = runs_of("mem", **options), outputs_of(**options)
@@ -73,14 +118,34 @@ def mem(**options: Any) -> None:
     measure_and_report(runs, outputs)
 
 
+@profiles.command("check")
+@click.argument("names", nargs=-1, metavar="[PROFILE...]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable.")
+@click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
+def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path: Path | None) -> None:
+    """Compare what guests measure with what was published of the machines; all of them if none is named.
+
+    Round trips of VM exits, latencies of the caches and of memory, and the reach of the TLBs. Exit status 1 when one
+    is further off than is allowed.
+    """
+    from benchmarks.profile_check import check_and_report
+    from emulator.profile import shipped_profiles
+
+    chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())
+    if not check_and_report(chosen, overrides, json_path):
+        sys.exit(OUTSIDE_STATUS)
+
+
 def runs_of(
     image: str, *, profiles: tuple[str, ...], all_profiles: bool, overrides: tuple[str, ...], pagings: tuple[str, ...],
-    **_outputs: Any,
+    timing: str, **_outputs: Any,
 ) -> "list[Run]":  # fmt: skip
     """A run for each profile and way of paging, in the order to show them. Raises ConfigError."""
     for paging in pagings:
         if paging not in PAGING_MODES:
             raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, BENCH_PAGING)}")
+    if timing not in FIDELITIES:
+        raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if profiles and all_profiles:
         raise ConfigError("both --profile and --all-profiles were given; leave one out")
     from benchmarks.guest_runs import Run
@@ -94,7 +159,7 @@ def runs_of(
     for profile in profiles:
         load_profile(profile, overrides)
     chosen = [paging for paging in BENCH_PAGING if paging in pagings or not pagings]
-    return [Run(image, profile, paging, overrides) for profile in profiles for paging in chosen]  # type: ignore[arg-type]
+    return [Run(image, name, paging, timing, overrides) for name in profiles for paging in chosen]  # type: ignore[arg-type]
 
 
 def outputs_of(*, json_path: Path | None, plot_path: Path | None, **_runs: Any) -> "Outputs":

@@ -98,7 +98,7 @@ class PCpu:
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
         self._ends_by_interrupt = False
-        self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
+        self._horizon_cycles = NO_HORIZON
 
     # --- clock ---------------------------------------------------------------------------------------------------
 
@@ -113,6 +113,17 @@ class PCpu:
         """The core's clock in picoseconds since power-on."""
         return self.machine.cycles_to_ps(self.clock_cycles)
 
+    @property
+    def horizon_cycles(self) -> int:
+        """Up to here no other core is behind: see interleave.py."""
+        return self._horizon_cycles
+
+    @horizon_cycles.setter
+    def horizon_cycles(self, cycles: int) -> None:
+        self._horizon_cycles = cycles
+        if self._engine is not None:
+            self._engine.shared.horizon_cycles = cycles
+
     def load(self, engine: Engine) -> None:
         """Make `engine` the one this core runs; the clock moves into it, and charges go to its owner."""
         if self._engine is engine:
@@ -121,6 +132,7 @@ class PCpu:
         engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
+        shared.horizon_cycles = self._horizon_cycles
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:

@@ -92,6 +92,7 @@ IMAGES = (
     ImageEntry("smp_tlb_shootdown", "changed page-table entries, flushed on all CPUs", cpus=4),
     ImageEntry("smp_lock", "XCHG and LOCK are atomic between CPUs; order of stores", cpus=4),
     ImageEntry("smp_code", "code that one CPU changes and others run", cpus=4),
+    ImageEntry("smp_tsc", "the time-stamp counters of all CPUs are one", cpus=4),
     ImageEntry("multiboot", "32 bits: a Multiboot kernel is told what it should be"),
     ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
     ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),

@@ -52,7 +52,7 @@ class Dispatcher:
 
     def _on_exit(self) -> None:
         """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
-        if self._shared.clock_cycles > self.vcpu.pcpu.horizon_cycles:
+        if self._shared.clock_cycles > self._shared.horizon_cycles:
             self.has_deferred_exit = True
             self._deferred_fields = [(field, self.vcpu.vmcs.read(field)) for field in ONLY_DURING_AN_EXIT]
             self.engine.stop()
