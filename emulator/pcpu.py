@@ -358,6 +358,7 @@ class PCpu:
     def mmio_read(self, hpa: int, size_bytes: int) -> int:
         """A load from where there is no RAM. MODEL: the time is that at the end of the basic block."""
         self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         value = self.mmio.read(hpa, size_bytes)
         self.bound_by_events()
@@ -366,6 +367,7 @@ class PCpu:
     def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
         """A store to where there is no RAM."""
         self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         self.mmio.write(hpa, size_bytes, value)
         self.bound_by_events()
