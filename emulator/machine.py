@@ -14,6 +14,8 @@ from emulator.events import PS_PER_SECOND, EventQueue
 from emulator.memory import HostMemory
 from emulator.pcpu import PCpu
 from emulator.profile import Profile
+from emulator.timing.allowances import NO_ALLOWANCE, Allowance
+from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity, MachineTiming
 
 SPURIOUS_VECTOR = 0xFF  # what nobody answers at an interrupt acknowledge reads as
 
@@ -27,8 +29,18 @@ class Machine:
 
     checks_ledger = False  # assert at every VM exit that all cycles are booked; tests do, it doubles what an exit takes
 
-    def __init__(self, profile: Profile, *, memory_bytes: int, pcpu_count: int = 1) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        memory_bytes: int,
+        pcpu_count: int = 1,
+        timing: Fidelity = DEFAULT_FIDELITY,
+        allowance: Allowance = NO_ALLOWANCE,
+    ) -> None:
         self.profile = profile
+        self.timing = MachineTiming(profile, pcpu_count, allowance)
+        self.fidelity = timing
         self.memory = HostMemory(memory_bytes)
         self.events = EventQueue()
         self.ports = PortBus()
@@ -36,6 +48,12 @@ class Machine:
         self.acknowledge_interrupt: Callable[[], int] = _nobody
         self.pcpu_count = pcpu_count
         self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
+
+    def set_timing(self, fidelity: Fidelity) -> None:
+        """Time all cores at `fidelity` from now on; a core that runs changes at its next instruction."""
+        self.fidelity = fidelity
+        for pcpu in self.pcpus:
+            pcpu.retime()
 
     def cycles_to_ps(self, cycles: int) -> int:
         """When a core's clock shows `cycles`, rounded down."""

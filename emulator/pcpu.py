@@ -17,9 +17,16 @@ from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
+    from emulator.timing.hierarchy import MemoryHierarchy
 
 # Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
-ENGINE_COUNTERS = (("guest_cycles", Category.GUEST),)
+ENGINE_COUNTERS = (
+    ("guest_cycles", Category.GUEST),
+    ("memory_cycles", Category.MEMORY),
+    ("walk_cycles", Category.WALKS),
+    ("branch_cycles", Category.BRANCHES),
+    ("event_cycles", Category.EVENTS),
+)
 
 PS_PER_NS = 1000
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
@@ -51,6 +58,8 @@ class PCpu:
         self._charged_cycles = 0  # not on the engine's clock yet
         self._l1d_latency_cycles = machine.profile.caches.l1d_latency_cycles
         self._wake_latency_ps = machine.profile.events.mwait_wake_ns * PS_PER_NS
+        self._hierarchy: MemoryHierarchy | None = None  # while `detailed`
+        self._coherence_cycles = 0  # of its counter, booked
         self._timer: Event | None = None
         self._timer_fired = False
         self._ipi_pending = False
@@ -81,14 +90,21 @@ class PCpu:
         engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
-        shared.cycles_per_instruction = self.machine.profile.instruction_cycles
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
             setattr(shared, counter, 0)
         self._engine = engine
+        self.retime()
         self.account = self.ledger.account(engine.owner, RUNNING)
         self._drive_intr()
+
+    def retime(self) -> None:
+        """Take the machine's fidelity; it may have changed."""
+        timing = self.machine.timing.at(self.machine.fidelity)
+        self._hierarchy = timing.hierarchy
+        if self._engine is not None:
+            self._engine.set_timing(timing, self.number)
 
     def unload(self) -> None:
         """Take the clock back and book the guest's cycles."""
@@ -112,7 +128,16 @@ class PCpu:
                 now = getattr(shared, counter)
                 account[category] += now - self._booked[number]
                 self._booked[number] = now
+            self._book_coherence(account)
         return self.ledger
+
+    def _book_coherence(self, account: Account) -> None:
+        """The engine counts stalls for lines that another core has among those of memory."""
+        if self._hierarchy is not None:
+            coherence_cycles = self._hierarchy.counter(self.number, "coherence_cycles")
+            account[Category.MEMORY] -= coherence_cycles - self._coherence_cycles
+            account[Category.COHERENCE] += coherence_cycles - self._coherence_cycles
+            self._coherence_cycles = coherence_cycles
 
     @property
     def instructions(self) -> int:
@@ -127,10 +152,20 @@ class PCpu:
     def touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
         """Charge the VMM's access to [hpa, hpa + size_bytes) of host memory; returns the cycles it takes.
 
-        MODEL: every access hits the first-level cache, word by word, and a store takes as long as a load.
+        Word by word, each at least a hit of the first-level cache; `detailed` adds what the core's caches say.
+        MODEL: a store takes as long as a load, and the VMM's own translations are always in the TLB.
         """
         cycles = (size_bytes + 7 >> 3) * self._l1d_latency_cycles
         self.account[Category.VMM_MEMORY] += cycles
+        hierarchy = self._hierarchy
+        if hierarchy is not None:
+            stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.clock_cycles)
+            coherence_cycles = hierarchy.counter(self.number, "coherence_cycles")
+            transfer_cycles = coherence_cycles - self._coherence_cycles
+            self._coherence_cycles = coherence_cycles
+            self.account[Category.VMM_MEMORY] += stall_cycles - transfer_cycles
+            self.account[Category.COHERENCE] += transfer_cycles
+            cycles += stall_cycles
         self._charged_cycles += cycles
         return cycles
 

@@ -39,7 +39,6 @@ class Profile:
     tlb: Tlb
     events: Events
     frequency_hz: int = field(init=False, repr=False, compare=False)
-    instruction_cycles: int = field(init=False, repr=False, compare=False)
     port_access_cycles: int = field(init=False, repr=False, compare=False)
     exit_cycles: int = field(init=False, repr=False, compare=False)
     entry_cycles: int = field(init=False, repr=False, compare=False)

@@ -1,7 +1,7 @@
 """What a timing profile says of a machine: one table, the fields of the classes below.
 
 A field is a parameter: its name ends in its unit (`UNITS`) or starts with `has_` or `is_`, its annotation is its type,
-and `Parameter` holds one sentence, the range, and whether a model reads it yet. Files, `--set`, `sidecore profiles` and
+and `Parameter` holds one sentence and the range. Files, `--set`, `sidecore profiles` and
 the checks are all driven by this table. To add a parameter: add its field, and a row to every profile.
 
 All parameters are primitives of hardware: no handler, operation or benchmark has "a cost" here, and no result of the
@@ -27,7 +27,6 @@ class Parameter:
     meaning: str
     least: int = 1
     most: int = CYCLES_MAX
-    is_read: bool = False  # False: no model reads it yet, it is data for the next ones
     is_required: bool = True
     kind: type[int] | type[bool] = int  # the field's annotation has it
 
@@ -41,22 +40,21 @@ _SHARED = "; 0: they share the array of 4 KiB pages"
 class Core:
     """[core]: clock and topology, front end and branch prediction, and how the outside is reached."""
 
-    frequency_hz: Annotated[int, Parameter("clock of a core and of its time-stamp counter", 10**6, 10**11, True)]
-    package_count: Annotated[int, Parameter("packages (sockets) of the machine", 1, 256, True)]
-    core_count: Annotated[int, Parameter("cores of a package", 1, 256, True)]
-    thread_count: Annotated[int, Parameter("hyperthreads of a core; 1: no hyperthreading", 1, 8, True)]
-    instruction_cycles: Annotated[int, Parameter("what every guest instruction takes", most=10_000, is_read=True)]
-    port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host", is_read=True)]
+    frequency_hz: Annotated[int, Parameter("clock of a core and of its time-stamp counter", 10**6, 10**11)]
+    package_count: Annotated[int, Parameter("packages (sockets) of the machine", most=256)]
+    core_count: Annotated[int, Parameter("cores of a package", most=256)]
+    thread_count: Annotated[int, Parameter("hyperthreads of a core; 1: no hyperthreading", most=8)]
+    port_access_cycles: Annotated[int, Parameter("IN or OUT that reaches a device of the host")]
     mmio_access_cycles: Annotated[int, Parameter("load or store of a device's memory on the bus")]
     apic_timer_hz: Annotated[int, Parameter("input clock of a local APIC's timer, before its divider", 10**6, 10**10)]
     issue_width_count: Annotated[int, Parameter("micro-operations a cycle, at most", most=16)]
     mispredict_cycles: Annotated[int, Parameter("a branch predicted wrong: until the right path issues", most=1000)]
     predictor_entries_count: Annotated[int, Parameter("two-bit counters of the branch predictor", most=1 << 20)]
     target_entries_count: Annotated[int, Parameter("targets of indirect branches it remembers", most=1 << 20)]
-    store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", 1, 1024, True)]
-    pause_cycles: Annotated[int, Parameter("PAUSE", is_read=True)]
+    store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
+    pause_cycles: Annotated[int, Parameter("PAUSE")]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
-        "software of the VMM: code and data are in the L1, branches are predicted", most=10_000, is_read=True
+        "software of the VMM whose code and data are in the L1, with predicted branches", most=10_000
     )]  # fmt: skip
 
 
@@ -67,76 +65,76 @@ class Instructions:
     A load's latency is caches.l1d_latency_cycles, and PAUSE's cycles core.pause_cycles.
     """
 
-    move_latency_cycles: Annotated[int, Parameter("MOV, MOVZX, XCHG of registers, moves of vectors", 0, 1000, True)]
-    alu_latency_cycles: Annotated[int, Parameter("integer arithmetic and logic in registers, CMP, TEST", 1, 1000, True)]
-    carry_latency_cycles: Annotated[int, Parameter("ADC, SBB", 1, 1000, True)]
-    conditional_latency_cycles: Annotated[int, Parameter("CMOVcc, SETcc, CMPXCHG without LOCK", 1, 1000, True)]
-    shift_latency_cycles: Annotated[int, Parameter("shifts, rotates, bit tests", 1, 1000, True)]
-    bit_scan_latency_cycles: Annotated[int, Parameter("BSF, BSR, POPCNT, CRC32", 1, 1000, True)]
-    lea_latency_cycles: Annotated[int, Parameter("LEA", 1, 1000, True)]
-    multiply_latency_cycles: Annotated[int, Parameter("MUL, IMUL, and multiplications in vectors", 1, 1000, True)]
-    divide_latency_cycles: Annotated[int, Parameter("DIV, IDIV of 32 bits", 1, 1000, True)]
-    divide_64_latency_cycles: Annotated[int, Parameter("DIV, IDIV of 64 bits", 1, 1000, True)]
-    fp_add_latency_cycles: Annotated[int, Parameter("ADDSD and the like, comparison, conversion, FADD", 1, 1000, True)]
-    fp_multiply_latency_cycles: Annotated[int, Parameter("MULSD and the like, FMUL", 1, 1000, True)]
-    fp_divide_latency_cycles: Annotated[int, Parameter("DIVSD, SQRTSD and the like, FDIV", 1, 1000, True)]
-    simd_latency_cycles: Annotated[int, Parameter("logic, integer arithmetic and shuffles of vectors", 1, 1000, True)]
-    x87_latency_cycles: Annotated[int, Parameter("FLD, FST, FXCH and the like", 0, 1000, True)]
-    x87_microcode_cycles: Annotated[int, Parameter("FSIN, FPATAN, FPREM, FLDCW and the like", is_read=True)]
-    string_latency_cycles: Annotated[int, Parameter("MOVS, STOS, LODS, SCAS, CMPS without REP", 1, 1000, True)]
+    move_latency_cycles: Annotated[int, Parameter("MOV, MOVZX, XCHG of registers, moves of vectors", 0, 1000)]
+    alu_latency_cycles: Annotated[int, Parameter("integer arithmetic and logic in registers, CMP, TEST", 1, 1000)]
+    carry_latency_cycles: Annotated[int, Parameter("ADC, SBB", 1, 1000)]
+    conditional_latency_cycles: Annotated[int, Parameter("CMOVcc, SETcc, CMPXCHG without LOCK", 1, 1000)]
+    shift_latency_cycles: Annotated[int, Parameter("shifts, rotates, bit tests", 1, 1000)]
+    bit_scan_latency_cycles: Annotated[int, Parameter("BSF, BSR, POPCNT, CRC32", 1, 1000)]
+    lea_latency_cycles: Annotated[int, Parameter("LEA", 1, 1000)]
+    multiply_latency_cycles: Annotated[int, Parameter("MUL, IMUL, and multiplications in vectors", 1, 1000)]
+    divide_latency_cycles: Annotated[int, Parameter("DIV, IDIV of 32 bits", 1, 1000)]
+    divide_64_latency_cycles: Annotated[int, Parameter("DIV, IDIV of 64 bits", 1, 1000)]
+    fp_add_latency_cycles: Annotated[int, Parameter("ADDSD and the like, comparison, conversion, FADD", 1, 1000)]
+    fp_multiply_latency_cycles: Annotated[int, Parameter("MULSD and the like, FMUL", 1, 1000)]
+    fp_divide_latency_cycles: Annotated[int, Parameter("DIVSD, SQRTSD and the like, FDIV", 1, 1000)]
+    simd_latency_cycles: Annotated[int, Parameter("logic, integer arithmetic and shuffles of vectors", 1, 1000)]
+    x87_latency_cycles: Annotated[int, Parameter("FLD, FST, FXCH and the like", 0, 1000)]
+    x87_microcode_cycles: Annotated[int, Parameter("FSIN, FPATAN, FPREM, FLDCW and the like")]
+    string_latency_cycles: Annotated[int, Parameter("MOVS, STOS, LODS, SCAS, CMPS without REP", 1, 1000)]
     rep_start_cycles: Annotated[int, Parameter("REP of any string instruction, once", 0)]
     rep_line_cycles: Annotated[int, Parameter("REP MOVS, REP STOS, for 64 bytes that are in the L1")]
     rep_scan_cycles: Annotated[int, Parameter("REP CMPS, SCAS, LODS, for each element in the L1")]
-    locked_cycles: Annotated[int, Parameter("LOCK, and XCHG with memory: a line this core owns", is_read=True)]
-    memory_fence_cycles: Annotated[int, Parameter("MFENCE with an empty store buffer", is_read=True)]
-    load_fence_cycles: Annotated[int, Parameter("LFENCE, SFENCE", is_read=True)]
-    cpuid_cycles: Annotated[int, Parameter("CPUID that does not exit", is_read=True)]
-    rdtsc_cycles: Annotated[int, Parameter("RDTSC, RDTSCP, RDPMC", is_read=True)]
-    rdmsr_cycles: Annotated[int, Parameter("RDMSR", is_read=True)]
-    wrmsr_cycles: Annotated[int, Parameter("WRMSR", is_read=True)]
-    mov_from_cr_cycles: Annotated[int, Parameter("MOV from a control register, SMSW", is_read=True)]
-    mov_to_cr_cycles: Annotated[int, Parameter("MOV to CR0 or CR4, LMSW", is_read=True)]
-    mov_to_cr3_cycles: Annotated[int, Parameter("MOV to CR3: flushes the TLBs; refilling them is extra", is_read=True)]
-    mov_dr_cycles: Annotated[int, Parameter("MOV from or to a debug register", is_read=True)]
-    clts_cycles: Annotated[int, Parameter("CLTS", is_read=True)]
-    invlpg_cycles: Annotated[int, Parameter("INVLPG", is_read=True)]
-    syscall_cycles: Annotated[int, Parameter("SYSCALL", is_read=True)]
-    sysret_cycles: Annotated[int, Parameter("SYSRET", is_read=True)]
-    sysenter_cycles: Annotated[int, Parameter("SYSENTER", is_read=True)]
-    sysexit_cycles: Annotated[int, Parameter("SYSEXIT", is_read=True)]
-    int_cycles: Annotated[int, Parameter("INT n, INT3, INTO up to the handler's first instruction", is_read=True)]
-    iret_cycles: Annotated[int, Parameter("IRET", is_read=True)]
-    far_transfer_cycles: Annotated[int, Parameter("far JMP, CALL, RET within a privilege level", is_read=True)]
-    segment_load_cycles: Annotated[int, Parameter("MOV, POP or LDS and the like to a segment register", is_read=True)]
-    swapgs_cycles: Annotated[int, Parameter("SWAPGS", is_read=True)]
-    pushf_cycles: Annotated[int, Parameter("PUSHF", is_read=True)]
-    popf_cycles: Annotated[int, Parameter("POPF", is_read=True)]
-    cli_sti_cycles: Annotated[int, Parameter("CLI, STI", is_read=True)]
-    descriptor_table_load_cycles: Annotated[int, Parameter("LGDT, LIDT, LLDT, LTR", is_read=True)]
-    descriptor_table_store_cycles: Annotated[int, Parameter("SGDT, SIDT, SLDT, STR", is_read=True)]
-    fxsave_cycles: Annotated[int, Parameter("FXSAVE into the L1", is_read=True)]
-    fxrstor_cycles: Annotated[int, Parameter("FXRSTOR from the L1", is_read=True)]
-    clflush_cycles: Annotated[int, Parameter("CLFLUSH", is_read=True)]
-    wbinvd_cycles: Annotated[int, Parameter("WBINVD, INVD with clean caches", 1, 10**8, True)]
-    hlt_cycles: Annotated[int, Parameter("HLT until the core sleeps; waking is events.mwait_wake_ns", is_read=True)]
-    monitor_cycles: Annotated[int, Parameter("MONITOR", is_read=True)]
-    mwait_cycles: Annotated[int, Parameter("MWAIT that does not wait, or until the core sleeps", is_read=True)]
-    other_cycles: Annotated[int, Parameter("microcode without a row here: ENTER, LAR, VERR", is_read=True)]
+    locked_cycles: Annotated[int, Parameter("LOCK, and XCHG with memory: a line this core owns")]
+    memory_fence_cycles: Annotated[int, Parameter("MFENCE with an empty store buffer")]
+    load_fence_cycles: Annotated[int, Parameter("LFENCE, SFENCE")]
+    cpuid_cycles: Annotated[int, Parameter("CPUID that does not exit")]
+    rdtsc_cycles: Annotated[int, Parameter("RDTSC, RDTSCP, RDPMC")]
+    rdmsr_cycles: Annotated[int, Parameter("RDMSR")]
+    wrmsr_cycles: Annotated[int, Parameter("WRMSR")]
+    mov_from_cr_cycles: Annotated[int, Parameter("MOV from a control register, SMSW")]
+    mov_to_cr_cycles: Annotated[int, Parameter("MOV to CR0 or CR4, LMSW")]
+    mov_to_cr3_cycles: Annotated[int, Parameter("MOV to CR3: flushes the TLBs; refilling them is extra")]
+    mov_dr_cycles: Annotated[int, Parameter("MOV from or to a debug register")]
+    clts_cycles: Annotated[int, Parameter("CLTS")]
+    invlpg_cycles: Annotated[int, Parameter("INVLPG")]
+    syscall_cycles: Annotated[int, Parameter("SYSCALL")]
+    sysret_cycles: Annotated[int, Parameter("SYSRET")]
+    sysenter_cycles: Annotated[int, Parameter("SYSENTER")]
+    sysexit_cycles: Annotated[int, Parameter("SYSEXIT")]
+    int_cycles: Annotated[int, Parameter("INT n, INT3, INTO up to the handler's first instruction")]
+    iret_cycles: Annotated[int, Parameter("IRET")]
+    far_transfer_cycles: Annotated[int, Parameter("far JMP, CALL, RET within a privilege level")]
+    segment_load_cycles: Annotated[int, Parameter("MOV, POP or LDS and the like to a segment register")]
+    swapgs_cycles: Annotated[int, Parameter("SWAPGS")]
+    pushf_cycles: Annotated[int, Parameter("PUSHF")]
+    popf_cycles: Annotated[int, Parameter("POPF")]
+    cli_sti_cycles: Annotated[int, Parameter("CLI, STI")]
+    descriptor_table_load_cycles: Annotated[int, Parameter("LGDT, LIDT, LLDT, LTR")]
+    descriptor_table_store_cycles: Annotated[int, Parameter("SGDT, SIDT, SLDT, STR")]
+    fxsave_cycles: Annotated[int, Parameter("FXSAVE into the L1")]
+    fxrstor_cycles: Annotated[int, Parameter("FXRSTOR from the L1")]
+    clflush_cycles: Annotated[int, Parameter("CLFLUSH")]
+    wbinvd_cycles: Annotated[int, Parameter("WBINVD, INVD with clean caches", 1, 10**8)]
+    hlt_cycles: Annotated[int, Parameter("HLT until the core sleeps; waking is events.mwait_wake_ns")]
+    monitor_cycles: Annotated[int, Parameter("MONITOR")]
+    mwait_cycles: Annotated[int, Parameter("MWAIT that does not wait, or until the core sleeps")]
+    other_cycles: Annotated[int, Parameter("microcode without a row here: ENTER, LAR, VERR")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vmx:
     """[vmx]: the hardware part of VM exits and entries, and what the processor offers."""
 
-    exit_cycles: Annotated[int, Parameter("a VM exit, of a reason without a row of its own", is_read=True)]
-    entry_cycles: Annotated[int, Parameter("a VM entry (VMRESUME)", is_read=True)]
-    vmread_cycles: Annotated[int, Parameter("VMREAD of a field of the current VMCS", is_read=True)]
-    vmwrite_cycles: Annotated[int, Parameter("VMWRITE of a field of the current VMCS", is_read=True)]
-    vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current", is_read=True)]
+    exit_cycles: Annotated[int, Parameter("a VM exit, of a reason without a row of its own")]
+    entry_cycles: Annotated[int, Parameter("a VM entry (VMRESUME)")]
+    vmread_cycles: Annotated[int, Parameter("VMREAD of a field of the current VMCS")]
+    vmwrite_cycles: Annotated[int, Parameter("VMWRITE of a field of the current VMCS")]
+    vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current")]
     vmclear_cycles: Annotated[int, Parameter("VMCLEAR: write a VMCS back to memory")]
     invept_cycles: Annotated[int, Parameter("INVEPT by the VMM; 0: there is none", 0)]
     invvpid_cycles: Annotated[int, Parameter("INVVPID by the VMM; 0: there is none", 0)]
-    has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; without VPID they flush them")]
+    has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; else they flush them")]
     has_ept: Annotated[bool, Parameter("whether the processor has extended page tables")]
     exit_cycles_by_reason: Mapping[int, int]  # by basic exit reason; rows of [vmx.exit_cycles_by_reason], all optional
 
@@ -150,7 +148,7 @@ class Caches:
     l1i_ways: Annotated[int, Parameter("its ways", most=1024)]
     l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX)]
     l1d_ways: Annotated[int, Parameter("its ways", most=1024)]
-    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0, is_read=True)]
+    l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
     l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
     l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
     l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
@@ -201,13 +199,9 @@ class Events:
     exception_entry_cycles: Annotated[int, Parameter("any other exception up to the first instruction of its handler")]
     interrupt_entry_cycles: Annotated[int, Parameter("external interrupt up to the first instruction of its handler")]
     apic_access_cycles: Annotated[int, Parameter("load or store of a register of the core's local APIC")]
-    ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register", is_read=True)]
-    ipi_receive_cycles: Annotated[int, Parameter(
-        "from there until the receiver's first instruction of the handler", is_read=True
-    )]  # fmt: skip
-    mwait_wake_ns: Annotated[int, Parameter(
-        "from the store or interrupt until a core in MWAIT or HLT (C1) runs", is_read=True
-    )]  # fmt: skip
+    ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register")]
+    ipi_receive_cycles: Annotated[int, Parameter("from there until the receiver's first instruction of the handler")]
+    mwait_wake_ns: Annotated[int, Parameter("from the store or interrupt until a core in MWAIT or HLT (C1) runs")]
 
 
 SECTIONS: Mapping[str, type] = MappingProxyType(
@@ -221,7 +215,6 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "events": Events,
     }
 )
-READ_WHOLE = ("caches", "memory", "tlb")  # the memory hierarchy reads every parameter of these (emulator/timing)
 BY_REASON = "vmx.exit_cycles_by_reason"  # the one table inside a section
 REASONS: Mapping[str, int] = MappingProxyType({name: number for number, name in NAMES.items()})
 
@@ -233,12 +226,11 @@ def _parameters() -> dict[str, Parameter]:
         hints: dict[str, Any] = get_type_hints(section_class, include_extras=True)
         for field in fields(section_class):
             if f"{section}.{field.name}" == BY_REASON:
-                row = Parameter("a VM exit of this reason", is_read=True, is_required=False)
+                row = Parameter("a VM exit of this reason", is_required=False)
                 table |= {f"{BY_REASON}.{name}": row for name in REASONS}
             else:
                 kind, row = get_args(hints[field.name])
-                is_read = row.is_read or section in READ_WHOLE
-                table[f"{section}.{field.name}"] = Parameter(**{**vars(row), "kind": kind, "is_read": is_read})
+                table[f"{section}.{field.name}"] = Parameter(**{**vars(row), "kind": kind})
     return table
 
 

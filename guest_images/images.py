@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from emulator.errors import ConfigError, choices_text
-from guest_images import linux
+from guest_images import linux, linux_small, memtest
 from guest_images.cache import ignore_progress
 from guest_images.kernels import build_kernel
 
-Kind = Literal["kernel", "linux", "file"]
+Kind = Literal["kernel", "linux", "tool", "file"]
 End = Literal["debug exit", "shutdown", "user"]
 
 
@@ -45,6 +45,9 @@ IMAGES = (
     ImageEntry("default", "times what a hypervisor steps in for: CPUID, I/O, CR3, PTEs, faults, HLT"),
     ImageEntry("linux", "Debian's cloud kernel (vmlinux) and a BusyBox shell on the serial line", "linux", "user"),
     ImageEntry("linux_bzimage", "the same as a bzImage, which decompresses itself first", "linux", "user"),
+    ImageEntry("linux-generic", "Debian's generic kernel, for any PC, with the same shell", "linux", "user"),
+    ImageEntry("linux-small", "a small Linux built here from Debian's source, with the same shell", "linux", "user"),
+    ImageEntry("memtest", "Debian's memtest86+, on the serial line", "tool", "user"),
     ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
     ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
     ImageEntry("exit_cost", "thousands of CPUID and VMCALL exits, for the workstation's clock"),
@@ -107,18 +110,26 @@ def build(name: str, progress: Callable[[str], None] = ignore_progress) -> Path:
 def resolve(name: str, progress: Callable[[str], None] = ignore_progress) -> Image:
     """The files of the image `name`; a path to an existing file stands for itself.
 
-    What takes long (fetching Linux) calls `progress` with a line per step. Raises ConfigError.
+    What takes long (fetching or building Linux) calls `progress` with a line per step. Raises ConfigError.
     """
     entry = _BY_NAME.get(name)
     if entry is None:
         if Path(name).is_file():
             return Image(name, "a file", kind="file", ends_by="user", kernel=Path(name))
         raise ConfigError(f"no guest image or file {name!r}; {choices_text(name, list(_BY_NAME), listed_by=LISTED_BY)}")
-    if entry.kind == "linux":
-        files = linux.fetch(progress)
-        kernel = files.bzimage if name == "linux_bzimage" else files.vmlinux
-        return _image(entry, kernel, initrd=files.initramfs, append=linux.COMMAND_LINE)
-    return _image(entry, build_kernel(name))
+    match name:
+        case "linux" | "linux_bzimage":
+            files = linux.fetch(linux.CLOUD_META_PACKAGE, progress)
+        case "linux-generic":
+            files = linux.fetch(linux.GENERIC_META_PACKAGE, progress)
+        case "linux-small":
+            files = linux_small.build(progress)
+        case "memtest":
+            return _image(entry, memtest.fetch(progress), append=memtest.COMMAND_LINE)
+        case _:
+            return _image(entry, build_kernel(name))
+    kernel = files.bzimage if name == "linux_bzimage" else files.vmlinux
+    return _image(entry, kernel, initrd=files.initramfs, append=linux.COMMAND_LINE)
 
 
 def _image(entry: ImageEntry, kernel: Path, *, initrd: Path | None = None, append: str = "") -> Image:

@@ -1,32 +1,34 @@
-"""The recipe `debian-cloud`: Debian's unmodified cloud kernel and BusyBox, fetched, checked and put together.
+"""The recipes `debian-cloud` and `debian-generic`: Debian's unmodified kernels and BusyBox, fetched and put together.
 
-    linux-image-*-cloud-amd64.deb --> bzImage --> vmlinux (ELF)
+    linux-image-*-amd64.deb --> bzImage --> vmlinux (ELF)
     busybox-static.deb --> busybox + INIT --> initramfs.cpio.gz
-    all of it --> <cache>/linux/debian-cloud-<key>/ with manifest.json (SHA-256 of each file, package versions)
+    all of it --> <cache>/linux/debian-cloud-<key>/ (recipe.py)
 
-Nothing is installed, nothing fetched is run on the workstation, and no root is needed. The manifest is checked on
-every use.
+Nothing is installed, nothing fetched is run on the workstation, and no root is needed.
 """
 
 import gzip
-import json
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from emulator.errors import ConfigError
-from emulator.user_cache import cache_directory
 from guest_images import debian_packages
 from guest_images.bzimage import extract_vmlinux
-from guest_images.cache import content_key, file_sha256, ignore_progress, temporary_directory
+from guest_images.cache import content_key
 from guest_images.cpio import CpioEntry, character_device, folder, program, symlink, text_file, write_cpio
+from guest_images.recipe import Progress, Recipe
 
-KERNEL_META_PACKAGE = "linux-image-cloud-amd64"
+CLOUD_META_PACKAGE, GENERIC_META_PACKAGE = "linux-image-cloud-amd64", "linux-image-amd64"
+KERNEL_NAME = {  # the package with the kernel in it, among what the meta package depends on
+    CLOUD_META_PACKAGE: re.compile(r"linux-image-[\w.+-]+-cloud-amd64(?=[\s,(]|$)"),
+    GENERIC_META_PACKAGE: re.compile(r"linux-image-[\d.+-]+-amd64(?=[\s,(]|$)"),
+}
+RECIPE_NAMES = {CLOUD_META_PACKAGE: "debian-cloud", GENERIC_META_PACKAGE: "debian-generic"}
 BUSYBOX_PACKAGE = "busybox-static"
 READY_LINE = "sidecore: BusyBox shell ready"
-MANIFEST = "manifest.json"
 BZIMAGE, VMLINUX, INITRAMFS = "bzImage", "vmlinux", "initramfs.cpio.gz"
 
 # The default command line: each word and why.
@@ -69,24 +71,17 @@ class LinuxFiles:
     initramfs: Path
 
 
-def fetch(progress: Callable[[str], None] = ignore_progress) -> LinuxFiles:
-    """The files, from the cache or fetched now; `progress` gets a line per step. Raises ConfigError."""
-    target = recipe_directory()
-    if not target.exists():
-        debian_packages.require_tools()
-        with temporary_directory("linux") as scratch:
-            products = Path(scratch) / "products"
-            products.mkdir()
-            _make_products(Path(scratch), products, progress)
-            _rename_into_place(products, target)
-    verify_manifest(target)
-    return LinuxFiles(target / BZIMAGE, target / VMLINUX, target / INITRAMFS)
+def recipe(meta_package: str) -> Recipe:
+    """The recipe for a kernel of Debian's; its key changes with what this file puts into the initramfs."""
+    key = content_key([meta_package.encode(), write_cpio(initramfs_entries(b""))])
+    name = f"{RECIPE_NAMES[meta_package]}-{key}"
+    return Recipe("linux", name, (BZIMAGE, VMLINUX, INITRAMFS), partial(_make_products, meta_package))
 
 
-def recipe_directory() -> Path:
-    """Where the products go; the name changes with what this file puts into the initramfs."""
-    key = content_key([KERNEL_META_PACKAGE.encode(), write_cpio(initramfs_entries(b""))])
-    return cache_directory("linux") / f"debian-cloud-{key}"
+def fetch(meta_package: str, progress: Progress) -> LinuxFiles:
+    """The files, from the cache or fetched now. Raises ConfigError."""
+    directory = recipe(meta_package).get(progress)
+    return LinuxFiles(directory / BZIMAGE, directory / VMLINUX, directory / INITRAMFS)
 
 
 def initramfs_entries(busybox: bytes) -> list[CpioEntry]:
@@ -105,29 +100,22 @@ def initramfs_entries(busybox: bytes) -> list[CpioEntry]:
     ]
 
 
-def verify_manifest(directory: Path) -> None:
-    """Compare each file with the manifest. Raises ConfigError that says which differs and what to do."""
-    remedy = f"remove {directory} to fetch it again"
-    try:
-        files: dict[str, str] = json.loads((directory / MANIFEST).read_text())["sha256"]
-        damaged = [name for name in (BZIMAGE, VMLINUX, INITRAMFS) if file_sha256(directory / name) != files[name]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"the cached Linux image is incomplete ({type(error).__name__}: {error}); {remedy}"
-        ) from error
-    if damaged:
-        raise ConfigError(f"the cached Linux image is damaged ({', '.join(damaged)}); {remedy}")
+def write_initramfs(entries: list[CpioEntry]) -> bytes:
+    """The root file system as the kernel takes it; the same entries give the same bytes."""
+    return gzip.compress(write_cpio(entries), mtime=0)
 
 
-def write_manifest(directory: Path, packages: dict[str, str]) -> None:
-    """Record the checksum of every file in `directory`, and the versions it was made from."""
-    files = {path.name: file_sha256(path) for path in sorted(directory.iterdir()) if path.name != MANIFEST}
-    text = json.dumps({"packages": packages, "sha256": files}, indent=2, sort_keys=True)
-    (directory / MANIFEST).write_text(text + "\n")
+def busybox_program(root: Path) -> bytes:
+    """BusyBox in its unpacked package. Raises ConfigError."""
+    for place in ("bin/busybox", "usr/bin/busybox"):
+        if (root / place).is_file():
+            return (root / place).read_bytes()
+    raise ConfigError(f"{BUSYBOX_PACKAGE} has no busybox program in /bin or /usr/bin")
 
 
-def _make_products(scratch: Path, products: Path, progress: Callable[[str], None]) -> None:
-    kernel = debian_packages.look_up(_kernel_package())
+def _make_products(meta_package: str, scratch: Path, products: Path, progress: Progress) -> Mapping[str, str]:
+    debian_packages.require_tools()
+    kernel = debian_packages.look_up(_kernel_package(meta_package))
     busybox = debian_packages.look_up(BUSYBOX_PACKAGE)
     root = scratch / "root"
     for package in (kernel, busybox):
@@ -137,29 +125,13 @@ def _make_products(scratch: Path, products: Path, progress: Callable[[str], None
     (bzimage,) = (root / "boot").glob("vmlinuz-*")
     (products / BZIMAGE).write_bytes(bzimage.read_bytes())
     (products / VMLINUX).write_bytes(extract_vmlinux(bzimage.read_bytes()))
-    archive = write_cpio(initramfs_entries(_busybox_program(root)))
-    (products / INITRAMFS).write_bytes(gzip.compress(archive, mtime=0))
-    write_manifest(products, {package.name: package.version for package in (kernel, busybox)})
+    (products / INITRAMFS).write_bytes(write_initramfs(initramfs_entries(busybox_program(root))))
+    return {package.name: package.version for package in (kernel, busybox)}
 
 
-def _kernel_package() -> str:
-    depends = debian_packages.look_up(KERNEL_META_PACKAGE).depends
-    match = re.search(r"linux-image-[\w.+-]+-cloud-amd64(?=[\s,(]|$)", depends)
+def _kernel_package(meta_package: str) -> str:
+    depends = debian_packages.look_up(meta_package).depends
+    match = KERNEL_NAME[meta_package].search(depends)
     if match is None:
-        raise ConfigError(f"{KERNEL_META_PACKAGE} depends on no versioned cloud kernel ('{depends}')")
+        raise ConfigError(f"{meta_package} depends on no versioned kernel ('{depends}')")
     return match[0]
-
-
-def _busybox_program(root: Path) -> bytes:
-    for place in ("bin/busybox", "usr/bin/busybox"):
-        if (root / place).is_file():
-            return (root / place).read_bytes()
-    raise ConfigError(f"{BUSYBOX_PACKAGE} has no busybox program in /bin or /usr/bin")
-
-
-def _rename_into_place(products: Path, target: Path) -> None:
-    try:
-        os.rename(products, target)
-    except OSError:
-        if not target.exists():  # another process was first: its files are as good, and are verified
-            raise

@@ -18,10 +18,19 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from emulator.errors import ConfigError, GuestError
+from emulator.errors import ConfigError, GuestError, choices_text
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.profile import DEFAULT_PROFILE, Profile, load_profile
+from emulator.timing.allowances import (
+    DEFAULT_WORKLOAD,
+    LINUX_WORKLOAD,
+    NO_ALLOWANCE,
+    Allowance,
+    allowance_for,
+    workloads,
+)
+from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.cache import ignore_progress
 from guest_images.images import resolve
 from vmm.console import POLL_MAX_SECONDS, Console, StopReason
@@ -58,6 +67,8 @@ class BootOptions:
     paging: Paging = "shadow"
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
+    timing: Fidelity = DEFAULT_FIDELITY
+    workload: str | None = None  # whose allowance `fast` takes; None: by the kind of kernel
     until: str | None = None  # end when the guest has printed this
     max_seconds: float | None = None  # of the workstation
     max_cycles: int | None = None  # of the emulated core
@@ -75,6 +86,7 @@ class BootPlan:
     options: BootOptions
     image: BootImage
     profile: Profile
+    allowance: Allowance
     explain: "Request | None" = None
 
 
@@ -116,7 +128,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         memory_bytes=options.memory_bytes,
         protocol=options.protocol,
     )
-    return BootPlan(options, image, profile, request)
+    return BootPlan(options, image, profile, _allowance(options, image, profile), request)
 
 
 def _explain_request(options: BootOptions) -> "Request | None":
@@ -128,6 +140,17 @@ def _explain_request(options: BootOptions) -> "Request | None":
     if options.paging == "native":
         raise ConfigError(f"--explain {options.explain}: --paging native has no VM exits; choose shadow or ept")
     return request
+
+
+def _allowance(options: BootOptions, image: BootImage, profile: Profile) -> Allowance:
+    """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
+    if options.timing != "fast":
+        return NO_ALLOWANCE
+    workload = options.workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
+    if workload not in workloads():
+        raise ConfigError(f"no workload class {workload!r}; {choices_text(workload, workloads())}")
+    allowance = allowance_for(profile.name, workload, options.paging)
+    return allowance or NO_ALLOWANCE
 
 
 def _check_limits(options: BootOptions) -> None:
@@ -156,12 +179,12 @@ def build_guest(
     """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
-        machine = _build_machine(plan.profile, memory_bytes)
+        machine = _build_machine(plan, memory_bytes)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan.profile, VirtualGuest.host_memory_bytes(memory_bytes))
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(
         machine,
         plan.image,
@@ -173,9 +196,10 @@ def build_guest(
     )
 
 
-def _build_machine(profile: Profile, memory_bytes: int) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+    timing = plan.options.timing
     try:
-        return Machine(profile, memory_bytes=memory_bytes)
+        return Machine(plan.profile, memory_bytes=memory_bytes, timing=timing, allowance=plan.allowance)
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
         raise ConfigError(f"{what}; choose a smaller --memory") from None
@@ -193,6 +217,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             facts: dict[str, str | int] = {
                 "frequency_hz": plan.profile.frequency_hz,
                 "profile": plan.profile.name,
+                "timing": options.timing,
                 "paging": options.paging,
             }
             trace = stack.enter_context(TraceWriter(options.trace_path, facts))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 USER_ERROR_STATUS = 2  # of which vmm.outcome.End.exit_status has the rest
 INTERRUPTED_STATUS = 130
+DEFAULT_FIDELITY = "fast"
+FIDELITIES = ("flat", "fast", "detailed")  # emulator.timing.core_timing.FIDELITIES, without its imports
 PAGING_MODES = ("shadow", "ept", "native")  # vmm.boot.PAGING_MODES, without its imports; a test compares
 
 PROTOCOLS = ("linux", "multiboot", "pvh")  # of vmm.loaders.BootProtocol
@@ -57,6 +59,11 @@ def cli() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
     "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."
 ))  # fmt: skip
+@click.option("--timing", default=DEFAULT_FIDELITY, show_default=True, metavar="|".join(FIDELITIES), help=(
+    "How time is computed: flat, one cycle for each instruction; fast, a model of the core, memory by an average; "
+    "detailed, every access through caches and TLBs."
+))  # fmt: skip
+@click.option("--workload", metavar="CLASS", help="Whose average `fast` takes for memory: linux, kernel, ...")
 @click.option("--until", metavar="TEXT", help="End with status 0 when the guest has printed TEXT.")
 @click.option("--max-seconds", type=float, help="End with status 3 after this long on the workstation.")
 @click.option("--max-cycles", type=int, help="End with status 3 when the emulated core's clock gets here.")
@@ -88,8 +95,8 @@ def boot(**parameters: Any) -> None:
 
 
 def boot_options(
-    *, guest: str | None, memory: str, profile: str | None, paging: str, protocol: str | None, stats: Path | None,
-    trace: Path | None, no_input: bool, **same: Any,
+    *, guest: str | None, memory: str, profile: str | None, paging: str, timing: str, protocol: str | None,
+    stats: Path | None, trace: Path | None, no_input: bool, **same: Any,
 ) -> "BootOptions":  # fmt: skip
     """Parameters of the command as options. Raises ConfigError."""
     from emulator.errors import choices_text
@@ -98,6 +105,8 @@ def boot_options(
     memory_bytes = parse_memory_size(memory)
     if paging not in PAGING_MODES:
         raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, PAGING_MODES)}")
+    if timing not in FIDELITIES:
+        raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if protocol is not None and protocol not in PROTOCOLS:
         raise ConfigError(f"no boot protocol {protocol!r}; {choices_text(protocol, PROTOCOLS)}")
     from emulator.profile import DEFAULT_PROFILE
@@ -108,6 +117,7 @@ def boot_options(
         image=guest,
         memory_bytes=memory_bytes,
         paging=paging,  # type: ignore[arg-type]  # checked above
+        timing=timing,  # type: ignore[arg-type]
         protocol=BootProtocol(protocol) if protocol is not None else None,
         profile=profile or DEFAULT_PROFILE,
         stats_path=stats,
@@ -157,7 +167,10 @@ def list_images() -> None:
 @images.command("build")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def build_images(names: tuple[str, ...]) -> None:
-    """Compile the test kernels, all or those named; prints where they are."""
+    """Compile the test kernels, all or those named, or make another image; prints where they are.
+
+    `linux-small` is built from Debian's kernel source, which takes some minutes; the others are fetched.
+    """
     from guest_images.images import build, kernel_images
 
     for name in names or [entry.name for entry in kernel_images()]:
@@ -165,12 +178,14 @@ def build_images(names: tuple[str, ...]) -> None:
 
 
 @images.command("fetch")
-def fetch_images() -> None:
-    """Fetch Debian's kernel and BusyBox; prints where they are."""
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def fetch_images(names: tuple[str, ...]) -> None:
+    """Fetch Debian's kernel and BusyBox, or the images named; prints where they are."""
     from guest_images.images import resolve
 
-    linux = resolve("linux", say)
-    click.echo(f"{linux.kernel}\n{linux.initrd}")
+    for name in names or ("linux",):
+        image = resolve(name, say)
+        click.echo("\n".join(str(path) for path in (image.kernel, image.initrd) if path is not None))
 
 
 def say(line: str) -> None:

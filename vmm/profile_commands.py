@@ -74,18 +74,18 @@ def diff_profiles(first: str, second: str) -> None:
 def list_parameters() -> None:
     """What a profile consists of: every parameter, its range and meaning.
 
-    "Read" tells whether a model uses it yet. REASON stands for the name of a VM-exit reason, such as CPUID; reasons
+    REASON stands for the name of a VM-exit reason, such as CPUID; reasons
     without a row of their own take vmx.exit_cycles.
     """
     from emulator.profile_sections import BY_REASON, PARAMETERS, REASONS
 
-    table = make_table("Parameter", "Values", "Read", "Meaning")
+    table = make_table("Parameter", "Values", "Meaning")
     names = {key: key for key in PARAMETERS if not key.startswith(f"{BY_REASON}.")}
     names |= {f"{BY_REASON}.{next(iter(REASONS))}": f"{BY_REASON}.REASON"}
     for key, name in names.items():
         row = PARAMETERS[key]
         values = "true, false" if row.kind is bool else f"{row.least:,} to {row.most:,}"
-        table.add_row(name, values, "yes" if row.is_read else "not yet", row.meaning)
+        table.add_row(name, values, row.meaning)
     show(table)
 
 

@@ -28,6 +28,8 @@ _load_global("unicorn", "libunicorn.so*")
 _load_global("capstone", "libcapstone.so*")
 
 from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the libraries loaded first)
+from emulator.timing.core_timing import CoreTiming  # noqa: E402
+from emulator.timing.instruction_classes import CLASS_OF  # noqa: E402
 
 GPR_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
@@ -61,6 +63,39 @@ class Platform(Protocol):
         ...
 
 
+def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
+    """The struct of timing.h, and the arrays it points to."""
+    values = ffi.new("sc_timing *")
+    core, instructions, events = timing.profile.core, timing.profile.instructions, timing.profile.events
+    class_of = ffi.from_buffer("uint8_t[]", CLASS_OF)
+    costs = ffi.new("sc_class_cost[]", [(c.occupancy_cycles, c.latency_cycles, c.uops) for c in timing.costs])
+    values.has_vpid = timing.profile.vmx.has_vpid
+    if timing.fidelity == "flat":
+        return values, class_of, costs
+    values.class_of, values.instruction_count, values.costs = class_of, len(CLASS_OF), costs
+    values.issue_width = core.issue_width_count
+    values.load_latency_cycles = timing.profile.caches.l1d_latency_cycles
+    values.mispredict_cycles = core.mispredict_cycles
+    values.predictor_entries, values.target_entries = core.predictor_entries_count, core.target_entries_count
+    values.rep_start_cycles = instructions.rep_start_cycles
+    values.rep_line_cycles, values.rep_scan_cycles = instructions.rep_line_cycles, instructions.rep_scan_cycles
+    values.page_fault_entry_cycles = events.page_fault_entry_cycles
+    values.exception_entry_cycles = events.exception_entry_cycles
+    values.interrupt_entry_cycles = events.interrupt_entry_cycles
+    values.access_allowance_64ths = timing.allowance.access_64ths
+    values.block_allowance_64ths = timing.allowance.block_64ths
+    if timing.hierarchy is not None:
+        values.is_detailed = 1
+        values.state = ffi.cast("int64_t *", timing.hierarchy.state_address)
+        values.data = ffi.cast("sc_access_kernel", timing.hierarchy.data_kernel)
+        values.fetch = ffi.cast("sc_access_kernel", timing.hierarchy.fetch_kernel)
+        values.walk = ffi.cast("sc_walk_kernel", timing.hierarchy.walk_kernel)
+        values.drain = ffi.cast("sc_flush_kernel", timing.hierarchy.drain_kernel)
+        values.flush = ffi.cast("sc_flush_kernel", timing.hierarchy.flush_kernel)
+        values.flush_page = ffi.cast("sc_page_kernel", timing.hierarchy.invalidate_kernel)
+    return values, class_of, costs
+
+
 class Engine:
     """One CPU of the engine over a host's memory.
 
@@ -76,6 +111,11 @@ class Engine:
         self.owner = owner
         self.on_exit: Callable[[], None] | None = None
         self.error: BaseException | None = None
+        self._is_running = False
+        self._core = 0
+        self._timing: CoreTiming | None = None
+        self._next_timing: CoreTiming | None = None
+        self._timing_values: tuple[Any, ...] = ()  # what the C struct points to
         self._handle = ffi.new_handle(self)
         self._buffer = ffi.from_buffer("uint8_t[]", memory.map, require_writable=True)
         problem = ffi.new("const char **")
@@ -90,12 +130,35 @@ class Engine:
         self.gpr = memoryview(ffi.buffer(self.shared.gpr)).cast("B").cast("Q")
         self.vmcs = memoryview(ffi.buffer(self.shared.vmcs)).cast("B").cast("Q")
 
+    def set_timing(self, timing: CoreTiming, core: int) -> None:
+        """Time what runs from now on by `timing`, as core number `core` of the machine.
+
+        While the core runs (from a callback) it stops at the next instruction, and the next `run` begins with it.
+        """
+        if self._is_running:
+            self._next_timing = timing
+            self.stop()
+        elif timing is not self._timing:
+            self._timing = timing
+            self._timing_values = _timing_values(timing)
+            lib.sc_set_timing(self._cpu, self._timing_values[0])
+        if core != self._core:
+            self._core = core
+            lib.sc_set_core(self._cpu, core)
+
     def run(self, deadline_cycles: int) -> None:
         """Run until the core's clock reaches `deadline_cycles`, it halts or shuts down, or `stop()` was called.
 
         Raises what a callback raised, or GuestError when the engine itself cannot go on.
         """
-        status = lib.sc_run(self._cpu, deadline_cycles)
+        if self._next_timing is not None:
+            self.set_timing(self._next_timing, self._core)
+            self._next_timing = None
+        self._is_running = True
+        try:
+            status = lib.sc_run(self._cpu, deadline_cycles)
+        finally:
+            self._is_running = False
         if self.error is not None:
             error, self.error = self.error, None
             raise error

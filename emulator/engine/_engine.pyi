@@ -16,10 +16,14 @@ class Shared:
     dr6: int
     clock_cycles: int
     guest_cycles: int
+    memory_cycles: int
+    walk_cycles: int
+    branch_cycles: int
+    event_cycles: int
+    unknown_walks: int
     instructions: int
     deadline_cycles: int
     tsc_base: int
-    cycles_per_instruction: int
     non_root: int
     interrupt_pending: int
     stop_request: int
@@ -29,6 +33,7 @@ class Shared:
 class _FFI:
     NULL: Any
     CData: Any
+    def cast(self, kind: str, value: int) -> Any: ...
     def new(self, kind: str, init: object = ...) -> Any: ...
     def new_handle(self, value: object) -> Any: ...
     def from_handle(self, handle: object) -> Any: ...
@@ -49,6 +54,8 @@ class _Lib:
     def sc_rdmsr(self, cpu: object, index: int, ret: object) -> int: ...
     def sc_wrmsr(self, cpu: object, index: int, value: int) -> int: ...
     def sc_invept(self, cpu: object) -> None: ...
+    def sc_set_timing(self, cpu: object, t: object) -> None: ...
+    def sc_set_core(self, cpu: object, core: int) -> None: ...
 
 ffi: _FFI
 lib: _Lib

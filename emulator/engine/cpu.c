@@ -10,19 +10,6 @@ int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64
 
 enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1 };
 
-/* The time of one instruction goes by. */
-void elapse(sc_cpu *cpu) {
-    cpu->s.guest_cycles += cpu->s.cycles_per_instruction;
-    cpu->s.clock_cycles += cpu->s.cycles_per_instruction;
-}
-
-/* Count an instruction that this folder executed for the engine. MODEL: a REP string instruction counts once per
- * iteration and once for the test that ends it, in the engine and in do_io alike. */
-void retire(sc_cpu *cpu) {
-    cpu->s.instructions++;
-    elapse(cpu);
-}
-
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
     SLOT(cpu, GUEST_RIP) = code_bits(cpu) == 64 ? rip : (uint32_t)rip;

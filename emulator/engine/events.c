@@ -276,10 +276,9 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 /* SDM 3A table 6-5: which second exceptions make a double fault. */
 static bool is_contributory(unsigned vector) { return vector == 0 || (vector >= VECTOR_TS && vector <= VECTOR_GP); }
 
-/* MODEL: a delivery takes as long as one instruction: time goes on even where a handler's first instruction faults. */
 bool deliver(sc_cpu *cpu, event e) {
     for (bool first = true;; first = false) {
-        elapse(cpu);
+        elapse_event(cpu, e);
         if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
         if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
         outcome o = deliver_once(cpu, e);

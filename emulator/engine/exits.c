@@ -41,6 +41,7 @@ void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t inst
     SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= 0x7fffffff;
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
+    if (!cpu->timing.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
     sc_exit_callback(cpu->python);
     SLOT(cpu, IDT_VECTORING_INFORMATION) = 0;
     cpu->vectoring_bytes = 0;
@@ -85,7 +86,7 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
 }
 
 /* The linear addresses an access of the instruction at RIP may have; each also as the page a long operand runs into. */
-static int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
+int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
     int n = 0;
     if (access & ACCESS_FETCH) {
         ret[n++] = linear_rip(cpu);
@@ -387,7 +388,10 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         SLOT(cpu, GUEST_ACTIVITY_STATE) = 1;
         return skip(cpu, in.length_bytes);
     case TRAP_INVLPG:
-        if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) cpu->s.flush_tlb = 1; /* the engine's TLB is flushed whole */
+        if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) {
+            cpu->s.flush_tlb = FLUSH_ENGINE; /* the engine's TLB is flushed whole */
+            forget_page(cpu, linear_of(cpu, in.segment, in.offset));
+        }
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG,
                            linear_of(cpu, in.segment, in.offset));
     case TRAP_PAUSE:

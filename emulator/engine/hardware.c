@@ -13,6 +13,7 @@ enum {
     CR0_NW = 1 << 29,
     CR0_CD = 1 << 30,
     CR4_PAE = 0x20,
+    CR4_PGE = 0x80,
     CR4_VMXE = 1 << 13
 };
 #define CR0_PG 0x80000000u
@@ -66,7 +67,8 @@ bool write_cr0(sc_cpu *cpu, uint64_t value) {
 bool write_cr3(sc_cpu *cpu, uint64_t value) {
     if (long_mode(cpu) && value >> 40) return false;
     SLOT(cpu, GUEST_CR3) = long_mode(cpu) ? value : (uint32_t)value;
-    cpu->s.flush_tlb = 1;
+    forget_translations(cpu, SLOT(cpu, GUEST_CR4) & CR4_PGE);
+    cpu->s.flush_tlb = FLUSH_ENGINE;
     return true;
 }
 

@@ -104,17 +104,16 @@ static void on_sysenter(uc_engine *uc, void *data) {
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     bool changed = false, restart;
-    uint32_t count;
-    block *b = find_block(cpu, pc, size, &count, &changed);
+    const hot_block *h = find_block(cpu, pc, size, &changed);
     if (changed) {
         cpu->retranslate = true;
-        cpu->empty_cache = !b;
+        cpu->empty_cache = !h->block;
         cpu->retranslate_pc = pc;
         cpu->retranslate_bytes = size;
         uc_emu_stop(uc);
         return;
     }
-    restart = count == 1 && b && is_restart(cpu, b);
+    restart = h->instructions == 1 && h->block && is_restart(cpu, &cpu->blocks[h->block]);
     if (restart) refund(cpu, pc);
     if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
         if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) watch(cpu);
@@ -123,11 +122,22 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             return;
         }
     }
-    uint64_t cycles = (uint64_t)count * cpu->s.cycles_per_instruction;
-    cpu->current = b;
-    cpu->s.instructions += count;
-    cpu->s.guest_cycles += cycles;
-    cpu->s.clock_cycles += cycles;
+    start_block(cpu, h);
+}
+
+static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
+    (void)uc, (void)value;
+    access_memory(data, hpa, (unsigned)size, type == UC_MEM_WRITE);
+}
+
+/* Any memory hook makes the engine leave its fast path for every access, so it is there only while it is wanted. */
+void engine_watch_memory(sc_cpu *cpu, bool watch) {
+    if (watch == (cpu->memory_hook != 0)) return;
+    if (watch)
+        uc_hook_add(cpu->uc, &cpu->memory_hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_memory, cpu, 1, 0);
+    else
+        uc_hook_del(cpu->uc, cpu->memory_hook), cpu->memory_hook = 0;
+    uc_ctl_flush_tb(cpu->uc); /* translated code does not see the change */
 }
 
 static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
@@ -178,6 +188,7 @@ void sc_close(sc_cpu *cpu) {
     if (cpu->uc) uc_close(cpu->uc);
     if (cpu->arena) munmap(cpu->arena, ARENA_BYTES);
     decode_close(cpu);
+    blocks_close(cpu);
     free(cpu);
 }
 
@@ -193,7 +204,7 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
     cpu->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (cpu->arena == MAP_FAILED) cpu->arena = NULL;
     uc_x86_msr hsave = {.rid = 0xc0010117, .value = ARENA + HOST_SAVE};
-    bool ready = cpu->arena && decode_open(cpu);
+    bool ready = cpu->arena && decode_open(cpu) && blocks_open(cpu);
     if (ready) {
         *problem = "cannot open the engine";
         ready = !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->uc) &&

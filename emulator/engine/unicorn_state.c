@@ -147,6 +147,7 @@ void engine_load(sc_cpu *cpu) {
     uc_context_restore(cpu->uc, cpu->context);
     uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
     if (R64(RAW_DR + 56) != v[VMCS_GUEST_DR7]) uc_reg_write(cpu->uc, UC_X86_REG_DR7, &v[VMCS_GUEST_DR7]);
+    if (cpu->s.flush_tlb == FLUSH_ALL || (moved && !cpu->s.flush_tlb)) forget_translations(cpu, false);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
     cpu->saved = false;
 }
@@ -163,7 +164,7 @@ bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights,
     int last = large ? 21 : 12;
     if (cpu->arena_used_bytes + 3 * 0x1000 > ARENA_BYTES) {
         forget_nested(cpu);
-        cpu->s.flush_tlb = 1;
+        cpu->s.flush_tlb = FLUSH_ENGINE;
     }
     uint64_t table = NESTED;
     for (int shift = 39; shift > last; shift -= 9) {
@@ -311,7 +312,6 @@ void reset_state(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RFLAGS) = 2;
     SLOT(cpu, GUEST_DR7) = 0x400;
     cpu->s.dr6 = 0xffff0ff0;
-    cpu->s.cycles_per_instruction = 1;
     cpu->s.flush_tlb = 1;
     cpu->saved = true;
 }

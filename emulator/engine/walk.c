@@ -10,7 +10,7 @@
 #include <string.h>
 #include "engine.h"
 
-enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80 };
+enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 #define PTE_NX (1ull << 63)
 #define PHYSICAL_BITS 40 /* what the engine's CPU model has; CPUID leaf 0x80000008 says the same */
@@ -26,6 +26,12 @@ static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
         memcpy(&value, cpu->memory + hpa, bytes);
     }
     return value;
+}
+
+/* The model of the TLBs wants to know what a walk reads. */
+static void record(sc_cpu *cpu, uint64_t hpa) {
+    if (cpu->is_recording && cpu->reference_count < REFERENCES_MAX)
+        cpu->references[cpu->reference_count++] = (int64_t)hpa;
 }
 
 static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {
@@ -45,7 +51,7 @@ static bool ept_misconfigured(uint64_t entry, int shift, bool leaf) {
 /* MODEL: no accessed and dirty flags; every access to a guest's page table wants to write it, as nested paging of the
  * engine does. */
 walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
-    walk_result r = {.status = WALK_OK, .hpa = gpa, .ept_rights = EPT_R | EPT_W | EPT_X};
+    walk_result r = {.status = WALK_OK, .hpa = gpa, .ept_rights = EPT_R | EPT_W | EPT_X, .page_shift = 30};
     if (!secondary_control(cpu, PROC2_ENABLE_EPT)) return r;
     unsigned wanted = access & ACCESS_FETCH ? EPT_X : access & ACCESS_WRITE ? EPT_R | EPT_W : EPT_R;
     uint64_t table = SLOT(cpu, EPT_POINTER) & ADDRESS, entry;
@@ -54,6 +60,7 @@ walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
     r.gpa = gpa;
     do {
         shift -= 9;
+        record(cpu, table + (gpa >> shift & 511) * 8);
         entry = gpa >> 48 ? 0 : load(cpu, table + (gpa >> shift & 511) * 8, 8);
         leaf = shift == 12 || (shift < 39 && (entry & EPT_LARGE));
         r.ept_rights &= entry;
@@ -63,6 +70,7 @@ walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
     if (r.status == WALK_OK && (r.ept_rights & wanted) != wanted) r.status = WALK_EPT_VIOLATION;
     uint64_t offset_mask = (1ull << shift) - 1;
     r.hpa = (table & ~offset_mask) | (gpa & offset_mask);
+    r.page_shift = (uint8_t)shift;
     if (large) *large = shift > 12;
     return r;
 }
@@ -106,6 +114,7 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
             at.in_page_walk = true;
             return at;
         }
+        record(cpu, at.hpa);
         uint64_t entry = load(cpu, at.hpa, entry_bytes), was = entry;
         bool pdpte = !ia32e && pae && shift == 30;
         bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & PTE_PS) && (pae || (cr4 & 0x10)));
@@ -125,7 +134,10 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
             uint64_t mask = (1ull << shift) - 1;
             uint64_t page = entry & ADDRESS & ~mask;
             if (!pae && shift == 22) page |= (entry >> 13 & 0xff) << 32; /* PSE-36 */
-            return walk_ept(cpu, page | (linear & mask), access, NULL);
+            walk_result r = walk_ept(cpu, page | (linear & mask), access, NULL);
+            r.is_global = (entry & PTE_G) && (cr4 & 0x80);
+            if (shift < r.page_shift) r.page_shift = (uint8_t)shift;
+            return r;
         }
         table = entry & ADDRESS;
     }

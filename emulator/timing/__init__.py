@@ -1,1 +1,1 @@
-"""Timing models: what instructions, memory and events cost on the machine of a profile."""
+"""Timing models: what instructions, caches, TLBs and the coherence between cores cost. See README.md."""

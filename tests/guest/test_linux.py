@@ -7,6 +7,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from guest_images import linux_small
 from guest_images.linux import READY_LINE
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
@@ -33,6 +34,24 @@ def test_linux_runs_commands_and_powers_off(paging: Paging) -> None:
     assert READY_LINE.encode() in finished.output
     assert b"\r\n42 x86_64\r\nLinux\r\n" in finished.output
     assert b"Kernel panic" not in finished.output
+    assert finished.end is not None
+    assert (finished.end.kind, finished.end.exit_status) == (EndKind.SHUTDOWN, 0)
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_the_generic_kernel_runs_commands_and_powers_off(paging: Paging) -> None:
+    finished = converse(paging, ALIVE, b"poweroff -f\n", image="linux-generic")
+    assert b"\r\n42 x86_64\r\nLinux\r\n" in finished.output
+    assert finished.end is not None
+    assert (finished.end.kind, finished.end.exit_status) == (EndKind.SHUTDOWN, 0)
+
+
+@pytest.mark.skipif(not linux_small.recipe().directory.exists(), reason="sidecore images build linux-small makes it")
+@pytest.mark.parametrize("paging", MODES)
+def test_the_small_kernel_runs_commands_and_powers_off(paging: Paging) -> None:
+    finished = converse(paging, ALIVE, b"uname -r\n", b"poweroff -f\n", image="linux-small")
+    assert b"\r\n42 x86_64\r\nLinux\r\n" in finished.output
+    assert b"-sidecore\r\n" in finished.output
     assert finished.end is not None
     assert (finished.end.kind, finished.end.exit_status) == (EndKind.SHUTDOWN, 0)
 

@@ -17,6 +17,7 @@ from emulator.errors import choices_text
 from emulator.profile import shipped_profiles
 from emulator.profile_file import profile_path
 from emulator.profile_sections import BY_REASON, PARAMETERS
+from emulator.timing import core_timing
 from guest_images.images import all_images
 from tests.unit import tiny_kernels as tiny
 from vmm import boot, cli
@@ -183,9 +184,10 @@ def test_a_value_that_is_set_times_the_run(tmp_path: Path) -> None:
         return dict(json.loads((tmp_path / "s.json").read_text()))
 
     before = stats()
-    after = stats("--set", "core.instruction_cycles=5", "--set", "core.frequency_hz=1e9")
+    after = stats("--set", "core.port_access_cycles=5", "--set", "core.frequency_hz=1e9")
     assert after["frequency_hz"] == 10**9
-    assert after["ledger"]["pcpu0"]["guest"] == 5 * before["ledger"]["pcpu0"]["guest"] > 0
+    assert before["ledger"]["pcpu0"]["port access"] % 2533 == 0
+    assert after["ledger"]["pcpu0"]["port access"] == before["ledger"]["pcpu0"]["port access"] // 2533 * 5 > 0
 
 
 def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +197,8 @@ def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) 
 
 def test_the_modes_of_the_command_are_the_modes_there_are() -> None:
     assert cli.PAGING_MODES == boot.PAGING_MODES
+    assert cli.FIDELITIES == core_timing.FIDELITIES
+    assert cli.DEFAULT_FIDELITY == core_timing.DEFAULT_FIDELITY
 
 
 @pytest.mark.parametrize(

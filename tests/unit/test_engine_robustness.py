@@ -45,7 +45,7 @@ def check_run(rig: Rig) -> None:
     assert shared.clock_cycles < DEADLINE_CYCLES + LONGEST_STEP_CYCLES
     stopped = rig["activity_state"] != 0 or shared.shutdown or rig.exits
     assert stopped or shared.clock_cycles >= DEADLINE_CYCLES
-    assert shared.guest_cycles >= shared.instructions
+    assert shared.guest_cycles + shared.event_cycles >= shared.instructions
     rig.engine.close()
 
 

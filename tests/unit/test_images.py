@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError
-from guest_images import bzimage, cache, cpio, debian_packages, images, kernels, linux
+from guest_images import bzimage, cache, cpio, debian_packages, images, kernels, linux, linux_small, recipe
 
 PASSING_KERNEL = '#include "guest.h"\nvoid guest_main(void) { check_equal("one", 1, 1); }\n'
 
@@ -152,41 +152,44 @@ def test_content_keys_see_where_one_part_ends() -> None:
     assert cache.content_key([b"ab", b"c"]) != cache.content_key([b"a", b"bc"])
 
 
+PRODUCTS = (linux.BZIMAGE, linux.VMLINUX, linux.INITRAMFS)
+
+
 def make_products(directory: Path) -> Path:
     directory.mkdir()
-    for name in (linux.BZIMAGE, linux.VMLINUX, linux.INITRAMFS):
+    for name in PRODUCTS:
         (directory / name).write_bytes(name.encode())
-    linux.write_manifest(directory, {"package": "1.0"})
+    recipe.write_manifest(directory, {"package": "1.0"})
     return directory
 
 
 def test_an_intact_manifest_verifies(tmp_path: Path) -> None:
-    linux.verify_manifest(make_products(tmp_path / "products"))
+    recipe.verify_manifest(make_products(tmp_path / "products"), PRODUCTS)
 
 
-@pytest.mark.parametrize("name", [linux.BZIMAGE, linux.VMLINUX, linux.INITRAMFS])
+@pytest.mark.parametrize("name", PRODUCTS)
 def test_one_changed_byte_is_detected_and_named(tmp_path: Path, name: str) -> None:
     directory = make_products(tmp_path / "products")
     data = bytearray((directory / name).read_bytes())
     data[3] ^= 1
     (directory / name).write_bytes(data)
     with pytest.raises(ConfigError, match=rf"damaged \({name}\); remove {directory}"):
-        linux.verify_manifest(directory)
+        recipe.verify_manifest(directory, PRODUCTS)
 
 
 @pytest.mark.parametrize("manifest", ["", "{}", "[]", '{"sha256": {"vmlinux": "00"}}', '{"sha256": 3}', "\xff"])
 def test_a_broken_manifest_is_detected(tmp_path: Path, manifest: str) -> None:
     directory = make_products(tmp_path / "products")
-    (directory / linux.MANIFEST).write_bytes(manifest.encode("latin-1"))
+    (directory / recipe.MANIFEST).write_bytes(manifest.encode("latin-1"))
     with pytest.raises(ConfigError, match="incomplete"):
-        linux.verify_manifest(directory)
+        recipe.verify_manifest(directory, PRODUCTS)
 
 
 def test_a_missing_file_is_detected(tmp_path: Path) -> None:
     directory = make_products(tmp_path / "products")
     (directory / linux.VMLINUX).unlink()
     with pytest.raises(ConfigError, match=r"incomplete.*FileNotFoundError"):
-        linux.verify_manifest(directory)
+        recipe.verify_manifest(directory, PRODUCTS)
 
 
 def make_bzimage(payload: bytes) -> bytes:
@@ -253,15 +256,68 @@ def test_a_download_that_differs_from_the_package_lists_is_refused(
         debian_packages.download(debian_packages.Package("x", "1", "00" * 32, ""), tmp_path)
 
 
-def test_an_interrupted_fetch_leaves_no_image(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_arguments: object) -> None:
+def test_an_interrupted_fetch_leaves_no_image(cache_root: Path) -> None:
+    def fail(_scratch: Path, products: Path, _progress: recipe.Progress) -> dict[str, str]:
+        (products / "half").write_bytes(b"x")
         raise ConfigError("no network")
 
-    monkeypatch.setattr(debian_packages, "require_tools", lambda: None)
-    monkeypatch.setattr(linux, "_make_products", fail)
     with pytest.raises(ConfigError, match="no network"):
-        linux.fetch()
+        recipe.Recipe("linux", "own-1", ("half",), fail).get(cache.ignore_progress)
     assert list((cache_root / "linux").iterdir()) == []
+
+
+def test_what_a_recipe_made_is_used_again(cache_root: Path) -> None:
+    calls = []
+
+    def make(_scratch: Path, products: Path, progress: recipe.Progress) -> dict[str, str]:
+        calls.append(products)
+        progress("made")
+        (products / "file").write_bytes(b"data")
+        return {"package": "1"}
+
+    own, lines = recipe.Recipe("linux", "own-1", ("file",), make), list[str]()
+    assert own.get(lines.append) == own.get(lines.append) == cache_root / "linux" / "own-1"
+    assert (len(calls), lines) == (1, ["made"])
+    (own.directory / "file").write_bytes(b"dat4")
+    with pytest.raises(ConfigError, match="damaged"):
+        own.get(lines.append)
+
+
+@pytest.mark.parametrize(
+    ("meta_package", "depends", "found"),
+    [
+        (
+            linux.CLOUD_META_PACKAGE,
+            "linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)",
+            "linux-image-6.1.0-56-cloud-amd64",
+        ),
+        (linux.GENERIC_META_PACKAGE, "linux-image-6.1.0-56-amd64 (= 6.1.192-2)", "linux-image-6.1.0-56-amd64"),
+        (linux.GENERIC_META_PACKAGE, "linux-image-6.1.0-56-cloud-amd64 (= 6.1)", None),
+        (linux.GENERIC_META_PACKAGE, "", None),
+    ],
+)
+def test_the_kernel_is_found_among_what_the_meta_package_depends_on(
+    meta_package: str, depends: str, found: str | None
+) -> None:
+    match = linux.KERNEL_NAME[meta_package].search(depends)
+    assert (match[0] if match else None) == found
+
+
+def test_an_option_that_the_kernel_does_not_take_is_named() -> None:
+    wanted = linux_small.CONFIG_SOURCE.read_text()
+    assert linux_small.missing_options(wanted, wanted) == []
+    assert linux_small.missing_options(wanted.replace("CONFIG_SMP=y", "# CONFIG_SMP is not set"), wanted) == [
+        "CONFIG_SMP=y"
+    ]
+
+
+def test_a_recipe_changes_its_folder_when_its_configuration_does(
+    cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = linux_small.recipe().directory
+    (tmp_path / "config").write_text("CONFIG_64BIT=y\n")
+    monkeypatch.setattr(linux_small, "CONFIG_SOURCE", tmp_path / "config")
+    assert linux_small.recipe().directory != before
 
 
 def test_the_table_and_the_kernel_folders_are_the_same() -> None:

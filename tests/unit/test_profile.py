@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from emulator.errors import ConfigError
 from emulator.profile import DEFAULT_PROFILE, load_profile
 from emulator.profile_file import Row, parse_override, read_profile_file
-from emulator.profile_sections import BY_REASON, FLAG_PREFIXES, PARAMETERS, READ_WHOLE, REASONS, SECTIONS, UNITS
+from emulator.profile_sections import BY_REASON, FLAG_PREFIXES, PARAMETERS, REASONS, SECTIONS, UNITS
 from emulator.timing.instruction_classes import CLASSES
 from emulator.vmx.exit_reasons import ExitReason
 
@@ -88,15 +88,23 @@ def sources() -> Iterator[str]:
                 yield path.read_text()
 
 
-def test_the_table_tells_which_parameters_a_model_reads() -> None:
-    sections = "|".join(SECTIONS)
-    used = {name for text in sources() for name in re.findall(rf"\bprofile\.(?:(?:{sections})\.)?(\w+)", text)}
-    if "cycles_of" in used:
-        used |= {"exit_cycles", "exit_cycles_by_reason"}
-    used |= {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
-    used |= {key.split(".")[1] for key in PARAMETERS if key.startswith(READ_WHOLE)}  # timing/test_hierarchy_state.py
-    marked = {key.split(".")[1] for key, parameter in PARAMETERS.items() if parameter.is_read}
-    assert marked == used & {key.split(".")[1] for key in PARAMETERS}
+NOT_READ = {  # of no model yet
+    "vmptrld_cycles", "vmclear_cycles", "invept_cycles", "invvpid_cycles", "apic_access_cycles", "apic_timer_hz",
+    "mmio_access_cycles", "ipi_send_cycles", "mwait_wake_ns",
+}  # fmt: skip
+
+
+def test_every_parameter_is_read_by_a_model_but_for_a_few() -> None:
+    words = {word for text in sources() for word in re.findall(r"\w+", text)}
+    words |= {f"{level}_{what}" for level in ("l1i", "l1d", "l2", "l3") for what in ("size_bytes", "ways")}
+    words |= {
+        f"{array}_{what}"
+        for array in ("itlb_4k", "itlb_2m", "dtlb_4k", "dtlb_2m", "stlb")
+        for what in ("entries", "ways")
+    }
+    by_class = {row.parameter.rpartition(".")[2] for row in CLASSES.values() if row.parameter}
+    names = {key.rpartition(".")[2] for key in PARAMETERS if not key.startswith(BY_REASON)}
+    assert names - words - by_class <= NOT_READ
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -115,7 +123,7 @@ def test_what_is_read_often_is_one_look_up_away() -> None:
     profile = load_profile(DEFAULT_PROFILE, ["core.frequency_hz=7e9", "vmx.vmread_cycles=8"])
     assert profile.frequency_hz == profile.core.frequency_hz == 7_000_000_000
     assert profile.vmread_cycles == profile.vmx.vmread_cycles == 8
-    for name in ("instruction_cycles", "port_access_cycles"):
+    for name in ("port_access_cycles",):
         assert getattr(profile, name) == getattr(profile.core, name)
     for name in ("exit_cycles", "entry_cycles", "vmwrite_cycles", "exit_cycles_by_reason"):
         assert getattr(profile, name) == getattr(profile.vmx, name)
@@ -127,7 +135,7 @@ BROKEN = {
     "unknown key": ("entry_cycles", "entry_cylces", "'vmx.entry_cylces'; did you mean 'vmx.entry_cycles'?"),
     "other unit": ("frequency_hz", "frequency_mhz", "'core.frequency_mhz'; did you mean 'core.frequency_hz'?"),
     "unit in the row": ("value = 55,", "value = 55, unit = 'us',", "CPUID.unit'; the unit is part of the key's name"),
-    "missing key": (row_text("instruction_cycles", 1), "", "core.instruction_cycles is missing (what every guest"),
+    "missing key": (row_text("port_access_cycles", 1), "", "core.port_access_cycles is missing (IN or OUT"),
     "missing table": ("[core]", "[kore]", "unknown key 'kore'; did you mean 'core'?"),
     "name not a text": ("name = 'small'", "name = 3", "name must be a text"),
     "no name": ("name = 'small'", "", "name is missing"),

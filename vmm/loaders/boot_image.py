@@ -39,6 +39,11 @@ class BootImage:
     description: str  # such as "Linux 6.1.0-13-amd64 bzImage" or "ELF64 kernel"
     mode: EntryMode = EntryMode.LONG
 
+    @property
+    def is_linux(self) -> bool:
+        """Whether it is a Linux kernel, as far as its headers tell."""
+        return self.description.startswith("Linux")
+
 
 @dataclass(frozen=True)
 class KernelArea:

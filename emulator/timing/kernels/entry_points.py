@@ -31,7 +31,7 @@ from emulator.timing.kernels.layout import (
 from emulator.timing.kernels.line_access import access_line
 from emulator.timing.kernels.sets import first_entry
 from emulator.timing.kernels.store_buffer import push_store
-from emulator.timing.kernels.tlb import fill, flush, invalidate, look_up, use_paging_structures
+from emulator.timing.kernels.tlb import fill, flush, invalidate, look_up, missed_second_level, use_paging_structures
 
 SIZE_MAX_BYTES = 4096
 ONE_DIMENSION_MAX = 5  # more references than a walk of 5 levels has: the walk is two-dimensional
@@ -120,7 +120,9 @@ def walk(
     reference_count: int,
     now_cycles: int,
 ) -> int:
-    """Cycles of a page walk, whose references depend on each other; the translation is in the TLB afterwards.
+    """Cycles of a page walk: the second level has not got it, then references that depend on each other.
+
+    The translation is in the TLB afterwards.
 
     kind: 0 code, 1 data. page_kind: 1 if large (2 MiB) | 2 if global. references: the hpa of each entry read, in order.
     A hit in the paging-structure cache leaves the last one; of a two-dimensional walk the last guest entry and
@@ -133,7 +135,7 @@ def walk(
     first = 0
     if use_paging_structures(state, words, linear_page, is_large):
         first = max(reference_count - (1 if reference_count <= ONE_DIMENSION_MAX else ONE_DIMENSION_MAX), 0)
-    cycles = 0
+    cycles = missed_second_level(state, DTLB_4K if kind else ITLB_4K)
     for number in range(first, reference_count):
         line = (references[number] & HPA_MASK) >> state[LINE_SHIFT]
         stall, _ = access_line(state, words, L1D, line, 0)

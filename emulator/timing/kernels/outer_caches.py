@@ -48,15 +48,13 @@ def obtain(state: State, words: int, line: int, held: int, is_write: int) -> tup
     Returns the cycles beyond an L1 hit, whether they are spent waiting for another core, and the core's state of it.
     The caller makes it MODIFIED in L1 and in a private L2.
     """
-    cycles = 0
     if held == ABSENT and state[IS_L2_PRIVATE]:
         start = _use(state, L2, state[words + Pcpu.CORE], line)
         if start >= 0:
             state[words + Pcpu.L2_HIT] += 1
             held = state[start] & STATE_MASK
-            cycles = state[L2_CYCLES]
             if held != SHARED or not is_write:
-                return cycles, 0, held
+                return state[L2_CYCLES], 0, held
         else:
             state[words + Pcpu.L2_MISS] += 1
     found = snoop(state, words, line, is_write)
@@ -66,7 +64,7 @@ def obtain(state: State, words: int, line: int, held: int, is_write: int) -> tup
         cycles, is_coherent = _time_of_transfer(state, words, found, is_write, cycles)
         return cycles, is_coherent, held
     state[words + Pcpu.UPGRADE] += 1
-    return max(cycles, state[REMOTE_DIRTY_CYCLES if found >> OTHER_PACKAGE else UPGRADE_CYCLES]), 1, MODIFIED
+    return state[REMOTE_DIRTY_CYCLES if found >> OTHER_PACKAGE else UPGRADE_CYCLES], 1, MODIFIED
 
 
 @kernel

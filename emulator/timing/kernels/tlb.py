@@ -122,6 +122,14 @@ def fill(state: State, words: int, first_level: int, hpa: int, linear_page: int,
 
 
 @kernel
+def missed_second_level(state: State, first_level: int) -> int:
+    """Cycles until a walk can begin: the second level, if it serves this one, has to be found without an entry."""
+    if state[STLB + WAYS] == 0 or (first_level == ITLB_4K and not state[IS_STLB_FOR_CODE]):
+        return 0
+    return state[STLB_HIT_CYCLES]
+
+
+@kernel
 def use_paging_structures(state: State, words: int, linear_page: int, is_large: int) -> bool:
     """Whether the walk may start at its last paging structure; the next walk nearby may."""
     if state[PAGING_STRUCTURES + WAYS] == 0:

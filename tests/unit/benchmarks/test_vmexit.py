@@ -40,6 +40,8 @@ ALWAYS = {
     "hlt_interrupt": {"HLT": 1, "IO_INSTRUCTION": 1},
 }
 
+CYCLE_PER_OPERATION = 4 / 50  # fractions of a cycle are kept for later, at both ends of a round and of an empty one
+
 
 @cache
 def results_of(paging: Paging) -> Results:
@@ -58,7 +60,7 @@ def test_the_guest_measures_every_operation_once(paging: Paging) -> None:
 def test_the_ledger_booked_what_the_guest_measured(paging: Paging) -> None:
     accounts = accounts_by_name(results_of(paging))
     for name, row in by_name(results_of(paging)).items():
-        assert sum(accounts[name].cycles.values()) == pytest.approx(row.median, abs=1e-6), name
+        assert sum(accounts[name].cycles.values()) == pytest.approx(row.median, abs=CYCLE_PER_OPERATION), name
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -170,7 +172,7 @@ def check_run(run: dict[str, Any]) -> None:
         assert len(row["samples_cycles"]) == 11
         assert row["min_cycles"] <= row["q1_cycles"] <= row["median_cycles"] <= row["q3_cycles"] <= row["max_cycles"]
         assert row["median_ns"] == round(row["median_cycles"] * 1e9 / run["frequency_hz"], 3)
-        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=1e-6)
+        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=CYCLE_PER_OPERATION)
 
 
 @pytest.mark.parametrize(

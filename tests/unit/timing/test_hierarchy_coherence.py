@@ -11,6 +11,7 @@ from emulator.timing.hierarchy import MemoryHierarchy
 from emulator.timing.kernels.layout import EXCLUSIVE, MODIFIED, SHARED
 from tests.unit.timing.hierarchy_rig import (
     BEYOND_L1,
+    L1,
     LINE,
     NO_L2,
     PRIVATE_L2_ONLY,
@@ -86,6 +87,14 @@ def test_an_upgrade_takes_as_long_as_reaching_who_knows_the_readers(
     assert lines(hierarchy, "l1d", other) == {}
     assert hierarchy.counter(0, "upgrade") == 1
     assert store(hierarchy, 0, pcpu=0) == 0
+
+
+@pytest.mark.parametrize(("dram_latency_cycles", "where"), [(11, "remote"), (1000, "dram")])
+def test_a_store_waits_for_memory_and_for_readers_of_another_package(dram_latency_cycles: int, where: str) -> None:
+    hierarchy = tiny_hierarchy(f"memory.dram_latency_cycles={dram_latency_cycles}", pcpu_count=4)
+    load(hierarchy, 0, pcpu=2)
+    assert store(hierarchy, 0) == (BEYOND_L1["remote"] if where == "remote" else dram_latency_cycles - L1)
+    assert lines(hierarchy, "l1d", 2) == lines(hierarchy, "l3", 1) == {}
 
 
 def test_an_unmodified_line_of_another_core_comes_from_l3_or_memory() -> None:

@@ -113,6 +113,17 @@ def test_a_store_into_code_takes_it_out_of_l1i() -> None:
         assert hierarchy.fetch(0, 0, 8, 0) == BEYOND_L1["l2"]
 
 
+def test_a_load_of_modified_code_leaves_the_next_store_to_take_it_out_of_l1i() -> None:
+    hierarchy = tiny_hierarchy()
+    hierarchy.walk(0, 0, 0, [], 0, is_code=True)
+    store(hierarchy, 0)
+    load(hierarchy, L1_SET), load(hierarchy, 3 * L1_SET)  # L2 has line 0 MODIFIED, L1D no more
+    hierarchy.fetch(0, 0, 8, 0)
+    load(hierarchy, 0)
+    store(hierarchy, 0)
+    assert hierarchy.fetch(0, 0, 8, 0) == BEYOND_L1["l2"]
+
+
 def test_store_misses_stall_only_when_the_buffer_is_full_of_them() -> None:
     hierarchy = tiny_hierarchy()  # three entries
     for number in range(3):
@@ -134,6 +145,24 @@ def test_stores_that_hit_wait_in_the_buffer_behind_one_that_misses() -> None:
     assert hierarchy.access(0, LINE, 8, True, now_cycles) == 0
     assert [hierarchy.access(0, 0, 8, True, now_cycles) for _ in range(3)] == [0, 0, BEYOND_L1["dram"]]
     assert hierarchy.access(0, 0, 8, True, now_cycles + BEYOND_L1["dram"]) == 0
+
+
+def test_a_store_across_lines_waits_once_for_what_is_done_then() -> None:
+    hierarchy = tiny_hierarchy()
+    for number in range(3):
+        hierarchy.access(0, number * LINE, 8, True, 0)
+    assert hierarchy.access(0, 5 * LINE - 4, 8, True, 0) == BEYOND_L1["dram"]
+
+
+def test_the_time_of_the_translation_counts_for_the_store_buffer() -> None:
+    hierarchy = tiny_hierarchy()
+    for page in (0, 2, 4):  # the first level forgets page 0
+        hierarchy.walk(0, page << 12, page << 12, [], 0)
+    for number in range(3):
+        hierarchy.access(0, number * LINE, 8, True, 0)
+    assert hierarchy.data(0, 3 * LINE, 8, True, 0) == BEYOND_L1["dram"]
+    assert hierarchy.counter(0, "stlb_hit") == 1
+    assert hierarchy.counter(0, "stall_cycles") == BEYOND_L1["dram"]
 
 
 def test_a_drain_waits_for_the_youngest_store() -> None:

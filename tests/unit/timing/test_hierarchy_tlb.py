@@ -106,10 +106,23 @@ def test_the_reach_of_a_dtlb_is_its_entries(name: str) -> None:
 def test_a_walk_is_a_chain_of_loads() -> None:
     hierarchy = tiny_hierarchy()
     references = [page << 20 for page in range(1, 4)]
-    assert hierarchy.walk(0, 0, 0, references, 0) == 3 * (L1 + BEYOND_L1["dram"])
-    assert hierarchy.walk(0, 4096, 4096, [16 * LINE, 16 * LINE + 8], 0) == L1 + BEYOND_L1["dram"] + L1
+    assert hierarchy.walk(0, 0, 0, references, 0) == STLB_HIT + 3 * (L1 + BEYOND_L1["dram"])
+    assert hierarchy.walk(0, 4096, 4096, [16 * LINE, 16 * LINE + 8], 0) == STLB_HIT + L1 + BEYOND_L1["dram"] + L1
     assert hierarchy.counter(0, "walk_reference") == 5
     assert hierarchy.counter(0, "stall_cycles") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "data_cycles", "code_cycles"),
+    [((), STLB_HIT, STLB_HIT), (("tlb.is_stlb_for_code=false",), STLB_HIT, 0), (NO_STLB, 0, 0)],
+)
+def test_a_walk_begins_when_the_second_level_that_there_is_was_asked(
+    settings: tuple[str, ...], data_cycles: int, code_cycles: int
+) -> None:
+    hierarchy = tiny_hierarchy(*settings)
+    assert hierarchy.walk(0, 0, 0, [], 0) == data_cycles
+    assert hierarchy.walk(0, 0, 0, [], 0, is_code=True) == code_cycles
+    assert hierarchy.counter(0, "walk_cycles") == data_cycles + code_cycles
 
 
 def test_the_entries_of_a_walk_are_in_the_data_caches() -> None:
@@ -122,8 +135,9 @@ def test_a_walk_in_two_dimensions_reads_24_entries() -> None:
     hierarchy = MemoryHierarchy(load_profile("haswell", ["tlb.paging_structure_entries=0"]), 1)
     references = [LINE * number for number in range(24)]
     latency = load_profile("haswell").memory.dram_latency_cycles
-    assert hierarchy.walk(0, 0, 0, references, 0) == 24 * latency
-    assert hierarchy.walk(0, 4096, 4096, references, 0) == 24 * 4
+    second_level = load_profile("haswell").tlb.stlb_hit_cycles
+    assert hierarchy.walk(0, 0, 0, references, 0) == second_level + 24 * latency
+    assert hierarchy.walk(0, 4096, 4096, references, 0) == second_level + 24 * 4
     assert hierarchy.counter(0, "walk_reference") == 48
 
 
@@ -163,6 +177,14 @@ def test_a_flush_keeps_the_order_of_what_stays() -> None:
     hierarchy.invalidate_translations(0, keep_global=True)
     assert [touch_page(hierarchy, page) for page in (2, 4)] == ["walk", "walk"]
     assert frames(hierarchy, "dtlb_4k") == {2, 4}
+
+
+def test_what_a_flush_keeps_is_found_behind_what_it_drops() -> None:
+    hierarchy = tiny_hierarchy(*NO_STLB, "tlb.dtlb_4k_ways=4")
+    for page in range(4):
+        hierarchy.walk(0, page << 12, page << 12, [], 0, is_global=page in (0, 1))
+    hierarchy.invalidate_translations(0, keep_global=True)
+    assert [touch_page(hierarchy, page) for page in (0, 1, 2, 3)] == ["hit", "hit", "walk", "walk"]
 
 
 @pytest.mark.parametrize("linear", [0x7000, 0xFFFF_8000_0000_7000, -0x1000])

@@ -1,0 +1,25 @@
+"""Debian's memtest86+ finds the guest's memory and tests it, in every mode."""
+
+import pytest
+
+from tests.guest.running import MODES
+from vmm.boot import BootOptions, Paging, build_guest, plan
+
+pytestmark = pytest.mark.slow
+
+MAX_CYCLES = 6_000_000_000
+SLICE_CYCLES = 50_000_000
+FIRST_TEST, SECOND_TEST = b"[Address test, walking ones, no cache]", b"0xffffffffffffffff"
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_memtest_tests_the_memory_without_errors(paging: Paging) -> None:
+    output = bytearray()
+    guest = build_guest(plan(BootOptions(image="memtest", paging=paging, memory_bytes=16 << 20)), output.append)
+    while guest.domain.end is None and guest.pcpu.clock_cycles < MAX_CYCLES and SECOND_TEST not in output:
+        guest.advance(guest.pcpu.clock_cycles + SLICE_CYCLES)
+    assert guest.domain.end is None
+    assert b"Memtest86+" in output
+    assert FIRST_TEST in output
+    assert SECOND_TEST in output, "the pattern of the second pass"
+    assert b"Errors: 0 " in output
