@@ -25,7 +25,8 @@ from vmm.exit_handlers import IMPOSSIBLE
 from vmm.paths import PATH_PARAMETER, Path
 from vmm.vcpu import VCpu
 
-TOUCH_PARAMETER = "caches.l1d_latency_cycles"
+HIT = ("caches.l1d_latency_cycles",)  # parameter of a memory access; or parameter and source
+MISS = ("", "the caches as emulator/timing/hierarchy.py has them, by [caches] and [memory] of the profile")
 
 
 @dataclass(frozen=True)
@@ -215,9 +216,9 @@ class ExplainingVCpu(VCpu):
         cycles = self.pcpu.touch(hpa, size_bytes, is_write)
         if self._explanation is not None:
             what = f"{'write' if is_write else 'read'} {size_bytes} bytes at {hpa:#x}"
-            booked = _differences(before, self.pcpu.account) or [(Category.VMM_MEMORY, 0)]
-            for category, booked_cycles in booked:
-                self._line(category, what, booked_cycles, TOUCH_PARAMETER)
+            is_hit = cycles == (size_bytes + 7 >> 3) * self.pcpu.machine.profile.caches.l1d_latency_cycles
+            for category, booked_cycles in _differences(before, self.pcpu.account):
+                self._line(category, what, booked_cycles, *(HIT if is_hit else MISS))
         return cycles
 
 
