@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError, choices_text
-from vmm.cli import PAGING_MODES, cli, main
+from vmm.cli import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
 
 if TYPE_CHECKING:
     from benchmarks.guest_runs import Run
@@ -37,24 +37,32 @@ def speed(repeat: int, json_path: Path | None) -> None:
     measure_and_report(repeat, json_path)
 
 
-def guest_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every benchmark that runs a guest; `runs_of` and `outputs_of` read them."""
-    for option in reversed((
+def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a benchmark that runs a guest, for `runs_of` and `outputs_of`; `timing` is the default."""
+    options = (
         click.option("--profile", "profiles", multiple=True, help="Timing of the machine. Repeatable."),
         click.option("--all-profiles", is_flag=True, help="Every profile of `sidecore profiles list`."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable."),
         click.option("--paging", "pagings", multiple=True, metavar="|".join(BENCH_PAGING), help=(
             "How guest memory is virtualized. Repeatable; all three if not given."
         )),
+        click.option("--timing", default=timing, show_default=True, metavar="|".join(FIDELITIES), help=(
+            "How time is computed; see `sidecore boot --help`."
+        )),
         click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here."),
         click.option("--plot", "plot_path", type=FILE, metavar="F.png|svg", help="Draw them here."),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+    )  # fmt: skip
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @bench.command()
-@guest_options
+@guest_options(timing=DEFAULT_FIDELITY)
 def vmexit(**options: Any) -> None:
     """Cycles of each operation that a VMM may have to step in for, and where they went."""
     runs, outputs = runs_of("vmexit", **options), outputs_of(**options)
@@ -64,7 +72,7 @@ def vmexit(**options: Any) -> None:
 
 
 @bench.command()
-@guest_options
+@guest_options(timing="detailed")
 def mem(**options: Any) -> None:
     """What memory costs: latency of a load by size and stride, reach of the TLBs, bandwidth."""
     runs, outputs = runs_of("mem", **options), outputs_of(**options)
@@ -75,12 +83,14 @@ def mem(**options: Any) -> None:
 
 def runs_of(
     image: str, *, profiles: tuple[str, ...], all_profiles: bool, overrides: tuple[str, ...], pagings: tuple[str, ...],
-    **_outputs: Any,
+    timing: str, **_outputs: Any,
 ) -> "list[Run]":  # fmt: skip
     """A run for each profile and way of paging, in the order to show them. Raises ConfigError."""
     for paging in pagings:
         if paging not in PAGING_MODES:
             raise ConfigError(f"no paging mode {paging!r}; {choices_text(paging, BENCH_PAGING)}")
+    if timing not in FIDELITIES:
+        raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if profiles and all_profiles:
         raise ConfigError("both --profile and --all-profiles were given; leave one out")
     from benchmarks.guest_runs import Run
@@ -94,7 +104,7 @@ def runs_of(
     for profile in profiles:
         load_profile(profile, overrides)
     chosen = [paging for paging in BENCH_PAGING if paging in pagings or not pagings]
-    return [Run(image, profile, paging, overrides) for profile in profiles for paging in chosen]  # type: ignore[arg-type]
+    return [Run(image, name, paging, timing, overrides) for name in profiles for paging in chosen]  # type: ignore[arg-type]
 
 
 def outputs_of(*, json_path: Path | None, plot_path: Path | None, **_runs: Any) -> "Outputs":

@@ -18,8 +18,10 @@ from typing import Any
 from benchmarks.accounts import Account, Rounds, account_now
 from benchmarks.measurements import LINE_START, Measurement, Unavailable, parse_line
 from emulator.errors import ConfigError, GuestError
+from emulator.timing.core_timing import Fidelity
 from guest_images.images import resolve
 from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.cli import say
 from vmm.outcome import End, EndKind
 
 SLICE_CYCLES = 10**12
@@ -32,14 +34,16 @@ class Run:
     image: str
     profile: str
     paging: Paging
+    timing: Fidelity
     overrides: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.image} on {self.profile}, {self.paging}"
+        return f"{self.image} on {self.profile}, {self.paging}, {self.timing} timing"
 
     def facts(self) -> dict[str, Any]:
         """What identifies the run, for a file."""
-        return {"profile": self.profile, "overrides": list(self.overrides), "paging": self.paging}
+        overrides = list(self.overrides)
+        return {"profile": self.profile, "overrides": overrides, "paging": self.paging, "timing": self.timing}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ class Lines:
 
 def run_guest(run: Run) -> Results:
     """Run to the guest's end. Raises ConfigError when it does not succeed there."""
-    boot_plan = plan(BootOptions(image=run.image, profile=run.profile, paging=run.paging, overrides=run.overrides))
+    boot_plan = plan(
+        BootOptions(image=run.image, profile=run.profile, overrides=run.overrides, paging=run.paging, timing=run.timing)
+    )
     rounds = Rounds(lambda: account_now(guest))
     lines = Lines(rounds)
     guest = build_guest(boot_plan, lines.transmit)
@@ -103,6 +109,10 @@ def run_all(runs: Sequence[Run], *, process_count: int | None = None) -> list[Re
     """The results of `runs`, in their order; on a terminal a bar shows how far it is."""
     for image in dict.fromkeys(run.image for run in runs):
         resolve(image)  # compiled once, and not by each process
+    if any(run.timing == "detailed" for run in runs):
+        from emulator.timing.kernels.compiled import load_kernels
+
+        load_kernels(lambda: say("compiling the models of caches and TLBs, this once"))
     process_count = min(process_count or os.cpu_count() or 1, len(runs))
     results = []
     with _finished_runs(runs, process_count) as finished, _progress(len(runs)) as advance:

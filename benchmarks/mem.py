@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.guest_runs import Results, Run, run_all
 from benchmarks.measurements import nanoseconds
 from benchmarks.outputs import Outputs
-from benchmarks.text import cycles_text, show_titled
+from benchmarks.text import show_titled, tenths_text
 from vmm.loaders.memory_size import size_text
 from vmm.profile_commands import make_table
 
@@ -75,12 +75,12 @@ Column = tuple[str, Mapping[int, str]]  # heading, text by row
 
 def tables(all_results: Sequence[Results]) -> list[tuple[str, "Table"]]:
     """(title, table) of latency, TLB reach and bandwidth; runs stand beside each other."""
-    latency = _columns(all_results, latency_curve, cycles_text)
+    latency = _columns(all_results, latency_curve, tenths_text)
     if len(all_results) == 1:
         hz, curve = all_results[0].frequency_hz, latency_curve(all_results[0])
         latency.append(("ns", {size: f"{nanoseconds(cycles, hz):.1f}" for size, cycles in curve.items()}))
-    pages = _columns(all_results, page_curve, cycles_text)
-    beyond = _columns(all_results, translation_curve, cycles_text, "beyond")
+    pages = _columns(all_results, page_curve, tenths_text)
+    beyond = _columns(all_results, translation_curve, tenths_text, "beyond")
     pages = [column for pair in zip(pages, beyond, strict=True) for column in pair]
     streams = [_columns(all_results, partial(bandwidth_curve, stream=name), "{:.2f}".format, name) for name in STREAMS]
     bandwidth = [column for columns in zip(*streams, strict=True) for column in columns]
@@ -125,7 +125,7 @@ def _common_text(all_results: Sequence[Results]) -> str:
     profiles = {results.run.profile for results in all_results}
     pagings = {results.run.paging for results in all_results}
     common = [next(iter(names)) for names in (profiles, pagings) if len(names) == 1]
-    return ", ".join(common) or "all profiles"
+    return ", ".join([*common, f"{all_results[0].run.timing} timing"])
 
 
 # --- files --------------------------------------------------------------------------------------------------------

@@ -21,3 +21,8 @@ def cycles_text(cycles: float) -> str:
     """Cycles for people: to a tenth where that is a thousandth or more."""
     shown = round(cycles, 1 if abs(cycles) < 100 else 0) + 0.0  # never -0
     return f"{shown:,.0f}" if shown == round(shown) else f"{shown:,.1f}"
+
+
+def tenths_text(cycles: float) -> str:
+    """Cycles of a load: tenths always, so that a column lines up."""
+    return f"{round(cycles, 1) + 0.0:,.1f}"  # never -0.0

@@ -6,7 +6,7 @@ Next to what the guest measured stands what the machine's ledger booked for the 
 caches the two agree to the cycle. After kvm-unit-tests' vmexit in what is measured, and LMbench in how.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from benchmarks.guest_runs import Results, Run, run_all
 from benchmarks.measurements import Measurement, Unavailable
 from benchmarks.outputs import Outputs
 from benchmarks.text import cycles_text, show_titled
+from emulator.ledger import LABELS
 from vmm.profile_commands import make_table
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     """Median and inter-quartile range of every operation, of one profile."""
     headings = [heading for results in all_results for heading in (results.run.paging, "IQR")]
     table = make_table("Operation", *headings, right=tuple(headings))
-    title = f"Cycles of one operation on {all_results[0].run.profile}, as the guest measures them: median, IQR"
+    run = all_results[0].run
+    title = f"Cycles of one operation on {run.profile}, {run.timing} timing, as the guest measures them: median, IQR"
     for name, text in OPERATIONS.items():
         cells: list[str] = []
         for results in all_results:
@@ -89,7 +91,8 @@ def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     """The medians on every profile, of one way of paging."""
     headings = tuple(results.run.profile for results in all_results)
     table = make_table("Operation", *headings, right=headings)
-    title = f"Cycles of one operation, {all_results[0].run.paging}: medians"
+    run = all_results[0].run
+    title = f"Cycles of one operation, {run.paging}, {run.timing} timing: medians"
     for name, text in OPERATIONS.items():
         rows = [by_name(results).get(name) for results in all_results]
         table.add_row(text, *(cycles_text(row.median) if row else UNAVAILABLE_CELL for row in rows))
@@ -99,7 +102,7 @@ def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
 def account_table(results: Results) -> tuple[str, "Table"]:
     """What the ledger booked for one of each operation: a column for each category that has any."""
     accounts = accounts_by_name(results)
-    categories = list(dict.fromkeys(name for account in accounts.values() for name in account.cycles))
+    categories = categories_of(accounts.values())
     table = make_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
     title = f"Where the cycles of the median round went, {results.run.paging}"
     for name, text in OPERATIONS.items():
@@ -131,6 +134,12 @@ def accounts_by_name(results: Results) -> dict[str, Account]:
     """The accounts that there are."""
     pairs = zip(results.measurements, results.accounts, strict=True)
     return {row.name: account for row, account in pairs if account is not None}
+
+
+def categories_of(accounts: Iterable[Account]) -> list[str]:
+    """The ledger's categories that any of `accounts` has, in the ledger's order."""
+    present = {name for account in accounts for name in account.cycles}
+    return [label for label in LABELS if label in present]
 
 
 def iqr(row: Measurement) -> float:

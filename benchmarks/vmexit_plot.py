@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.guest_runs import Results
 from benchmarks.plotting import COLOURS, MARKERS
-from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name
+from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name, categories_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def draw_bars(axes: "Axes", all_results: Sequence[Results]) -> None:
         axes.bar(left, medians, width, yerr=(below, above), label=results.run.paging, **style)
     axes.set_yscale("log")
     axes.set_ylabel("cycles of one operation (median, IQR)")
-    axes.set_title(f"Operations in a guest on {all_results[0].run.profile}")
+    axes.set_title(f"Operations in a guest on {all_results[0].run.profile}, {all_results[0].run.timing} timing")
     axes.margins(y=0.15)
     axes.legend(ncols=len(all_results), loc="upper left")
 
@@ -66,7 +66,7 @@ def draw_accounts(axes: "Axes", all_results: Sequence[Results]) -> None:
     """What the bars consist of, by category of the ledger; the same order of bars."""
     width = GROUP_WIDTH / len(all_results)
     accounts = [accounts_by_name(results) for results in all_results]
-    categories = dict.fromkeys(name for rows in accounts for row in rows.values() for name in row.cycles)
+    categories = categories_of(row for rows in accounts for row in rows.values())
     bars = [(place, number) for place in range(len(OPERATIONS)) for number in range(len(accounts))]
     rows = [accounts[number].get(list(OPERATIONS)[place]) for place, number in bars]
     left = [place - GROUP_WIDTH / 2 + (number + 0.5) * width for place, number in bars]

@@ -1,62 +1,101 @@
-"""The PC-compatible board: every legacy device, where it sits and which interrupt it drives.
+"""The PC-compatible board: every device, where it sits and which interrupt it drives.
+
+    devices --IRQ--+--> i8259 pair ------LINT0--+--> local APIC of each CPU --INTR, NMI, INIT, SIPI--> CpuPins
+                   +--> I/O APIC ----messages---+
 
 A machine has one for its hardware, and a VMM one per domain, each on its own port bus and event queue.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
+from devices.acpi_pm import LENGTH as ACPI_PM_BYTES
+from devices.acpi_pm import AcpiPm
+from devices.cpu_pins import CpuPins
 from devices.debug_exit import DebugExit
 from devices.fw_cfg import FirmwareConfiguration, firmware_items
 from devices.i8254 import I8254
 from devices.i8259 import I8259Pair
+from devices.interrupt_bus import InterruptBus
+from devices.ioapic import PAGE_BYTES as IOAPIC_BYTES
+from devices.ioapic import IoApic
+from devices.lapic import LocalApic
+from devices.lapic_registers import VIRTUAL_WIRE
 from devices.mc146818 import DEFAULT_START, Mc146818
 from devices.ns16550 import Ns16550
-from devices.pci import PciConfigAddress, PciConfigData
+from devices.pci import PciBus, PciConfigAddress, PciConfigData
 from devices.post import PostCode
 from devices.reset import KeyboardResetPort, ResetControl
 from devices.system_control import SystemControlPortA, SystemControlPortB
-from emulator.bus import PortBus, PortDevice
+from emulator.bus import BusDevice, InterruptLine, MmioBus, PortBus
 from emulator.events import EventQueue
 
 TIMER_IRQ, UART_IRQ, RTC_IRQ = 0, 4, 8  # IBM PC AT technical reference, "Hardware Interrupt Listing"
+SCI_IRQ = 9
+# I/O APIC pins are IRQs, but the 8259s are on pin 0, and so IRQ 0 is on pin 2 (MP specification 1.4, 3.6.2).
+PIC_PIN, TIMER_PIN = 0, 2
+IOAPIC_BASE = 0xFEC0_0000
+ACPI_PM_PORT = 0x600
 
 
 class Board:
-    """The devices as attributes, `port_map` as the table of where they answer."""
+    """The devices as attributes, `port_map` and `mmio_map` as the tables of where they answer."""
 
     def __init__(
         self,
         bus: PortBus,
+        mmio: MmioBus,
         events: EventQueue,
         *,
         memory_bytes: int,
         transmit: Callable[[int], None],
         on_exit: Callable[[int], None],
         on_reset: Callable[[], None],
-        on_intr: Callable[[bool], None],
+        on_power_off: Callable[[], None],
+        cpus: Sequence[CpuPins],
+        apic_timer_hz: int,
         start: datetime = DEFAULT_START,
     ) -> None:
-        """Build the devices and attach them to `bus`.
+        """Build the devices and attach them to `bus` and `mmio`; local APICs are for each CPU's own bus.
 
         `transmit` gets each byte the UART sends, `on_exit` the byte written to the debug exit, `on_reset` is called for
-        each reset the software orders, and `on_intr` follows the interrupt pin to the CPU. `start` is the RTC's time.
+        each reset the software orders, `on_power_off` when it turns the power off. `cpus` are the CPUs, the boot CPU
+        first, whose local APICs have a timer clock of `apic_timer_hz`. `start` is the RTC's time.
         """
-        self.pic = I8259Pair(on_intr)
-        self.pit = I8254(events, self.pic.line(TIMER_IRQ))
-        self.uart = Ns16550(self.pic.line(UART_IRQ), transmit)
-        self.rtc = Mc146818(events, self.pic.line(RTC_IRQ), memory_bytes=memory_bytes, start=start)
+        self.pic = I8259Pair(self._on_pic)
+        self.interrupt_bus = InterruptBus()
+        self.apics = [
+            LocalApic(
+                number,
+                self.interrupt_bus,
+                events,
+                pins=pins,
+                timer_hz=apic_timer_hz,
+                acknowledge_8259=self.pic.acknowledge,
+            )
+            for number, pins in enumerate(cpus)
+        ]
+        self.ioapic = IoApic(self.interrupt_bus, number=len(cpus))
+        for offset, value in VIRTUAL_WIRE:  # as firmware does
+            self.apics[0].write(offset, 4, value)
+        self.pit = I8254(events, self._isa_line(TIMER_IRQ))
+        self.uart = Ns16550(self._isa_line(UART_IRQ), transmit)
+        self.rtc = Mc146818(events, self._isa_line(RTC_IRQ), memory_bytes=memory_bytes, start=start)
         self.system_control_b = SystemControlPortB(events, self.pit.counters[2])
         self.system_control_a = SystemControlPortA(on_reset)
         self.keyboard = KeyboardResetPort(on_reset)
         self.reset_control = ResetControl(on_reset)
+        self.acpi_pm = AcpiPm(events, self._isa_line(SCI_IRQ), on_power_off)
         self.post = PostCode()
         self.debug_exit = DebugExit(on_exit)
-        self.firmware_configuration = FirmwareConfiguration(firmware_items(memory_bytes=memory_bytes, cpu_count=1))
+        items = firmware_items(memory_bytes=memory_bytes, cpu_count=len(cpus))
+        self.firmware_configuration = FirmwareConfiguration(items)
         self.pci_address = PciConfigAddress()
-        self.pci_data = PciConfigData()
+        self.pci = PciBus()
+        self.pci_data = PciConfigData(self.pci, self.pci_address)
         # fmt: off
-        self.port_map: tuple[tuple[int, int, PortDevice], ...] = (  # (base, length, device)
+        self.port_map: tuple[tuple[int, int, BusDevice], ...] = (  # (base, length, device)
             (0x020, 2, self.pic.master),
             (0x040, 4, self.pit),
             (0x061, 1, self.system_control_b),
@@ -69,10 +108,30 @@ class Board:
             (0x3F8, 8, self.uart),
             (0x4D0, 2, self.pic.elcr),
             (0x510, 2, self.firmware_configuration),
+            (ACPI_PM_PORT, ACPI_PM_BYTES, self.acpi_pm),
             (0xCF8, 1, self.pci_address),  # 32-bit accesses only, so 0xcf9 below is no overlap
             (0xCF9, 1, self.reset_control),
             (0xCFC, 4, self.pci_data),
         )
         # fmt: on
+        self.mmio_map: tuple[tuple[int, int, BusDevice], ...] = ((IOAPIC_BASE, IOAPIC_BYTES, self.ioapic),)
         for base, length, device in self.port_map:
             bus.attach(base, length, device)
+        for base, length, mapped in self.mmio_map:
+            mmio.attach(base, length, mapped)
+
+    def _isa_line(self, irq: int) -> InterruptLine:
+        """The wire of an ISA interrupt: to the 8259s and to the I/O APIC."""
+        pin = TIMER_PIN if irq == TIMER_IRQ else irq
+        return partial(_drive_both, self.pic.line(irq), self.ioapic.line(pin))
+
+    def _on_pic(self, level: bool) -> None:
+        """The 8259s' INT pin is wired to LINT0 of every CPU, and to the I/O APIC."""
+        self.ioapic.set_line(PIC_PIN, level)
+        for apic in self.apics:
+            apic.set_lint(0, level)
+
+
+def _drive_both(first: InterruptLine, second: InterruptLine, level: bool) -> None:
+    first(level)
+    second(level)

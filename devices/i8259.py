@@ -40,7 +40,7 @@ def _ignore_output(level: bool) -> None:
 
 
 class I8259:
-    """One 8259A: a `PortDevice` with eight request lines and an INT pin."""
+    """One 8259A: a `BusDevice` with eight request lines and an INT pin."""
 
     widths_bytes: tuple[int, ...] = (1,)
 

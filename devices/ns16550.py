@@ -39,7 +39,7 @@ IIR_LINE_STATUS, IIR_RECEIVED_DATA, IIR_TIMEOUT, IIR_THR_EMPTY, IIR_MODEM_STATUS
 
 
 class Ns16550:
-    """The UART: a `PortDevice` of 8 offsets. `transmit` gets each byte the guest sends."""
+    """The UART: a `BusDevice` of 8 offsets. `transmit` gets each byte the guest sends."""
 
     widths_bytes: tuple[int, ...] = (1,)
 

@@ -1,9 +1,14 @@
-"""The I/O port bus: finds the device at a port. A device knows offsets, never its address.
+"""The buses: they find the device at a port or at a physical address. A device knows offsets, never its address.
 
-Devices that hang on it are `PortDevice`s; interrupt wires are plain callables (`InterruptLine`).
-A port that nobody claims reads as all ones, and writes to it are dropped, as on an ISA bus.
+    IN, OUT       -> PortBus  port    -> (device, offset)      per port: 65536 of them
+    load, store   -> MmioBus  address -> (device, offset)      per range; what only one core sees lies in front
+      to no RAM
+
+Devices that hang on them are `BusDevice`s; interrupt wires are plain callables (`InterruptLine`).
+What nobody claims reads as all ones, and writes to it are dropped, as on an ISA bus.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,7 +17,7 @@ InterruptLine = Callable[[bool], None]  # line(True) asserts the wire, line(Fals
 PORT_COUNT = 0x10000
 
 
-class PortDevice(Protocol):
+class BusDevice(Protocol):
     """A device's registers: offsets are relative to where it was attached."""
 
     widths_bytes: tuple[int, ...]  # access sizes it decodes; others are split into bytes by the bus
@@ -30,9 +35,9 @@ class PortBus:
     """Maps port numbers to (device, offset)."""
 
     def __init__(self) -> None:
-        self._ports: dict[int, tuple[PortDevice, int]] = {}
+        self._ports: dict[int, tuple[BusDevice, int]] = {}
 
-    def attach(self, base: int, length: int, device: PortDevice) -> None:
+    def attach(self, base: int, length: int, device: BusDevice) -> None:
         """Let `device` answer at ports [base, base + length). Raises ValueError if one is taken."""
         for port in range(base, base + length):
             if not 0 <= port < PORT_COUNT or port in self._ports:
@@ -56,3 +61,62 @@ class PortBus:
         elif size_bytes > 1:
             for i in range(size_bytes):
                 self.write((port + i) % PORT_COUNT, 1, value >> 8 * i & 0xFF)
+
+
+class MmioBus:
+    """Maps physical addresses to (device, offset). `behind` is asked for what no device here claims.
+
+    An access that no device decodes whole (of another width, not aligned to its size, across the edge of a device) is
+    split in two, lower half first, down to bytes.
+    """
+
+    def __init__(self, behind: "MmioBus | None" = None) -> None:
+        self._behind = behind
+        self._starts: list[int] = []  # ascending; the same places in `_ranges`
+        self._ranges: list[tuple[int, int, BusDevice]] = []  # start, end, device
+
+    def attach(self, base: int, length_bytes: int, device: BusDevice) -> None:
+        """Let `device` answer at [base, base + length_bytes). Raises ValueError if a part is taken."""
+        end = base + length_bytes
+        if base < 0 or length_bytes < 1 or any(base < taken and start < end for start, taken, _ in self._ranges):
+            raise ValueError(f"addresses from {base:#x} to {end:#x} cannot be claimed")
+        place = bisect_right(self._starts, base)
+        self._starts.insert(place, base)
+        self._ranges.insert(place, (base, end, device))
+
+    def covers(self, address: int, length_bytes: int) -> bool:
+        """Whether a device answers anywhere in [address, address + length_bytes)."""
+        here = any(start < address + length_bytes and address < end for start, end, _ in self._ranges)
+        return here or (self._behind is not None and self._behind.covers(address, length_bytes))
+
+    def read(self, address: int, size_bytes: int) -> int:
+        """What a load of `size_bytes` at `address` returns."""
+        found = self._find(address, size_bytes)
+        if found is not None:
+            device, offset = found
+            return device.read(offset, size_bytes) & ((1 << 8 * size_bytes) - 1)
+        if size_bytes == 1:
+            return 0xFF
+        half = size_bytes // 2
+        low = self.read(address, half)
+        return low | self.read(address + half, size_bytes - half) << 8 * half
+
+    def write(self, address: int, size_bytes: int, value: int) -> None:
+        """What a store of `size_bytes` at `address` does."""
+        found = self._find(address, size_bytes)
+        if found is not None:
+            device, offset = found
+            device.write(offset, size_bytes, value & ((1 << 8 * size_bytes) - 1))
+        elif size_bytes > 1:
+            half = size_bytes // 2
+            self.write(address, half, value & ((1 << 8 * half) - 1))
+            self.write(address + half, size_bytes - half, value >> 8 * half)
+
+    def _find(self, address: int, size_bytes: int) -> tuple[BusDevice, int] | None:
+        """The device that decodes the access whole, and the offset."""
+        place = bisect_right(self._starts, address) - 1
+        if place >= 0 and not address % size_bytes:
+            start, end, device = self._ranges[place]
+            if address + size_bytes <= end and size_bytes in device.widths_bytes:
+                return device, address - start
+        return None if self._behind is None else self._behind._find(address, size_bytes)

@@ -6,12 +6,13 @@ be read against the manual. Leaves that are not in the table answer as the SDM s
 
 # fmt: off
 FEATURES_1_EDX = {  # leaf 1, EDX
-    "FPU": 0, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE": 6, "CX8": 8, "SEP": 11, "PGE": 13, "CMOV": 15,
+    "FPU": 0, "DE": 2, "PSE": 3, "TSC": 4, "MSR": 5, "PAE": 6, "CX8": 8, "APIC": 9, "SEP": 11, "PGE": 13, "CMOV": 15,
     "PAT": 16, "PSE36": 17, "CLFSH": 19, "MMX": 23, "FXSR": 24, "SSE": 25, "SSE2": 26,
 }
 FEATURES_1_ECX = {  # leaf 1, ECX
-    "SSE3": 0, "SSSE3": 9, "CX16": 13, "SSE4.1": 19, "SSE4.2": 20, "POPCNT": 23,
+    "SSE3": 0, "SSSE3": 9, "CX16": 13, "SSE4.1": 19, "SSE4.2": 20, "POPCNT": 23, "TSC_DEADLINE": 24,
 }
+FEATURES_6_EAX = {"ARAT": 2}  # leaf 6, EAX: the timer of the local APIC never stops
 FEATURES_7_EBX = {"SMEP": 7}  # leaf 7, EBX
 FEATURES_EXT_EDX = {"SYSCALL": 11, "NX": 20, "LM": 29}  # leaf 0x80000001, EDX
 FEATURES_EXT_ECX = {"LAHF64": 0}  # leaf 0x80000001, ECX
@@ -41,6 +42,7 @@ def host_leaves(brand: str) -> dict[tuple[int, int], Registers]:
     leaves: dict[tuple[int, int], Registers] = {
         (0x0, 0): (0x7, vendor[0], vendor[2], vendor[1]),
         (0x1, 0): (0x0F64, CLFLUSH_LINE_QUADWORDS << 8, _word(FEATURES_1_ECX), _word(FEATURES_1_EDX)),
+        (0x6, 0): (_word(FEATURES_6_EAX), 0, 0, 0),
         (0x7, 0): (0, _word(FEATURES_7_EBX), 0, 0),
         (0x80000000, 0): (0x80000008, 0, 0, 0),
         (0x80000001, 0): (0, 0, _word(FEATURES_EXT_ECX), _word(FEATURES_EXT_EDX)),
@@ -55,3 +57,9 @@ def host_leaves(brand: str) -> dict[tuple[int, int], Registers]:
 def look_up(leaves: dict[tuple[int, int], Registers], leaf: int, subleaf: int) -> Registers:
     """The answer of `leaves` for a leaf and subleaf; MODEL: zeros where Intel repeats the highest basic leaf."""
     return leaves.get((leaf, subleaf)) or leaves.get((leaf, 0) if leaf != 7 else (leaf, subleaf)) or (0, 0, 0, 0)
+
+
+def with_apic(registers: Registers, apic_id: int, *, is_enabled: bool) -> Registers:
+    """Leaf 1 of the CPU with this APIC ID; the APIC's bit follows IA32_APIC_BASE."""
+    eax, ebx, ecx, edx = registers
+    return (eax, ebx | apic_id << 24, ecx, edx if is_enabled else edx & ~(1 << FEATURES_1_EDX["APIC"]))

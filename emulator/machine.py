@@ -1,27 +1,19 @@
-"""A host machine: memory, cores, the event queue and the port bus. It owns everything; two can live in one process.
+"""A host machine: memory, cores, the event queue and the buses. It owns everything; two can live in one process.
 
-+-------------------------------- Machine --------------------------------+
-|  PCpu 0 .. n (clock in cycles)   events (ps)   ports   memory (hpa)     |
-+--------------------------------------------------------------------------+
++---------------------------------- Machine ----------------------------------+
+|  PCpu 0 .. n (clock in cycles)   events (ps)   ports   mmio   memory (hpa)  |
++-----------------------------------------------------------------------------+
 1 cycle = 10^12 / frequency_hz ps; conversions round so that a core is never early for an event.
 """
 
-from collections.abc import Callable
-
 from emulator import cpuid
-from emulator.bus import PortBus
+from emulator.bus import MmioBus, PortBus
 from emulator.events import PS_PER_SECOND, EventQueue
 from emulator.memory import HostMemory
 from emulator.pcpu import PCpu
 from emulator.profile import Profile
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
 from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity, MachineTiming
-
-SPURIOUS_VECTOR = 0xFF  # what nobody answers at an interrupt acknowledge reads as
-
-
-def _nobody() -> int:
-    return SPURIOUS_VECTOR
 
 
 class Machine:
@@ -44,8 +36,8 @@ class Machine:
         self.memory = HostMemory(memory_bytes)
         self.events = EventQueue()
         self.ports = PortBus()
+        self.mmio = MmioBus()
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
-        self.acknowledge_interrupt: Callable[[], int] = _nobody
         self.pcpu_count = pcpu_count
         self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
 

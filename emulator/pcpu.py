@@ -4,13 +4,14 @@
                                                            |
     run(engine, deadline) -- engine.shared.clock_cycles is *the* clock while the engine is loaded
 
-The core is also the `Platform` of its engine: ports, CPUID leaves and MSRs that no VMCS control intercepts are the
-host machine's own.
+The core is also the `Platform` of its engine: ports, devices in memory, CPUID leaves and MSRs that no VMCS control
+intercepts are the host machine's own. A core with a local APIC has it as its `interrupt_controller`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from emulator import cpuid
+from emulator.bus import MmioBus
 from emulator.engine import Engine
 from emulator.events import Event
 from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from emulator.machine import Machine
     from emulator.timing.hierarchy import MemoryHierarchy
 
+TSC_MASK = (1 << 64) - 1
 # Counters of the engine (shared.h) that are part of its clock, and what they are booked as.
 ENGINE_COUNTERS = (
     ("guest_cycles", Category.GUEST),
@@ -41,6 +43,31 @@ HOST_MSRS = {
     IA32_BIOS_SIGN_ID: 0,  # no microcode update loaded
     IA32_MISC_ENABLE: 1,  # fast strings
 }
+
+SPURIOUS_VECTOR = 0xFF  # what nobody answers at an interrupt acknowledge reads as
+
+
+class InterruptController(Protocol):
+    """What stands between a core and the interrupts of its machine: a local APIC."""
+
+    cr8: int  # the task priority as MOV from and to CR8 sees it, 0 to 15
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether there is one, as CPUID tells."""
+        ...
+
+    def acknowledge(self) -> int:
+        """Take the pending interrupt into service; its vector."""
+        ...
+
+    def read_msr(self, index: int) -> int | None:
+        """RDMSR; None: not its own."""
+        ...
+
+    def write_msr(self, index: int, value: int) -> bool:
+        """WRMSR; False: not its own, or #GP."""
+        ...
 
 
 class PCpu:
@@ -65,6 +92,9 @@ class PCpu:
         self._ipi_pending = False
         self._intr_asserted = False  # level of the board's interrupt wire
         self._msrs = dict(HOST_MSRS)
+        self._cr8 = 0  # of a core without a local APIC
+        self.mmio = MmioBus(behind=machine.mmio)  # devices in memory, and in front those that only this core sees
+        self.interrupt_controller: InterruptController | None = None
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
         self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
@@ -235,6 +265,11 @@ class PCpu:
             deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
         self._engine.run(deadline_cycles)
 
+    def tsc_to_ps(self, tsc: int, tsc_base: int) -> int:
+        """When a time-stamp counter that is `tsc_base` ahead of the clock shows `tsc`, or showed it last."""
+        clock_cycles = self.clock_cycles
+        return self.machine.cycles_to_ps(max(0, clock_cycles + tsc - (clock_cycles + tsc_base & TSC_MASK)))
+
     # --- interrupts ----------------------------------------------------------------------------------------------
 
     def set_interrupt(self, is_asserted: bool) -> None:
@@ -320,24 +355,62 @@ class PCpu:
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()
 
+    def mmio_read(self, hpa: int, size_bytes: int) -> int:
+        """A load from where there is no RAM. MODEL: the time is that at the end of the basic block."""
+        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.machine.events.run_until(self.now_ps)
+        value = self.mmio.read(hpa, size_bytes)
+        self.bound_by_events()
+        return value
+
+    def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
+        """A store to where there is no RAM."""
+        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.machine.events.run_until(self.now_ps)
+        self.mmio.write(hpa, size_bytes, value)
+        self.bound_by_events()
+
+    def cr8_read(self) -> int:
+        """MOV from CR8."""
+        return self._cr8 if self.interrupt_controller is None else self.interrupt_controller.cr8
+
+    def cr8_write(self, value: int) -> None:
+        """MOV to CR8 of a value from 0 to 15."""
+        if self.interrupt_controller is None:
+            self._cr8 = value
+        else:
+            self.interrupt_controller.cr8 = value
+
     def cpuid(self, leaf: int, subleaf: int) -> cpuid.Registers:
         """CPUID of this core."""
-        return cpuid.look_up(self.machine.cpuid_leaves, leaf, subleaf)
+        registers = cpuid.look_up(self.machine.cpuid_leaves, leaf, subleaf)
+        if leaf != 1:
+            return registers
+        controller = self.interrupt_controller
+        return cpuid.with_apic(registers, self.number, is_enabled=controller is not None and controller.is_enabled)
 
     def msr_read(self, index: int) -> int | None:
         """RDMSR of an MSR the engine does not keep."""
-        return self._msrs.get(index)
+        if index in self._msrs:
+            return self._msrs[index]
+        self.machine.events.run_until(self.now_ps)
+        return None if self.interrupt_controller is None else self.interrupt_controller.read_msr(index)
 
     def msr_write(self, index: int, value: int) -> bool:
         """WRMSR of an MSR the engine does not keep: the few that exist can be written."""
-        if index not in self._msrs:
+        if index in self._msrs:
+            self._msrs[index] = value if index == IA32_MISC_ENABLE else self._msrs[index]
+            return True
+        if self.interrupt_controller is None:
             return False
-        self._msrs[index] = value if index == IA32_MISC_ENABLE else self._msrs[index]
-        return True
+        self.machine.events.run_until(self.now_ps)
+        is_valid = self.interrupt_controller.write_msr(index, value)
+        self.bound_by_events()
+        return is_valid
 
     def interrupt_vector(self) -> int:
         """Interrupt acknowledge cycle."""
         if self._timer_fired:
             self.acknowledge_timer()
             return LOCAL_TIMER_VECTOR
-        return self.machine.acknowledge_interrupt()
+        return SPURIOUS_VECTOR if self.interrupt_controller is None else self.interrupt_controller.acknowledge()

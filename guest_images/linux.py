@@ -31,16 +31,12 @@ BUSYBOX_PACKAGE = "busybox-static"
 READY_LINE = "sidecore: BusyBox shell ready"
 BZIMAGE, VMLINUX, INITRAMFS = "bzImage", "vmlinux", "initramfs.cpio.gz"
 
-# The default command line: each word and why.
+# The default command line: each word and why. Only the first is needed.
 COMMAND_LINE_WORDS = (
     ("console=ttyS0", "the only console there is"),
-    ("noapic", "the machine has the i8259 pair and no I/O APIC"),
-    ("nolapic", "and no local APIC: the PIT is the clock event source"),
-    ("acpi=off", "there are no ACPI tables to look for"),
     ("nokaslr", "same addresses every time, and they match vmlinux's symbols"),
     ("mitigations=off", "no speculation here to mitigate; fewer patched paths"),
     ("8250.nr_uarts=1", "do not probe for three UARTs that are not there"),
-    ("i8042.noaux", "nor for a mouse"),
     ("reboot=t", "reboot by triple fault: it ends the run"),
     ("panic=-1", "a panic reboots at once instead of spinning"),
 )

@@ -44,7 +44,7 @@ def _read_cr(vcpu: VCpu, cr: int) -> int:
         case 3:
             return vcpu.paging.guest_cr3(vcpu)
         case 8:
-            return int(vcpu.engine.shared.cr8)
+            return vcpu.apic.cr8
         case _:
             raise AssertionError(f"MOV from CR{cr} exited")
 
@@ -66,7 +66,7 @@ def _move_to_cr(vcpu: VCpu, access: CrAccess) -> bool:
         case 8:
             if value > CR8_MAX:
                 return False
-            vcpu.engine.shared.cr8 = value
+            vcpu.apic.cr8 = value
             return True
         case _:
             raise AssertionError(f"MOV to CR{access.cr} exited")

@@ -119,7 +119,7 @@ class Dispatcher:
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
             vcpu.follow(paths.INTERRUPT)
-            vcpu.inject(vcpu.domain.board.pic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:
             self._window_is_open = wanted

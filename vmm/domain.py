@@ -1,19 +1,23 @@
 """A domain: a guest's memory and its devices.
 
-gpa 0 ............ memory_bytes               the board's devices: on the domain's own ports and timers (a VMM), or
- |  + base_hpa                                on the machine's (native: base_hpa 0, the machine *is* the domain's)
+gpa 0 ............ memory_bytes ..... devices      the board: on the domain's own buses and timers (a VMM), or
+ |  + base_hpa                                     on the machine's (native: base_hpa 0, the machine *is* the domain's)
  v
 hpa base_hpa ..... base_hpa + memory_bytes
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from devices.board import Board
-from emulator.bus import PortBus
+from devices.cpu_pins import CpuPins
+from devices.lapic_registers import DEFAULT_BASE
+from devices.lapic_registers import PAGE_BYTES as APIC_PAGE_BYTES
+from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.memory import PAGE_BYTES
+from vmm.firmware import FIRMWARE_GPA, firmware_image
 from vmm.host_pages import HostPages
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
@@ -26,9 +30,9 @@ HOLE_BYTES = 1 << 30
 
 
 class Domain:
-    """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board on `ports` and `timers`.
+    """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board on `ports`, `mmio` and `timers`.
 
-    `transmit` gets each byte of the serial console, `on_intr` the level of the board's interrupt pin.
+    `transmit` gets each byte of the serial console; `cpus` are the pins of its CPUs, the boot CPU first.
     """
 
     def __init__(
@@ -38,9 +42,10 @@ class Domain:
         base_hpa: int,
         memory_bytes: int,
         ports: PortBus,
+        mmio: MmioBus,
         timers: EventQueue,
         transmit: Callable[[int], None],
-        on_intr: Callable[[bool], None],
+        cpus: Sequence[CpuPins],
         number: int = 0,
     ) -> None:
         self.machine = machine
@@ -50,6 +55,7 @@ class Domain:
         self.page_count = memory_bytes // PAGE_BYTES
         self.state_hpa = 0  # the page of the domain's structure in a VMM's memory; without a VMM there is none
         self.ports = ports
+        self.mmio = mmio
         self.timers = timers
         self.vcpus: list[VCpu] = []  # under a VMM
         self.pages: HostPages  # the VMM's own pages for this domain
@@ -57,13 +63,19 @@ class Domain:
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(
             ports,
+            mmio,
             timers,
             memory_bytes=memory_bytes,
             transmit=transmit,
             on_exit=lambda value: self.finish(End(EndKind.DEBUG_EXIT, value)),
             on_reset=lambda: self.finish(End(EndKind.RESET)),
-            on_intr=on_intr,
+            on_power_off=lambda: self.finish(End(EndKind.SHUTDOWN, detail="power off")),
+            cpus=cpus,
+            apic_timer_hz=machine.profile.core.apic_timer_hz,
         )
+        self.cpu_mmio = [MmioBus(behind=mmio) for _ in cpus]  # what each CPU sees
+        for bus, apic in zip(self.cpu_mmio, self.board.apics, strict=True):
+            bus.attach(DEFAULT_BASE, APIC_PAGE_BYTES, apic)
 
     def finish(self, end: End) -> None:
         """Note how the guest ended; the first end counts."""
@@ -85,6 +97,14 @@ class Domain:
             return self.base_hpa + gpa
         return HOLE_HPA | gpa & (HOLE_BYTES - 1)
 
+    def mmio_covers(self, gpa: int, length_bytes: int) -> bool:
+        """Whether a device answers anywhere in [gpa, gpa + length_bytes)."""
+        return self.cpu_mmio[0].covers(gpa, length_bytes)
+
+    def is_device_page(self, gfn: int) -> bool:
+        """Whether a device answers in page `gfn`, so that an access there is the VMM's to carry out."""
+        return gfn >= self.page_count and self.mmio_covers(gfn * PAGE_BYTES, PAGE_BYTES)
+
     def read(self, gpa: int, length_bytes: int) -> bytes:
         """Bytes at `gpa`; all ones where the guest has no RAM."""
         if self.is_ram(gpa, length_bytes):
@@ -104,6 +124,7 @@ class Domain:
                 self.machine.memory.bytes[self.base_hpa + gpa + i] = byte
 
     def load(self, image: BootImage) -> None:
-        """Copy a loader's segments into guest memory."""
+        """Copy firmware's tables and a loader's segments into guest memory."""
+        self.write(FIRMWARE_GPA, firmware_image(len(self.cpu_mmio)))
         for gpa, data in image.segments:
             self.write(gpa, data)

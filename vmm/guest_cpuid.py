@@ -3,6 +3,7 @@
 Leaves from 0x40000000 are the hypervisor's own, as every VMM has them; the vendor text names this one.
 """
 
+from devices.lapic_registers import IA32_APIC_BASE, IA32_TSC_DEADLINE
 from emulator import cpuid
 from emulator.pcpu import IA32_MISC_ENABLE
 from vmm.vcpu import VCpu
@@ -30,6 +31,8 @@ PASSED_THROUGH_MSRS = (
 )
 # MSRs the VMM lets the core answer, after an exit.
 CORE_MSRS = frozenset({IA32_TIME_STAMP_COUNTER, 0x277})  # IA32_PAT
+# MSRs of the virtual local APIC.
+APIC_MSRS = frozenset({IA32_APIC_BASE, IA32_TSC_DEADLINE})
 
 
 def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
@@ -38,10 +41,11 @@ def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
         name = [int.from_bytes(HYPERVISOR_NAME[i : i + 4], "little") for i in (0, 4, 8)]
         return (HYPERVISOR_LEAF, name[0], name[1], name[2])
     vcpu.execute("cpuid")  # of the core itself: the answer is made from its
-    eax, ebx, ecx, edx = vcpu.pcpu.cpuid(leaf, subleaf)
-    if leaf == 1:
-        ecx |= cpuid.HYPERVISOR_PRESENT
-    return (eax, ebx, ecx, edx)
+    registers = cpuid.look_up(vcpu.pcpu.machine.cpuid_leaves, leaf, subleaf)
+    if leaf != 1:
+        return registers
+    eax, ebx, ecx, edx = cpuid.with_apic(registers, vcpu.number, is_enabled=vcpu.apic.is_enabled)
+    return (eax, ebx, ecx | cpuid.HYPERVISOR_PRESENT, edx)
 
 
 def read_msr(vcpu: VCpu, index: int) -> int | None:
@@ -52,6 +56,9 @@ def read_msr(vcpu: VCpu, index: int) -> int | None:
         vcpu.execute("rdmsr")
         vcpu.commit_cycles()
         return vcpu.engine.rdmsr(index)
+    if index in APIC_MSRS:
+        vcpu.run_devices()
+        return vcpu.apic.read_msr(index)
     return vcpu.msrs.get(index)
 
 
@@ -63,6 +70,11 @@ def write_msr(vcpu: VCpu, index: int, value: int) -> bool:
         vcpu.execute("wrmsr")
         vcpu.commit_cycles()
         return vcpu.engine.wrmsr(index, value)
+    if index in APIC_MSRS:
+        vcpu.run_devices()
+        is_valid = vcpu.apic.write_msr(index, value)
+        vcpu.arm_timer()
+        return is_valid
     if index == IA32_MISC_ENABLE:
         vcpu.msrs[index] = value
     return index in vcpu.msrs

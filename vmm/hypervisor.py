@@ -12,7 +12,8 @@ one domain makes the VMM need comes out of its own pages, and a guest's memory i
 
 from collections.abc import Callable, Sequence
 
-from emulator.bus import PortBus
+from devices.cpu_pins import CpuPins
+from emulator.bus import MmioBus, PortBus
 from emulator.engine import Engine
 from emulator.errors import ConfigError
 from emulator.events import EventQueue
@@ -111,9 +112,10 @@ class Hypervisor:
             base_hpa=base_hpa,
             memory_bytes=memory_bytes,
             ports=PortBus(),
+            mmio=MmioBus(),
             timers=EventQueue(),
             transmit=transmit,
-            on_intr=lambda is_asserted: self._on_intr(vcpu, is_asserted),
+            cpus=[CpuPins(lambda is_asserted: self._on_intr(vcpu, is_asserted), lambda tsc: vcpu.tsc_to_ps(tsc))],
             number=len(self.domains),
         )
         domain.pages = pages

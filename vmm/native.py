@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from devices.cpu_pins import CpuPins
 from emulator.engine import Engine
 from emulator.interleave import Interleaver
 from emulator.ledger import Category
@@ -32,16 +33,21 @@ class NativeGuest:
             base_hpa=0,
             memory_bytes=memory_bytes,
             ports=machine.ports,
+            mmio=machine.mmio,
             timers=machine.events,
             transmit=transmit,
-            on_intr=self.pcpu.set_interrupt,
+            cpus=[CpuPins(on_intr=self.pcpu.set_interrupt, tsc_to_ps=self._tsc_to_ps)],
         )
         self.domain.on_end = self.engine.stop
-        machine.acknowledge_interrupt = self.domain.board.pic.acknowledge
+        self.pcpu.interrupt_controller = self.domain.board.apics[0]
+        self.pcpu.mmio = self.domain.cpu_mmio[0]
         self.domain.load(image)
         self.pcpu.load(self.engine)
         write_boot_state(self.engine, self.vmcs, image)
         self._interleaver = Interleaver(machine, [self])
+
+    def _tsc_to_ps(self, tsc: int) -> int:
+        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
 
     def advance(self, limit_cycles: int) -> None:
         """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""

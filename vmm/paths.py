@@ -53,6 +53,7 @@ CR_DECODE      = Path("decode a CR access", 30, "guess", "vmx_cr_access: switche
 CR_WRITE       = Path("check and set a CR", 60, "guess", "mov_to_cr, vmx_set_cr0: reserved bits, changes of mode")
 IO_DECODE      = Path("decode an I/O instruction", 50, "guess", "vmx_io_instruction: fields of the qualification")
 PORT           = Path("access a virtual port", 120, "guess", "hvm_portio_intercept: a search; a device model in Xen")
+MMIO           = Path("access a virtual device", 120, "guess", "hvm_mmio_intercept: a search; a device model in Xen")
 STRING_ELEMENT = Path("move an element of INS or OUTS", 40, "guess", "send_pio_req with an address")
 INVLPG         = Path("emulate INVLPG", 40, "guess", "vmx_do_invlpg, shadow_invlpg")
 

@@ -17,8 +17,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
     vcpu.follow(paths.IO_DECODE)
     access = decode_io(vcpu.read(f.EXIT_QUALIFICATION))
     domain = vcpu.domain
-    vcpu.commit_cycles()
-    domain.timers.run_until(vcpu.pcpu.now_ps)
+    vcpu.run_devices()
     if access.is_string:
         outcome = _string(vcpu, access)
     else:
@@ -31,7 +30,7 @@ def handle_io(vcpu: VCpu) -> Outcome:
         else:
             domain.ports.write(access.port, access.size_bytes, rax & mask)
         outcome = NEXT
-    vcpu.core.serve(domain.timers)
+    vcpu.arm_timer()
     return outcome
 
 

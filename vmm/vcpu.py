@@ -36,17 +36,37 @@ _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 class VCpu(ChargedVmcs):
     """vCPU `number` of `domain`, run by `pcpu`."""
 
+    __slots__ = (
+        "apic", "core", "domain", "gpr", "interrupt_request", "is_blocked", "mmio", "msrs", "number",
+        "paging",
+    )  # fmt: skip
+
     def __init__(self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int) -> None:
         """A vCPU whose structure in the VMM's memory is the page at `state_hpa`."""
         super().__init__(pcpu, engine, state_hpa=state_hpa)
         self.domain = domain
         self.number = number
+        self.apic = domain.board.apics[number]
+        self.mmio = domain.cpu_mmio[number]
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
         self.core: Core  # where it is loaded: set there
         self.is_blocked = False  # halted, waiting for an interrupt
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
+
+    def run_devices(self) -> None:
+        """Bring the domain's devices to the core's time, before one is accessed."""
+        self.commit_cycles()
+        self.domain.timers.run_until(self.pcpu.now_ps)
+
+    def arm_timer(self) -> None:
+        """Ask the core's local timer for the devices' next event, after one was accessed."""
+        self.core.serve(self.domain.timers)
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        """When the guest's time-stamp counter shows `tsc`."""
+        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

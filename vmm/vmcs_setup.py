@@ -28,7 +28,8 @@ def set_up_vmcs(vcpu: VCpu, msr_bitmap_hpa: int) -> None:
     def control(field: int, allowed: AllowedBits, wanted: int) -> None:
         vcpu.write(field, allowed.adjust(wanted))
 
-    processor = c.PROC_HLT_EXITING | c.PROC_UNCONDITIONAL_IO_EXITING | c.PROC_USE_MSR_BITMAPS
+    processor = c.PROC_CR8_LOAD_EXITING | c.PROC_CR8_STORE_EXITING
+    processor |= c.PROC_HLT_EXITING | c.PROC_UNCONDITIONAL_IO_EXITING | c.PROC_USE_MSR_BITMAPS
     if vcpu.paging.name == "shadow":
         processor |= c.PROC_INVLPG_EXITING | c.PROC_CR3_LOAD_EXITING | c.PROC_CR3_STORE_EXITING
     else:

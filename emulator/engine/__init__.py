@@ -46,6 +46,22 @@ class Platform(Protocol):
         """OUT."""
         ...
 
+    def mmio_read(self, hpa: int, size_bytes: int) -> int:
+        """A load where there is no RAM."""
+        ...
+
+    def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
+        """A store where there is no RAM."""
+        ...
+
+    def cr8_read(self) -> int:
+        """MOV from CR8."""
+        ...
+
+    def cr8_write(self, value: int) -> None:
+        """MOV to CR8, of 0 to 15."""
+        ...
+
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """EAX, EBX, ECX, EDX of a leaf."""
         ...
@@ -236,6 +252,14 @@ def python_on_platform(python: object, operation: int, number: int, argument: in
             return platform.msr_write(number, argument)
         case 5:
             values[0] = platform.interrupt_vector()
+        case 6:
+            values[0] = platform.mmio_read(number, argument)
+        case 7:
+            platform.mmio_write(number, argument, values[0])
+        case 8:
+            values[0] = platform.cr8_read()
+        case 9:
+            platform.cr8_write(argument)
         case _:
             raise AssertionError(f"unknown platform operation {operation}")
     return 1

@@ -11,7 +11,6 @@ class Shared:
     gpr: Any
     vmcs: Any
     cr2: int
-    cr8: int
     dr: Any
     dr6: int
     clock_cycles: int

@@ -278,7 +278,11 @@ enum {
     PLATFORM_CPUID,
     PLATFORM_MSR_READ,
     PLATFORM_MSR_WRITE,
-    PLATFORM_INTERRUPT_VECTOR
+    PLATFORM_INTERRUPT_VECTOR,
+    PLATFORM_MMIO_READ,
+    PLATFORM_MMIO_WRITE,
+    PLATFORM_CR8_READ,
+    PLATFORM_CR8_WRITE
 };
 extern void (*sc_exit_callback)(void *python);
 extern int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);

@@ -232,7 +232,7 @@ static void trap_cr_read(sc_cpu *cpu, const instruction *in) {
     } else if (in->control_reg == 8) {
         if (control(cpu, PRIMARY, PROC_CR8_STORE_EXITING))
             return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
-        value = cpu->s.cr8;
+        sc_platform_callback(cpu->python, PLATFORM_CR8_READ, 0, 0, &value);
     }
     if (in->id == X86_INS_SMSW && in->has_memory) {
         uint64_t linear = linear_of(cpu, in->segment, in->offset);
@@ -304,7 +304,7 @@ static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
     case 4: done = write_cr4(cpu, (value & ~mask4) | (SLOT(cpu, GUEST_CR4) & mask4)); break;
     default:
         done = value < 16;
-        if (done) cpu->s.cr8 = value;
+        if (done) sc_platform_callback(cpu->python, PLATFORM_CR8_WRITE, 0, value, NULL);
     }
     if (!done) return raise_fault(cpu, VECTOR_GP, 0);
     skip(cpu, in->length_bytes);

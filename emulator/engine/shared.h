@@ -2,7 +2,7 @@
 typedef struct {
     uint64_t gpr[16]; /* RAX RCX RDX RBX - RBP RSI RDI R8-R15; RSP is VMCS field GUEST_RSP, gpr[4] is unused */
     uint64_t vmcs[VMCS_SLOT_COUNT]; /* by slot: emulator/vmx/fields.py */
-    uint64_t cr2, cr8, dr[4], dr6;  /* what the VMCS has no field for */
+    uint64_t cr2, dr[4], dr6;       /* what the VMCS has no field for */
     uint64_t clock_cycles;          /* the core's clock; Python adds what exits cost */
     uint64_t guest_cycles;          /* of these, spent on guest instructions, */
     uint64_t memory_cycles;         /* on stalls: caches, memory, */

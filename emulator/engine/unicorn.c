@@ -140,12 +140,31 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
     uc_ctl_flush_tb(cpu->uc); /* translated code does not see the change */
 }
 
+/* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off
+ * (an interrupt, the end of the run) comes at the end of the block. */
 static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    (void)uc, (void)offset, (void)size, (void)data;
-    return ~0ull; /* nobody answers on the bus */
+    sc_cpu *cpu = data;
+    uint64_t value = ~0ull;
+    (void)uc;
+    sc_platform_callback(cpu->python, PLATFORM_MMIO_READ, cpu->memory_bytes + offset, size, &value);
+    watch(cpu);
+    return value;
 }
 
 static void on_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
+    sc_cpu *cpu = data;
+    (void)uc;
+    sc_platform_callback(cpu->python, PLATFORM_MMIO_WRITE, cpu->memory_bytes + offset, size, &value);
+    watch(cpu);
+}
+
+/* Above the engine's own memory nobody answers. */
+static uint64_t on_far_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
+    (void)uc, (void)offset, (void)size, (void)data;
+    return ~0ull;
+}
+
+static void on_far_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
     (void)uc, (void)offset, (void)size, (void)value, (void)data;
 }
 
@@ -212,9 +231,9 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
                 !uc_context_alloc(cpu->uc, (uc_context **)&cpu->context) &&
                 !uc_mem_map_ptr(cpu->uc, 0, memory_bytes, UC_PROT_ALL, memory) &&
                 !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
-                !uc_mmio_map(cpu->uc, memory_bytes, ARENA - memory_bytes, on_hole_read, NULL, on_hole_write, NULL) &&
-                !uc_mmio_map(cpu->uc, ARENA + ARENA_BYTES, (1ull << 52) - ARENA - ARENA_BYTES, on_hole_read, NULL,
-                             on_hole_write, NULL);
+                !uc_mmio_map(cpu->uc, memory_bytes, ARENA - memory_bytes, on_hole_read, cpu, on_hole_write, cpu) &&
+                !uc_mmio_map(cpu->uc, ARENA + ARENA_BYTES, (1ull << 52) - ARENA - ARENA_BYTES, on_far_read, NULL,
+                             on_far_write, NULL);
     }
     ready = ready && find_raw_state(cpu, problem) && !uc_reg_write(cpu->uc, UC_X86_REG_MSR, &hsave) &&
             verify_layout(cpu, problem);

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.board import Board
-from emulator.bus import PORT_COUNT, PortBus
+from devices.cpu_pins import CpuPins
+from emulator.bus import PORT_COUNT, MmioBus, PortBus
 from emulator.events import PS_PER_SECOND, EventQueue
 
 
@@ -19,23 +20,34 @@ class Host:
         self.exits: list[int] = []
         self.resets = 0
         self.intr = False
+        self.is_off = False
         self.bus = PortBus()
+        self.mmio = MmioBus()
         self.events = EventQueue()
         self.board = Board(
             self.bus,
+            self.mmio,
             self.events,
             memory_bytes=128 << 20,
             transmit=self.sent.append,
             on_exit=self.exits.append,
             on_reset=self.reset,
-            on_intr=self.set_intr,
+            on_power_off=self.power_off,
+            cpus=[CpuPins(on_intr=self.set_intr, tsc_to_ps=self.tsc_to_ps)],
+            apic_timer_hz=100_000_000,
         )
 
     def reset(self) -> None:
         self.resets += 1
 
+    def power_off(self) -> None:
+        self.is_off = True
+
     def set_intr(self, level: bool) -> None:
         self.intr = level
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        return tsc * 1000
 
     def out(self, *pairs: tuple[int, int]) -> None:
         for port, value in pairs:
@@ -58,7 +70,7 @@ def test_the_timer_interrupts_on_irq_0_at_100_hz() -> None:
     host = Host()
     host.initialise_pic()
     host.out((0x43, 0x34), (0x40, 11932 & 0xFF), (0x40, 11932 >> 8))
-    assert host.board.pic.acknowledge() == 0x20  # OUT rises with the control word, as on hardware
+    assert host.board.apics[0].acknowledge() == 0x20  # OUT rises with the control word, as on hardware
     host.out((0x20, 0x20))
     for period in (1, 2, 3):
         due_ps = -(-period * 11932 * PS_PER_SECOND // 1193182)
@@ -66,7 +78,7 @@ def test_the_timer_interrupts_on_irq_0_at_100_hz() -> None:
         assert not host.intr
         host.events.run_until(due_ps)
         assert host.intr
-        assert host.board.pic.acknowledge() == 0x20
+        assert host.board.apics[0].acknowledge() == 0x20
         host.out((0x20, 0x20))
     assert not host.intr
 
@@ -76,7 +88,7 @@ def test_the_uart_interrupts_on_irq_4() -> None:
     host.initialise_pic()
     host.out((0x3FC, 0x0B), (0x3F9, 0x01))
     host.board.uart.receive(b"x")
-    assert host.board.pic.acknowledge() == 0x24
+    assert host.board.apics[0].acknowledge() == 0x24
     assert host.bus.read(0x3F8, 1) == ord("x")
     host.out((0x20, 0x20))
     assert not host.intr
@@ -89,7 +101,7 @@ def test_the_clock_interrupts_on_irq_8() -> None:
     host.initialise_pic()
     host.out((0x70, 0x0B), (0x71, 0x12))
     host.events.run_until(PS_PER_SECOND)
-    assert host.board.pic.acknowledge() == 0x28
+    assert host.board.apics[0].acknowledge() == 0x28
     host.out((0x70, 0x0C))
     assert host.bus.read(0x71, 1) & 0x90 == 0x90
 
@@ -99,7 +111,7 @@ def test_the_elcr_makes_the_uarts_line_level_triggered() -> None:
     host.initialise_pic()
     host.out((0x4D0, 0x10), (0x3FC, 0x0B), (0x3F9, 0x01))
     host.board.uart.receive(b"x")
-    assert host.board.pic.acknowledge() == 0x24
+    assert host.board.apics[0].acknowledge() == 0x24
     host.out((0x20, 0x20))
     assert host.intr
 
@@ -163,7 +175,7 @@ def play(host: Host, traffic: list[tuple[int, int, int | None, int]]) -> list[in
             host.bus.write(port, size_bytes, value)
         assert host.intr == host.board.pic.output
         if host.intr and port & 1:
-            results.append(host.board.pic.acknowledge())
+            results.append(host.board.apics[0].acknowledge())
             assert 0 <= results[-1] < 256
         if port & 7 == 3:
             host.board.uart.receive(bytes([port & 0xFF]))
@@ -201,3 +213,36 @@ def test_two_boards_in_one_process_do_not_meet(
         got += play(beside, one[index : index + 1])
         play(neighbour, other[index : index + 1])
     assert got == expected
+
+
+def test_isa_interrupts_reach_the_io_apic_too_irq_0_on_pin_2() -> None:
+    host = Host()
+    host.board.apics[0].write(0x0F0, 4, 0x1FF)
+    for pin, vector in ((2, 0x42), (4, 0x54)):
+        host.mmio.write(0xFEC0_0000, 4, 0x10 + 2 * pin)
+        host.mmio.write(0xFEC0_0010, 4, vector)
+    host.out((0x43, 0x34), (0x40, 100), (0x40, 0))
+    host.out((0x3FC, 0x0B), (0x3F9, 0x01))
+    host.board.uart.receive(b"x")
+    apic = host.board.apics[0]
+    assert apic.acknowledge() == 0x54
+    apic.write(0x0B0, 4, 0)
+    assert apic.acknowledge() == 0x42
+
+
+def test_the_8259s_reach_the_cpu_through_pin_0_as_ext_int() -> None:
+    host = Host()
+    host.initialise_pic()
+    host.board.apics[0].write(0x350, 4, 1 << 16)
+    host.mmio.write(0xFEC0_0000, 4, 0x10)
+    host.mmio.write(0xFEC0_0010, 4, 0x700)
+    assert not host.intr
+    host.out((0x3FC, 0x0B), (0x3F9, 0x01))
+    host.board.uart.receive(b"x")
+    assert host.board.apics[0].acknowledge() == 0x24
+
+
+def test_s5_turns_the_power_off() -> None:
+    host = Host()
+    host.bus.write(0x604, 2, 5 << 10 | 1 << 13)
+    assert host.is_off

@@ -1,7 +1,6 @@
-"""Debug exit, POST code, the reset registers, system control ports and the empty PCI bus."""
+"""Debug exit, POST code, the reset registers and system control ports."""
 
 from devices.debug_exit import DebugExit
-from devices.pci import PciConfigAddress, PciConfigData
 from devices.post import PostCode
 from devices.reset import KeyboardResetPort, ResetControl
 from devices.system_control import SystemControlPortA
@@ -60,17 +59,3 @@ def test_linux_resets_through_0xcf9() -> None:
     assert resets.count == 0
     register.write(0, 1, register.read(0, 1) | 0x06)
     assert (register.read(0, 1), resets.count) == (0x06, 1)
-
-
-def test_the_pci_address_reads_back_without_its_reserved_bits() -> None:
-    address = PciConfigAddress()
-    address.write(0, 4, 0x8000_0000)
-    assert address.read(0, 4) == 0x8000_0000
-    address.write(0, 4, 0xFFFF_FFFF)
-    assert address.read(0, 4) == 0x80FF_FFFC
-
-
-def test_no_pci_function_answers() -> None:
-    data = PciConfigData()
-    data.write(0, 4, 0)
-    assert [data.read(0, size_bytes) for size_bytes in (1, 2, 4)] == [0xFF, 0xFFFF, 0xFFFF_FFFF]

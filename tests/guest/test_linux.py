@@ -8,6 +8,7 @@ import pexpect
 import pytest
 
 from guest_images import linux_small
+from guest_images.images import resolve
 from guest_images.linux import READY_LINE
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
@@ -21,9 +22,15 @@ MAX_CYCLES = 60_000_000_000
 ALIVE = b"echo $((6 * 7)) $(uname -m); cat /proc/sys/kernel/ostype\n"
 
 
-def converse(paging: Paging, *commands: bytes, image: str = "linux", slice_cycles: int = 50_000_000) -> Finished:
-    """Boot Linux and type `commands`, each at a prompt."""
-    boot_plan = plan(BootOptions(image=image, paging=paging))
+def converse(
+    paging: Paging, *commands: bytes, image: str = "linux", append: str | None = None, slice_cycles: int = 50_000_000
+) -> Finished:
+    """Boot Linux and type `commands`, each at a prompt; `append` is the whole command line, if not the recipe's."""
+    options = BootOptions(image=image, paging=paging)
+    if append is not None:
+        files = resolve(image)
+        options = BootOptions(kernel=files.kernel, initrd=files.initrd, append=append, paging=paging)
+    boot_plan = plan(options)
     script = [(PROMPT, command) for command in commands]
     return run_plan(boot_plan, script=script, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles)
 
@@ -35,7 +42,25 @@ def test_linux_runs_commands_and_powers_off(paging: Paging) -> None:
     assert b"\r\n42 x86_64\r\nLinux\r\n" in finished.output
     assert b"Kernel panic" not in finished.output
     assert finished.end is not None
-    assert (finished.end.kind, finished.end.exit_status) == (EndKind.SHUTDOWN, 0)
+    assert (finished.end.kind, finished.end.detail, finished.end.exit_status) == (EndKind.SHUTDOWN, "power off", 0)
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_linux_needs_no_word_but_its_console(paging: Paging) -> None:
+    commands = (
+        b"dmesg | grep -c -e 'Using IOAPIC for interrupt routing' -e 'Switch to symmetric I/O mode'\n",
+        b"reboot -f\n",
+    )
+    finished = converse(paging, *commands, append="console=ttyS0")
+    assert b"\r\n2\r\n" in finished.output
+    assert finished.end is not None
+    assert finished.end.kind is EndKind.RESET
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_linux_does_without_apics_and_acpi(paging: Paging) -> None:
+    finished = converse(paging, ALIVE, append="console=ttyS0 noapic nolapic acpi=off reboot=t")
+    assert b"\r\n42 x86_64\r\nLinux\r\n" in finished.output
 
 
 @pytest.mark.parametrize("paging", MODES)

@@ -79,6 +79,11 @@ class RecordingPlatform:
         self.inputs: dict[int, int] = {}
         self.port_reads: list[tuple[int, int]] = []
         self.port_writes: list[tuple[int, int, int]] = []
+        self.mmio_reads: list[tuple[int, int]] = []
+        self.mmio_writes: list[tuple[int, int, int]] = []
+        self.mmio: dict[int, int] = {}  # address -> what is read there
+        self.on_mmio: Callable[[int], None] = lambda hpa: None
+        self.cr8 = 0
         self.cpuids: list[tuple[int, int]] = []
         self.msrs: dict[int, int] = {}
         self.vectors: list[int] = []
@@ -93,6 +98,21 @@ class RecordingPlatform:
     def port_write(self, port: int, size_bytes: int, value: int) -> None:
         self.port_writes.append((port, size_bytes, value))
         self.on_port(port)
+
+    def mmio_read(self, hpa: int, size_bytes: int) -> int:
+        self.mmio_reads.append((hpa, size_bytes))
+        self.on_mmio(hpa)
+        return self.mmio.get(hpa, (1 << 8 * size_bytes) - 1)
+
+    def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
+        self.mmio_writes.append((hpa, size_bytes, value))
+        self.on_mmio(hpa)
+
+    def cr8_read(self) -> int:
+        return self.cr8
+
+    def cr8_write(self, value: int) -> None:
+        self.cr8 = value
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         self.cpuids.append((leaf, subleaf))

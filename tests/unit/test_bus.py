@@ -1,8 +1,8 @@
-"""Claims about the port bus: who answers, at which offset, in which width."""
+"""Claims about the buses: who answers, at which offset, in which width."""
 
 import pytest
 
-from emulator.bus import PORT_COUNT, PortBus
+from emulator.bus import PORT_COUNT, MmioBus, PortBus
 
 
 class Registers:
@@ -69,3 +69,55 @@ def test_a_port_that_is_taken_or_does_not_exist_cannot_be_claimed_and_nothing_is
     for port in (0x1E, 0x1F, 0x23, 0x24, 0xFFFF):
         bus.read(port, 1)
     assert late.seen == []
+
+
+def test_a_device_in_memory_sees_offsets_and_widths_it_decodes() -> None:
+    bus, device = MmioBus(), Registers(4)
+    bus.attach(0xFEE0_0000, 0x1000, device)
+    assert bus.read(0xFEE0_0020, 4) == 0x33323130
+    bus.write(0xFEE0_0024, 4, 0x1_2345_6789)
+    assert device.seen == [("read", 0x20, 4), ("write", 0x24, 4, 0x2345_6789)]
+    assert bus.read(0xFEE0_0022, 4) == 0xFFFF_FFFF
+    assert len(device.seen) == 2
+    assert bus.read(0xFEE0_0020, 2) == 0xFFFF
+
+
+def test_what_no_device_decodes_whole_is_split_in_two() -> None:
+    bus, low, high = MmioBus(), Registers(4), Registers(1)
+    bus.attach(0x1000, 8, low)
+    bus.attach(0x1008, 8, high)
+    assert bus.read(0x1000, 8) == 0x17161514_13121110
+    bus.write(0x1004, 8, 0x88776655_44332211)
+    assert low.seen[2:] == [("write", 4, 4, 0x44332211)]
+    assert high.seen == [("write", i, 1, 0x55 + 0x11 * i) for i in range(4)]
+    bus.write(0x1006, 3, 0)  # odd pieces of an access that crosses a page
+    assert high.seen[-1] == ("write", 0, 1, 0)
+
+
+def test_what_lies_in_front_hides_what_is_behind() -> None:
+    behind, own, shared = MmioBus(), Registers(1), Registers(1)
+    front = MmioBus(behind)
+    behind.attach(0x1000, 0x2000, shared)
+    front.attach(0x2000, 0x1000, own)
+    assert (front.read(0x1005, 1), front.read(0x2005, 1), behind.read(0x2005, 1)) == (0x15, 0x15, 0x1015 & 0xFF)
+    assert (own.seen, shared.seen) == ([("read", 5, 1)], [("read", 5, 1), ("read", 0x1005, 1)])
+    assert [front.covers(*place) for place in ((0, 0x1000), (0xFFF, 2), (0x2FFF, 1), (0x3000, 9))] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_nobody_answers_in_memory_either() -> None:
+    bus = MmioBus()
+    bus.write(0x1234, 8, 1)
+    assert [bus.read(0x1234, size) for size in (1, 3, 8, 16)] == [(1 << 8 * size) - 1 for size in (1, 3, 8, 16)]
+
+
+@pytest.mark.parametrize(("base", "length"), [(0x1FFF, 1), (0xFFF, 2), (0, 0x10000), (0x1800, 1), (-1, 1), (0x3000, 0)])
+def test_addresses_that_are_taken_cannot_be_claimed(base: int, length: int) -> None:
+    bus = MmioBus()
+    bus.attach(0x1000, 0x1000, Registers(1))
+    with pytest.raises(ValueError, match="cannot be claimed"):
+        bus.attach(base, length, Registers(1))

@@ -36,11 +36,11 @@ def moved(register: str, value: int, **changes: object) -> Rig:
 )
 def test_a_value_that_no_register_can_have_is_refused(register: str, value: int) -> None:
     rig = moved(register, value)
-    before = rig["cr0"], rig["cr3"], rig["cr4"], int(rig.shared.cr8)
+    before = rig["cr0"], rig["cr3"], rig["cr4"], rig.platform.cr8
     rig.run()
     assert rig.halted_in == 13
     assert rig.words(rig["rsp"], 2) == [0, CODE]
-    assert (rig["cr0"], rig["cr3"], rig["cr4"], int(rig.shared.cr8)) == before
+    assert (rig["cr0"], rig["cr3"], rig["cr4"], rig.platform.cr8) == before
 
 
 @pytest.mark.parametrize(

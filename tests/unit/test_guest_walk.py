@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from devices.cpu_pins import CpuPins
+from emulator.bus import MmioBus
 from emulator.engine import Engine
 from emulator.events import EventQueue
 from emulator.machine import Machine
@@ -32,7 +34,8 @@ def _machine() -> tuple[Machine, Domain, Engine]:
         ports=machine.ports,
         timers=EventQueue(),
         transmit=lambda _byte: None,
-        on_intr=lambda _level: None,
+        cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
+        mmio=MmioBus(),
     )
     return machine, domain, Engine(machine.memory, machine.pcpus[0])
 

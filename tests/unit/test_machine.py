@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.ledger import Category
-from emulator.machine import SPURIOUS_VECTOR, Machine
+from emulator.machine import Machine
+from emulator.pcpu import SPURIOUS_VECTOR
 from emulator.profile import load_profile
 
 PROFILE = load_profile("netburst-2006")

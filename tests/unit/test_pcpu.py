@@ -4,8 +4,8 @@ import pytest
 
 from emulator.engine import Engine
 from emulator.ledger import Category
-from emulator.machine import SPURIOUS_VECTOR, Machine
-from emulator.pcpu import IA32_BIOS_SIGN_ID, IA32_MISC_ENABLE, LOCAL_TIMER_VECTOR, PCpu
+from emulator.machine import Machine
+from emulator.pcpu import IA32_BIOS_SIGN_ID, IA32_MISC_ENABLE, LOCAL_TIMER_VECTOR, SPURIOUS_VECTOR, PCpu
 from emulator.profile import load_profile
 from emulator.vmx import fields as f
 from tests.unit.engine_rig import assemble

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
+from devices.cpu_pins import CpuPins
+from emulator.bus import MmioBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.profile import load_profile
@@ -73,7 +75,8 @@ class Rig:
             ports=type(machine.ports)(),
             timers=EventQueue(),
             transmit=lambda _byte: None,
-            on_intr=lambda _level: None,
+            cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
+            mmio=MmioBus(),
         )
 
     def hardware_mode(self) -> PagingMode:

@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 
 from emulator.errors import ConfigError
+from vmm.firmware.layout import RSDP_GPA
 from vmm.loaders import low_memory
 
 
@@ -23,6 +24,7 @@ class Field:
     size_bytes: int
 
 
+ACPI_RSDP_ADDR = Field(0x070, 8)
 E820_ENTRIES = Field(0x1E8, 1)
 
 # the setup header: name and number as in boot.rst, "The Real-Mode Kernel Header"
@@ -98,6 +100,7 @@ def build(setup_header: bytes, *, memory_bytes: int, load_gpa: int, initrd_gpa: 
     write_field(page, RAMDISK_SIZE, initrd_bytes)
     write_field(page, CMD_LINE_PTR, low_memory.COMMAND_LINE.gpa)
     write_field(page, SETUP_DATA, 0)  # no setup_data list; a pointer left in the file would be followed
+    write_field(page, ACPI_RSDP_ADDR, RSDP_GPA)
     memory_map = low_memory.memory_map(memory_bytes)
     write_field(page, E820_ENTRIES, len(memory_map))
     for index, (start_gpa, end_gpa, kind) in enumerate(memory_map):

@@ -7,6 +7,7 @@ Source: Xen docs/misc/pvh.pandoc and xen/include/public/arch-x86/hvm/start_info.
 
 import struct
 
+from vmm.firmware.layout import RSDP_GPA
 from vmm.loaders import low_memory
 from vmm.loaders.boot_image import BootProtocol, EntryMode, Handover, KernelImage, Payload
 from vmm.loaders.boot_information import BootInformation
@@ -18,7 +19,6 @@ MODULE = struct.Struct("<4Q")
 MEMORY_MAP_ENTRY = struct.Struct("<2Q2I")
 MODULES_MAX = 32
 COMMAND_LINE_MAX_BYTES = low_memory.COMMAND_LINE.size_bytes - 1
-NO_RSDP = 0
 
 
 def kernel_image(file: ElfKernel, entry_gpa: int, *, memory_bytes: int) -> KernelImage:
@@ -51,7 +51,7 @@ def hand_over(kernel: KernelImage, payload: Payload) -> Handover:
         len(payload.modules),
         information.add(modules) if modules else 0,
         low_memory.COMMAND_LINE.gpa,
-        NO_RSDP,
+        RSDP_GPA,
         information.add(entries),
         len(memory_map),
         0,

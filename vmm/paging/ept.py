@@ -1,7 +1,8 @@
 """EPT: the processor translates guest-physical addresses itself; the guest's paging is its own business.
 
 The tables are built once: the guest's RAM by 2 MiB pages (4 KiB at an odd end), and everything else, by pages as large
-as fit, to an address where nothing answers on the host's bus either, so that stray accesses read all ones.
+as fit, to an address where nothing answers on the host's bus either, so that stray accesses read all ones. The pages of
+devices have no entry: an access there is an EPT violation, and the VMM carries the instruction out.
 
     47..39 | 38..30 | 29..21 | 20..12 | 11..0      entry: R 0, W 1, X 2, memory type 5..3, large 7 (SDM 3C 28.2.2)
 """
@@ -15,7 +16,8 @@ from emulator.vmx import fields as f
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
 from vmm.domain import HOLE_HPA, Domain
 from vmm.host_pages import HostPages
-from vmm.outcome import Outcome
+from vmm.mmio import DeviceAccess
+from vmm.outcome import AGAIN, Outcome
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -29,6 +31,8 @@ PHYSICAL_LIMIT = 1 << 40
 EPTP_WALK_LENGTH_4 = 3 << 3
 EPTP_WRITE_BACK = 6
 CR0_NE = 1 << 5
+# Exit qualification of an EPT violation (SDM 3C table 27-7).
+IS_FETCH, LINEAR_IS_VALID, IS_FINAL_ACCESS = 1 << 2, 1 << 7, 1 << 8
 
 
 class EptPaging:
@@ -40,17 +44,22 @@ class EptPaging:
         self._words = domain.machine.memory.words
         self._pages = pages
         self._domain = domain
+        self._devices = DeviceAccess(domain)
         self.root_hpa = pages.allocate()
         gpa = 0
         while gpa < PHYSICAL_LIMIT:
             gpa += self._map_largest(gpa)
 
     def _map_largest(self, gpa: int) -> int:
-        """Map the largest page at `gpa` that is all RAM or all not; returns its size in bytes."""
+        """Map the largest page at `gpa` that is all RAM or all empty, or skip one of a device; returns its size."""
         ram = self._domain.memory_bytes
         for size, level in ((GIB, 3), (MIB2, 2), (PAGE_BYTES, 1)):
             hpa = self._domain.hpa_of(gpa)
             inside = gpa + size <= ram and hpa % size == 0
+            if gpa >= ram and self._domain.mmio_covers(gpa, size):
+                if size == PAGE_BYTES:
+                    return size
+                continue
             if gpa % size == 0 and (inside or gpa >= ram):
                 target = hpa if inside else HOLE_HPA
                 self._set(gpa, level, target | LEAF | (LARGE if level > 1 else 0))
@@ -118,9 +127,13 @@ class EptPaging:
         raise AssertionError("a page fault exited under EPT")
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
-        """The tables cover every guest-physical address the processor can form."""
+        """An access to a device's page: the tables cover every other address the processor can form."""
         gpa = vcpu.read(f.GUEST_PHYSICAL_ADDRESS)
-        raise GuestError(f"EPT violation at guest-physical {gpa:#x}, which no table entry covers")
+        violation = vcpu.read(f.EXIT_QUALIFICATION)
+        if violation & LINEAR_IS_VALID and not violation & IS_FINAL_ACCESS:
+            raise GuestError(f"the guest has page tables at {gpa:#x}, where there is a device and no memory")
+        self._devices.carry_out(vcpu, vcpu.paging_mode(), gpa, is_fetch=bool(violation & IS_FETCH))
+        return AGAIN
 
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """Nothing is derived from guest memory."""

@@ -26,6 +26,8 @@ from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
 from vmm import paths
 from vmm.domain import Domain
+from vmm.emulation import Emulated, PageFault
+from vmm.guest_state import PAGE_MASK, InstructionEmulation
 from vmm.guest_walk import (
     CR0_PG,
     CR0_WP,
@@ -46,9 +48,9 @@ from vmm.guest_walk import (
     Translation,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
+from vmm.mmio import DeviceAccess
 from vmm.outcome import AGAIN, Outcome
 from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
-from vmm.paging.store_emulation import StoreEmulation
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -98,12 +100,13 @@ class ShadowPaging:
         self._mode = self._guest.mode()
         self._identity_hpa = self._build_identity_map(pages)
         self.tables = ShadowTables(domain, pages)
-        self._stores = StoreEmulation(domain)
+        self._instructions = InstructionEmulation(domain)
+        self._devices = DeviceAccess(domain)
         self._last_zero_write_gfn: int | None = None
         self._unemulated = ((0, 0, 0), 0)  # (RIP, linear address, instructions retired), how often in a row
 
     def _build_identity_map(self, pages: HostPages) -> int:
-        """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host."""
+        """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host; not to devices."""
         domain = self._domain
         words = domain.machine.memory.words
         root = pages.allocate()
@@ -112,10 +115,11 @@ class ShadowPaging:
             words[(root >> 3) + gib] = directory | 1
             for index in range(512):
                 gpa = (gib << 30) + index * MIB2
-                if gpa < domain.memory_bytes < gpa + MIB2:  # memory ends inside
+                if gpa < domain.memory_bytes < gpa + MIB2 or domain.mmio_covers(gpa, MIB2):  # memory ends inside
                     table = pages.allocate()
                     for page in range(512):
-                        words[(table >> 3) + page] = domain.hpa_of(gpa + page * PAGE_BYTES) | IDENTITY_FLAGS
+                        if not domain.is_device_page((gpa >> 12) + page):
+                            words[(table >> 3) + page] = domain.hpa_of(gpa + page * PAGE_BYTES) | IDENTITY_FLAGS
                     words[(directory >> 3) + index] = table | IDENTITY_FLAGS
                 else:
                     words[(directory >> 3) + index] = domain.hpa_of(gpa) & ~(MIB2 - 1) | IDENTITY_FLAGS | LARGE
@@ -254,7 +258,10 @@ class ShadowPaging:
             vcpu.inject_page_fault(found.gva, found.error_code)
             return AGAIN
         gfn = found.gpa >> 12
-        if write and self.tables.is_shadowed(gfn):
+        if gfn >= self._domain.page_count and self._domain.is_device_page(gfn):
+            self.propagate(self._devices.carry_out(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
+            self._keep_root(vcpu)
+        elif write and self.tables.is_shadowed(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
         else:
             self._last_zero_write_gfn = None
@@ -309,12 +316,18 @@ class ShadowPaging:
         elif vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VALID:
             self._give_up(vcpu, gva, gfn)  # the stack of an event's delivery: no instruction stores there
         else:
-            stored = self._stores.emulate(vcpu, self._mode, gva, found.gpa)
-            if stored is None:
-                self._give_up(vcpu, gva, gfn)
+            result = self._instructions.emulate(vcpu, self._mode, known={gva >> 12: found.gpa & ~PAGE_MASK})
+            if isinstance(result, Emulated):
+                self.propagate(self._instructions.stored)
+            elif isinstance(result, PageFault):
+                vcpu.inject_page_fault(result.gva, result.error_code)
             else:
-                self.propagate(stored)
-        if not self.tables.is_shadowed(self._root_gfn()):
+                self._give_up(vcpu, gva, gfn)
+        self._keep_root(vcpu)
+
+    def _keep_root(self, vcpu: "VCpu") -> None:
+        """After stores, which may have unshadowed anything: the processor needs a root."""
+        if self._mode.is_paging and not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
 
     def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:

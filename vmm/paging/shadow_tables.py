@@ -143,12 +143,14 @@ class ShadowTables:
         return table
 
     def leaf(self, gfn: int, entry: int) -> int:
-        """The shadow of leaf entry `entry` (of any page size) for guest page `gfn`."""
+        """The shadow of leaf entry `entry` (of any page size) for guest page `gfn`; none for a device's page."""
         shadow = entry & (USER | NO_EXECUTE) | PRESENT | ACCESSED | DIRTY
         if entry & DIRTY and entry & WRITABLE and gfn not in self._by_gfn:
             shadow |= WRITABLE
         if gfn < self._page_count:
             return shadow | self._base_hpa + (gfn << 12)
+        if self._domain.is_device_page(gfn):
+            return 0
         return shadow | self._domain.hpa_of(gfn << 12)
 
     def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:

@@ -13,6 +13,8 @@ from benchmarks.guest_runs import Results, Run, run_guest
 from benchmarks.measurements import Measurement
 from benchmarks.mem import bandwidth_curve, latency_curve, page_curve, run_names, strides, translation_curve
 from benchmarks.mem_plot import power_text
+from emulator.profile import load_profile
+from emulator.timing.core_timing import Fidelity
 from vmm.boot import Paging
 
 SIZES = [1024 * half * 2**power // 2 for power in range(17) for half in (2, 3)]  # 1 KiB .. 96 MiB
@@ -36,7 +38,7 @@ def made_results(paging: Paging = "native", profile: str = "made", scale: int = 
         row("write_bandwidth", (4096,), 4),
         row("copy_bandwidth", (4096,), 8),
     ]
-    return Results(Run("mem", profile, paging), 2_000_000_000, tuple(rows), ())
+    return Results(Run("mem", profile, paging, "detailed"), 2_000_000_000, tuple(rows), ())
 
 
 def test_curves_are_of_one_stride() -> None:
@@ -74,13 +76,16 @@ def test_sizes_on_the_axis() -> None:
 # --- the guest ----------------------------------------------------------------------------------------------------
 
 
+PROFILE = "netburst-2006"
+
+
 @cache
-def guest_results() -> Results:
-    return run_guest(Run("mem", "netburst-2006", "native"))
+def guest_results(timing: Fidelity, paging: Paging = "native") -> Results:
+    return run_guest(Run("mem", PROFILE, paging, timing))
 
 
 def test_the_guest_measures_every_point() -> None:
-    results = guest_results()
+    results = guest_results("flat")
     assert strides(results) == [16, 64, 256]
     assert list(latency_curve(results, 16)) == [size for size in SIZES if size <= 4 << 20]
     for stride in (64, 256):
@@ -88,6 +93,32 @@ def test_the_guest_measures_every_point() -> None:
     assert list(page_curve(results)) == [count for count in PAGES if count <= 4096]
     for stream in mem.STREAMS:
         assert list(bandwidth_curve(results, stream)) == STREAM_SIZES
+
+
+def test_flat_timing_gives_flat_curves() -> None:
+    for name in ("load_latency", "page_latency"):
+        for row in guest_results("flat").named(name):
+            assert row.median * row.operations == row.operations / 32 * (32 + 2) + 4  # 32 loads, DEC, JNZ; around it 4
+
+
+@pytest.mark.slow
+def test_detailed_timing_shows_the_latencies_of_the_profile() -> None:
+    profile, curve = load_profile(PROFILE), latency_curve(guest_results("detailed"))
+    for size_bytes, latency_cycles in (
+        (profile.caches.l1d_size_bytes // 2, profile.caches.l1d_latency_cycles),
+        (profile.caches.l2_size_bytes // 2, profile.caches.l2_latency_cycles),
+        (profile.caches.l2_size_bytes * 4, profile.memory.dram_latency_cycles),
+    ):
+        assert curve[size_bytes] == pytest.approx(latency_cycles, rel=0.02)
+
+
+@pytest.mark.slow
+def test_detailed_timing_shows_the_reach_of_the_tlb_and_dearer_walks_under_ept() -> None:
+    entries = load_profile(PROFILE).tlb.dtlb_4k_entries
+    native, ept = (translation_curve(guest_results("detailed", paging)) for paging in ("native", "ept"))
+    assert native[entries // 2] < 0.1
+    assert native[entries * 2] > 10
+    assert ept[entries * 2] > 2 * native[entries * 2]
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
@@ -101,17 +132,17 @@ def run_bench(all_results: list[Results], arguments: list[str], monkeypatch: pyt
 def test_one_run_shows_nanoseconds_too(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     run_bench([made_results()], ["--paging", "native"], monkeypatch)
     output = capfd.readouterr().out
-    assert "Latency, made, native: cycles of a load" in output
-    assert re.search(r"^ +Size +native +ns$\n^1 KiB +3 +1\.5$\n^2 KiB +7 +3\.5$", output, re.MULTILINE)
-    assert re.search(r"^Pages +native +native beyond$\n^ +16 +3 +0$\n^ +32 +27 +20$", output, re.MULTILINE)
+    assert "Latency, made, native, detailed timing: cycles of a load" in output
+    assert re.search(r"^ +Size +native +ns$\n^1 KiB +3\.0 +1\.5$\n^2 KiB +7\.0 +3\.5$", output, re.MULTILINE)
+    assert re.search(r"^Pages +native +native beyond$\n^ +16 +3\.0 +0\.0$\n^ +32 +27\.0 +20\.0$", output, re.MULTILINE)
     assert re.search(r"^4 KiB +0\.50 +0\.25 +0\.12$", output, re.MULTILINE)
 
 
 def test_runs_stand_beside_each_other(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     run_bench([made_results(), made_results("ept", scale=2)], [], monkeypatch)
     output = capfd.readouterr().out
-    assert re.search(r"^ +Size +native +ept$\n^1 KiB +3 +6$", output, re.MULTILINE)
-    assert re.search(r"^ +32 +27 +20 +54 +40$", output, re.MULTILINE)
+    assert re.search(r"^ +Size +native +ept$\n^1 KiB +3\.0 +6\.0$", output, re.MULTILINE)
+    assert re.search(r"^ +32 +27\.0 +20\.0 +54\.0 +40\.0$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

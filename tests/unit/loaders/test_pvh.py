@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.unit.loaders.sample_images import Segment, make_elf, make_note, pvh_note
 from tests.unit.loaders.test_multiboot import MEMORY_BYTES, boot, memory_of, text
+from vmm.firmware.layout import RSDP_GPA
 from vmm.loaders import BootProtocol, EntryMode, load
 
 BASE = 0x200000
@@ -41,7 +42,7 @@ def test_the_start_information_tells_command_line_modules_and_memory(tmp_path: P
     magic, version, flags, count, modules, command_line, rsdp, memory_map, entries, _ = struct.unpack_from(
         "<4I4Q2I", memory, image.registers["rbx"]
     )
-    assert (magic, version, flags, count, rsdp, entries) == (0x336EC578, 1, 0, 1, 0, 3)
+    assert (magic, version, flags, count, rsdp, entries) == (0x336EC578, 1, 0, 1, RSDP_GPA, 3)
     assert text(memory, command_line) == b"x=y"
     gpa, size_bytes, arguments, _ = struct.unpack_from("<4Q", memory, modules)
     assert bytes(memory[gpa : gpa + size_bytes]) == b"data"

@@ -1,6 +1,8 @@
-"""Stores to write-protected guest memory, done by the VMM in the guest's place.
+"""Instructions carried out by the VMM in a vCPU's place: stores to guest page tables, accesses to devices in memory.
 
-The instruction at RIP is emulated whole (vmm/emulation); what it stored is remembered, so that shadow tables follow.
+    instruction at RIP --vmm/emulation--> load, store --guest's page tables--> gpa: RAM of the domain, or a device
+
+Stores to RAM are remembered, so that shadow tables follow.
 """
 
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 from emulator.vmx import fields as f
 from vmm import paths
 from vmm.domain import Domain
-from vmm.emulation import Emulated, PageFault, emulate
+from vmm.emulation import Emulated, PageFault, Unhandled, emulate
 from vmm.guest_walk import EFER_LMA, GuestFault, PagingMode, Translation, Visit, walk
 
 if TYPE_CHECKING:
@@ -24,16 +26,18 @@ class GuestState:
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
+        self._ram_bytes = domain.memory_bytes
         self._vcpu: VCpu
         self._mode: PagingMode
         self._known: dict[int, int] = {}  # linear page -> guest-physical page, writable
-        self._user = False
+        self._is_user = False
         self.stored: list[tuple[int, int, int]] = []  # (gpa, size in bytes, value), each inside one page
 
-    def begin(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> None:
-        """Start with one instruction; `gva` is known to translate to `gpa` for writing."""
+    def begin(self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None) -> None:
+        """Start with one instruction; `known` are linear pages that are known to translate for writing."""
         self._vcpu, self._mode = vcpu, mode
-        self._known = {gva >> 12: gpa & ~PAGE_MASK}
+        self._known = {} if known is None else known
+        self._is_user = vcpu.cpl == 3
         self.stored = []
 
     def read_gpr(self, index: int) -> int:
@@ -71,9 +75,7 @@ class GuestState:
         places = self._places(linear, size_bytes, write=False)
         if isinstance(places, PageFault):
             return places
-        for gpa, size in places:
-            self._charge_copy(gpa, size, is_write=False)
-        return int.from_bytes(b"".join(self._domain.read(gpa, size) for gpa, size in places), "little")
+        return int.from_bytes(b"".join(self._read(gpa, size) for gpa, size in places), "little")
 
     def store(self, linear: int, size_bytes: int, value: int) -> PageFault | None:
         """Write guest memory, and remember that."""
@@ -81,12 +83,21 @@ class GuestState:
         if isinstance(places, PageFault):
             return places
         for gpa, size in places:
-            self._charge_copy(gpa, size, is_write=True)
             part = value & (1 << 8 * size) - 1
-            self._domain.write(gpa, part.to_bytes(size, "little"))
-            self.stored.append((gpa, size, part))
+            if gpa < self._ram_bytes:
+                self._charge_copy(gpa, size, is_write=True)
+                self._domain.write(gpa, part.to_bytes(size, "little"))
+                self.stored.append((gpa, size, part))
+            else:
+                self._vcpu.mmio.write(gpa, size, part)
             value >>= 8 * size
         return None
+
+    def _read(self, gpa: int, size_bytes: int) -> bytes:
+        if gpa < self._ram_bytes:  # a piece lies inside one page
+            self._charge_copy(gpa, size_bytes, is_write=False)
+            return self._domain.read(gpa, size_bytes)
+        return self._vcpu.mmio.read(gpa, size_bytes).to_bytes(size_bytes, "little")
 
     def _charge_copy(self, gpa: int, size_bytes: int, *, is_write: bool) -> None:
         self._vcpu.follow(paths.GUEST_COPY)
@@ -100,7 +111,7 @@ class GuestState:
         for start, size in pieces:
             page = self._known.get(start >> 12)
             if page is None:
-                found = self._vcpu.walk(self._mode, start & ADDRESS_SPACE, write=write)
+                found = self._vcpu.walk(self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
                 if isinstance(found, GuestFault):
                     return PageFault(found.gva, found.error_code)
                 page = found.gpa & ~PAGE_MASK
@@ -108,33 +119,33 @@ class GuestState:
         return places
 
 
-class StoreEmulation:
-    """Emulates the instruction of a write fault in one domain."""
+class InstructionEmulation:
+    """Emulates instructions of one domain's vCPUs."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
         self._state = GuestState(domain)
 
-    def emulate(self, vcpu: "VCpu", mode: PagingMode, gva: int, gpa: int) -> list[tuple[int, int, int]] | None:
-        """Run the instruction at RIP, whose store to `gva` (guest-physical `gpa`) faulted.
+    @property
+    def stored(self) -> list[tuple[int, int, int]]:
+        """Stores to RAM of the last instruction, as (gpa, size in bytes, value)."""
+        return self._state.stored
 
-        Returns the stores it did, as (gpa, size in bytes, value); a #PF of its own is injected. None: not emulated.
-        """
+    def emulate(
+        self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None
+    ) -> Emulated | PageFault | Unhandled:
+        """Carry out the instruction at RIP, and tell what came of it; a PageFault is the guest's."""
         rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
         bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
         state = self._state
-        state.begin(vcpu, mode, gva, gpa)
+        state.begin(vcpu, mode, known=known)
         rip = vcpu.rip
         vcpu.follow(paths.EMULATE)
         result = emulate(state, vcpu.engine.code_at_rip(), bits)
-        if isinstance(result, PageFault):
-            vcpu.inject_page_fault(result.gva, result.error_code)
-        elif not isinstance(result, Emulated):
-            return None
-        else:
+        if isinstance(result, Emulated):
             vcpu.finish_instruction()
             self._charge_fetches(vcpu, mode, rip, result.fetch_count)
-        return state.stored
+        return result
 
     def _charge_fetches(self, vcpu: "VCpu", mode: PagingMode, rip: int, count: int) -> None:
         """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
