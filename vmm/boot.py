@@ -26,9 +26,9 @@ from emulator.timing.allowances import (
     DEFAULT_WORKLOAD,
     LINUX_WORKLOAD,
     NO_ALLOWANCE,
+    WORKLOADS,
     Allowance,
     allowance_for,
-    workloads,
 )
 from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.cache import ignore_progress
@@ -112,6 +112,8 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         if value and options.kernel is None:
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
+    if options.workload is not None and options.workload not in WORKLOADS:
+        raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
     request = _explain_request(options)
@@ -146,11 +148,9 @@ def _allowance(options: BootOptions, image: BootImage, profile: Profile) -> Allo
     """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
     if options.timing != "fast":
         return NO_ALLOWANCE
-    workload = options.workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
-    if workload not in workloads():
-        raise ConfigError(f"no workload class {workload!r}; {choices_text(workload, workloads())}")
-    allowance = allowance_for(profile.name, workload, options.paging)
-    return allowance or NO_ALLOWANCE
+    workload = options.workload or (options.image if options.image in WORKLOADS else None)
+    workload = workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
+    return allowance_for(profile.name, workload, options.paging) or NO_ALLOWANCE
 
 
 def _check_limits(options: BootOptions) -> None:
