@@ -202,10 +202,10 @@ class PCpu:
         self.account[Category.VMM_MEMORY] += cycles
         hierarchy = self._hierarchy
         if hierarchy is not None:
+            before_cycles = hierarchy.counter(self.number, "coherence_cycles")  # the guest's may not be booked yet
             stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.clock_cycles)
-            coherence_cycles = hierarchy.counter(self.number, "coherence_cycles")
-            transfer_cycles = coherence_cycles - self._coherence_cycles
-            self._coherence_cycles = coherence_cycles
+            transfer_cycles = hierarchy.counter(self.number, "coherence_cycles") - before_cycles
+            self._coherence_cycles += transfer_cycles
             self.account[Category.VMM_MEMORY] += stall_cycles - transfer_cycles
             self.account[Category.COHERENCE] += transfer_cycles
             cycles += stall_cycles
