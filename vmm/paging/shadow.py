@@ -256,7 +256,7 @@ class ShadowPaging:
         """Start anew with all tables; the other vCPUs, wherever they are, need other roots."""
         self.tables.forget_all()
         for other in self._family:
-            if other is not self:
+            if other is not self and other._mode.is_paging:
                 other._load_root()
 
     def _load_root(self) -> None:
