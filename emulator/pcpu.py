@@ -189,10 +189,10 @@ class PCpu:
         self.account[Category.VMM_MEMORY] += cycles
         hierarchy = self._hierarchy
         if hierarchy is not None:
+            before_cycles = hierarchy.counter(self.number, "coherence_cycles")  # the guest's may not be booked yet
             stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.clock_cycles)
-            coherence_cycles = hierarchy.counter(self.number, "coherence_cycles")
-            transfer_cycles = coherence_cycles - self._coherence_cycles
-            self._coherence_cycles = coherence_cycles
+            transfer_cycles = hierarchy.counter(self.number, "coherence_cycles") - before_cycles
+            self._coherence_cycles += transfer_cycles
             self.account[Category.VMM_MEMORY] += stall_cycles - transfer_cycles
             self.account[Category.COHERENCE] += transfer_cycles
             cycles += stall_cycles
@@ -363,6 +363,7 @@ class PCpu:
     def mmio_read(self, hpa: int, size_bytes: int) -> int:
         """A load from where there is no RAM. MODEL: the time is that at the end of the basic block."""
         self.charge(Category.PORT, self._mmio_cycles(hpa))
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         value = self.mmio.read(hpa, size_bytes)
         self.bound_by_events()
@@ -371,6 +372,7 @@ class PCpu:
     def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
         """A store to where there is no RAM."""
         self.charge(Category.PORT, self._mmio_cycles(hpa))
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         self.mmio.write(hpa, size_bytes, value)
         self.bound_by_events()

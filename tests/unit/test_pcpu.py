@@ -132,6 +132,15 @@ def test_a_port_access_costs_its_cycles_and_happens_at_the_time_it_takes_place(m
     assert pcpu.book().cycles[Category.PORT] == 2 * PROFILE.port_access_cycles
 
 
+def test_an_access_to_a_device_in_memory_is_on_the_clock_that_the_engine_goes_on_with(pcpu: PCpu) -> None:
+    engine, access_cycles = make_engine(pcpu), PROFILE.core.mmio_access_cycles
+    pcpu.load(engine)
+    pcpu.mmio_read(0xFEC0_0000, 4)
+    assert engine.shared.clock_cycles == access_cycles
+    pcpu.mmio_write(0xFEC0_0000, 4, 0)
+    assert engine.shared.clock_cycles == pcpu.book().cycles[Category.PORT] == 2 * access_cycles
+
+
 def test_an_event_that_a_port_write_schedules_bounds_the_run(machine: Machine, pcpu: PCpu) -> None:
     class Timer:
         widths_bytes: tuple[int, ...] = (1,)
