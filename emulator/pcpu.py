@@ -369,9 +369,14 @@ class PCpu:
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()
 
+    def _mmio_cycles(self, hpa: int) -> int:
+        """What an access without RAM takes: the core's local APIC is on its own bus, and near."""
+        profile = self.machine.profile
+        return profile.events.apic_access_cycles if self.mmio.is_own(hpa) else profile.core.mmio_access_cycles
+
     def mmio_read(self, hpa: int, size_bytes: int) -> int:
         """A load from where there is no RAM. MODEL: the time is that at the end of the basic block."""
-        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.charge(Category.PORT, self._mmio_cycles(hpa))
         self.commit()
         self.machine.events.run_until(self.now_ps)
         value = self.mmio.read(hpa, size_bytes)
@@ -380,7 +385,7 @@ class PCpu:
 
     def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
         """A store to where there is no RAM."""
-        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.charge(Category.PORT, self._mmio_cycles(hpa))
         self.commit()
         self.machine.events.run_until(self.now_ps)
         self.mmio.write(hpa, size_bytes, value)
