@@ -6,13 +6,14 @@ BIN := .venv/bin
 C_FILES = $(shell git ls-files '*.c' '*.h')
 ENGINE := $(wildcard emulator/engine/*.[ch]) emulator/engine/build.py $(wildcard emulator/vmx/*.py) emulator/timing/instruction_classes.py setup.py
 
-.PHONY: help setup run linux test test-fast lint bench clean
+.PHONY: help setup run linux test test-fast fuzz lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run        boot the default guest under the VMM'
 	@echo 'make linux      boot Debian'\''s kernel to a shell (fetched at first); Ctrl-A X ends it'
 	@echo 'make test       every test; test-fast leaves out those that boot Linux'
+	@echo 'make fuzz       a million random instructions, on our CPU and on Bochs'
 	@echo 'make lint       what CI checks besides the tests'
 	@echo 'make bench      how fast the emulator is, beside QEMU'
 	@echo 'make setup      only the set-up: .venv with all packages, the CPU engine compiled'
@@ -34,6 +35,10 @@ test: .make/linux
 
 test-fast: setup
 	@$(BIN)/pytest -n $(JOBS) -m 'not slow'
+
+# Another million each time SIDECORE_FUZZ_SEED says so.
+fuzz: setup
+	@SIDECORE_FUZZ_CASES=$${SIDECORE_FUZZ_CASES:-1000000} $(BIN)/pytest -n $(JOBS) --timeout=3600 tests/fuzz
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 Benchmarks use the hypervisor and not the other way round, so the command that has both is put together here.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from emulator.errors import ConfigError, choices_text
 from vmm.cli import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
+from vmm.profile_commands import profiles
 
 if TYPE_CHECKING:
     from benchmarks.guest_runs import Run
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 FILE = click.Path(path_type=Path)
+OUTSIDE_STATUS = 1  # of `profiles check`: a measurement is too far off
 BENCH_PAGING = ("native", "shadow", "ept")  # in the order of the columns
 
 
@@ -35,6 +38,40 @@ def speed(repeat: int, json_path: Path | None) -> None:
     from benchmarks.speed import measure_and_report
 
     measure_and_report(repeat, json_path)
+
+
+@bench.command()
+@click.option("--profile", "profiles", multiple=True, help="Fit for this profile. Repeatable; the default one.")
+@click.option("--all-profiles", is_flag=True, help="Every profile of `sidecore profiles list`.")
+@click.option("--workload", "workloads", multiple=True, metavar="CLASS", help="Repeatable; all if not given.")
+@click.option("--paging", "pagings", multiple=True, metavar="|".join(BENCH_PAGING), help="Repeatable; all three.")
+@click.option("--write", is_flag=True, help="Keep the allowances: runs with --timing fast use them from then on.")
+def fit(
+    profiles: tuple[str, ...], all_profiles: bool, workloads: tuple[str, ...], pagings: tuple[str, ...], write: bool
+) -> None:
+    """Fit what memory costs in `--timing fast` to runs with `--timing detailed`, and show how far it is off."""
+    from benchmarks.fit import Case, fit_all, fits_table, write_allowances
+    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from emulator.timing.allowances import WORKLOADS
+    from vmm.profile_commands import show
+
+    for chosen, choices in ((workloads, list(WORKLOADS)), (pagings, list(BENCH_PAGING))):
+        for name in chosen:
+            if name not in choices:
+                raise ConfigError(f"no {name!r} here; {choices_text(name, choices)}")
+    names = list(shipped_profiles()) if all_profiles else list(profiles) or [DEFAULT_PROFILE]
+    for name in names:
+        load_profile(name)
+    cases = [
+        Case(profile, workload, paging)  # type: ignore[arg-type]  # checked above
+        for profile in names
+        for workload in workloads or WORKLOADS
+        for paging in pagings or BENCH_PAGING
+    ]
+    fits = fit_all(cases)
+    show(fits_table(fits))
+    if write:
+        write_allowances(fits)
 
 
 def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -79,6 +116,24 @@ def mem(**options: Any) -> None:
     from benchmarks.mem import measure_and_report
 
     measure_and_report(runs, outputs)
+
+
+@profiles.command("check")
+@click.argument("names", nargs=-1, metavar="[PROFILE...]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable.")
+@click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
+def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path: Path | None) -> None:
+    """Compare what guests measure with what was published of the machines; all of them if none is named.
+
+    Round trips of VM exits, latencies of the caches and of memory, and the reach of the TLBs. Exit status 1 when one
+    is further off than is allowed.
+    """
+    from benchmarks.profile_check import check_and_report
+    from emulator.profile import shipped_profiles
+
+    chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())
+    if not check_and_report(chosen, overrides, json_path):
+        sys.exit(OUTSIDE_STATUS)
 
 
 def runs_of(

@@ -26,9 +26,9 @@ from emulator.timing.allowances import (
     DEFAULT_WORKLOAD,
     LINUX_WORKLOAD,
     NO_ALLOWANCE,
+    WORKLOADS,
     Allowance,
     allowance_for,
-    workloads,
 )
 from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.cache import ignore_progress
@@ -50,6 +50,7 @@ Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
 DEFAULT_GUEST = "default"
 DEFAULT_MEMORY_BYTES = 256 << 20
+PROCESSORS_MAX = 64
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 
 
@@ -67,6 +68,8 @@ class BootOptions:
     paging: Paging = "shadow"
     has_sidecore: bool = False  # on a core of its own
     jumps_spins: bool = True
+    vcpu_count: int = 1
+    pcpu_count: int | None = None  # None: one for each vCPU
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     timing: Fidelity = DEFAULT_FIDELITY
@@ -115,6 +118,9 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
     _check_sidecore(options)
+    options = replace(options, pcpu_count=_check_processors(options))
+    if options.workload is not None and options.workload not in WORKLOADS:
+        raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
     request = _explain_request(options)
@@ -154,11 +160,9 @@ def _allowance(options: BootOptions, image: BootImage, profile: Profile) -> Allo
     """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
     if options.timing != "fast":
         return NO_ALLOWANCE
-    workload = options.workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
-    if workload not in workloads():
-        raise ConfigError(f"no workload class {workload!r}; {choices_text(workload, workloads())}")
-    allowance = allowance_for(profile.name, workload, options.paging)
-    return allowance or NO_ALLOWANCE
+    workload = options.workload or (options.image if options.image in WORKLOADS else None)
+    workload = workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
+    return allowance_for(profile.name, workload, options.paging) or NO_ALLOWANCE
 
 
 def _check_limits(options: BootOptions) -> None:
@@ -167,6 +171,17 @@ def _check_limits(options: BootOptions) -> None:
             raise ConfigError(f"{name} {value:g} is not possible; give a number above 0")
     if options.until == "":
         raise ConfigError("--until needs a text that is not empty")
+
+
+def _check_processors(options: BootOptions) -> int:
+    """How many cores the machine has."""
+    pcpu_count = options.vcpu_count if options.pcpu_count is None else options.pcpu_count
+    for name, value in (("--vcpus", options.vcpu_count), ("--pcpus", pcpu_count)):
+        if not 1 <= value <= PROCESSORS_MAX:
+            raise ConfigError(f"{name} {value} is not possible; give a number from 1 to {PROCESSORS_MAX}")
+    if options.paging == "native" and options.vcpu_count != pcpu_count:
+        raise ConfigError("a native guest has all cores of the machine: --vcpus and --pcpus have to be the same")
+    return pcpu_count
 
 
 def _check_outputs(options: BootOptions) -> None:
@@ -193,7 +208,7 @@ def build_guest(
     from vmm.virtual_guest import VirtualGuest
 
     sidecore_count = int(plan.options.has_sidecore)
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), pcpu_count=1 + sidecore_count)
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(
         machine,
         plan.image,
@@ -202,16 +217,21 @@ def build_guest(
         paging=paging,
         sidecore_count=sidecore_count,
         jumps_spins=plan.options.jumps_spins,
+        vcpu_count=plan.options.vcpu_count,
         trace=trace,
         make_vcpu=vcpu_maker(recorder),
     )
 
 
-def _build_machine(plan: BootPlan, memory_bytes: int, *, pcpu_count: int = 1) -> Machine:
-    timing = plan.options.timing
+def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+    options = plan.options
     try:
         return Machine(
-            plan.profile, memory_bytes=memory_bytes, pcpu_count=pcpu_count, timing=timing, allowance=plan.allowance
+            plan.profile,
+            memory_bytes=memory_bytes,
+            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
+            timing=options.timing,
+            allowance=plan.allowance,
         )
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
@@ -259,17 +279,18 @@ def _recorder(plan: BootPlan) -> "Recorder | None":
 
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
     """What the run cost so far; all but `host_seconds` is the same in every run with the same input."""
-    ledger = guest.pcpu.book()
+    pcpus = guest.machine.pcpus
+    ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
     cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
     return {
         "cycles": cycles,
-        "instructions": guest.pcpu.instructions,
+        "instructions": sum(pcpu.instructions for pcpu in pcpus),
         "guest_seconds": cycles / frequency_hz,
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
-        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
+        "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
+        "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
     }
 
 

@@ -52,7 +52,7 @@ class Dispatcher:
 
     def _on_exit(self) -> None:
         """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
-        if self._shared.clock_cycles > self.vcpu.pcpu.horizon_cycles:
+        if self._shared.clock_cycles > self._shared.horizon_cycles:
             self.has_deferred_exit = True
             self._deferred_fields = [(field, self.vcpu.vmcs.read(field)) for field in ONLY_DURING_AN_EXIT]
             self.engine.stop()
@@ -97,10 +97,11 @@ class Dispatcher:
     def _block(self, core: "Core") -> None:
         """The vCPU sleeps until its virtual interrupt controller asks for it."""
         vcpu = self.vcpu
-        if not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF:
+        vcpu.is_blocked = True
+        vcpu.is_parked = not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF
+        if all(other.is_parked or other.waits_for_start_up for other in vcpu.domain.vcpus):
             vcpu.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
             return
-        vcpu.is_blocked = True
         vcpu.follow(paths.SLEEP)
         core.sleep(vcpu)
 
@@ -131,7 +132,9 @@ class Dispatcher:
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
             vcpu.follow(paths.INTERRUPT)
+            vcpu.run_devices()
             vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.arm_timer()
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:
             self._window_is_open = wanted

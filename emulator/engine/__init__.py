@@ -99,7 +99,6 @@ def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
     values.exception_entry_cycles = events.exception_entry_cycles
     values.interrupt_entry_cycles = events.interrupt_entry_cycles
     values.access_allowance_64ths = timing.allowance.access_64ths
-    values.block_allowance_64ths = timing.allowance.block_64ths
     if timing.hierarchy is not None:
         values.is_detailed = 1
         values.state = ffi.cast("int64_t *", timing.hierarchy.state_address)

@@ -208,11 +208,13 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
     memset(&c, 0, sizeof c);
     for (int i = 0; i < CHAINS; i++)
         for (int j = 0; j < CHAINS; j++) c.path[i][j] = i == j ? 0 : NO_PATH;
+    ret->bad_lock_at = (uint32_t)bytes;
     for (size_t at = 0; at < bytes; ret->instructions++) {
         const uint8_t *next = code + at;
         size_t left = bytes - at;
         uint64_t address = at;
         starts[at / 8] |= 1u << (at & 7);
+        if (ret->bad_lock_at == bytes && has_bad_lock(cpu, next, left, bits)) ret->bad_lock_at = (uint32_t)at;
         if (!cs_disasm_iter(handle, &next, &left, &address, insn)) {
             ret->instructions++; /* the engine executed it, so it ends the block: the rest is one instruction */
             uops++;
@@ -231,6 +233,7 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
         uops += t->costs[class].uops + (reads && !is_load) + (writes && !is_store);
         follow(&c, insn, t->costs[class].latency_cycles, (int)t->load_latency_cycles, is_load);
     }
+    if (ret->bad_lock_at < bytes) ret->branch = BRANCH_BAD_LOCK;
     if (!t->issue_width) { /* flat: an instruction is a cycle */
         ret->cost_64ths = ret->instructions * 64;
         return;

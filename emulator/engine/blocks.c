@@ -96,6 +96,7 @@ static void remember(sc_cpu *cpu, block *b, unsigned bits) {
     b->slow_count = (uint8_t)cost.slow_count;
     b->accesses = cost.accesses < ACCESSES_MAX ? cost.accesses : ACCESSES_MAX;
     b->branch = (uint8_t)cost.branch;
+    b->bad_lock_at = (uint16_t)cost.bad_lock_at;
     b->drains = cost.drains;
     b->code_bits = bits;
 }

@@ -35,6 +35,29 @@ unsigned code_bits(const sc_cpu *cpu) {
     return rights & 0x4000 ? 32 : 16;
 }
 
+/* Has the instruction of `bytes` bytes a LOCK prefix where it cannot be? Capstone knows, except for instructions that load;
+ * and it takes LOCK with REP for XACQUIRE and XRELEASE, which it lets pass with anything: it is asked without REP. */
+bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits) {
+    csh handle = cpu->decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][0];
+    uint8_t plain[INSTRUCTION_BYTES_MAX];
+    size_t count = 0, opcode_at = 0;
+    bool lock = false, prefix = true;
+    if (bytes > sizeof plain) bytes = sizeof plain;
+    for (size_t i = 0; i < bytes; i++) {
+        uint8_t byte = code[i];
+        bool rep = byte == 0xf2 || byte == 0xf3, rex = bits == 64 && (byte & 0xf0) == 0x40;
+        prefix = prefix && (rep || rex || byte == 0xf0 || (byte & 0xe7) == 0x26 || (byte >= 0x64 && byte <= 0x67));
+        lock |= prefix && byte == 0xf0;
+        if (!prefix && !lock) return false;
+        if (!prefix && !opcode_at) opcode_at = i;
+        if (!prefix || !rep) plain[count++] = byte;
+    }
+    bool loads = opcode_at && code[opcode_at] < 0x40 && (code[opcode_at] & 6) == 2; /* such as ADD r, r/m */
+    const uint8_t *next = plain;
+    uint64_t address = 0;
+    return lock && (loads || !cs_disasm_iter(handle, &next, &count, &address, cpu->decoded));
+}
+
 /* Bases count but for CS, DS, ES and SS in 64-bit mode; `segment`: 0-5 = ES CS SS DS FS GS. */
 uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) {
     if (code_bits(cpu) == 64) return segment >= 4 ? offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment] : offset;

@@ -75,7 +75,8 @@ enum {
     BRANCH_CALL_INDIRECT,
     BRANCH_INDIRECT,
     BRANCH_RETURN,
-    BRANCH_REPEAT
+    BRANCH_REPEAT,
+    BRANCH_BAD_LOCK /* it is not run as it is: see stop_before_lock in unicorn.c */
 };
 enum { SLOW_MAX = 8, ACCESSES_MAX = 4095 };
 typedef struct { /* an instruction that occupies the front end */
@@ -85,6 +86,7 @@ typedef struct { /* an instruction that occupies the front end */
 
 typedef struct { /* what block_cost.c finds of a block */
     uint32_t instructions, cost_64ths, slow_64ths, slow_count, accesses;
+    uint32_t bad_lock_at; /* offset of the first instruction whose LOCK prefix makes it #UD; or the size of the block */
     unsigned branch;
     bool drains; /* the store buffer: LOCK, MFENCE */
     slow_instruction slow[SLOW_MAX];
@@ -97,6 +99,7 @@ typedef struct block { /* a translated basic block, to cost it and to notice cha
     uint32_t cost_64ths, slow_64ths; /* in 64ths of a cycle; the part of its slow instructions */
     uint32_t bytes_at;               /* in the arena: see blocks.c */
     uint16_t accesses;               /* to memory, as far as the code tells */
+    uint16_t bad_lock_at;
     uint8_t code_bits, branch, slow_count;
     bool drains;
 } block;
@@ -148,7 +151,8 @@ typedef struct sc_cpu {
     block *trapped;                                                          /* the block that the last trap left */
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
-    bool saved, retranslate, empty_cache;
+    bool saved, retranslate, empty_cache, bad_lock;
+    uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
     struct { /* the watched page is open for one access: see watched_page.c */
         bool is_open, is_write;
         uint64_t entry_hpa, gpa; /* of the shadow entry; with EPT: the page's address */
@@ -205,6 +209,7 @@ uint64_t linear_rip(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 const uint8_t *code_host(sc_cpu *cpu, uint64_t linear);
+bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits);
 int register_index(unsigned reg); /* 0-15 of a general register of any width, or -1 */
 
 /* blocks.c */

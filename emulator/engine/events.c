@@ -301,6 +301,7 @@ bool deliver(sc_cpu *cpu, event e) {
             exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
                           (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
         if (both) {
+            if (o.next.vector == VECTOR_PF) cpu->s.cr2 = o.next.address;
             event df = {.vector = VECTOR_DF, .type = EVENT_HARDWARE, .has_error = true};
             if (exception_exits(cpu, df)) {
                 set_vectoring(cpu, e);

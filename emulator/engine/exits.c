@@ -191,9 +191,17 @@ static bool io_allowed(sc_cpu *cpu, uint16_t port, unsigned size) {
     return !(bits >> (port & 7) & ((1u << size) - 1));
 }
 
+/* The engine does not wrap the addresses of code at 4 GiB. */
+static uint64_t fault_address(sc_cpu *cpu) {
+    uint64_t address = engine_fault_address(cpu);
+    bool wraps = !long_mode(cpu) || (code_bits(cpu) != 64 && (uint32_t)(address - linear_rip(cpu)) <= 0x1000);
+    return wraps ? (uint32_t)address : address;
+}
+
 /* The engine touches the memory of INS and OUTS before it asks for the port; the processor checks the port first. */
 static bool io_denied(sc_cpu *cpu) {
-    if (cpl(cpu) == 0) return false;
+    bool fetch = (engine_error_code(cpu) & 16) || fault_address(cpu) - linear_rip(cpu) < INSTRUCTION_BYTES_MAX;
+    if (cpl(cpu) == 0 || fetch) return false;
     instruction in = decode(cpu);
     if (in.opcode[0] < 0x6c || in.opcode[0] > 0x6f || in.opcode[1]) return false;
     return !io_allowed(cpu, (uint16_t)gpr_read(cpu, 2), in.opcode[0] & 1 ? in.operand_bytes : 1);
@@ -215,7 +223,7 @@ void trap_exception(sc_cpu *cpu, unsigned vector) {
     bool has_error = pushes_error_code(vector);
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
-    if (vector == VECTOR_PF) e.address = engine_fault_address(cpu);
+    if (vector == VECTOR_PF) e.address = fault_address(cpu);
     if (vector == VECTOR_DB) e.payload = cpu->s.dr6 & 0x600f; /* the engine sets DR6 before it raises */
     raise_event(cpu, e);
 }
@@ -347,6 +355,10 @@ static void trap_msr(sc_cpu *cpu, const instruction *in) {
 }
 
 static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
+    if (cpu->s.clock_cycles > cpu->s.horizon_cycles) { /* it orders cores: again when none is behind */
+        cpu->s.stop_request = 1;
+        return;
+    }
     if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP))
         return raise_fault(cpu, VECTOR_UD, 0);
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))

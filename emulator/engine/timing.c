@@ -22,7 +22,7 @@ static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_6
 }
 
 static int64_t allowance_64ths(const sc_cpu *cpu, uint32_t accesses) {
-    return (int64_t)accesses * cpu->timing.access_allowance_64ths + cpu->timing.block_allowance_64ths;
+    return (int64_t)accesses * cpu->timing.access_allowance_64ths;
 }
 
 /* --- single instructions and events ------------------------------------------------------------------------------ */

@@ -3,6 +3,8 @@
  * The guest runs for ever in the engine's SVM guest mode, so that sensitive instructions and all exceptions come to
  * `on_intercept` with RIP at the instruction.
  */
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,9 +25,18 @@ static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
     return code == 0x40 + 14 && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
 }
 
+/* The engine calls abort() when it translates LOCK BT, BTS, BTR or BTC with a register operand: it misses that they are no
+ * instructions. Its state is that of the last block that ran, so leaving it by longjmp is safe; but it counts a nested run
+ * that never returns, of which it allows 64, so it is opened anew before that. */
+enum { ABORTS_MAX = 48 };
+static _Thread_local sigjmp_buf *abort_target;
+static struct sigaction abort_before;
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
+    sigjmp_buf *target = abort_target;
+    abort_target = NULL; /* from here on an abort is not the engine's */
     if (number < 0x100 || number > 0x100 + 0x400) {
         cpu->engine_error = (int)number;
         uc_emu_stop(uc);
@@ -71,6 +82,7 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         uc_emu_stop(uc);
     else
         engine_load(cpu);
+    abort_target = target;
 }
 
 /* Leave the middle of a block: reading an MSR that is intercepted makes the engine exit to on_intercept at once, with
@@ -107,6 +119,14 @@ static void on_sysenter(uc_engine *uc, void *data) {
     escape(data, ESCAPE_SYSENTER);
 }
 
+/* `b` has a LOCK prefix where it cannot be, which the engine lets pass: stop before it. What lies before the prefix runs,
+ * each instruction alone, until a block begins with it. */
+static void stop_before_lock(sc_cpu *cpu, const block *b) {
+    cpu->bad_lock = b->bad_lock_at == 0;
+    cpu->step = cpu->bad_lock ? STEP_NONE : STEP_ARMED;
+    uc_emu_stop(cpu->uc);
+}
+
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     bool changed = false, restart;
@@ -132,7 +152,10 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             return;
         }
     }
-    start_block(cpu, h);
+    if (h->branch == BRANCH_BAD_LOCK)
+        stop_before_lock(cpu, &cpu->blocks[h->block]);
+    else
+        start_block(cpu, h);
 }
 
 static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
@@ -152,20 +175,24 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
 
 /* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off
  * (an interrupt, the end of the run) comes at the end of the block. */
+static void mmio(sc_cpu *cpu, int operation, uint64_t offset, unsigned size, uint64_t *value) {
+    sigjmp_buf *target = abort_target;
+    abort_target = NULL;
+    sc_platform_callback(cpu->python, operation, cpu->memory_bytes + offset, size, value);
+    watch(cpu);
+    abort_target = target;
+}
+
 static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    sc_cpu *cpu = data;
     uint64_t value = ~0ull;
     (void)uc;
-    sc_platform_callback(cpu->python, PLATFORM_MMIO_READ, cpu->memory_bytes + offset, size, &value);
-    watch(cpu);
+    mmio(data, PLATFORM_MMIO_READ, offset, size, &value);
     return value;
 }
 
 static void on_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
-    sc_cpu *cpu = data;
     (void)uc;
-    sc_platform_callback(cpu->python, PLATFORM_MMIO_WRITE, cpu->memory_bytes + offset, size, &value);
-    watch(cpu);
+    mmio(data, PLATFORM_MMIO_WRITE, offset, size, &value);
 }
 
 /* Above the engine's own memory nobody answers. */
@@ -178,29 +205,6 @@ static void on_far_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t
     (void)uc, (void)offset, (void)size, (void)value, (void)data;
 }
 
-bool engine_run(sc_cpu *cpu) {
-    cpu->retranslate = false;
-    engine_load(cpu);
-    uc_err error = uc_emu_start(cpu->uc, SLOT(cpu, GUEST_RIP), NOWHERE, 0, 0);
-    if (cpu->retranslate && !error) {
-        if (cpu->empty_cache)
-            uc_ctl_flush_tb(cpu->uc);
-        else
-            uc_ctl_remove_cache(cpu->uc, cpu->retranslate_pc, cpu->retranslate_pc + cpu->retranslate_bytes);
-    }
-    if (!cpu->saved) engine_save(cpu);
-    close_watched(cpu);
-    if (error == UC_ERR_FETCH_PROT &&
-        !cpu->engine_error) { /* a fetch where nobody answers: all ones are no instruction */
-        cpu->trapped = cpu->current = NULL;
-        cpu->step = fetched_ahead(cpu) ? STEP_ARMED : STEP_NONE;
-        if (cpu->step == STEP_NONE) raise_fault(cpu, 6, 0);
-        return true;
-    }
-    if (error && !cpu->engine_error) cpu->engine_error = (int)error;
-    return !cpu->engine_error;
-}
-
 static bool add_hooks(sc_cpu *cpu) {
     uc_hook h;
     uc_engine *uc = cpu->uc;
@@ -210,6 +214,84 @@ static bool add_hooks(sc_cpu *cpu) {
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_out, cpu, 1, 0, UC_X86_INS_OUT) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_syscall, cpu, 1, 0, UC_X86_INS_SYSCALL) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_sysenter, cpu, 1, 0, UC_X86_INS_SYSENTER);
+}
+
+static bool open_engine(sc_cpu *cpu) {
+    uint64_t behind = ARENA + ARENA_BYTES, bytes = cpu->memory_bytes;
+    return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->uc) && !uc_ctl_set_cpu_model(cpu->uc, CPU_MODEL) &&
+           !uc_ctl_set_tcg_buffer_size(cpu->uc, 64 << 20) &&
+           !uc_mem_map_ptr(cpu->uc, 0, bytes, UC_PROT_ALL, cpu->memory) &&
+           !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
+           !uc_mmio_map(cpu->uc, bytes, ARENA - bytes, on_hole_read, cpu, on_hole_write, cpu) &&
+           !uc_mmio_map(cpu->uc, behind, (1ull << 52) - behind, on_far_read, NULL, on_far_write, NULL);
+}
+
+static void on_abort(int number) {
+    if (abort_target) siglongjmp(*abort_target, 1);
+    sigaction(number, &abort_before, NULL); /* not ours: whoever was there before, when this returns */
+    raise(number);
+}
+
+static void catch_aborts(void) {
+    struct sigaction ours = {.sa_handler = on_abort, .sa_flags = SA_NODEFER}, now;
+    sigaction(SIGABRT, NULL, &now);
+    if (now.sa_handler == on_abort) return;
+    abort_before = now;
+    sigaction(SIGABRT, &ours, NULL);
+}
+
+/* Run the engine; false: it cannot translate the block at RIP. */
+static bool engine_start(sc_cpu *cpu, uc_err *ret) {
+    sigjmp_buf here;
+    if (sigsetjmp(here, 0)) {
+        abort_target = NULL;
+        return false;
+    }
+    abort_target = &here;
+    *ret = uc_emu_start(cpu->uc, SLOT(cpu, GUEST_RIP), NOWHERE, 0, 0);
+    abort_target = NULL;
+    return true;
+}
+
+/* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
+static bool reopen(sc_cpu *cpu) {
+    uc_engine *old = cpu->uc;
+    bool watched = cpu->memory_hook != 0;
+    cpu->uc = NULL;
+    cpu->memory_hook = 0;
+    cpu->s.flush_tlb = 1;
+    bool ready = open_engine(cpu) && add_hooks(cpu);
+    if (ready) engine_watch_memory(cpu, watched);
+    uc_close(old);
+    return ready;
+}
+
+bool engine_run(sc_cpu *cpu) {
+    uc_err error = UC_ERR_OK;
+    bool nowhere = false; /* a fetch where nobody answers: all ones are no instruction */
+    cpu->retranslate = cpu->bad_lock = false;
+    engine_load(cpu);
+    bool alone = cpu->step == STEP_ARMED;
+    bool translated = engine_start(cpu, &error);
+    alone = alone && cpu->step == STEP_ARMED;
+    if (cpu->retranslate && !error) {
+        if (cpu->empty_cache)
+            uc_ctl_flush_tb(cpu->uc);
+        else
+            uc_ctl_remove_cache(cpu->uc, cpu->retranslate_pc, cpu->retranslate_pc + cpu->retranslate_bytes);
+    }
+    if (!cpu->saved) engine_save(cpu);
+    close_watched(cpu);
+    if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;
+    if (!translated && ++cpu->aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
+    if (error && !cpu->engine_error) cpu->engine_error = (int)error;
+    if (!cpu->engine_error && (nowhere || cpu->bad_lock || !translated)) { /* no instruction, at RIP or behind it */
+        cpu->trapped = cpu->current = NULL;
+        bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->bad_lock || alone;
+        cpu->step = is_next ? STEP_NONE : STEP_ARMED;
+        if (is_next) raise_fault(cpu, 6, 0);
+    }
+    return !cpu->engine_error;
 }
 
 void sc_close(sc_cpu *cpu) {
@@ -237,14 +319,8 @@ sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char
     bool ready = cpu->arena && decode_open(cpu) && blocks_open(cpu);
     if (ready) {
         *problem = "cannot open the engine";
-        ready = !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->uc) &&
-                !uc_ctl_set_cpu_model(cpu->uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->uc, 64 << 20) &&
-                !uc_context_alloc(cpu->uc, (uc_context **)&cpu->context) &&
-                !uc_mem_map_ptr(cpu->uc, 0, memory_bytes, UC_PROT_ALL, memory) &&
-                !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
-                !uc_mmio_map(cpu->uc, memory_bytes, ARENA - memory_bytes, on_hole_read, cpu, on_hole_write, cpu) &&
-                !uc_mmio_map(cpu->uc, ARENA + ARENA_BYTES, (1ull << 52) - ARENA - ARENA_BYTES, on_far_read, NULL,
-                             on_far_write, NULL);
+        ready = open_engine(cpu) && !uc_context_alloc(cpu->uc, (uc_context **)&cpu->context);
+        catch_aborts();
     }
     ready = ready && find_raw_state(cpu, problem) && !uc_reg_write(cpu->uc, UC_X86_REG_MSR, &hsave) &&
             verify_layout(cpu, problem);

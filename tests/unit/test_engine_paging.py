@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emulator.vmx import fields as f
-from tests.unit.engine_rig import CODE, HANDLERS, MEMORY_BYTES, NX, PS, A, D, P, Rig, U, W, assemble
+from tests.unit.engine_rig import CODE, DATA, HANDLERS, MEMORY_BYTES, NX, PML4, PS, A, D, P, Rig, U, W, assemble
 
 TABLES = 0x90000  # of the access under test, one page per level from the root's child downwards
 ROOT = 0x70000
@@ -242,3 +242,31 @@ def test_an_access_ends_as_the_reference_says(s: Setting, flags: list[int], acce
     # What a debugger reads asks for no right, but that the page is there.
     anyhow = reference_walk(rig, s, linear, write=False, user=False, fetch=False)
     assert len(seen_by_debugger) == (0 if isinstance(anyhow, tuple) or anyhow >= MEMORY_BYTES else 1)
+
+
+def test_a_fetch_that_faults_is_no_port_instruction_whatever_the_bytes_are() -> None:
+    """The page is closed to execution, and holds INSD, which ring 3 may not do."""
+    rig = Rig("jmp 0x40000", cpl=3)
+    rig.put(DATA, b"\x6d")
+    rig.set_page(DATA, DATA | P | W | U | NX)
+    rig.run()
+    assert rig.halted_in == 14
+    assert rig.word(rig["rsp"]) == 0x15
+    assert rig.shared.cr2 == DATA
+
+
+def test_a_page_fault_during_the_delivery_of_another_is_in_cr2() -> None:
+    rig = Rig("mov rsp, 0x3f000000\n mov al, [0x3e000000]")
+    rig.set_gate(8, ist=1)
+    rig.run()
+    assert rig.halted_in == 8
+    assert rig.shared.cr2 == 0x3F000000 - 8
+
+
+def test_code_addresses_wrap_at_4_gib_in_cr2() -> None:
+    rig = Rig("mov eax, 0x80000031\n mov cr0, eax\n mov eax, 0x10000\n jmp 0xfffff000", bits=32)
+    rig["cr4"], rig["cr3"] = 0x10, PML4
+    rig.put_word(PML4, 0x87, 4)
+    rig.run()
+    assert rig.halted_in == 14
+    assert rig.shared.cr2 == 0xFFFFF000

@@ -6,6 +6,7 @@ import pytest
 
 from emulator.errors import GuestError
 from tests.unit.engine_rig import assemble
+from tests.unit.loaders.sample_images import Segment, make_elf, multiboot_header
 from tests.unit.tiny_kernels import ENTRY, write_kernel
 from vmm.boot import BootOptions, Paging, build_guest, plan
 from vmm.guest import Guest
@@ -113,3 +114,23 @@ def test_page_tables_in_a_device_never_work(paging: Paging, tmp_path: Path) -> N
     else:
         with pytest.raises(AssertionError):  # ones have reserved bits set: #PF without an IDT
             run(tmp_path, code, paging)
+
+
+@pytest.mark.parametrize("paging", ["native", *VMM_MODES])
+def test_devices_answer_without_paging_and_so_does_nobody_beside_them(paging: Paging, tmp_path: Path) -> None:
+    code = f"""
+        mov eax, [{APIC + 0x30:#x}]      # version: 0x50014
+        and dword ptr [{INITIAL_COUNT:#x}], 0
+        add eax, [{INITIAL_COUNT:#x}]
+        add eax, [{APIC + 0x1000:#x}]    # nobody: -1
+        shr eax, 12
+        out 0xf4, al
+        jmp .
+    """
+    kernel = tmp_path / "kernel.elf"
+    text = multiboot_header() + assemble(code, 32, ENTRY + 12)
+    kernel.write_bytes(make_elf(Segment(ENTRY, text), bits=32, entry=ENTRY + 12))
+    guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
+    while guest.domain.end is None:
+        guest.advance(guest.pcpu.clock_cycles + 10_000_000)
+    assert (guest.domain.end.kind, guest.domain.end.value) == (EndKind.DEBUG_EXIT, 0x50)

@@ -18,6 +18,10 @@ class Paging(Protocol):
 
     name: str
 
+    def sibling(self) -> "Paging":
+        """The paging of another vCPU of the same domain."""
+        ...
+
     def capabilities(self) -> VmxCapabilities:
         """The processor this way of paging needs."""
         ...
@@ -62,8 +66,8 @@ class Paging(Protocol):
         """An EPT violation exit."""
         ...
 
-    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> bool:
-        """Store a page-table entry for the guest; whether TLBs may hold what it replaces. `gpa` is in its memory."""
+    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+        """Store a page-table entry for the guest; TLBs are the caller's to flush. `gpa` is in the guest's memory."""
         ...
 
     def watch(self, hpa: int) -> None:

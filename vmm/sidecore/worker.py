@@ -10,8 +10,9 @@ from typing import Any
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
 from vmm import paths
+from vmm.charging import LOCK_BYTES
 from vmm.guest_walk import Visit
-from vmm.vcpu import LOCK_BYTES, VCpu
+from vmm.vcpu import VCpu
 
 
 class Worker:

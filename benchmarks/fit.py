@@ -1,0 +1,122 @@
+"""`sidecore bench fit`: the allowances of `fast`, and how far it is then from `detailed`.
+
+    run `fast` with an allowance of one cycle   -> how many loads and stores its code has
+    run `detailed`                              -> what they stalled
+    allowance = stalls / accesses; run `fast` with it -> cycles beside those of `detailed`
+
+A row for each workload class, profile and way of paging. Only stalls are fitted: everything else is the same model.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from emulator.errors import ConfigError
+from emulator.timing.allowances import ALLOWANCES_PATH, WORKLOADS, Allowance, allowances
+from guest_images.linux import READY_LINE
+from vmm.boot import BootOptions, BootPlan, Paging, plan, run
+from vmm.console import Console
+from vmm.profile_commands import make_table
+from vmm.report import RunStats
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STALLS = ("memory stalls", "page walks", "coherence", "VMM memory")  # the ledger's labels of what `fast` averages
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is fitted: a workload class on a profile under a way of paging."""
+
+    profile: str
+    workload: str
+    paging: Paging
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The allowance, and the cycles of the run it came from and of `fast` with it; both without idle time."""
+
+    case: Case
+    allowance: Allowance
+    detailed_cycles: int
+    fast_cycles: int
+
+    @property
+    def error(self) -> float:
+        """How far `fast` is from `detailed`, as a part of it."""
+        return self.fast_cycles / self.detailed_cycles - 1
+
+
+def fit(case: Case) -> Fit:
+    """Run the workload of `case` three times. Raises ConfigError when the profile or the guest cannot be had."""
+    image = WORKLOADS[case.workload]
+    until = READY_LINE if image == "linux" else None
+    options = BootOptions(
+        image=image, profile=case.profile, paging=case.paging, allow_input=False, until=until, timing="detailed"
+    )
+    detailed_plan = plan(options)
+    fast_plan = replace(detailed_plan, options=replace(options, timing="fast"))
+    detailed = _stats(detailed_plan)
+    counted = _stats(replace(fast_plan, allowance=Allowance(access_64ths=64)))
+    accesses = _labelled(counted, "memory stalls")
+    stalls = sum(_labelled(detailed, label) for label in STALLS) - _labelled(counted, "VMM memory")
+    allowance = Allowance(round(64 * max(stalls, 0) / max(accesses, 1)))
+    fast = _stats(replace(fast_plan, allowance=allowance))
+    return Fit(case, allowance, _busy_cycles(detailed), _busy_cycles(fast))
+
+
+def _stats(plan_: BootPlan) -> RunStats:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        until = plan_.options.until
+        with Console(until=until.encode() if until else None, allow_input=False, stdout_fd=nowhere) as console:
+            result = run(plan_, console)
+    finally:
+        os.close(nowhere)
+    if result.end.exit_status != 0:
+        raise ConfigError(f"{plan_.options.image} under {plan_.options.paging} did not end well: {result.end}")
+    return result.stats
+
+
+def _labelled(stats: RunStats, label: str) -> int:
+    return sum(int(ledger[label]) for ledger in stats["ledger"].values())
+
+
+def _busy_cycles(stats: RunStats) -> int:
+    return sum(sum(ledger.values()) for ledger in stats["ledger"].values()) - _labelled(stats, "idle")
+
+
+def fit_all(cases: Sequence[Case]) -> list[Fit]:
+    """Fit every case, on all processors."""
+    if len(cases) == 1:
+        return [fit(cases[0])]
+    with multiprocessing.get_context("spawn").Pool(min(len(cases), os.cpu_count() or 1)) as pool:
+        return pool.map(fit, cases, chunksize=1)
+
+
+def fits_table(fits: Sequence[Fit]) -> "Table":
+    """What was fitted, and how far `fast` is from `detailed` with it."""
+    numbers = ("cycles an access", "detailed", "fast", "error")
+    table = make_table("Workload", "Profile", "Paging", *numbers, right=numbers)
+    for row in fits:
+        cycles = f"{row.allowance.access_64ths / 64:.2f}"
+        totals = (f"{row.detailed_cycles:,}", f"{row.fast_cycles:,}")
+        table.add_row(row.case.workload, row.case.profile, row.case.paging, cycles, *totals, f"{row.error:+.1%}")
+    return table
+
+
+def write_allowances(fits: Sequence[Fit]) -> None:
+    """Put the fitted allowances beside those there are. Raises ConfigError when the file cannot be written."""
+    rows = dict(allowances()) | {(f.case.profile, f.case.workload, f.case.paging): f.allowance for f in fits}
+    text = "# What memory costs in `fast`: fitted by `sidecore bench fit --write`, not by hand. See allowances.py.\n"
+    for (profile, workload, paging), allowance in sorted(rows.items()):
+        text += f'\n[[allowance]]\nprofile = "{profile}"\nworkload = "{workload}"\npaging = "{paging}"\n'
+        text += f"access_64ths = {allowance.access_64ths}\n"
+    try:
+        ALLOWANCES_PATH.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {ALLOWANCES_PATH}: {error.strerror}") from None

@@ -1,0 +1,201 @@
+"""Where our CPU is known to differ from Bochs, and why: the one table. Any other difference fails the test.
+
+A row explains a difference when all it says fits: the instruction (capstone's name, as a pattern, of any instruction of
+the case; or a pattern of its bytes), the name of the difference (`comparison.py`), and the two values.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from tests.fuzz.bochs import HALT, LIMIT, SHUTDOWN
+from tests.fuzz.comparison import Difference
+from tests.fuzz.instruction_cases import PREFIXES, Case, mnemonic_and_length, prefixes_of
+from tests.fuzz.modes import MODES
+from tests.fuzz.undefined_flags import STATUS, UNDEFINED
+
+NONE, DB, UD, NM, SS, GP, PF, MF, XM = -1, 1, 6, 7, 12, 13, 14, 16, 19
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One row."""
+
+    reason: str
+    names: str  # names of differences, as patterns
+    instructions: str = "*"  # names of instructions, as patterns
+    opcodes: str = ""  # or hexadecimal bytes behind the prefixes, as a regular expression
+    values: Callable[[int, int], bool] = lambda theirs, ours: True
+    modes: str = "*"
+    prefix: int | None = None  # and one of the instructions has this prefix
+
+    def explains(self, difference: Difference, case: Case, instructions: Sequence[tuple[str, str]]) -> bool:
+        """Whether this row is about that difference. `instructions`: name and hexadecimal bytes of each."""
+        if not any(fnmatchcase(difference.name, name) for name in self.names.split()):
+            return False
+        if not self.values(difference.theirs, difference.ours) or not fnmatchcase(case.mode, self.modes):
+            return False
+        if self.prefix is not None and not any(self.prefix in prefixes_of(part) for part in case.code):
+            return False
+        if self.opcodes:
+            return any(re.match(self.opcodes, code) for _name, code in instructions)
+        patterns = self.instructions.split()
+        return any(fnmatchcase(name, pattern) for name, _code in instructions for pattern in patterns)
+
+
+def _is(their: int | Sequence[int], our: int | Sequence[int]) -> Callable[[int, int], bool]:
+    theirs = (their,) if isinstance(their, int) else tuple(their)
+    ours = (our,) if isinstance(our, int) else tuple(our)
+    return lambda a, b: a in theirs and b in ours
+
+
+VECTOR = "0f(0[ef]|1[0-7]|2[89a-f]|3[8a]|[5-7].|ae|c[2456]|[def].)|d[89a-f]|9b|c[45]"
+X87 = "d[89a-f]|9b"
+MMX = "0f(0[ef]|2[acd]|38|3a|[67].|c[45]|[def].)"
+ALL_X87 = "fsw_* ftw st? st?_exponent"
+
+DEVIATIONS = (
+    Deviation("read-modify-write instructions fault first as a read", "frame_error_code",
+              values=lambda theirs, ours: theirs ^ ours == 2),
+    Deviation("x87 exception flags and C1 are not kept", "fsw_exceptions fsw_conditions", opcodes=X87),
+    Deviation("x87 stack faults and invalid operands are not noticed", f"{ALL_X87} memory rflags frame_*", opcodes=X87),
+    Deviation("so unmasked x87 exceptions are not raised", "exception", opcodes=X87,
+              values=lambda theirs, ours: theirs == MF),
+    Deviation("reserved bits of the x87 control word are kept", "fcw", opcodes="d9|d[bd]",
+              values=lambda theirs, ours: not (theirs ^ ours) & 0x1F3F),
+    Deviation("MMX instructions leave the upper bits of the x87 registers alone", "st?_exponent", opcodes=MMX,
+              values=lambda theirs, ours: theirs == 0xFFFF),
+    Deviation("MMX state is entered before the operand faults; EMMS keeps TOP", ALL_X87, opcodes=MMX),
+    Deviation("the alignment of SSE operands is not checked", "exception exception_rip", opcodes="0f",
+              values=lambda theirs, ours: theirs == GP or theirs > 0x100),
+    Deviation("the alignment of SSE operands is not checked", "ending", opcodes="0f"),
+    Deviation("MXCSR gets no exception flags", "mxcsr_exceptions", opcodes="0f"),
+    Deviation("so unmasked SSE exceptions are not raised", "exception", opcodes="0f", values=_is(XM, NONE)),
+    Deviation("approximations are the processor's own", "xmm*", instructions="rcpps rcpss rsqrtps rsqrtss"),
+    Deviation("CR0.TS and EM are looked at before the opcode is", "exception", opcodes=VECTOR, values=_is(UD, NM)),
+    Deviation("a segment register is pushed with zeros above, where the processor may write 16 bits",
+              "memory frame_* r??", instructions="push"),
+    Deviation("the operand of INS is zeroed before the port is asked", "memory", instructions="ins? [?]"),
+    Deviation("null data segments can be used", "exception exception_rip", modes="*[03]",
+              instructions="pop mov lds les lfs lgs lss",
+              values=lambda theirs, ours: theirs == GP or theirs > 0x100),
+    Deviation("POP of a segment register reads the whole operand", "exception", instructions="pop", values=_is(GP, PF)),
+    Deviation("far returns read the whole frame first", "exception frame_error_code",
+              instructions="retf*"),
+    Deviation("POPF that sets TF", "exception_rip", instructions="popf*"),
+    Deviation("far pointers are read in another order", "cr2 frame_error_code", instructions="lss les lds lfs lgs"),
+    Deviation("far pointers have offsets of 32 bits at most", "*", modes="long*",
+              instructions="lss lfs lgs lcall ljmp"),
+    Deviation("CMPS reads its operands in another order", "cr2 frame_error_code", instructions="cmps?"),
+    Deviation("a trap within REP pushes RF clear", "frame_rflags",
+              values=lambda theirs, ours: theirs ^ ours == 0x10000),
+    Deviation("REP iterations are counted otherwise", "ending", instructions="movs? stos? lods? cmps? scas? ins? outs?",
+              values=lambda theirs, ours: LIMIT in (theirs, ours)),
+    Deviation("flags are lost when an instruction that computes them faults on its store", "rflags frame_rflags",
+              instructions="rcl rcr set*",
+              values=lambda theirs, ours: not (theirs ^ ours) & ~STATUS),
+    Deviation("IRET from ring 3 or in IA-32e mode looks at VM in the popped flags", "ending exception exception_rip",
+              instructions="iret*"),
+    Deviation("operands that cross a page are touched in another order", "cr2",
+              values=lambda theirs, ours: 0 < abs(theirs - ours) < 16),
+    Deviation("16 bytes are loaded as two times 8, and POPA as eight registers: what came before a fault stays",
+              "xmm* r??", opcodes="0f(10|28|6f|f0)|61"),
+    Deviation("FLDENV and FRSTOR load word by word", f"fcw {ALL_X87}", instructions="fldenv frstor"),
+    Deviation("POPCNT, CRC32 and MOVBE of 16-bit code have operands of 32 bits", "r?? r? rflags frame_rflags",
+              opcodes="0f(b8|38f[01])"),
+    Deviation("LOOPE and LOOPNE with a count of 1 lose flags that are not computed yet", "rflags frame_rflags",
+              instructions="loope loopne"),
+    Deviation("the rights of CS after CR0.PE was changed", "cs_access_rights", opcodes="0f(22|01)"),
+    Deviation("SVM instructions look at the privilege first", "exception", opcodes="0f01d[89a-f]", values=_is(UD, GP)),
+    Deviation("SYSRET to compatibility mode keeps RSP, and TF counts at once", "frame_rsp exception", modes="long*",
+              instructions="sysret"),
+    Deviation("POP ignores the bits of ModRM that make it XOP or no instruction", "exception exception_rip ending",
+              opcodes="8f"),
+    Deviation("MOV ignores the bits of ModRM that make it no instruction, but not REX.R", "exception ending",
+              opcodes="c[67]", values=lambda theirs, ours: theirs in (UD, HALT) or ours == UD),
+    Deviation("the second encoding of TEST is no instruction", "exception ending", opcodes="f[67]",
+              values=lambda theirs, ours: ours in (UD, SHUTDOWN)),
+    Deviation("hints with a register operand are no instructions", "exception", opcodes="0f(18|0d)",
+              values=lambda theirs, ours: ours == UD),
+    Deviation("NOP may have LOCK", "exception", opcodes="0f1f", prefix=0xF0),
+    Deviation("PUSHF pushes RF", "memory frame_*", instructions="pushf*"),
+    Deviation("LAR leaves the limit out, which is undefined", "r?? r? frame_*", instructions="lar"),
+    Deviation("SMSW leaves the upper half of CR0 out, which is undefined", "r?? r?", instructions="smsw"),
+    Deviation("an access over the end of canonical addresses faults at its first page", "exception", modes="long*",
+              values=_is(GP, PF)),
+    Deviation("code segments can be written to", "exception exception_rip ending", prefix=0x2E,
+              values=lambda theirs, ours: theirs in (HALT, GP) or theirs > 0x100),
+    Deviation("SHLD and SHRD with an immediate count RIP-relative addresses from before it", "memory", modes="long*",
+              opcodes="0fa[4c]"),
+    Deviation("MMX instructions of the 0F 38 and 0F 3A maps with REX.R write behind the x87 registers", "*",
+              modes="long*", opcodes="0f3[8a]"),
+    Deviation("bytes that capstone does not know may be several instructions", "memory frame_* r??",
+              instructions="[?]"),
+    Deviation("in real mode, the vector is read before the frame is pushed over it", "exception", modes="real",
+              values=lambda theirs, ours: 0 <= theirs < UD == ours),
+    Deviation("LIDT and LGDT take any base", "*", modes="long*", instructions="lidt lgdt"),
+    Deviation("unknown MSRs: Bochs reads zeros", "exception", instructions="rdmsr wrmsr", values=_is(NONE, GP)),
+    Deviation("segment limits are not checked", "exception", modes="*16", values=_is((GP, SS), range(-1, 20))),
+    Deviation("segment limits are not checked", "exception", modes="real", values=_is((GP, SS), range(-1, 20))),
+    Deviation("segment limits are not checked", "exception", modes="v86", values=_is((GP, SS), range(-1, 20))),
+    Deviation("segment limits are not checked", "exception_rip ending", modes="*16"),
+    Deviation("segment limits are not checked", "exception_rip ending", modes="real"),
+    Deviation("segment limits are not checked", "exception_rip ending", modes="v86"),
+    Deviation("an opcode that is no instruction is seen after its operand, or runs", "*",
+              opcodes="0f(0[df]|1[2367abc]|2[0-3]|50|7[1-3]|79|ae|ba|c3|d6|f7)|c[45]|8[ce]|d[89a-f]|ff"),
+    Deviation("VEX forms run as SSE, as does SSE4A", "*", opcodes="c[45]|0f(2b|7[89])"),
+    Deviation("instructions this CPU does not offer", "exception", opcodes="0f3[8a](c[89a-d]|cc|f[016]|[89ab])|0fae",
+              values=lambda theirs, ours: ours == UD),
+    Deviation("LZCNT and TZCNT are not offered: they run as BSR and BSF", "*", instructions="lzcnt tzcnt"),
+    Deviation("predicates of CMPPS above 7 are no instructions", "exception", opcodes="0fc2",
+              values=lambda theirs, ours: ours == UD),
+    Deviation("Bochs clears RF before INT pushes it", "frame_rflags", instructions="int int1 int3 into",
+              values=lambda theirs, ours: ours ^ theirs == 0x10000),
+    Deviation("LAHF and SAHF with a REX prefix use SPL", "*", instructions="lahf sahf", modes="long*"),
+    Deviation("RET adds its operand as a signed number", "*", opcodes="c2..[89a-f]|ca..[89a-f]"),
+    Deviation("ENTER does not try the stack below", "*", instructions="enter"),
+    Deviation("near branches out of canonical addresses fault at their target", "exception_rip exception",
+              instructions="call ret jmp j*", modes="long*"),
+    Deviation("66 in front of a near branch counts, as on AMD's", "*", prefix=0x66, opcodes="0f8|e[89b]|c[23]|7|ff",
+              modes="long*"),
+    Deviation("SYSRET and SYSCALL exist in compatibility mode, as on AMD's", "exception", opcodes="0f0[57]",
+              values=lambda theirs, ours: theirs == UD),
+    Deviation("accesses that wrap at 4 GiB touch their second page first", "cr2",
+              values=lambda theirs, ours: theirs >= 0xFFFFFFF0 and not ours),
+    Deviation("DR6 tells of breakpoints that are not enabled", "dr6", values=lambda theirs, ours: (ours ^ theirs) < 16),
+    Deviation("stack and save areas are touched in another order", "cr2 memory",
+              instructions="pusha* popa* enter frstor fxsave fnsave fldenv fnstenv maskmov* iret* int* retf* lcall",
+              values=lambda theirs, ours: abs(theirs - ours) < 512),
+    Deviation("stack addresses are non-canonical for #SS by their base alone", "exception", opcodes=".",
+              modes="long*", values=_is((GP, SS), (GP, SS))),
+)  # fmt: skip
+
+
+def instructions_of(case: Case) -> list[tuple[str, str]]:
+    """Name and hexadecimal bytes (behind the prefixes) of each instruction of a case."""
+    bits = MODES[case.mode].bits
+    return [(mnemonic_and_length(part, bits)[0], part.lstrip(PREFIXES).hex()) for part in case.code]
+
+
+def _is_only_undefined_flags(difference: Difference, names: Sequence[tuple[str, str]]) -> bool:
+    if difference.name not in ("rflags", "frame_rflags"):
+        return False
+    undefined = 0
+    for name, _code in names:
+        undefined |= UNDEFINED.get(name, 0)
+    return not (difference.theirs ^ difference.ours) & ~undefined
+
+
+def unexplained(case: Case, differences: Sequence[Difference]) -> list[Difference]:
+    """Those differences that no row explains."""
+    names = instructions_of(case)
+    return [
+        difference
+        for difference in differences
+        if not _is_only_undefined_flags(difference, names)
+        and not any(row.explains(difference, case, names) for row in DEVIATIONS)
+    ]
+
+
+__all__ = ["DEVIATIONS", "Deviation", "instructions_of", "unexplained"]

@@ -1,0 +1,44 @@
+"""Claims about the allowances of `fast`: they bring it near `detailed`, and fitting finds those that are shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fit as fitting
+from benchmarks.fit import Case, Fit, fit, write_allowances
+from emulator.profile import DEFAULT_PROFILE
+from emulator.timing import allowances as table
+from emulator.timing.allowances import Allowance, allowance_for
+from vmm.boot import PAGING_MODES, Paging
+
+ERROR_MAX = 0.15
+
+
+@pytest.mark.parametrize("paging", PAGING_MODES)
+@pytest.mark.parametrize("workload", ["kernel", "vmexit"])
+def test_fast_is_near_detailed_and_the_shipped_allowance_is_what_fitting_finds(workload: str, paging: Paging) -> None:
+    found = fit(Case(DEFAULT_PROFILE, workload, paging))
+    assert abs(found.error) <= ERROR_MAX
+    shipped = allowance_for(DEFAULT_PROFILE, workload, paging)
+    assert shipped is not None
+    assert abs(shipped.access_64ths - found.allowance.access_64ths) <= found.allowance.access_64ths // 4 + 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workload", "paging"), [("mem", "shadow"), ("linux", "shadow")])
+def test_fast_is_near_detailed_in_the_long_benchmarks(workload: str, paging: Paging) -> None:
+    assert abs(fit(Case(DEFAULT_PROFILE, workload, paging)).error) <= ERROR_MAX
+
+
+def test_writing_keeps_the_other_allowances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "allowances.toml"
+    path.write_text('[[allowance]]\nprofile = "a"\nworkload = "linux"\npaging = "ept"\naccess_64ths = 7\n')
+    for module in (table, fitting):
+        monkeypatch.setattr(module, "ALLOWANCES_PATH", path)
+    table.allowances.cache_clear()
+    try:
+        write_allowances([Fit(Case("b", "mem", "native"), Allowance(3), 100, 90)])
+        table.allowances.cache_clear()
+        assert dict(table.allowances()) == {("a", "linux", "ept"): Allowance(7), ("b", "mem", "native"): Allowance(3)}
+    finally:
+        table.allowances.cache_clear()
