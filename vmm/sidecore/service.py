@@ -7,13 +7,16 @@
 
 Polling is not executed: slot k of n is looked at every n polls, so the poll that finds a request follows from when the
 request could be seen. Who has the lines, and how long a transfer takes, says emulator/timing/shared_lines.py.
+With `mwait` it sleeps after a look at every slot, and a store to any of them wakes it (events.mwait_wake_ns).
+MODEL: one MONITOR watches all slots' lines; the looks before it sleeps are booked as idle too.
 MODEL: a poll sees its slot when it begins; the sidecore's stores wait in its store buffer, not it.
 """
 
 from functools import partial
+from typing import Literal, get_args
 
 from emulator.ledger import HOST, IDLING, Category
-from emulator.pcpu import PCpu
+from emulator.pcpu import PS_PER_NS, PCpu
 from emulator.timing.shared_lines import SharedLines
 from vmm import paths
 from vmm.sidecore import abi
@@ -21,6 +24,8 @@ from vmm.sidecore.operations import OPERATIONS
 from vmm.sidecore.slots import Slot, SlotPage
 from vmm.sidecore.worker import Worker
 
+Poll = Literal["spin", "mwait"]
+POLLS: tuple[Poll, ...] = get_args(Poll)
 HEADER_BYTES = 40  # of a slot: what a request has
 ANSWER_BYTES = 32
 
@@ -28,11 +33,13 @@ ANSWER_BYTES = 32
 class Sidecore:
     """A core in root mode that serves the pages it is given. `jumps` False: every poll is executed, for comparison."""
 
-    def __init__(self, pcpu: PCpu, lines: SharedLines, *, jumps: bool = True) -> None:
+    def __init__(self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True) -> None:
         self.pcpu = pcpu
         self.pages: list[SlotPage] = []
         self._lines = lines
-        self._jumps = jumps
+        self._sleeps = poll == "mwait"
+        self._jumps = jumps or self._sleeps
+        self._wake_cycles = pcpu.machine.ps_to_cycles(pcpu.machine.profile.events.mwait_wake_ns * PS_PER_NS)
         self._slots: list[Slot] = []
         self._position = 0  # the slot that is looked at next,
         self._since_cycles = 0  # at this time
@@ -92,7 +99,7 @@ class Sidecore:
 
     def _poll_on(self) -> None:
         """Poll from now on; without slots there is nothing to poll."""
-        self.pcpu.wait(Category.SPIN if self._slots else Category.IDLE)
+        self.pcpu.wait(Category.SPIN if self._slots and not self._sleeps else Category.IDLE)
         if self._finds is not None:
             self.pcpu.wake(self._finds[0])
         elif self._slots and not self._jumps:
@@ -133,9 +140,12 @@ class Sidecore:
             return
         count, poll_cycles = len(self._slots), self._poll_cycles
         first = (self._slots.index(slot) - self._position) % count
-        late = slot.visible_cycles - self._since_cycles - first * poll_cycles
+        since_cycles = self._since_cycles
+        if self._sleeps and slot.visible_cycles > since_cycles + count * poll_cycles:  # nothing found: it sleeps
+            since_cycles = slot.visible_cycles + self._wake_cycles
+        late = slot.visible_cycles - since_cycles - first * poll_cycles
         rounds = max(0, -(-late // (count * poll_cycles)))
-        when_cycles = self._since_cycles + (first + rounds * count) * poll_cycles
+        when_cycles = since_cycles + (first + rounds * count) * poll_cycles
         if self._finds is None or when_cycles < self._finds[0]:
             self._finds = (when_cycles, slot)
 
