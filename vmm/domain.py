@@ -59,6 +59,7 @@ class Domain:
         self.timers = timers
         self.vcpus: list[VCpu] = []  # under a VMM
         self.pages: HostPages  # the VMM's own pages for this domain
+        self.shoot_down: Callable[[VCpu], None]  # of a vCPU: let it notice that its TLB was flushed
         self.end: End | None = None
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(

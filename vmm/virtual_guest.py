@@ -6,12 +6,16 @@ from emulator.machine import Machine
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.loaders import BootImage
 from vmm.report import ExitStats
+from vmm.scheduler.credit import CreditScheduler
 from vmm.trace import TraceWriter
 from vmm.vcpu import VCpu
 
 
 class VirtualGuest:
-    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging."""
+    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging.
+
+    Each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
+    """
 
     def __init__(
         self,
@@ -21,13 +25,18 @@ class VirtualGuest:
         memory_bytes: int,
         transmit: Callable[[int], None],
         paging: str = "shadow",
+        vcpu_count: int = 1,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.hypervisor = Hypervisor(machine, paging=paging, trace=trace, make_vcpu=make_vcpu)
-        self.domain = self.hypervisor.create_domain(image, memory_bytes=memory_bytes, transmit=transmit)
+        is_shared = vcpu_count > machine.pcpu_count
+        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(machine.pcpu_count) if is_shared else None
+        self.hypervisor = Hypervisor(machine, paging=paging, scheduler=scheduler, trace=trace, make_vcpu=make_vcpu)
+        self.domain = self.hypervisor.create_domain(
+            image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count
+        )
         self.vcpu = self.domain.vcpus[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
 

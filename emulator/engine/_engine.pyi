@@ -22,6 +22,7 @@ class Shared:
     unknown_walks: int
     instructions: int
     deadline_cycles: int
+    horizon_cycles: int
     tsc_base: int
     non_root: int
     interrupt_pending: int

@@ -348,6 +348,10 @@ static void trap_msr(sc_cpu *cpu, const instruction *in) {
 }
 
 static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
+    if (cpu->s.clock_cycles > cpu->s.horizon_cycles) { /* it orders cores: again when none is behind */
+        cpu->s.stop_request = 1;
+        return;
+    }
     if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP))
         return raise_fault(cpu, VECTOR_UD, 0);
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))

@@ -304,6 +304,7 @@ bool find_raw_state(sc_cpu *cpu, const char **problem) {
 
 /* After verify_layout() left its test values behind: the state a CPU begins with. */
 void reset_state(sc_cpu *cpu) {
+    cpu->s.horizon_cycles = ~0ull;
     forget_nested(cpu);
     for (int i = 0; i < OWN_MSRS; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;

@@ -44,6 +44,7 @@ void cpu_new(uint32_t);
 uint16_t cpu_get_fp_sw(uint32_t);
 void cpu_exception(uint32_t, unsigned vector, uint16_t error_code);
 void cpu_loop(uint32_t);
+void cpu_set_cr8(uint32_t, uint32_t);
 void cpu_bail(uint32_t);
 void cpu_set_killbit(uint32_t);
 void cpu_clear_killbit(uint32_t);
@@ -246,6 +247,7 @@ uint64_t oracle_run(uint64_t *state, uint64_t limit) {
     cpu_set_idtr(0, s[IDTR_BASE], (uint16_t)s[IDTR_LIMIT]);
     cpu_set_mode(0);
     cpu_clear_killbit(0);
+    cpu_set_cr8(0, 0);
     cpu_set_eflags(0, (uint32_t)s[RFLAGS]); /* with TF it asks for attention, which clearing the kill bit takes back */
     cpu_set_mode(0);
     _ZN8BX_CPU_C22handleFpuMmxModeChangeEv();

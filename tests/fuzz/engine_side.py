@@ -18,7 +18,16 @@ _DR = PLACE["dr0"]
 
 
 class Ports:
-    """A platform where a port answers with its number, as in bochs.c, and that has nothing else."""
+    """A platform where a port answers with its number, as in bochs.c, and that has nothing else but CR8."""
+
+    def __init__(self) -> None:
+        self.cr8 = 0
+
+    def cr8_read(self) -> int:
+        return self.cr8
+
+    def cr8_write(self, value: int) -> None:
+        self.cr8 = value
 
     def port_read(self, port: int, size_bytes: int) -> int:
         return port * 0x01010101 & (1 << 8 * size_bytes) - 1
@@ -50,7 +59,8 @@ class OurCpu:
 
     def __init__(self, memory_bytes: int) -> None:
         self.memory = HostMemory(memory_bytes)
-        self.engine = Engine(self.memory, Ports())
+        self.ports = Ports()
+        self.engine = Engine(self.memory, self.ports)
         self.shared = self.engine.shared
 
     def run(self, state: State, limit_instructions: int) -> tuple[int, State]:
@@ -68,6 +78,7 @@ class OurCpu:
         for i in range(4):
             shared.dr[i] = state[_DR + i]
         shared.shutdown = 0
+        self.ports.cr8 = 0
         engine.run(shared.clock_cycles + limit_instructions)
         return self._result()
 

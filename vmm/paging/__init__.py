@@ -18,6 +18,10 @@ class Paging(Protocol):
 
     name: str
 
+    def sibling(self) -> "Paging":
+        """The paging of another vCPU of the same domain."""
+        ...
+
     def capabilities(self) -> VmxCapabilities:
         """The processor this way of paging needs."""
         ...

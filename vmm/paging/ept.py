@@ -75,6 +75,10 @@ class EptPaging:
             table = self._words[slot] & ~0xFFF
         self._words[(table >> 3) + (gpa >> (12 + 9 * (level - 1)) & 511)] = entry
 
+    def sibling(self) -> "EptPaging":
+        """All vCPUs have the same tables, and nothing else is kept here."""
+        return self
+
     def capabilities(self) -> VmxCapabilities:
         """A processor with EPT and unrestricted guest."""
         return with_ept()
