@@ -350,6 +350,15 @@ class PCpu:
             if self.machine.pcpu_count > 1:
                 self.horizon_cycles = min(self.horizon_cycles, next_cycles)
 
+    def bound_by(self, other: "PCpu") -> None:
+        """This core has just set a time at which `other` goes on: get no further ahead of it than others may."""
+        ready = other.ready_cycles
+        if self._engine is not None and ready is not None:
+            shared = self._engine.shared
+            lookahead_cycles = self.machine.profile.events.ipi_receive_cycles
+            self.horizon_cycles = min(self.horizon_cycles, ready - (other.number < self.number))
+            shared.deadline_cycles = min(int(shared.deadline_cycles), ready + lookahead_cycles)
+
     # --- Platform: what the core asks of the host when nothing exits ---------------------------------------------
 
     def port_read(self, port: int, size_bytes: int) -> int:

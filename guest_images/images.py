@@ -51,6 +51,7 @@ IMAGES = (
     ImageEntry("memtest", "Debian's memtest86+, on the serial line", "tool", "user"),
     ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
     ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
+    ImageEntry("sidecall_null", "null sidecalls"),
     ImageEntry("exit_cost", "thousands of CPUID and VMCALL exits, for the workstation's clock"),
     ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),

@@ -66,6 +66,8 @@ class BootOptions:
     append: str = ""  # behind a named image's own command line
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
+    has_sidecore: bool = False  # on a core of its own
+    jumps_spins: bool = True
     vcpu_count: int = 1
     pcpu_count: int | None = None  # None: one for each vCPU
     profile: str = DEFAULT_PROFILE
@@ -115,6 +117,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         if value and options.kernel is None:
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
+    _check_sidecore(options)
     options = replace(options, pcpu_count=_check_processors(options))
     if options.workload is not None and options.workload not in WORKLOADS:
         raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
@@ -139,6 +142,11 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         protocol=options.protocol,
     )
     return BootPlan(options, image, profile, _allowance(options, image, profile), request)
+
+
+def _check_sidecore(options: BootOptions) -> None:
+    if options.has_sidecore and options.paging == "native":
+        raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
 
 
 def _explain_request(options: BootOptions) -> "Request | None":
@@ -203,6 +211,7 @@ def build_guest(
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
+    sidecore_count = int(plan.options.has_sidecore)
     machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(
         machine,
@@ -210,6 +219,8 @@ def build_guest(
         memory_bytes=memory_bytes,
         transmit=transmit,
         paging=paging,
+        sidecore_count=sidecore_count,
+        jumps_spins=plan.options.jumps_spins,
         vcpu_count=plan.options.vcpu_count,
         trace=trace,
         make_vcpu=vcpu_maker(recorder),
@@ -222,7 +233,7 @@ def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
         return Machine(
             plan.profile,
             memory_bytes=memory_bytes,
-            pcpu_count=options.pcpu_count or 1,
+            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
             timing=options.timing,
             allowance=plan.allowance,
         )

@@ -55,6 +55,9 @@ def cli() -> None:
 @click.option("--paging", default="shadow", show_default=True, metavar="|".join(PAGING_MODES), help=(
     "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all."
 ))  # fmt: skip
+@click.option("--sidecore", "has_sidecore", is_flag=True, help=(
+    "Give the machine one more core, which serves the guest over a shared page instead of VM exits."
+))  # fmt: skip
 @click.option("--vcpus", default=1, show_default=True, help="Processors of the guest.")
 @click.option("--pcpus", type=int, help="Cores of the machine; as many as --vcpus, unless they are to share fewer.")
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")

@@ -8,7 +8,7 @@ root mode ------------------------------> guest --------------------------------
 What is in root mode is done in order of time (emulator/interleave.py): no other core is behind when it begins.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from emulator.events import EventQueue
 from emulator.ledger import HOST, Category
@@ -18,6 +18,9 @@ from vmm.dispatch import Dispatcher
 from vmm.scheduler import Scheduler
 from vmm.start_up import write_init_state
 from vmm.vcpu import VCpu
+
+if TYPE_CHECKING:
+    from vmm.sidecore.service import Sidecore
 
 INTERRUPTS = "interrupts"  # activity of a core that takes interrupts while nobody runs
 
@@ -106,13 +109,13 @@ class Core:
         self._cores.scheduler.sleep(vcpu)
         self.needs_scheduling = True
 
-    def ask(self, asking: "Core | None") -> None:
+    def ask(self, asking: "Core | Sidecore | None") -> None:
         """Let the core decide anew who runs. `asking` is the core that wants it, None the outside."""
         self.needs_scheduling = True
         if asking is not self:
             self.interrupt(asking)
 
-    def interrupt(self, sender: "Core | None") -> None:
+    def interrupt(self, sender: "Core | Sidecore | None") -> None:
         """Make the core take an interrupt, so that it looks what there is to do."""
         if sender is None:
             self.pcpu.receive_ipi()

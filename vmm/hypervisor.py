@@ -32,6 +32,8 @@ from vmm.paging.shadow import ShadowPaging
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
+from vmm.sidecore.registry import Sidecores
+from vmm.sidecore.service import Sidecore
 from vmm.start_up import write_init_state, write_start_address
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
@@ -64,7 +66,10 @@ def _aligned(hpa: int) -> int:
 
 
 class Hypervisor:
-    """The VMM on all cores of `machine`. Without a scheduler each vCPU gets a core of its own."""
+    """The VMM on all cores of `machine`, the last of which are sidecores.
+
+    Without a scheduler each vCPU gets a core of its own. `jumps_spins` False: polling and spinning are executed.
+    """
 
     def __init__(
         self,
@@ -72,12 +77,18 @@ class Hypervisor:
         *,
         paging: str = "shadow",
         scheduler: Scheduler[VCpu] | None = None,
+        sidecore_count: int = 0,
+        jumps_spins: bool = True,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
-        self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(machine.pcpu_count)
-        self.cores = [Core(pcpu, self) for pcpu in machine.pcpus]
+        core_count = machine.pcpu_count - sidecore_count
+        self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(core_count)
+        self.cores = [Core(pcpu, self) for pcpu in machine.pcpus[:core_count]]
+        self.sidecores: Sidecores | None = None
+        if sidecore_count:
+            self.sidecores = Sidecores(machine, machine.pcpus[core_count:], jumps=jumps_spins)
         self.domains: list[Domain] = []
         self.dispatchers: dict[VCpu, Dispatcher] = {}
         self.timer_cores: dict[EventQueue, Core] = {}
@@ -86,7 +97,8 @@ class Hypervisor:
         self._make_vcpu = make_vcpu
         self._end_hpa = 0  # of the memory in use
         self._statistics: dict[Domain, ExitStatistics] = {}
-        self._interleaver: Interleaver[Core] = Interleaver(machine, self.cores)
+        turns: list[Core | Sidecore] = [*self.cores, *(self.sidecores.cores if self.sidecores is not None else ())]
+        self._interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
 
     # --- domains -----------------------------------------------------------------------------------------------------
 
@@ -123,6 +135,7 @@ class Hypervisor:
             number=len(self.domains),
         )
         domain.vcpus, domain.pages = vcpus, pages
+        domain.sidecores = self.sidecores
         domain.state_hpa = pages.allocate()
         domain.load(image)
         self._statistics[domain] = ExitStatistics()

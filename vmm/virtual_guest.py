@@ -25,15 +25,25 @@ class VirtualGuest:
         memory_bytes: int,
         transmit: Callable[[int], None],
         paging: str = "shadow",
+        sidecore_count: int = 0,
+        jumps_spins: bool = True,
         vcpu_count: int = 1,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        is_shared = vcpu_count > machine.pcpu_count
-        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(machine.pcpu_count) if is_shared else None
-        self.hypervisor = Hypervisor(machine, paging=paging, scheduler=scheduler, trace=trace, make_vcpu=make_vcpu)
+        core_count = machine.pcpu_count - sidecore_count
+        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if vcpu_count > core_count else None
+        self.hypervisor = Hypervisor(
+            machine,
+            paging=paging,
+            scheduler=scheduler,
+            sidecore_count=sidecore_count,
+            jumps_spins=jumps_spins,
+            trace=trace,
+            make_vcpu=make_vcpu,
+        )
         self.domain = self.hypervisor.create_domain(
             image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count
         )

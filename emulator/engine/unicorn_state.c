@@ -158,6 +158,8 @@ void engine_flush_tlb(sc_cpu *cpu) {
     uc_ctl_flush_tlb(cpu->uc);
 }
 
+void engine_forget_data(sc_cpu *cpu) { uc_ctl_flush_tlb(cpu->uc); }
+
 /* Enter gpa -> hpa in the nested page tables that the engine walks (AMD APM volume 2, 15.25). They only repeat what the
  * EPT says, filled on demand; when the arena is full they begin anew. */
 bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights, bool large) {
@@ -181,6 +183,16 @@ bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights,
     A64(table + (gpa >> last & 511) * 8) =
         page | 4 | (rights & 1) | (rights & 2) | (large ? 0x80 : 0) | (rights & 4 ? 0 : 1ull << 63);
     return true;
+}
+
+void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa) {
+    uint64_t table = NESTED;
+    for (int shift = 39; shift > 12; shift -= 9) {
+        uint64_t entry = A64(table + (gpa >> shift & 511) * 8);
+        if (!(entry & 1) || (entry & 0x80)) return;
+        table = (entry & 0xffffffffff000ull) - ARENA;
+    }
+    A64(table + (gpa >> 12 & 511) * 8) = 0;
 }
 
 /* After the nested tables' source changed (INVEPT). */

@@ -66,6 +66,14 @@ class Paging(Protocol):
         """An EPT violation exit."""
         ...
 
+    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+        """Store a page-table entry for the guest; TLBs are the caller's to flush. `gpa` is in the guest's memory."""
+        ...
+
+    def watch(self, hpa: int) -> None:
+        """The emulator wants to see each access to the page at `hpa`; 0: to none. No part of any VMM, takes no time."""
+        ...
+
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """The VMM itself stored into guest memory at `gpa` on the guest's behalf."""
         ...

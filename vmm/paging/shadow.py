@@ -51,7 +51,7 @@ from vmm.guest_walk import (
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.mmio import DeviceAccess
 from vmm.outcome import AGAIN, Outcome
-from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
+from vmm.paging.shadow_tables import ENTRY_BYTES, PDPT, ShadowTable, ShadowTables
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -392,6 +392,20 @@ class ShadowPaging:
                 self._last_zero_write_gfn = None
             else:
                 self._last_zero_write_gfn = gfn if value == 0 else None
+
+    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+        """Store a page-table entry; shadows follow as after an emulated store, but no table is given up."""
+        self._lock(vcpu)
+        vcpu.follow(paths.GUEST_COPY)
+        vcpu.touch(self._domain.hpa_of(gpa), ENTRY_BYTES, True)
+        self._domain.write(gpa, entry.to_bytes(ENTRY_BYTES, "little"))
+        if self.tables.is_shadowed(gpa >> 12):
+            self.tables.guest_wrote(gpa, ENTRY_BYTES)
+        vcpu.unlock(self._lock_hpa)
+
+    def watch(self, hpa: int) -> None:
+        """See `Paging`."""
+        self.tables.watch(hpa)
 
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """The VMM stored one byte into guest memory."""
