@@ -3,6 +3,7 @@
 Benchmarks use the hypervisor and not the other way round, so the command that has both is put together here.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from emulator.errors import ConfigError, choices_text
 from vmm.cli import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
+from vmm.profile_commands import profiles
 
 if TYPE_CHECKING:
     from benchmarks.guest_runs import Run
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 FILE = click.Path(path_type=Path)
+OUTSIDE_STATUS = 1  # of `profiles check`: a measurement is too far off
 BENCH_PAGING = ("native", "shadow", "ept")  # in the order of the columns
 
 
@@ -113,6 +116,24 @@ def mem(**options: Any) -> None:
     from benchmarks.mem import measure_and_report
 
     measure_and_report(runs, outputs)
+
+
+@profiles.command("check")
+@click.argument("names", nargs=-1, metavar="[PROFILE...]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable.")
+@click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
+def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path: Path | None) -> None:
+    """Compare what guests measure with what was published of the machines; all of them if none is named.
+
+    Round trips of VM exits, latencies of the caches and of memory, and the reach of the TLBs. Exit status 1 when one
+    is further off than is allowed.
+    """
+    from benchmarks.profile_check import check_and_report
+    from emulator.profile import shipped_profiles
+
+    chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())
+    if not check_and_report(chosen, overrides, json_path):
+        sys.exit(OUTSIDE_STATUS)
 
 
 def runs_of(

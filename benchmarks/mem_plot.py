@@ -19,6 +19,7 @@ from benchmarks.mem import (
     translation_curve,
 )
 from benchmarks.plotting import COLOURS, LINES
+from emulator.profile import load_profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,10 +38,13 @@ def draw(figure: "Figure", all_results: Sequence[Results]) -> None:
         for results in all_results:
             rows.setdefault(results.run.paging, []).append(results)
     figure.set_size_inches(3 * PANEL_INCHES[0], len(rows) * PANEL_INCHES[1])
+    is_one_profile = len(profiles) == 1
     for panels, (title, row) in zip(figure.subplots(len(rows), 3, squeeze=False), rows.items(), strict=True):
-        draw_latency(panels[0], row, all_strides=len(profiles) == 1)
+        draw_latency(panels[0], row, all_strides=is_one_profile)
         draw_translation(panels[1], row)
         draw_bandwidth(panels[2], row)
+        if is_one_profile:
+            mark_capacities(panels, row[0])
         for axes in panels:
             axes.set_title(f"{axes.get_title()} ({title})")
 
@@ -93,6 +97,18 @@ def draw_bandwidth(axes: "Axes", all_results: Sequence[Results]) -> None:
     axes.set_ylabel("bytes per cycle")
     axes.set_title("Bandwidth")
     axes.legend(fontsize=6, ncols=2)
+
+
+def mark_capacities(panels: "Sequence[Axes]", results: Results) -> None:
+    """Dotted lines where the profile's caches and TLBs are full."""
+    profile = load_profile(results.run.profile, results.run.overrides)
+    caches = {level: getattr(profile.caches, f"{level}_size_bytes") for level in ("l1d", "l2", "l3")}
+    tlbs = {"dtlb": profile.tlb.dtlb_4k_entries, "stlb": profile.tlb.stlb_entries}
+    for axes, capacities in zip(panels, (caches, tlbs, caches), strict=True):
+        for name, capacity in capacities.items():
+            if capacity:
+                axes.axvline(capacity, color="black", linestyle=":", linewidth=0.8)
+                axes.text(capacity, 0.02, f" {name.upper()}", transform=axes.get_xaxis_transform(), fontsize=7)
 
 
 def _plot(axes: "Axes", curve: Curve, line: str, colour: str, label: str) -> None:

@@ -41,6 +41,7 @@ OPERATIONS = {
     "wrmsr": "WRMSR of IA32_PAT",
     "hlt_interrupt": "HLT ended by a waiting interrupt, with its EOI",
     "null_interrupt": "INT n and IRETQ",
+    "ipi": "interrupt command to itself, and EOI",
     "page_fault_reflected": "page fault for the guest",
     "page_fault_fixed": "first load of a mapped page",
     "pte_write": "PTE write: a page becomes read-only",

@@ -69,7 +69,7 @@ class Board:
             LocalApic(
                 number,
                 self.interrupt_bus,
-                events,
+                pins.timers or events,
                 pins=pins,
                 timer_hz=apic_timer_hz,
                 acknowledge_8259=self.pic.acknowledge,

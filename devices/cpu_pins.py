@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from emulator.events import EventQueue
+
 
 def _unconnected() -> None:
     """A pin that leads nowhere."""
@@ -18,6 +20,7 @@ class CpuPins:
 
     on_intr: Callable[[bool], None]  # the level of INTR: an interrupt waits for its acknowledge
     tsc_to_ps: Callable[[int], int]  # when the CPU's time-stamp counter shows a value
+    timers: EventQueue | None = None  # where the local APIC's timer counts; None: with the board's devices
     on_nmi: Callable[[], None] = _unconnected
     on_init: Callable[[], None] = _unconnected
     on_start_up: Callable[[int], None] = _unconnected_start_up  # SIPI: real mode at vector << 12

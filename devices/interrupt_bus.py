@@ -4,7 +4,8 @@
     ICR of a CPU ---+--> InterruptMessage ---+--> lowest priority: one of them, that with the lowest PPR
     EOI of a CPU ------> vector ---------------> every I/O APIC (level-triggered interrupts only)
 
-A message arrives at once. MODEL: no arbitration, no retries: an APIC takes whatever is sent to it.
+A message arrives at once, unless `carry` takes time for it. MODEL: no arbitration, no retries: an APIC takes whatever
+is sent to it.
 """
 
 from collections.abc import Callable
@@ -55,10 +56,18 @@ class BusApic(Protocol):
         ...
 
 
+def _at_once(deliver: Callable[[], None]) -> None:
+    deliver()
+
+
 class InterruptBus:
-    """Carries messages to `apics`, in the order they were attached; `on_eoi` are the I/O APICs."""
+    """Carries messages to `apics`, in the order they were attached; `on_eoi` are the I/O APICs.
+
+    `carry` is given what a message does where it arrives, and does it then.
+    """
 
     def __init__(self) -> None:
+        self.carry: Callable[[Callable[[], None]], None] = _at_once
         self.apics: list[BusApic] = []
         self.on_eoi: list[Callable[[int], None]] = []
 
@@ -68,6 +77,9 @@ class InterruptBus:
 
     def send(self, message: InterruptMessage) -> None:
         """Deliver to the APICs that the destination names; none may be."""
+        self.carry(lambda: self._deliver(message))
+
+    def _deliver(self, message: InterruptMessage) -> None:
         logical = message.is_logical
         addressed = [apic for apic in self.apics if apic.is_addressed(message.destination, is_logical=logical)]
         if message.delivery_mode == DeliveryMode.LOWEST_PRIORITY and addressed:
@@ -77,6 +89,9 @@ class InterruptBus:
 
     def send_to_all(self, message: InterruptMessage, *, but: BusApic | None = None) -> None:
         """Deliver to every APIC, or to all others than `but`."""
+        self.carry(lambda: self._deliver_to_all(message, but))
+
+    def _deliver_to_all(self, message: InterruptMessage, but: BusApic | None) -> None:
         for apic in self.apics:
             if apic is not but:
                 apic.accept(message)

@@ -37,7 +37,7 @@ class LapicTimer:
         is_wanted: Callable[[], bool],
         on_expiry: Callable[[], None],
     ) -> None:
-        self._events = events
+        self.events = events
         self._frequency_hz = frequency_hz
         self._tsc_to_ps = tsc_to_ps
         self._is_wanted = is_wanted
@@ -54,7 +54,7 @@ class LapicTimer:
         self._epoch_count = 0  # ticks from the epoch to the first expiry; 0: stopped
         self._deadline_tsc = 0
         self._deadline_ps = 0
-        self._events.cancel(self._event)
+        self.events.cancel(self._event)
         self._event = None
 
     # --- registers ---
@@ -69,7 +69,7 @@ class LapicTimer:
     def write_divide(self, divide: int) -> None:
         """Count on from the present count at another rate."""
         self._epoch_count = self.current_count
-        self._epoch_ps = self._events.now_ps
+        self._epoch_ps = self.events.now_ps
         self.divide = divide
         self.plan()
 
@@ -77,7 +77,7 @@ class LapicTimer:
         """Start anew; 0 stops. Ignored in TSC-deadline mode."""
         if self.mode != TimerMode.TSC_DEADLINE:
             self.initial_count = self._epoch_count = count & COUNT_MASK
-            self._epoch_ps = self._events.now_ps
+            self._epoch_ps = self.events.now_ps
             self.plan()
 
     @property
@@ -91,14 +91,14 @@ class LapicTimer:
     @property
     def deadline(self) -> int:
         """IA32_TSC_DEADLINE: 0 once it has passed."""
-        return self._deadline_tsc if self._events.now_ps < self._deadline_ps else 0
+        return self._deadline_tsc if self.events.now_ps < self._deadline_ps else 0
 
     @deadline.setter
     def deadline(self, tsc: int) -> None:
         if self.mode != TimerMode.TSC_DEADLINE:
             return
         self._deadline_tsc, self._deadline_ps = tsc, self._tsc_to_ps(tsc)
-        if tsc and self._deadline_ps <= self._events.now_ps and self._is_wanted():
+        if tsc and self._deadline_ps <= self.events.now_ps and self._is_wanted():
             self._on_expiry()
         self.plan()
 
@@ -106,9 +106,9 @@ class LapicTimer:
 
     def plan(self) -> None:
         """Have an event for the next expiry, if it would interrupt."""
-        self._events.cancel(self._event)
+        self.events.cancel(self._event)
         when_ps = self._next_expiry_ps() if self._is_wanted() else None
-        self._event = None if when_ps is None else self._events.schedule(when_ps, self._expire)
+        self._event = None if when_ps is None else self.events.schedule(when_ps, self._expire)
 
     def _expire(self) -> None:
         self._on_expiry()
@@ -133,7 +133,7 @@ class LapicTimer:
 
     def _ticks(self) -> int:
         """Whole ticks since the epoch."""
-        return (self._events.now_ps - self._epoch_ps) * self._frequency_hz // (PS_PER_SECOND * DIVISORS[self.divide])
+        return (self.events.now_ps - self._epoch_ps) * self._frequency_hz // (PS_PER_SECOND * DIVISORS[self.divide])
 
     def _ps_of_tick(self, tick: int) -> int:
         return self._epoch_ps - -tick * PS_PER_SECOND * DIVISORS[self.divide] // self._frequency_hz

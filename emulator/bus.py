@@ -89,6 +89,11 @@ class MmioBus:
         here = any(start < address + length_bytes and address < end for start, end, _ in self._ranges)
         return here or (self._behind is not None and self._behind.covers(address, length_bytes))
 
+    def is_own(self, address: int) -> bool:
+        """Whether a device of this bus answers at `address`, and not one behind it."""
+        place = bisect_right(self._starts, address) - 1
+        return place >= 0 and address < self._ranges[place][1]
+
     def read(self, address: int, size_bytes: int) -> int:
         """What a load of `size_bytes` at `address` returns."""
         found = self._find(address, size_bytes)

@@ -10,8 +10,9 @@ to the machine's next event, and not further than `lookahead` beyond the next of
 
 - What reaches another core takes at least `lookahead` (events.ipi_receive_cycles): an interrupt that core 0 sends at
   t arrives at t + lookahead, and no other core is beyond that, since each was stopped there when it ran.
-- What changes state shared by cores (a VM exit's handler, a shared page) happens in order of time: a core that gets
-  there beyond its `horizon_cycles` stops, and does it at its next turn, when no other core is behind.
+- What changes state shared by cores (a VM exit's handler, a shared page) happens in order of time, and so does reading
+  the time-stamp counter: a core that gets there beyond its `horizon_cycles` stops, and does it at its next turn, when
+  no other core is behind.
 - MODEL: plain memory that guests share is not ordered: a store is seen up to `lookahead` and a block early or late.
 
 A slice's limit ends only the turn of a core that is alone, which then goes on as if nothing had been; where several
@@ -76,6 +77,7 @@ class Interleaver(Generic[R]):
                 if turn is not None or due is not None:
                     self._pass_time(limit_cycles)
                 return
+        self._pass_time(max(runnable.pcpu.clock_cycles for runnable in self._runnables))
 
     def _next_turn(self) -> _Turn[R] | None:
         """Who is ready first, and how far it may run."""

@@ -97,7 +97,8 @@ class PCpu:
         self.interrupt_controller: InterruptController | None = None
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
-        self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
+        self._ends_by_interrupt = False
+        self._horizon_cycles = NO_HORIZON
 
     # --- clock ---------------------------------------------------------------------------------------------------
 
@@ -112,6 +113,17 @@ class PCpu:
         """The core's clock in picoseconds since power-on."""
         return self.machine.cycles_to_ps(self.clock_cycles)
 
+    @property
+    def horizon_cycles(self) -> int:
+        """Up to here no other core is behind: see interleave.py."""
+        return self._horizon_cycles
+
+    @horizon_cycles.setter
+    def horizon_cycles(self, cycles: int) -> None:
+        self._horizon_cycles = cycles
+        if self._engine is not None:
+            self._engine.shared.horizon_cycles = cycles
+
     def load(self, engine: Engine) -> None:
         """Make `engine` the one this core runs; the clock moves into it, and charges go to its owner."""
         if self._engine is engine:
@@ -120,6 +132,7 @@ class PCpu:
         engine.platform = self
         shared = engine.shared
         shared.clock_cycles = self._clock_cycles
+        shared.horizon_cycles = self._horizon_cycles
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
@@ -189,10 +202,10 @@ class PCpu:
         self.account[Category.VMM_MEMORY] += cycles
         hierarchy = self._hierarchy
         if hierarchy is not None:
+            before_cycles = hierarchy.counter(self.number, "coherence_cycles")  # the guest's may not be booked yet
             stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.clock_cycles)
-            coherence_cycles = hierarchy.counter(self.number, "coherence_cycles")
-            transfer_cycles = coherence_cycles - self._coherence_cycles
-            self._coherence_cycles = coherence_cycles
+            transfer_cycles = hierarchy.counter(self.number, "coherence_cycles") - before_cycles
+            self._coherence_cycles += transfer_cycles
             self.account[Category.VMM_MEMORY] += stall_cycles - transfer_cycles
             self.account[Category.COHERENCE] += transfer_cycles
             cycles += stall_cycles
@@ -221,13 +234,14 @@ class PCpu:
 
     # --- waiting: time that is jumped over -----------------------------------------------------------------------
 
-    def wait(self, category: int) -> None:
+    def wait(self, category: int, *, is_deaf: bool = False) -> None:
         """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN).
 
-        An interrupt that is pending already ends IDLE at once.
+        An interrupt ends IDLE unless the core `is_deaf`; one that is pending already ends it at once.
         """
         self._waits_as, self._wake_cycles = category, None
-        if category == Category.IDLE and self._is_intr_pending:
+        self._ends_by_interrupt = category == Category.IDLE and not is_deaf
+        if self._ends_by_interrupt and self._is_intr_pending:
             self.wake(self.clock_cycles)
 
     def wake(self, when_cycles: int) -> None:
@@ -285,7 +299,7 @@ class PCpu:
         is_pending = self._is_intr_pending
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
-        if is_pending and self._waits_as == Category.IDLE:
+        if is_pending and self._ends_by_interrupt:
             self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
@@ -336,6 +350,15 @@ class PCpu:
             if self.machine.pcpu_count > 1:
                 self.horizon_cycles = min(self.horizon_cycles, next_cycles)
 
+    def bound_by(self, other: "PCpu") -> None:
+        """This core has just set a time at which `other` goes on: get no further ahead of it than others may."""
+        ready = other.ready_cycles
+        if self._engine is not None and ready is not None:
+            shared = self._engine.shared
+            lookahead_cycles = self.machine.profile.events.ipi_receive_cycles
+            self.horizon_cycles = min(self.horizon_cycles, ready - (other.number < self.number))
+            shared.deadline_cycles = min(int(shared.deadline_cycles), ready + lookahead_cycles)
+
     # --- Platform: what the core asks of the host when nothing exits ---------------------------------------------
 
     def port_read(self, port: int, size_bytes: int) -> int:
@@ -355,9 +378,15 @@ class PCpu:
         self.machine.ports.write(port, size_bytes, value)
         self.bound_by_events()
 
+    def _mmio_cycles(self, hpa: int) -> int:
+        """What an access without RAM takes: the core's local APIC is on its own bus, and near."""
+        profile = self.machine.profile
+        return profile.events.apic_access_cycles if self.mmio.is_own(hpa) else profile.core.mmio_access_cycles
+
     def mmio_read(self, hpa: int, size_bytes: int) -> int:
         """A load from where there is no RAM. MODEL: the time is that at the end of the basic block."""
-        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.charge(Category.PORT, self._mmio_cycles(hpa))
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         value = self.mmio.read(hpa, size_bytes)
         self.bound_by_events()
@@ -365,7 +394,8 @@ class PCpu:
 
     def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
         """A store to where there is no RAM."""
-        self.charge(Category.PORT, self.machine.profile.core.mmio_access_cycles)
+        self.charge(Category.PORT, self._mmio_cycles(hpa))
+        self.commit()
         self.machine.events.run_until(self.now_ps)
         self.mmio.write(hpa, size_bytes, value)
         self.bound_by_events()

@@ -131,9 +131,6 @@ class Vmx:
     vmread_cycles: Annotated[int, Parameter("VMREAD of a field of the current VMCS")]
     vmwrite_cycles: Annotated[int, Parameter("VMWRITE of a field of the current VMCS")]
     vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current")]
-    vmclear_cycles: Annotated[int, Parameter("VMCLEAR: write a VMCS back to memory")]
-    invept_cycles: Annotated[int, Parameter("INVEPT by the VMM; 0: there is none", 0)]
-    invvpid_cycles: Annotated[int, Parameter("INVVPID by the VMM; 0: there is none", 0)]
     has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; else they flush them")]
     has_ept: Annotated[bool, Parameter("whether the processor has extended page tables")]
     exit_cycles_by_reason: Mapping[int, int]  # by basic exit reason; rows of [vmx.exit_cycles_by_reason], all optional

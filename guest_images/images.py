@@ -25,6 +25,7 @@ class ImageEntry:
     description: str
     kind: Kind = "kernel"
     ends_by: End = "debug exit"
+    cpus: int = 1  # that it is made for
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ IMAGES = (
     ImageEntry("memtest", "Debian's memtest86+, on the serial line", "tool", "user"),
     ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
     ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
+    ImageEntry("sidecall_null", "null sidecalls"),
     ImageEntry("exit_cost", "thousands of CPUID and VMCALL exits, for the workstation's clock"),
     ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),
@@ -86,6 +88,12 @@ IMAGES = (
     ImageEntry("paging_copy_on_write", "thousands of write faults: zero page, fork, ring 3"),
     ImageEntry("code_remap", "other code at the same address: remapped, or through an alias"),
     ImageEntry("self_modifying_code", "code that writes code, near and far"),
+    ImageEntry("smp_start", "INIT and SIPI start the other CPUs, also again (`--vcpus 4`)", cpus=4),
+    ImageEntry("smp_ipi", "interrupts between CPUs arrive once and where they should", cpus=4),
+    ImageEntry("smp_tlb_shootdown", "changed page-table entries, flushed on all CPUs", cpus=4),
+    ImageEntry("smp_lock", "XCHG and LOCK are atomic between CPUs; order of stores", cpus=4),
+    ImageEntry("smp_code", "code that one CPU changes and others run", cpus=4),
+    ImageEntry("smp_tsc", "the time-stamp counters of all CPUs are one", cpus=4),
     ImageEntry("multiboot", "32 bits: a Multiboot kernel is told what it should be"),
     ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
     ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),

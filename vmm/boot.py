@@ -50,6 +50,7 @@ Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
 DEFAULT_GUEST = "default"
 DEFAULT_MEMORY_BYTES = 256 << 20
+PROCESSORS_MAX = 64
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 
 
@@ -65,6 +66,10 @@ class BootOptions:
     append: str = ""  # behind a named image's own command line
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
+    has_sidecore: bool = False  # on a core of its own
+    jumps_spins: bool = True
+    vcpu_count: int = 1
+    pcpu_count: int | None = None  # None: one for each vCPU
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     timing: Fidelity = DEFAULT_FIDELITY
@@ -112,10 +117,16 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         if value and options.kernel is None:
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
+    _check_sidecore(options)
+    options = replace(options, pcpu_count=_check_processors(options))
     if options.workload is not None and options.workload not in WORKLOADS:
         raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
+    if options.timing == "detailed":
+        from emulator.timing.hierarchy import prepare_kernels
+
+        prepare_kernels(lambda: progress("compiling the models of caches and TLBs, once (half a minute)"))
     request = _explain_request(options)
     if options.kernel is None:
         named = resolve(options.image or DEFAULT_GUEST, progress)
@@ -131,6 +142,11 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         protocol=options.protocol,
     )
     return BootPlan(options, image, profile, _allowance(options, image, profile), request)
+
+
+def _check_sidecore(options: BootOptions) -> None:
+    if options.has_sidecore and options.paging == "native":
+        raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
 
 
 def _explain_request(options: BootOptions) -> "Request | None":
@@ -161,6 +177,17 @@ def _check_limits(options: BootOptions) -> None:
         raise ConfigError("--until needs a text that is not empty")
 
 
+def _check_processors(options: BootOptions) -> int:
+    """How many cores the machine has."""
+    pcpu_count = options.vcpu_count if options.pcpu_count is None else options.pcpu_count
+    for name, value in (("--vcpus", options.vcpu_count), ("--pcpus", pcpu_count)):
+        if not 1 <= value <= PROCESSORS_MAX:
+            raise ConfigError(f"{name} {value} is not possible; give a number from 1 to {PROCESSORS_MAX}")
+    if options.paging == "native" and options.vcpu_count != pcpu_count:
+        raise ConfigError("a native guest has all cores of the machine: --vcpus and --pcpus have to be the same")
+    return pcpu_count
+
+
 def _check_outputs(options: BootOptions) -> None:
     paths = [path for path in (options.stats_path, options.trace_path) if path is not None]
     for path in paths:
@@ -184,6 +211,7 @@ def build_guest(
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
+    sidecore_count = int(plan.options.has_sidecore)
     machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(
         machine,
@@ -191,15 +219,24 @@ def build_guest(
         memory_bytes=memory_bytes,
         transmit=transmit,
         paging=paging,
+        sidecore_count=sidecore_count,
+        jumps_spins=plan.options.jumps_spins,
+        vcpu_count=plan.options.vcpu_count,
         trace=trace,
         make_vcpu=vcpu_maker(recorder),
     )
 
 
 def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
-    timing = plan.options.timing
+    options = plan.options
     try:
-        return Machine(plan.profile, memory_bytes=memory_bytes, timing=timing, allowance=plan.allowance)
+        return Machine(
+            plan.profile,
+            memory_bytes=memory_bytes,
+            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
+            timing=options.timing,
+            allowance=plan.allowance,
+        )
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
         raise ConfigError(f"{what}; choose a smaller --memory") from None
@@ -246,17 +283,18 @@ def _recorder(plan: BootPlan) -> "Recorder | None":
 
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
     """What the run cost so far; all but `host_seconds` is the same in every run with the same input."""
-    ledger = guest.pcpu.book()
+    pcpus = guest.machine.pcpus
+    ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
     cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
     return {
         "cycles": cycles,
-        "instructions": guest.pcpu.instructions,
+        "instructions": sum(pcpu.instructions for pcpu in pcpus),
         "guest_seconds": cycles / frequency_hz,
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
         "exits": guest.exit_statistics(),
-        "ledger": {f"pcpu{guest.pcpu.number}": ledger.by_label()},
-        "accounts": {f"pcpu{guest.pcpu.number}": ledger.by_owner()},
+        "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
+        "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
     }
 
 

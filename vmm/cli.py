@@ -55,6 +55,11 @@ def cli() -> None:
 @click.option("--paging", default="shadow", show_default=True, metavar="|".join(PAGING_MODES), help=(
     "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all."
 ))  # fmt: skip
+@click.option("--sidecore", "has_sidecore", is_flag=True, help=(
+    "Give the machine one more core, which serves the guest over a shared page instead of VM exits."
+))  # fmt: skip
+@click.option("--vcpus", default=1, show_default=True, help="Processors of the guest.")
+@click.option("--pcpus", type=int, help="Cores of the machine; as many as --vcpus, unless they are to share fewer.")
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
     "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."
@@ -96,7 +101,7 @@ def boot(**parameters: Any) -> None:
 
 def boot_options(
     *, guest: str | None, memory: str, profile: str | None, paging: str, timing: str, protocol: str | None,
-    stats: Path | None, trace: Path | None, no_input: bool, **same: Any,
+    stats: Path | None, trace: Path | None, no_input: bool, vcpus: int, pcpus: int | None, **same: Any,
 ) -> "BootOptions":  # fmt: skip
     """Parameters of the command as options. Raises ConfigError."""
     from emulator.errors import choices_text
@@ -116,6 +121,8 @@ def boot_options(
     return BootOptions(
         image=guest,
         memory_bytes=memory_bytes,
+        vcpu_count=vcpus,
+        pcpu_count=pcpus,
         paging=paging,  # type: ignore[arg-type]  # checked above
         timing=timing,  # type: ignore[arg-type]
         protocol=BootProtocol(protocol) if protocol is not None else None,

@@ -8,7 +8,7 @@ root mode ------------------------------> guest --------------------------------
 What is in root mode is done in order of time (emulator/interleave.py): no other core is behind when it begins.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from emulator.events import EventQueue
 from emulator.ledger import HOST, Category
@@ -16,7 +16,11 @@ from emulator.pcpu import PCpu
 from vmm import paths
 from vmm.dispatch import Dispatcher
 from vmm.scheduler import Scheduler
+from vmm.start_up import write_init_state
 from vmm.vcpu import VCpu
+
+if TYPE_CHECKING:
+    from vmm.sidecore.service import Sidecore
 
 INTERRUPTS = "interrupts"  # activity of a core that takes interrupts while nobody runs
 
@@ -30,6 +34,10 @@ class Cores(Protocol):
 
     def forget_ended(self) -> None:
         """Take the vCPUs of domains that have ended from the scheduler."""
+        ...
+
+    def start_up(self, vcpu: VCpu, vector: int) -> None:
+        """A SIPI for the vCPU."""
         ...
 
 
@@ -54,11 +62,11 @@ class Core:
         if dispatcher is not None and dispatcher.vcpu.domain.end is not None:
             self._abandon(dispatcher)
         elif dispatcher is not None and dispatcher.has_deferred_exit:
-            dispatcher.handle_exit()
+            dispatcher.handle_deferred_exit()
         if not self.in_guest:
             self._open_host_account()
             self.take_interrupts()
-        if self.needs_scheduling and not self.in_guest:
+        while self.needs_scheduling and not self.in_guest:
             if pcpu.clock_cycles > pcpu.horizon_cycles:
                 return  # in another turn
             self._schedule()
@@ -101,13 +109,13 @@ class Core:
         self._cores.scheduler.sleep(vcpu)
         self.needs_scheduling = True
 
-    def ask(self, asking: "Core | None") -> None:
+    def ask(self, asking: "Core | Sidecore | None") -> None:
         """Let the core decide anew who runs. `asking` is the core that wants it, None the outside."""
         self.needs_scheduling = True
         if asking is not self:
             self.interrupt(asking)
 
-    def interrupt(self, sender: "Core | None") -> None:
+    def interrupt(self, sender: "Core | Sidecore | None") -> None:
         """Make the core take an interrupt, so that it looks what there is to do."""
         if sender is None:
             self.pcpu.receive_ipi()
@@ -123,12 +131,26 @@ class Core:
         decision = cores.scheduler.pick(number, now_ps)
         self._slice_end_ps = decision.until_ps
         self._tick_ps = cores.scheduler.next_tick_ps(number, now_ps)
-        if decision.vcpu is not None:
-            self._switch_to(cores.dispatchers[decision.vcpu])
-            self.in_guest = True
         self._program_timer()
-        if self.in_guest and self.dispatcher is not None:
-            self.dispatcher.enter()
+        if decision.vcpu is None:
+            return
+        dispatcher = cores.dispatchers[decision.vcpu]
+        self._switch_to(dispatcher)
+        if decision.vcpu.init_request:
+            self._initialize(decision.vcpu)
+        else:
+            self.in_guest = True
+            dispatcher.enter()
+
+    def _initialize(self, vcpu: VCpu) -> None:
+        """Carry out an INIT: the vCPU waits for its SIPI, which may have come meanwhile."""
+        vcpu.init_request = False
+        vcpu.is_blocked = vcpu.waits_for_start_up = True
+        write_init_state(vcpu.engine, vcpu.vmcs)
+        vcpu.paging.start(vcpu)
+        self.sleep(vcpu)
+        if vcpu.start_up_vector is not None:
+            self._cores.start_up(vcpu, vcpu.start_up_vector)
 
     def _switch_to(self, dispatcher: Dispatcher) -> None:
         """Load the vCPU's state, if it is not still here."""
@@ -142,7 +164,7 @@ class Core:
             self.dispatcher = dispatcher
             vcpu.assign(self.pcpu)
             vcpu.core = dispatcher.core = self
-            self.serve(vcpu.domain.timers)
+            self.serve(*((vcpu.domain.timers, vcpu.timers) if vcpu.number == 0 else (vcpu.timers,)))
         vcpu.resume_exit()
 
     def give_up(self, dispatcher: Dispatcher) -> None:
@@ -177,18 +199,20 @@ class Core:
             self.needs_scheduling = True
         self._program_timer()
 
-    def serve(self, queue: EventQueue) -> None:
-        """Let this core's local timer drive `queue`, whose events may have changed.
+    def serve(self, *queues: EventQueue) -> None:
+        """Let this core's local timer drive `queues`, whose events may have changed.
 
         MODEL: taking a queue over from another core costs nothing.
         """
-        previous = self._cores.timer_cores.get(queue)
-        if previous is not None and previous is not self:
-            del self._cores.timer_cores[queue]
-            previous._due.pop(queue, None)
-            previous._program_timer()
-        self._cores.timer_cores[queue] = self
-        self._note(queue)
+        timer_cores = self._cores.timer_cores
+        for queue in queues:
+            previous = timer_cores.get(queue)
+            if previous is not self:
+                timer_cores[queue] = self
+                if previous is not None:
+                    previous._due.pop(queue, None)
+                    previous._program_timer()
+            self._note(queue)
         self._program_timer()
 
     def _note(self, queue: EventQueue) -> None:

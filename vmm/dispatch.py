@@ -27,6 +27,7 @@ from vmm.vcpu import FLAG_IF, VCpu
 if TYPE_CHECKING:
     from vmm.core import Core
 
+ONLY_DURING_AN_EXIT = (f.VM_EXIT_INTERRUPTION_INFORMATION, f.IDT_VECTORING_INFORMATION)  # then the engine clears them
 WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 
 
@@ -39,6 +40,7 @@ class Dispatcher:
         self.engine = vcpu.engine
         self.core: Core | None = None  # where the vCPU's state is loaded, or was last
         self.has_deferred_exit = False  # a VM exit took place that waits for its turn
+        self._deferred_fields: list[tuple[int, int]] = []
         self._shared = vcpu.engine.shared  # while a core runs the engine, the core's clock is here
         self._statistics = statistics
         self._trace = trace
@@ -50,16 +52,26 @@ class Dispatcher:
 
     def _on_exit(self) -> None:
         """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
-        if self._shared.clock_cycles > self.vcpu.pcpu.horizon_cycles:
+        if self._shared.clock_cycles > self._shared.horizon_cycles:
             self.has_deferred_exit = True
+            self._deferred_fields = [(field, self.vcpu.vmcs.read(field)) for field in ONLY_DURING_AN_EXIT]
             self.engine.stop()
             return
-        self.handle_exit()
+        self._handle_exit()
 
-    def handle_exit(self) -> None:
+    def handle_deferred_exit(self) -> None:
+        """The core has its turn: the exit takes place now."""
+        vmcs = self.vcpu.vmcs
+        self.has_deferred_exit = False
+        for field, value in self._deferred_fields:
+            vmcs.save(field, value)
+        self._handle_exit()
+        for field, _ in self._deferred_fields:
+            vmcs.save(field, 0)
+
+    def _handle_exit(self) -> None:
         """From a VM exit to the next entry, or to leaving the guest."""
         vcpu = self.vcpu
-        self.has_deferred_exit = False
         began = self._shared.clock_cycles
         reason = vcpu.begin_exit()
         rip = vcpu.rip
@@ -85,10 +97,11 @@ class Dispatcher:
     def _block(self, core: "Core") -> None:
         """The vCPU sleeps until its virtual interrupt controller asks for it."""
         vcpu = self.vcpu
-        if not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF:
+        vcpu.is_blocked = True
+        vcpu.is_parked = not vcpu.read(f.GUEST_RFLAGS) & FLAG_IF
+        if all(other.is_parked or other.waits_for_start_up for other in vcpu.domain.vcpus):
             vcpu.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
             return
-        vcpu.is_blocked = True
         vcpu.follow(paths.SLEEP)
         core.sleep(vcpu)
 
@@ -119,7 +132,9 @@ class Dispatcher:
         vcpu = self.vcpu
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
             vcpu.follow(paths.INTERRUPT)
+            vcpu.run_devices()
             vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.arm_timer()
         wanted = vcpu.interrupt_request
         if wanted != self._window_is_open:
             self._window_is_open = wanted

@@ -23,6 +23,7 @@ from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
 
 if TYPE_CHECKING:
+    from vmm.sidecore.registry import Sidecores
     from vmm.vcpu import VCpu
 
 HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
@@ -59,6 +60,8 @@ class Domain:
         self.timers = timers
         self.vcpus: list[VCpu] = []  # under a VMM
         self.pages: HostPages  # the VMM's own pages for this domain
+        self.sidecores: Sidecores | None = None  # of the machine, under a VMM
+        self.shoot_down: Callable[[VCpu], None]  # of a vCPU: let it notice that its TLB was flushed
         self.end: End | None = None
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(

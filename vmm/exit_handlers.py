@@ -12,16 +12,16 @@ from emulator.vmx.exit_reasons import ExitReason as R
 from vmm import paths
 from vmm.control_registers import GENERAL_PROTECTION, handle_cr_access
 from vmm.guest_cpuid import guest_cpuid, read_msr, write_msr
+from vmm.hypercalls import HYPERCALLS, UNKNOWN
 from vmm.outcome import AGAIN, NEXT, STOP, WAIT, Outcome
 from vmm.port_io import handle_io
 from vmm.vcpu import VCpu
 
 Handler = Callable[[VCpu], Outcome]
 
-RAX, RCX, RDX, RBX = 0, 1, 2, 3
+RAX, RCX, RDX, RBX, RSI, RDI = 0, 1, 2, 3, 6, 7
 INVALID_OPCODE = 6
 PAGE_FAULT = 14
-HYPERCALL_UNKNOWN = (1 << 64) - 38  # -ENOSYS, as Xen answers
 
 
 def handle_cpuid(vcpu: VCpu) -> Outcome:
@@ -70,12 +70,14 @@ def handle_invlpg(vcpu: VCpu) -> Outcome:
 
 
 def handle_vmcall(vcpu: VCpu) -> Outcome:
-    """A hypercall from ring 0; none exists yet, and an unknown one returns -ENOSYS in RAX. From ring 3: #GP."""
+    """A hypercall from ring 0 (vmm/hypercalls.py). From ring 3: #GP."""
     if vcpu.cpl != 0:
         vcpu.inject_exception(GENERAL_PROTECTION, 0)
         return AGAIN
     vcpu.follow(paths.HYPERCALL)
-    vcpu.gpr[RAX] = HYPERCALL_UNKNOWN
+    gpr = vcpu.gpr
+    call = HYPERCALLS.get(gpr[RAX])
+    gpr[RAX] = (UNKNOWN if call is None else call(vcpu, gpr[RDI], gpr[RSI])) & (1 << 64) - 1
     return NEXT
 
 

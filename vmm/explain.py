@@ -20,11 +20,13 @@ from emulator.profile import Profile
 from emulator.profile_sections import REASONS
 from emulator.vmx.exit_reasons import name
 from emulator.vmx.fields import FIELD_BY_ENCODING
+from vmm import paths
 from vmm.exit_handlers import IMPOSSIBLE
 from vmm.paths import PATH_PARAMETER, Path
 from vmm.vcpu import VCpu
 
-TOUCH_PARAMETER = "caches.l1d_latency_cycles"
+HIT = ("caches.l1d_latency_cycles",)  # parameter of a memory access; or parameter and source
+MISS = ("", "the caches as emulator/timing/hierarchy.py has them, by [caches] and [memory] of the profile")
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,13 @@ class ExplainingVCpu(VCpu):
                 self._recorder.request, self.engine.owner, self.pcpu.number, self.pcpu.clock_cycles, self.rip
             )
             self._recorder.explanation = self._explanation = explanation
-            self._here, self._here_from = list(self.exit_costs(self.pending_reason)[0]), 0
-        return super().begin_exit()
+            account, cycles, parameter = self.exit_costs(self.pending_reason)
+            self._here, self._here_from = list(account), 0
+            self._line(Category.EXIT, "VM exit", cycles, parameter)
+            self._path_line(paths.EXIT)
+        reason = super().begin_exit()
+        self._line(Category.VMCS, "VMREAD EXIT_REASON", self._read_cycles, "vmx.vmread_cycles")
+        return reason
 
     def end_exit(self) -> None:
         """The account is whole."""
@@ -140,6 +147,11 @@ class ExplainingVCpu(VCpu):
             self._explanation.cycles = self.pcpu.clock_cycles - self._explanation.began_cycles
             self._explanation.is_whole = True
             self._explanation = None
+
+    def _charge_entry(self) -> None:
+        self._path_line(paths.ENTRY)
+        super()._charge_entry()
+        self._line(Category.ENTRY, "VM entry", self._entry_cycles, "vmx.entry_cycles")
 
     def commit_cycles(self) -> None:
         """Whatever is in the exit's account now has a line."""
@@ -184,15 +196,19 @@ class ExplainingVCpu(VCpu):
 
     def follow(self, path: Path) -> None:
         """Charge the instructions of `path`."""
+        self._path_line(path)
+        super().follow(path)
+
+    def execute(self, instruction: str) -> None:
+        """Charge an instruction of the VMM."""
+        cycles = self._cycles_by_instruction[instruction]
+        self._line(Category.PATHS, f"instruction: {instruction}", cycles, f"instructions.{instruction}_cycles")
+        super().execute(instruction)
+
+    def _path_line(self, path: Path) -> None:
         if self._explanation is not None:
             what = f"{path.what}: {path.instructions} instructions"
             self._line(Category.PATHS, what, self._cycles_by_path[path], PATH_PARAMETER, path.source)
-        super().follow(path)
-
-    def charge(self, category: int, cycles: int, what: str, parameter: str) -> None:
-        """Charge `cycles` of anything else."""
-        self._line(category, what, cycles, parameter)
-        super().charge(category, cycles, what, parameter)
 
     def _touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
         """Charge an access to host memory, and record what the core made of it."""
@@ -200,9 +216,9 @@ class ExplainingVCpu(VCpu):
         cycles = self.pcpu.touch(hpa, size_bytes, is_write)
         if self._explanation is not None:
             what = f"{'write' if is_write else 'read'} {size_bytes} bytes at {hpa:#x}"
-            booked = _differences(before, self.pcpu.account) or [(Category.VMM_MEMORY, 0)]
-            for category, booked_cycles in booked:
-                self._line(category, what, booked_cycles, TOUCH_PARAMETER)
+            is_hit = cycles == (size_bytes + 7 >> 3) * self.pcpu.machine.profile.caches.l1d_latency_cycles
+            for category, booked_cycles in _differences(before, self.pcpu.account):
+                self._line(category, what, booked_cycles, *(HIT if is_hit else MISS))
         return cycles
 
 

@@ -6,6 +6,7 @@ Leaves from 0x40000000 are the hypervisor's own, as every VMM has them; the vend
 from devices.lapic_registers import IA32_APIC_BASE, IA32_TSC_DEADLINE
 from emulator import cpuid
 from emulator.pcpu import IA32_MISC_ENABLE
+from vmm.sidecore import abi
 from vmm.vcpu import VCpu
 
 HYPERVISOR_LEAF = 0x4000_0000
@@ -39,7 +40,9 @@ def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
     """EAX, EBX, ECX, EDX that the guest gets."""
     if leaf == HYPERVISOR_LEAF:
         name = [int.from_bytes(HYPERVISOR_NAME[i : i + 4], "little") for i in (0, 4, 8)]
-        return (HYPERVISOR_LEAF, name[0], name[1], name[2])
+        return (abi.CPUID_LEAF, name[0], name[1], name[2])
+    if leaf == abi.CPUID_LEAF:
+        return (abi.ABI, abi.CPUID_PRESENT if vcpu.domain.sidecores is not None else 0, abi.SLOTS_MAX, 0)
     vcpu.execute("cpuid")  # of the core itself: the answer is made from its
     registers = cpuid.look_up(vcpu.pcpu.machine.cpuid_leaves, leaf, subleaf)
     if leaf != 1:

@@ -32,6 +32,9 @@ from vmm.paging.shadow import ShadowPaging
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
+from vmm.sidecore.registry import Sidecores
+from vmm.sidecore.service import Sidecore
+from vmm.start_up import write_init_state, write_start_address
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
 from vmm.vcpu import VCpu
@@ -63,7 +66,10 @@ def _aligned(hpa: int) -> int:
 
 
 class Hypervisor:
-    """The VMM on all cores of `machine`. Without a scheduler each vCPU gets a core of its own."""
+    """The VMM on all cores of `machine`, the last of which are sidecores.
+
+    Without a scheduler each vCPU gets a core of its own. `jumps_spins` False: polling and spinning are executed.
+    """
 
     def __init__(
         self,
@@ -71,12 +77,18 @@ class Hypervisor:
         *,
         paging: str = "shadow",
         scheduler: Scheduler[VCpu] | None = None,
+        sidecore_count: int = 0,
+        jumps_spins: bool = True,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
-        self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(machine.pcpu_count)
-        self.cores = [Core(pcpu, self) for pcpu in machine.pcpus]
+        core_count = machine.pcpu_count - sidecore_count
+        self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(core_count)
+        self.cores = [Core(pcpu, self) for pcpu in machine.pcpus[:core_count]]
+        self.sidecores: Sidecores | None = None
+        if sidecore_count:
+            self.sidecores = Sidecores(machine, machine.pcpus[core_count:], jumps=jumps_spins)
         self.domains: list[Domain] = []
         self.dispatchers: dict[VCpu, Dispatcher] = {}
         self.timer_cores: dict[EventQueue, Core] = {}
@@ -85,7 +97,8 @@ class Hypervisor:
         self._make_vcpu = make_vcpu
         self._end_hpa = 0  # of the memory in use
         self._statistics: dict[Domain, ExitStatistics] = {}
-        self._interleaver: Interleaver[Core] = Interleaver(machine, self.cores)
+        turns: list[Core | Sidecore] = [*self.cores, *(self.sidecores.cores if self.sidecores is not None else ())]
+        self._interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
 
     # --- domains -----------------------------------------------------------------------------------------------------
 
@@ -95,6 +108,7 @@ class Hypervisor:
         *,
         memory_bytes: int,
         transmit: Callable[[int], None],
+        vcpu_count: int = 1,
         weight: int = DEFAULT_WEIGHT,
         cores: Sequence[int] | None = None,
     ) -> Domain:
@@ -105,8 +119,10 @@ class Hypervisor:
         base_hpa = _aligned(self._end_hpa) + vmm_bytes(memory_bytes)
         if base_hpa + memory_bytes > self.machine.memory.size_bytes:
             raise ConfigError(f"the machine has no room for a domain of {memory_bytes} bytes; give it more memory")
+        allowed = range(len(self.cores)) if cores is None else cores
         pages = HostPages(self.machine.memory, _aligned(self._end_hpa), base_hpa)
         self._end_hpa = base_hpa + memory_bytes
+        vcpus: list[VCpu] = []
         domain = Domain(
             self.machine,
             base_hpa=base_hpa,
@@ -115,32 +131,53 @@ class Hypervisor:
             mmio=MmioBus(),
             timers=EventQueue(),
             transmit=transmit,
-            cpus=[CpuPins(lambda is_asserted: self._on_intr(vcpu, is_asserted), lambda tsc: vcpu.tsc_to_ps(tsc))],
+            cpus=[self._pins(vcpus, number) for number in range(vcpu_count)],
             number=len(self.domains),
         )
-        domain.pages = pages
+        domain.vcpus, domain.pages = vcpus, pages
+        domain.sidecores = self.sidecores
         domain.state_hpa = pages.allocate()
         domain.load(image)
         self._statistics[domain] = ExitStatistics()
-        vcpu = self._create_vcpu(domain, image)
-        domain.vcpus.append(vcpu)
+        bitmap_hpa = msr_bitmap(self.machine.memory, pages)
+        for number in range(vcpu_count):
+            vcpus.append(self._create_vcpu(domain, number, image, bitmap_hpa))
         domain.on_end = lambda: self._stop(domain)
+        domain.shoot_down = self._shoot_down
         self.domains.append(domain)
-        allowed = range(len(self.cores)) if cores is None else cores
-        core = self.scheduler.add(vcpu, group=domain, weight=weight, cores=allowed)
-        self.cores[core].ask(None)
+        for vcpu in vcpus:
+            core = self.scheduler.add(vcpu, group=domain, weight=weight, cores=allowed)
+            if vcpu.is_blocked:
+                self.scheduler.sleep(vcpu)
+            else:
+                self.cores[core].ask(None)
         return domain
 
-    def _create_vcpu(self, domain: Domain, image: BootImage) -> VCpu:
+    def _create_vcpu(self, domain: Domain, number: int, image: BootImage, bitmap_hpa: int) -> VCpu:
+        """vCPU 0 is about to run the image, any other waits for a SIPI."""
         pcpu, pages = self.machine.pcpus[0], domain.pages
-        number = len(domain.vcpus)
         engine = Engine(self.machine.memory, pcpu, owner=f"d{domain.number}v{number}")
-        vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate())
-        vcpu.paging = PAGINGS[self._paging](domain, pages)
-        write_boot_state(engine, vcpu.vmcs, image)
+        timers = domain.board.apics[number].timer.events
+        vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate(), timers=timers)
+        vcpu.paging = domain.vcpus[0].paging.sibling() if number else PAGINGS[self._paging](domain, pages)
+        if number:
+            write_init_state(engine, vcpu.vmcs)
+            vcpu.is_blocked = vcpu.waits_for_start_up = True
+        else:
+            write_boot_state(engine, vcpu.vmcs, image)
         self.dispatchers[vcpu] = Dispatcher(vcpu, self._statistics[domain], self._trace)
-        set_up_vmcs(vcpu, msr_bitmap(self.machine.memory, pages))
+        set_up_vmcs(vcpu, bitmap_hpa)
         return vcpu
+
+    def _pins(self, vcpus: list[VCpu], number: int) -> CpuPins:
+        """What the board drives at vCPU `number`, which `vcpus` will hold."""
+        return CpuPins(
+            on_intr=lambda is_asserted: self._on_intr(vcpus[number], is_asserted),
+            tsc_to_ps=lambda tsc: vcpus[number].tsc_to_ps(tsc),
+            timers=EventQueue(),
+            on_init=lambda: self._on_init(vcpus[number]),
+            on_start_up=lambda vector: self.start_up(vcpus[number], vector),
+        )
 
     @staticmethod
     def _stop(domain: Domain) -> None:
@@ -176,9 +213,46 @@ class Hypervisor:
         if is_asserted:
             self.kick(vcpu)
 
+    def _on_init(self, vcpu: VCpu) -> None:
+        """An INIT arrives (SDM 3A 8.4.1): the core that runs the vCPU next carries it out; in wait for SIPI nobody."""
+        if vcpu.waits_for_start_up:
+            return
+        vcpu.init_request, vcpu.start_up_vector, vcpu.is_parked = True, None, False
+        core = self._core_in_guest(vcpu)
+        if core is not None:
+            core.ask(self._interleaver.running)
+        else:
+            self.kick(vcpu)
+
+    def start_up(self, vcpu: VCpu, vector: int) -> None:
+        """A SIPI arrives: real mode at vector << 12, if the vCPU waits for one."""
+        if vcpu.waits_for_start_up:
+            vcpu.waits_for_start_up, vcpu.start_up_vector = False, None
+            write_start_address(vcpu.vmcs, vector)
+            self.kick(vcpu)
+        elif vcpu.init_request:
+            vcpu.start_up_vector = vector
+
+    def _shoot_down(self, vcpu: VCpu) -> None:
+        """The vCPU's TLB was flushed because of what another did: if it runs, it takes an interrupt for that.
+
+        MODEL: who asked for it does not wait for the answer.
+        """
+        core = self._core_in_guest(vcpu)
+        if core is not None and core is not self._interleaver.running:
+            core.interrupt(self._interleaver.running)
+
+    def _core_in_guest(self, vcpu: VCpu) -> Core | None:
+        """The core that is in the guest of the vCPU."""
+        dispatcher = self.dispatchers.get(vcpu)
+        core = None if dispatcher is None else dispatcher.core
+        return core if core is not None and core.in_guest and core.dispatcher is dispatcher else None
+
     def kick(self, vcpu: VCpu) -> None:
         """The vCPU has something to take: wake it if it sleeps, let it exit if it runs on another core."""
         running = self._interleaver.running
+        if vcpu.waits_for_start_up or vcpu.is_parked:
+            return
         if vcpu.is_blocked:
             vcpu.is_blocked = False
             if running is not None:
@@ -186,7 +260,6 @@ class Hypervisor:
             for number in self.scheduler.wake(vcpu):
                 self.cores[number].ask(running)
             return
-        dispatcher = self.dispatchers.get(vcpu)
-        core = None if dispatcher is None else dispatcher.core
-        if core is not None and core is not running and core.in_guest and core.dispatcher is dispatcher:
+        core = self._core_in_guest(vcpu)
+        if core is not None and core is not running:
             core.interrupt(running)

@@ -76,6 +76,12 @@ FETCH          = Path("fetch a piece of an instruction", 40, "guess", "sh_x86_em
 GUEST_COPY     = Path("access guest memory", 30, "guess", "sh_x86_emulate_write: map the page, copy")
 UPDATE_CR3     = Path("switch to another shadow root", 150, "guess", "sh_update_cr3: the root's shadow, references")
 
+# --- sidecore: a polling loop of our own, after the paper's section IV
+POLL           = Path("look at a slot", 4, "guess", "our loop: a load, a comparison, a branch, the next slot's address")
+SIDECALL       = Path("begin a sidecall", 25, "guess", "our loop: request to registers, checks, an indirect call")
+SIDECALL_ANSWER = Path("end a sidecall", 10, "guess", "our loop: results and state to the slot")
+REGISTER_PAGE  = Path("share a page", 400, "guess", "our hypercall: checks, page reference, list of pages")
+
 # --- interrupts and sleep
 TIMERS         = Path("run the timer softirq", 200, "guess", "apic_timer_interrupt, do_softirq, timer_softirq_action")
 INTERRUPT      = Path("acknowledge a virtual interrupt", 80, "guess", "cpu_get_interrupt, the virtual 8259")

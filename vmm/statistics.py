@@ -18,14 +18,14 @@ class Distribution:
     """Samples of one quantity: whole numbers from 0."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}  # by value, of the samples since the last merge
+        self.counts: dict[int, int] = {}  # by value, of the samples since the last merge
         self._buckets: dict[int, int] = {}  # by smallest value
         self._bucket_sum = 0  # of the samples in buckets
         self._bucket_limits: tuple[int, ...] = ()  # their least and most
 
     def add(self, value: int) -> None:
         """One sample."""
-        counts = self._counts
+        counts = self.counts
         if value in counts:
             counts[value] += 1
         else:
@@ -36,24 +36,24 @@ class Distribution:
     def _merge(self) -> None:
         self._bucket_sum, *limits = self._totals()
         self._bucket_limits = tuple(limits)
-        for value, count in self._counts.items():
+        for value, count in self.counts.items():
             bucket = bucket_of(value)
             self._buckets[bucket] = self._buckets.get(bucket, 0) + count
-        self._counts.clear()
+        self.counts.clear()
 
     def _totals(self) -> tuple[int, int, int]:
         """Sum, least and most of all samples; there must be one."""
-        total = self._bucket_sum + sum(value * count for value, count in self._counts.items())
-        seen = (*self._counts, *self._bucket_limits)
+        total = self._bucket_sum + sum(value * count for value, count in self.counts.items())
+        seen = (*self.counts, *self._bucket_limits)
         return total, min(seen), max(seen)
 
     def stats(self) -> ExitStats:
         """All figures; there must be a sample. A percentile is the least value that so many samples do not exceed."""
         total, least, most = self._totals()
-        counts = dict(self._counts)
+        counts = dict(self.counts)
         if self._buckets:
             counts = dict(self._buckets)
-            for value, count in self._counts.items():
+            for value, count in self.counts.items():
                 counts[bucket_of(value)] = counts.get(bucket_of(value), 0) + count
         count = sum(counts.values())
         p50, p90, p99 = (max(least, _percentile(counts, -(-count * percent // 100))) for percent in PERCENTS)
@@ -90,7 +90,11 @@ class ExitStatistics:
         row = self._rows.get(reason)
         if row is None:
             row = self._rows[reason] = Distribution()
-        row.add(cycles)
+        counts = row.counts
+        if cycles in counts:  # most exits: Distribution.add without the call
+            counts[cycles] += 1
+        else:
+            row.add(cycles)
 
     def table(self) -> dict[str, ExitStats]:
         """The statistics by name of the reason."""

@@ -4,24 +4,18 @@ Handlers read and write VMCS fields and general registers here, and say what the
 
     handler --read/write--> Vmcs (shared with the engine)      gpr: RAX .. R15 as VMMs save them at an exit
             --inject------> VM-entry interruption information  (RSP, RIP, RFLAGS are VMCS fields)
-            --follow------> instructions of a path of paths.py
-            --touch-------> memory words of the VMM at their host-physical addresses, page tables above all
-
-An exit's charges go to the account of its reason: begin_exit .. end_exit, with a resume_exit after a sleep.
+            --follow, touch, execute: charging.py
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from emulator.engine import Engine
-from emulator.ledger import RUNNING, STARTING, Account, Category
+from emulator.events import EventQueue
 from emulator.pcpu import PCpu
-from emulator.profile_sections import BY_REASON
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
-from emulator.vmx.exit_reasons import name
-from emulator.vmx.vmcs import Vmcs
 from vmm import paths
+from vmm.charging import ChargedVmcs
 from vmm.domain import Domain
 from vmm.guest_walk import GuestFault, PagingMode, Translation, Visit, walk
 from vmm.outcome import End, EndKind
@@ -31,12 +25,8 @@ if TYPE_CHECKING:
     from vmm.paging import Paging
 
 RSP = 4
-EXIT_REASON_MASK = 0xFFFF
-_EXIT_REASON_SLOT = f.SLOT[f.EXIT_REASON]
 _RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
 _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f.VM_ENTRY_INTERRUPTION_INFORMATION]
-LOCK_BYTES = 4
-REGISTERS_BYTES = 15 * 8  # the general registers but RSP, which the VMCS has
 FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
 DEBUG_EXCEPTION = 1
 DR6_SINGLE_STEP = 1 << 14
@@ -44,162 +34,45 @@ BLOCKED_BY_STI_OR_MOV_SS = 3
 _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 
 
-class VCpu:
+class VCpu(ChargedVmcs):
     """vCPU `number` of `domain`, run by `pcpu`."""
 
-    def __init__(self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int) -> None:
-        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`."""
-        self.state_hpa = state_hpa
+    __slots__ = (
+        "apic", "core", "domain", "gpr", "init_request", "interrupt_request", "is_blocked", "is_parked", "mmio", "msrs",
+        "number", "paging", "start_up_vector", "timers", "waits_for_start_up",
+    )  # fmt: skip
+
+    def __init__(
+        self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int, timers: EventQueue
+    ) -> None:
+        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`, its local APIC's timer on `timers`."""
+        super().__init__(pcpu, engine, state_hpa=state_hpa)
+        self.timers = timers
         self.domain = domain
-        self.engine = engine
         self.number = number
         self.apic = domain.board.apics[number]
         self.mmio = domain.cpu_mmio[number]
-        self.vmcs = Vmcs(engine.vmcs)
         self.gpr = engine.gpr
         self.paging: Paging  # set by the hypervisor
         self.core: Core  # where it is loaded: set there
         self.is_blocked = False  # halted, waiting for an interrupt
+        self.is_parked = False  # blocked with interrupts off: only an INIT wakes it
+        self.waits_for_start_up = False  # blocked, and only a SIPI wakes it
+        self.init_request = False  # an INIT came, to be carried out where the vCPU runs
+        self.start_up_vector: int | None = None  # of a SIPI behind that INIT
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.msrs: dict[int, int] = {}
-        self._words = self.vmcs.storage
-        self._vmcs_cycles = self._path_cycles = 0  # charged, not booked yet
-        self._other_cycles = 0  # booked, not on the clock yet
-        self._checks_ledger = domain.machine.checks_ledger
-        profile = domain.machine.profile
-        self._entry_cycles = profile.entry_cycles
-        self._read_cycles = profile.vmread_cycles
-        self._write_cycles = profile.vmwrite_cycles
-        self._instructions: dict[str, tuple[int, str]] = {}  # see execute
-        self._cycles_by_path = paths.cycles_by_path(profile)
-        self.assign(pcpu)
-
-    def assign(self, pcpu: PCpu) -> None:
-        """Let `pcpu` run this vCPU, and its ledger have the charges; those of an exit in progress too."""
-        assert not self._other_cycles, "cycles of another core"
-        self.pcpu = pcpu
-        self.touch: Callable[[int, int, bool], int] = pcpu.touch  # (hpa, size in bytes, whether it is a write)
-        self._exits: dict[int, tuple[Account, int, str]] = {}  # see exit_costs
-        self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
-        activity = name(self.pending_reason) if self.vmcs.is_launched else STARTING
-        self._account = pcpu.ledger.account(self.engine.owner, activity)
-
-    # --- the account of an exit --------------------------------------------------------------------------------------
-
-    def begin_exit(self) -> int:
-        """A VM exit took place: open its account, charge the hardware, save the registers. Returns the exit reason."""
-        reason = self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
-        self._account, cycles, parameter = self._exits.get(reason) or self.exit_costs(reason)
-        self.pcpu.account = self._account
-        self.charge(Category.EXIT, cycles, "VM exit", parameter)
-        self.follow(paths.EXIT)
-        self.touch(self.state_hpa, REGISTERS_BYTES, True)
-        self.read(f.EXIT_REASON)
-        return reason
-
-    @property
-    def pending_reason(self) -> int:
-        """Reason of the last exit, for whom it costs nothing."""
-        return self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
-
-    def exit_costs(self, reason: int) -> tuple[Account, int, str]:
-        """The account of exits for `reason`, what the hardware takes for one, and the parameter that says so."""
-        costs = self._exits.get(reason)
-        if costs is None:
-            profile = self.pcpu.machine.profile
-            account = self.pcpu.ledger.account(self.engine.owner, name(reason))
-            parameter = f"{BY_REASON}.{name(reason)}" if reason in profile.exit_cycles_by_reason else "vmx.exit_cycles"
-            costs = self._exits[reason] = account, profile.cycles_of(reason), parameter
-        return costs
-
-    def resume_exit(self) -> None:
-        """Go on with an exit after a sleep: charges go to its account again."""
-        self.pcpu.account = self._account
-
-    def end_exit(self) -> None:
-        """VM entry: restore the registers, charge the hardware, close the account."""
-        self.follow(paths.ENTRY)
-        self.touch(self.state_hpa, REGISTERS_BYTES, False)
-        self.charge(Category.ENTRY, self._entry_cycles, "VM entry", "vmx.entry_cycles")
-        self.commit_cycles()
-        self.pcpu.account = self._running_account
-
-    # --- charges -----------------------------------------------------------------------------------------------------
-
-    def read(self, field: int) -> int:
-        """VMREAD."""
-        self._vmcs_cycles += self._read_cycles
-        return self._words[f.SLOT[field]]
-
-    def write(self, field: int, value: int) -> None:
-        """VMWRITE of a field that can be written."""
-        self._vmcs_cycles += self._write_cycles
-        failure = self.vmcs.write(field, value)
-        assert failure is None, failure
-
-    def follow(self, path: paths.Path) -> None:
-        """Charge the instructions of `path`."""
-        self._path_cycles += self._cycles_by_path[path]
-
-    def execute(self, instruction: str) -> None:
-        """Charge an instruction of the VMM that is slower than those of paths: a row `<instruction>_cycles`."""
-        costs = self._instructions.get(instruction)
-        if costs is None:
-            cycles = getattr(self.pcpu.machine.profile.instructions, f"{instruction}_cycles")
-            costs = self._instructions[instruction] = cycles, f"instructions.{instruction}_cycles"
-        self.charge(Category.PATHS, costs[0], f"instruction: {instruction}", costs[1])
-
-    def lock(self, hpa: int) -> None:
-        """Take the spin lock in the word at `hpa`."""
-        self.follow(paths.LOCK)
-        self.execute("locked")
-        self.touch(hpa, LOCK_BYTES, True)
-
-    def unlock(self, hpa: int) -> None:
-        """Release it."""
-        self.follow(paths.UNLOCK)
-        self.touch(hpa, LOCK_BYTES, True)
-
-    def walk(
-        self, mode: PagingMode, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
-    ) -> Translation | GuestFault:
-        """Walk the guest's own page tables in software."""
-        visited: list[Visit] = []
-        found = walk(self.domain, mode, gva, write=write, user=user, fetch=fetch, visited=visited)
-        self.charge_walk(visited)
-        return found
-
-    def charge_walk(self, visited: list[Visit]) -> None:
-        """Charge a walk that touches these entries."""
-        self.follow(paths.WALK)
-        hpa_of = self.domain.hpa_of
-        for gpa, size_bytes, is_write in visited:
-            self.follow(paths.MARK_USED if is_write else paths.WALK_STEP)
-            self.touch(hpa_of(gpa), size_bytes, is_write)
-
-    def charge(self, category: int, cycles: int, what: str, parameter: str) -> None:
-        """Charge `cycles` of anything else: `what` for people, and the profile's `parameter` that they come from."""
-        self._account[category] += cycles
-        self._other_cycles += cycles
-
-    def commit_cycles(self) -> None:
-        """Put what was charged on the core's clock: before time matters, and before the guest goes on."""
-        vmcs_cycles, path_cycles = self._vmcs_cycles, self._path_cycles
-        self._account[Category.VMCS] += vmcs_cycles
-        self._account[Category.PATHS] += path_cycles
-        self.pcpu.commit(vmcs_cycles + path_cycles + self._other_cycles)
-        self._vmcs_cycles = self._path_cycles = self._other_cycles = 0
-        if self._checks_ledger:
-            self.pcpu.check_ledger()
 
     def run_devices(self) -> None:
         """Bring the domain's devices to the core's time, before one is accessed."""
         self.commit_cycles()
-        self.domain.timers.run_until(self.pcpu.now_ps)
+        now_ps = self.pcpu.now_ps
+        self.domain.timers.run_until(now_ps)
+        self.timers.run_until(now_ps)
 
     def arm_timer(self) -> None:
         """Ask the core's local timer for the devices' next event, after one was accessed."""
-        self.core.serve(self.domain.timers)
+        self.core.serve(self.domain.timers, self.timers)
 
     def tsc_to_ps(self, tsc: int) -> int:
         """When the guest's time-stamp counter shows `tsc`."""
@@ -264,6 +137,23 @@ class VCpu:
     def paging_mode(self) -> PagingMode:
         """How the guest's own tables translate now."""
         return PagingMode(self.guest_cr0, self.paging.guest_cr3(self), self.guest_cr4, self.guest_efer)
+
+    def walk(
+        self, mode: PagingMode, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
+    ) -> Translation | GuestFault:
+        """Walk the guest's own page tables in software."""
+        visited: list[Visit] = []
+        found = walk(self.domain, mode, gva, write=write, user=user, fetch=fetch, visited=visited)
+        self.charge_walk(visited)
+        return found
+
+    def charge_walk(self, visited: list[Visit]) -> None:
+        """Charge a walk that touches these entries."""
+        self.follow(paths.WALK)
+        hpa_of = self.domain.hpa_of
+        for gpa, size_bytes, is_write in visited:
+            self.follow(paths.MARK_USED if is_write else paths.WALK_STEP)
+            self.touch(hpa_of(gpa), size_bytes, is_write)
 
     # --- events ------------------------------------------------------------------------------------------------------
 

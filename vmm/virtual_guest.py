@@ -6,12 +6,16 @@ from emulator.machine import Machine
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.loaders import BootImage
 from vmm.report import ExitStats
+from vmm.scheduler.credit import CreditScheduler
 from vmm.trace import TraceWriter
 from vmm.vcpu import VCpu
 
 
 class VirtualGuest:
-    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging."""
+    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging.
+
+    Each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
+    """
 
     def __init__(
         self,
@@ -21,13 +25,28 @@ class VirtualGuest:
         memory_bytes: int,
         transmit: Callable[[int], None],
         paging: str = "shadow",
+        sidecore_count: int = 0,
+        jumps_spins: bool = True,
+        vcpu_count: int = 1,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
-        self.hypervisor = Hypervisor(machine, paging=paging, trace=trace, make_vcpu=make_vcpu)
-        self.domain = self.hypervisor.create_domain(image, memory_bytes=memory_bytes, transmit=transmit)
+        core_count = machine.pcpu_count - sidecore_count
+        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if vcpu_count > core_count else None
+        self.hypervisor = Hypervisor(
+            machine,
+            paging=paging,
+            scheduler=scheduler,
+            sidecore_count=sidecore_count,
+            jumps_spins=jumps_spins,
+            trace=trace,
+            make_vcpu=make_vcpu,
+        )
+        self.domain = self.hypervisor.create_domain(
+            image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count
+        )
         self.vcpu = self.domain.vcpus[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
 

@@ -125,6 +125,8 @@ class Engine:
         self.platform = platform
         self.owner = owner
         self.on_exit: Callable[[], None] | None = None
+        self.on_watched_access: Callable[[int, bool], bool] | None = None  # (hpa, is a store): may it take place now?
+        self.on_watched_store: Callable[[], None] | None = None  # it has taken place
         self.error: BaseException | None = None
         self._is_running = False
         self._core = 0
@@ -259,6 +261,12 @@ def python_on_platform(python: object, operation: int, number: int, argument: in
             values[0] = platform.cr8_read()
         case 9:
             platform.cr8_write(argument)
+        case 10:
+            assert engine.on_watched_access is not None
+            return engine.on_watched_access(number, bool(argument))
+        case 11:
+            assert engine.on_watched_store is not None
+            engine.on_watched_store()
         case _:
             raise AssertionError(f"unknown platform operation {operation}")
     return 1

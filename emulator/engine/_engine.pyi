@@ -22,7 +22,11 @@ class Shared:
     unknown_walks: int
     instructions: int
     deadline_cycles: int
+    horizon_cycles: int
     tsc_base: int
+    watched_hpa: int
+    work_64ths: int
+    stall_64ths: int
     non_root: int
     interrupt_pending: int
     stop_request: int

@@ -31,6 +31,8 @@ typedef struct {
     uint64_t ept_rights; /* WALK_EPT_*: R/W/X bits met on the way, for the exit qualification */
     bool in_page_walk;   /* WALK_EPT_*: the access was to a guest page-table entry */
     bool is_global;      /* WALK_OK: of a page marked global */
+    uint64_t entry_hpa;  /* WALK_OK: of the last page-table entry */
+    bool is_watched;     /* WALK_OK: the page's entry is closed: see watched_page.c */
     uint8_t page_shift;  /* WALK_OK: the smaller of the guest's and the EPT's page: 12, 21, 22, 30 */
 } walk_result;
 
@@ -133,7 +135,6 @@ typedef struct sc_cpu {
     uint64_t code_bytes_used, check_at_cycles;
     uint32_t tlb_generation;
     sc_timing timing;
-    int64_t work_64ths, stall_64ths; /* not on the clock yet: less than a cycle each */
     unsigned decoded_class;          /* of the instruction decoded last */
     unsigned last_branch;            /* how the block before ended, and where what lies behind it begins */
     uint64_t last_end, fetched_line;
@@ -152,6 +153,10 @@ typedef struct sc_cpu {
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache, bad_lock;
     uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
+    struct { /* the watched page is open for one access: see watched_page.c */
+        bool is_open, is_write;
+        uint64_t entry_hpa, gpa; /* of the shadow entry; with EPT: the page's address */
+    } opened;
     uint32_t retranslate_bytes, vectoring_bytes;
     uint64_t retranslate_pc;
     int engine_error;
@@ -182,8 +187,10 @@ unsigned engine_code_bits(sc_cpu *cpu);
 int engine_error_code(sc_cpu *cpu);
 uint64_t engine_fault_address(sc_cpu *cpu);
 void engine_flush_tlb(sc_cpu *cpu);
+void engine_forget_data(sc_cpu *cpu); /* a data page's entry has changed in memory */
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights, bool large);
+void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa); /* the 4 KiB page at `gpa` */
 
 /* walk.c */
 walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access);
@@ -250,6 +257,12 @@ void trap_instruction(sc_cpu *cpu, unsigned code);
 void trap_io(sc_cpu *cpu);
 void trap_nested_fault(sc_cpu *cpu);
 
+/* watched_page.c */
+enum { WATCHED_ENTRY = 1 << 9 }; /* in a shadow entry that is not present: it stands for the watched page */
+bool access_watched(sc_cpu *cpu, uint64_t linear, unsigned access);
+bool access_watched_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, unsigned access);
+void close_watched(sc_cpu *cpu);
+
 /* hardware.c: what an instruction does where no control asks for an exit */
 bool write_cr0(sc_cpu *cpu, uint64_t value);
 bool write_cr3(sc_cpu *cpu, uint64_t value);
@@ -288,7 +301,9 @@ enum {
     PLATFORM_MMIO_READ,
     PLATFORM_MMIO_WRITE,
     PLATFORM_CR8_READ,
-    PLATFORM_CR8_WRITE
+    PLATFORM_CR8_WRITE,
+    PLATFORM_WATCHED_ACCESS,
+    PLATFORM_WATCHED_DONE
 };
 extern void (*sc_exit_callback)(void *python);
 extern int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);

@@ -112,6 +112,8 @@ void trap_nested_fault(sc_cpu *cpu) {
     bool large = false;
     walk_result w = walk_ept(cpu, gpa, access, &large);
     if (w.status == WALK_OK) {
+        if (cpu->s.watched_hpa >> 21 == w.hpa >> 21) large = false;
+        if (access_watched_nested(cpu, gpa, w.hpa, access)) return;
         engine_map_nested(cpu, gpa, w.hpa, w.ept_rights, large);
         return;
     }
@@ -208,6 +210,11 @@ static bool io_denied(sc_cpu *cpu) {
 void trap_exception(sc_cpu *cpu, unsigned vector) {
     if (vector == VECTOR_UD && trap_unknown_instruction(cpu)) return;
     if (vector == VECTOR_PF && io_denied(cpu)) return raise_fault(cpu, VECTOR_GP, 0);
+    if (vector == VECTOR_PF && cpu->s.watched_hpa) {
+        unsigned code = (unsigned)engine_error_code(cpu);
+        unsigned access = (code & 2 ? ACCESS_WRITE : 0) | (code & 4 ? ACCESS_USER : 0) | (code & 16 ? ACCESS_FETCH : 0);
+        if (access_watched(cpu, engine_fault_address(cpu), access)) return;
+    }
     if (vector == VECTOR_GP && code_bits(cpu) == 64 &&
         !engine_error_code(cpu)) { /* the engine does not tell them apart */
         instruction in = decode(cpu);
@@ -348,6 +355,10 @@ static void trap_msr(sc_cpu *cpu, const instruction *in) {
 }
 
 static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
+    if (cpu->s.clock_cycles > cpu->s.horizon_cycles) { /* it orders cores: again when none is behind */
+        cpu->s.stop_request = 1;
+        return;
+    }
     if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP))
         return raise_fault(cpu, VECTOR_UD, 0);
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))

@@ -12,7 +12,10 @@ typedef struct {
     uint64_t unknown_walks;         /* page walks of which the linear address was not found */
     uint64_t instructions;          /* retired by the guest */
     uint64_t deadline_cycles;       /* sc_run returns at the first block boundary at or after it */
+    uint64_t horizon_cycles;        /* RDTSC beyond it stops the run: another core may be behind (interleave.py) */
     uint64_t tsc_base;              /* TSC = clock_cycles + tsc_base (+ TSC offset in non-root mode) */
+    uint64_t watched_hpa;           /* the page shared with another core: each access to it asks first; 0: none */
+    int64_t work_64ths, stall_64ths; /* in guest_cycles, memory_cycles later: less than a cycle each, in 64ths */
     uint8_t non_root;               /* VMX non-root operation: the VMCS controls apply */
     uint8_t interrupt_pending;      /* level of the core's INTR pin */
     uint8_t stop_request;           /* set by a callback: return from sc_run before the next instruction */

@@ -13,9 +13,9 @@ enum { GLOBAL = 2, LARGE = 1 };
 
 /* Add work and stalls, both in 64ths of a cycle and possibly negative; what is less than a cycle is kept for later. */
 static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_64ths) {
-    int64_t work = cpu->work_64ths + work_64ths, stall = cpu->stall_64ths + stall_64ths;
-    cpu->work_64ths = work & 63;
-    cpu->stall_64ths = stall & 63;
+    int64_t work = cpu->s.work_64ths + work_64ths, stall = cpu->s.stall_64ths + stall_64ths;
+    cpu->s.work_64ths = work & 63;
+    cpu->s.stall_64ths = stall & 63;
     cpu->s.guest_cycles += (uint64_t)(work >> 6);
     cpu->s.memory_cycles += (uint64_t)(stall >> 6);
     cpu->s.clock_cycles += (uint64_t)(work >> 6) + (uint64_t)(stall >> 6);

@@ -42,6 +42,7 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         uc_emu_stop(uc);
         return;
     }
+    close_watched(cpu);
     if (cpu->escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved in on_port has not */
         int kind = cpu->escape;
         cpu->escape = ESCAPE_NONE;
@@ -70,6 +71,11 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
             trap_nested_fault(cpu);
         else
             trap_instruction(cpu, code);
+    }
+    if (cpu->opened.is_open) { /* for the next instruction; what is pending comes after it */
+        watch(cpu);
+        engine_load(cpu);
+        return;
     }
     settle(cpu);
     if (must_stop(cpu) || is_due(cpu)) /* code that cannot be fetched has no blocks where else to stop */
@@ -137,6 +143,10 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     if (restart) refund(cpu, pc);
     if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
         if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) watch(cpu);
+        if (cpu->step == STEP_NONE && cpu->opened.is_open) { /* the access is done */
+            uc_emu_stop(uc);
+            return;
+        }
         if (!restart && (is_due(cpu) || must_settle(cpu))) { /* stopped here, a store would only restart again */
             uc_emu_stop(uc);
             return;
@@ -271,6 +281,7 @@ bool engine_run(sc_cpu *cpu) {
             uc_ctl_remove_cache(cpu->uc, cpu->retranslate_pc, cpu->retranslate_pc + cpu->retranslate_bytes);
     }
     if (!cpu->saved) engine_save(cpu);
+    close_watched(cpu);
     if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;
     if (!translated && ++cpu->aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
     if (error && !cpu->engine_error) cpu->engine_error = (int)error;

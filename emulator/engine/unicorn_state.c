@@ -158,6 +158,8 @@ void engine_flush_tlb(sc_cpu *cpu) {
     uc_ctl_flush_tlb(cpu->uc);
 }
 
+void engine_forget_data(sc_cpu *cpu) { uc_ctl_flush_tlb(cpu->uc); }
+
 /* Enter gpa -> hpa in the nested page tables that the engine walks (AMD APM volume 2, 15.25). They only repeat what the
  * EPT says, filled on demand; when the arena is full they begin anew. */
 bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights, bool large) {
@@ -181,6 +183,16 @@ bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights,
     A64(table + (gpa >> last & 511) * 8) =
         page | 4 | (rights & 1) | (rights & 2) | (large ? 0x80 : 0) | (rights & 4 ? 0 : 1ull << 63);
     return true;
+}
+
+void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa) {
+    uint64_t table = NESTED;
+    for (int shift = 39; shift > 12; shift -= 9) {
+        uint64_t entry = A64(table + (gpa >> shift & 511) * 8);
+        if (!(entry & 1) || (entry & 0x80)) return;
+        table = (entry & 0xffffffffff000ull) - ARENA;
+    }
+    A64(table + (gpa >> 12 & 511) * 8) = 0;
 }
 
 /* After the nested tables' source changed (INVEPT). */
@@ -304,6 +316,7 @@ bool find_raw_state(sc_cpu *cpu, const char **problem) {
 
 /* After verify_layout() left its test values behind: the state a CPU begins with. */
 void reset_state(sc_cpu *cpu) {
+    cpu->s.horizon_cycles = ~0ull;
     forget_nested(cpu);
     for (int i = 0; i < OWN_MSRS; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;

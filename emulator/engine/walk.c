@@ -94,6 +94,12 @@ static bool permitted(sc_cpu *cpu, unsigned access, uint64_t rights, bool no_exe
     return true;
 }
 
+/* A shadow entry of the watched page: all there but the present bit. With EPT the entries are the guest's own. */
+static bool is_closed(const sc_cpu *cpu, uint64_t entry) {
+    return cpu->s.watched_hpa && (entry & (PTE_P | WATCHED_ENTRY)) == WATCHED_ENTRY &&
+           (entry & ADDRESS) == cpu->s.watched_hpa && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_EPT);
+}
+
 walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
     uint64_t cr0 = SLOT(cpu, GUEST_CR0), cr3 = SLOT(cpu, GUEST_CR3), cr4 = SLOT(cpu, GUEST_CR4);
     uint64_t efer = SLOT(cpu, GUEST_IA32_EFER);
@@ -119,7 +125,8 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
         uint64_t entry = load(cpu, at.hpa, entry_bytes), was = entry;
         bool pdpte = !ia32e && pae && shift == 30;
         bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & PTE_PS) && (pae || (cr4 & 0x10)));
-        if (!(entry & PTE_P)) return fault(access, 0, xd);
+        bool watched = shift == 12 && is_closed(cpu, entry);
+        if (!(entry & PTE_P) && !watched) return fault(access, 0, xd);
         uint64_t reserved = pae ? RESERVED | (nxe ? 0 : PTE_NX) | (ia32e ? 0 : PAE_RESERVED) : 0;
         if (leaf && shift > 12) reserved |= ((1ull << shift) - 1) & ~0x1fffull & (pae ? ~0ull : 0x200000);
         if (shift == 39) reserved |= PTE_PS;
@@ -138,6 +145,8 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
             walk_result r = walk_ept(cpu, page | (linear & mask), access, NULL);
             r.is_global = (entry & PTE_G) && (cr4 & 0x80);
             if (shift < r.page_shift) r.page_shift = (uint8_t)shift;
+            r.is_watched = watched;
+            r.entry_hpa = at.hpa;
             return r;
         }
         table = entry & ADDRESS;

@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 
+from emulator.timing.core_timing import Fidelity
 from guest_images.images import ImageEntry, kernel_images
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
@@ -16,8 +17,9 @@ KERNELS = list(kernel_images())
 
 
 @cache
-def run_kernel(name: str, paging: Paging) -> Finished:
-    return run_plan(plan(BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES)), max_cycles=MAX_CYCLES)
+def run_kernel(name: str, paging: Paging, cpus: int = 1, timing: Fidelity = "fast") -> Finished:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus, timing=timing)
+    return run_plan(plan(options), max_cycles=MAX_CYCLES)
 
 
 def claims(finished: Finished) -> list[str]:
@@ -29,19 +31,38 @@ def claims(finished: Finished) -> list[str]:
 @pytest.mark.parametrize("paging", MODES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry, paging: Paging) -> None:
-    finished = run_kernel(kernel.name, paging)
+    finished = run_kernel(kernel.name, paging, kernel.cpus)
     lines = claims(finished)
     assert lines[-1].startswith("PASS: "), "\n".join(line for line in lines if not line.startswith("PASS"))
     assert finished.end is not None
     assert finished.end.kind is END_KINDS[kernel.ends_by]
     assert finished.end.exit_status == 0
-    assert lines == claims(run_kernel(kernel.name, "native"))
+    assert lines == claims(run_kernel(kernel.name, "native", kernel.cpus))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timing", ["flat", "detailed"])
+@pytest.mark.parametrize("kernel", [entry for entry in KERNELS if entry.name != "mem"], ids=lambda entry: entry.name)
+def test_a_kernel_prints_the_same_at_every_fidelity(kernel: ImageEntry, timing: Fidelity) -> None:
+    if timing == "detailed" and kernel.cpus > 2:
+        pytest.skip("the default profile has two cores")
+    finished = run_kernel(kernel.name, "shadow", kernel.cpus, timing)
+    assert claims(finished) == claims(run_kernel(kernel.name, "shadow", kernel.cpus))
 
 
 @pytest.mark.parametrize("paging", MODES)
-def test_runs_are_equal_however_they_are_sliced(paging: Paging) -> None:
-    boot_plan = plan(BootOptions(image="default", paging=paging, memory_bytes=MEMORY_BYTES))
-    whole = run_kernel("default", paging)
+def test_runs_are_equal_however_they_are_sliced_when_every_access_is_simulated(paging: Paging) -> None:
+    options = BootOptions(image="default", paging=paging, memory_bytes=MEMORY_BYTES, timing="detailed")
+    whole = run_kernel("default", paging, timing="detailed")
+    assert run_plan(plan(options), max_cycles=MAX_CYCLES, slice_cycles=50_021) == whole
+
+
+@pytest.mark.parametrize("paging", MODES)
+@pytest.mark.parametrize(("name", "cpus"), [("default", 1), ("smp_ipi", 4), ("smp_lock", 4)])
+def test_runs_are_equal_however_they_are_sliced(name: str, cpus: int, paging: Paging) -> None:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus)
+    boot_plan = plan(options)
+    whole = run_kernel(name, paging, cpus)
     for slice_cycles in (50_021, 7_000_003):
         assert run_plan(boot_plan, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles) == whole
 
@@ -50,3 +71,11 @@ def test_runs_are_equal_however_they_are_sliced(paging: Paging) -> None:
 def test_the_ledger_adds_up_to_the_clock(paging: Paging) -> None:
     stats = run_kernel("default", paging).stats
     assert sum(stats["ledger"]["pcpu0"].values()) == stats["cycles"]
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+@pytest.mark.parametrize("name", ["smp_ipi", "smp_lock"])
+def test_four_vcpus_can_share_two_cores(name: str, paging: Paging) -> None:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=4, pcpu_count=2)
+    finished = run_plan(plan(options), max_cycles=MAX_CYCLES)
+    assert claims(finished) == claims(run_kernel(name, paging, 4))

@@ -101,6 +101,7 @@ def test_what_lies_in_front_hides_what_is_behind() -> None:
     front.attach(0x2000, 0x1000, own)
     assert (front.read(0x1005, 1), front.read(0x2005, 1), behind.read(0x2005, 1)) == (0x15, 0x15, 0x1015 & 0xFF)
     assert (own.seen, shared.seen) == ([("read", 5, 1)], [("read", 5, 1), ("read", 0x1005, 1)])
+    assert [front.is_own(address) for address in (0x1FFF, 0x2000, 0x2FFF, 0x3000)] == [False, True, True, False]
     assert [front.covers(*place) for place in ((0, 0x1000), (0xFFF, 2), (0x2FFF, 1), (0x3000, 9))] == [
         False,
         True,

@@ -53,6 +53,19 @@ def test_the_lines_sum_to_the_exit_that_the_trace_shows(text: str, paging: Pagin
     assert run(boot_plan, None, tmp_path / "plain")[1:] == (clock_cycles, records)
 
 
+def test_when_detailed_the_caches_say_what_an_access_takes(tmp_path: Path) -> None:
+    boot_plan = plan(BootOptions(image="default", paging="shadow", timing="detailed"))
+    recorder, _, _ = run(boot_plan, Request(ExitReason.EXCEPTION_NMI, 1), tmp_path / "trace")
+    assert recorder is not None
+    assert recorder.explanation is not None
+    explanation = recorder.explanation
+    assert sum(line.cycles for line in explanation.lines) == explanation.cycles
+    accesses = [line for line in explanation.lines if line.category == Category.VMM_MEMORY]
+    misses = [line for line in accesses if "hierarchy.py" in line.source]
+    assert 0 < len(misses) < len(accesses)
+    assert max(line.cycles for line in misses) > boot_plan.profile.memory.dram_latency_cycles
+
+
 def test_a_cpuid_exit_is_what_its_handler_does(tmp_path: Path) -> None:
     overrides = (
         "vmx.exit_cycles_by_reason.CPUID=401", "vmx.entry_cycles=5003", "vmx.vmread_cycles=3", "vmx.vmwrite_cycles=7",

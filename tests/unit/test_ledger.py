@@ -69,3 +69,24 @@ def test_memory_is_touched_word_by_word() -> None:
     pcpu = machine.pcpus[0]
     assert [pcpu.touch(0x1000, size, False) for size in (1, 8, 9, 64)] == [7, 7, 14, 56]
     assert pcpu.clock_cycles == pcpu.ledger.cycles[Category.VMM_MEMORY] == 84
+
+
+def test_lines_that_another_core_has_are_booked_to_whom_touches_them() -> None:
+    machine = Machine(load_profile("netburst-2006"), memory_bytes=1 << 20, pcpu_count=2, timing="detailed")
+    writer, reader = machine.pcpus
+    hierarchy = machine.timing.at("detailed").hierarchy
+    assert hierarchy is not None
+    for pcpu in machine.pcpus:
+        pcpu.retime()
+    for hpa in (0x1000, 0x2000):
+        writer.touch(hpa, 8, True)
+    before = list(reader.account)
+    hierarchy.access(1, 0x1000, 8, False, 0)  # by a guest, of which nothing is booked yet
+    of_guest = hierarchy.counter(1, "coherence_cycles")
+    assert of_guest > 0
+    reader.touch(0x1000, 8, False)  # a hit now
+    assert reader.account[Category.COHERENCE] == before[Category.COHERENCE]
+    assert reader.account[Category.VMM_MEMORY] == machine.profile.caches.l1d_latency_cycles
+    reader.touch(0x2000, 8, False)
+    assert reader.account[Category.COHERENCE] == hierarchy.counter(1, "coherence_cycles") - of_guest > 0
+    reader.check_ledger()

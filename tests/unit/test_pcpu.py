@@ -83,6 +83,31 @@ def test_idle_time_never_runs_back(pcpu: PCpu) -> None:
     assert pcpu.ledger.cycles[Category.IDLE] == 700
 
 
+class Register:
+    """A device of one register that answers 7."""
+
+    widths_bytes: tuple[int, ...] = (4,)
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        return 7
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        pass
+
+
+def test_the_core_reaches_its_own_devices_sooner_than_those_on_the_bus(machine: Machine, pcpu: PCpu) -> None:
+    own, shared, nothing = 0xFEE0_0000, 0xFEC0_0000, 0xFED0_0000
+    pcpu.mmio.attach(own, 0x1000, Register())
+    machine.mmio.attach(shared, 0x1000, Register())
+    apic_cycles, bus_cycles = PROFILE.events.apic_access_cycles, PROFILE.core.mmio_access_cycles
+    assert apic_cycles < bus_cycles
+    for hpa, value, cycles in ((own, 7, apic_cycles), (shared, 7, bus_cycles), (nothing, 0xFFFF_FFFF, bus_cycles)):
+        before = pcpu.clock_cycles
+        assert pcpu.mmio_read(hpa, 4) == value
+        pcpu.mmio_write(hpa, 4, 0)
+        assert pcpu.clock_cycles - before == 2 * cycles
+
+
 def test_a_port_access_costs_its_cycles_and_happens_at_the_time_it_takes_place(machine: Machine, pcpu: PCpu) -> None:
     seen: list[int] = []
 
@@ -105,6 +130,15 @@ def test_a_port_access_costs_its_cycles_and_happens_at_the_time_it_takes_place(m
         pcpu.run(100_000)
     assert seen == [-1, machine.cycles_to_ps(PROFILE.port_access_cycles), 0x5A]
     assert pcpu.book().cycles[Category.PORT] == 2 * PROFILE.port_access_cycles
+
+
+def test_an_access_to_a_device_in_memory_is_on_the_clock_that_the_engine_goes_on_with(pcpu: PCpu) -> None:
+    engine, access_cycles = make_engine(pcpu), PROFILE.core.mmio_access_cycles
+    pcpu.load(engine)
+    pcpu.mmio_read(0xFEC0_0000, 4)
+    assert engine.shared.clock_cycles == access_cycles
+    pcpu.mmio_write(0xFEC0_0000, 4, 0)
+    assert engine.shared.clock_cycles == pcpu.book().cycles[Category.PORT] == 2 * access_cycles
 
 
 def test_an_event_that_a_port_write_schedules_bounds_the_run(machine: Machine, pcpu: PCpu) -> None:

@@ -47,7 +47,7 @@ def test_many_values_take_bounded_memory_and_percentiles_err_by_a_bucket_at_most
     assert (stats["count"], stats["cycles"], stats["min_cycles"], stats["max_cycles"]) == (
         len(values), sum(values), ordered[0], ordered[-1],
     )  # fmt: skip
-    assert len(distribution._counts) <= VALUES_MAX
+    assert len(distribution.counts) <= VALUES_MAX
     assert len(distribution._buckets) < 64 * 64
 
 

@@ -18,6 +18,10 @@ class Paging(Protocol):
 
     name: str
 
+    def sibling(self) -> "Paging":
+        """The paging of another vCPU of the same domain."""
+        ...
+
     def capabilities(self) -> VmxCapabilities:
         """The processor this way of paging needs."""
         ...
@@ -60,6 +64,14 @@ class Paging(Protocol):
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
         """An EPT violation exit."""
+        ...
+
+    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+        """Store a page-table entry for the guest; TLBs are the caller's to flush. `gpa` is in the guest's memory."""
+        ...
+
+    def watch(self, hpa: int) -> None:
+        """The emulator wants to see each access to the page at `hpa`; 0: to none. No part of any VMM, takes no time."""
         ...
 
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:

@@ -14,6 +14,7 @@ from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
+from vmm import paths
 from vmm.domain import HOLE_HPA, Domain
 from vmm.host_pages import HostPages
 from vmm.mmio import DeviceAccess
@@ -75,6 +76,10 @@ class EptPaging:
             table = self._words[slot] & ~0xFFF
         self._words[(table >> 3) + (gpa >> (12 + 9 * (level - 1)) & 511)] = entry
 
+    def sibling(self) -> "EptPaging":
+        """All vCPUs have the same tables, and nothing else is kept here."""
+        return self
+
     def capabilities(self) -> VmxCapabilities:
         """A processor with EPT and unrestricted guest."""
         return with_ept()
@@ -134,6 +139,15 @@ class EptPaging:
             raise GuestError(f"the guest has page tables at {gpa:#x}, where there is a device and no memory")
         self._devices.carry_out(vcpu, vcpu.paging_mode(), gpa, is_fetch=bool(violation & IS_FETCH))
         return AGAIN
+
+    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+        """The processor walks the guest's own tables: a store is all."""
+        vcpu.follow(paths.GUEST_COPY)
+        vcpu.touch(self._domain.hpa_of(gpa), 8, True)
+        self._domain.write(gpa, entry.to_bytes(8, "little"))
+
+    def watch(self, hpa: int) -> None:
+        """The engine keeps its nested tables from having it."""
 
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """Nothing is derived from guest memory."""

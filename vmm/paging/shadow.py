@@ -15,6 +15,7 @@ processors have it as "paged real mode" (APM volume 2, 15.19). Starting a proces
 instructions, and this way they are the guest's own and not the VMM's.
 """
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ from vmm.guest_walk import (
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.mmio import DeviceAccess
 from vmm.outcome import AGAIN, Outcome
-from vmm.paging.shadow_tables import PDPT, ShadowTable, ShadowTables
+from vmm.paging.shadow_tables import ENTRY_BYTES, PDPT, ShadowTable, ShadowTables
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu
@@ -89,21 +90,33 @@ def _supervisor_only(entry: int) -> int:
 
 
 class ShadowPaging:
-    """Shadow page tables of one domain."""
+    """Shadow page tables of one domain, as one vCPU uses them."""
 
     name = "shadow"
 
     def __init__(self, domain: Domain, pages: HostPages) -> None:
         self._domain = domain
         self._lock_hpa = domain.state_hpa  # the lock has the first line of the domain's structure
-        self._guest = GuestRegisters()
-        self._mode = self._guest.mode()
         self._identity_hpa = self._build_identity_map(pages)
         self.tables = ShadowTables(domain, pages)
-        self._instructions = InstructionEmulation(domain)
-        self._devices = DeviceAccess(domain)
+        self._family: list[ShadowPaging] = []  # of all the domain's vCPUs
+        self._begin()
+
+    def _begin(self) -> None:
+        """What each vCPU has for itself."""
+        self._vcpu: VCpu  # from `start` on
+        self._guest = GuestRegisters()
+        self._mode = self._guest.mode()
+        self._instructions = InstructionEmulation(self._domain)
+        self._devices = DeviceAccess(self._domain)
         self._last_zero_write_gfn: int | None = None
         self._unemulated = ((0, 0), 0)  # (RIP, instructions retired), how often in a row
+
+    def sibling(self) -> "ShadowPaging":
+        """The vCPUs of a domain share the shadow tables."""
+        other = copy(self)
+        other._begin()
+        return other
 
     def _build_identity_map(self, pages: HostPages) -> int:
         """PAE tables that map guest-physical addresses below 4 GiB to where they lie on the host; not to devices."""
@@ -133,7 +146,9 @@ class ShadowPaging:
 
     def start(self, vcpu: "VCpu") -> None:
         """Intercept #PF, own the control registers, and shadow the first tables."""
-        guest = self._guest
+        self._vcpu, guest = vcpu, self._guest
+        if self not in self._family:
+            self._family.append(self)
         guest.cr0, guest.cr3 = vcpu.read(f.GUEST_CR0), vcpu.read(f.GUEST_CR3)
         guest.cr4, guest.efer = vcpu.read(f.GUEST_CR4), vcpu.read(f.GUEST_IA32_EFER)
         self.tables.vcpu = vcpu
@@ -158,7 +173,7 @@ class ShadowPaging:
         """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
         self._lock(vcpu)
         if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
-            self.tables.forget_all()
+            self._forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
         vcpu.unlock(self._lock_hpa)
@@ -172,12 +187,13 @@ class ShadowPaging:
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.unlock(self._lock_hpa)
         vcpu.engine.shared.flush_tlb = 1
+        self._flush_if_needed()
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
         self._lock(vcpu)
         if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE):
-            self.tables.forget_all()  # entries get another size or meaning
+            self._forget_all()  # entries get another size or meaning
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         self._guest.cr4 = value
         self._load_registers(vcpu)
@@ -187,7 +203,7 @@ class ShadowPaging:
         """LME and LMA decide which tables the processor walks."""
         self._lock(vcpu)
         if (value ^ self._guest.efer) & EFER_NXE:
-            self.tables.forget_all()  # bit 63 of an entry gets another meaning
+            self._forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
@@ -215,6 +231,7 @@ class ShadowPaging:
         vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if is_long else 0))
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.engine.shared.flush_tlb = 1
+        self._flush_if_needed()
 
     def _root_gfn(self) -> int:
         return (self._guest.cr3 & (ADDRESS_MASK if self._mode.is_long else 0xFFFF_F000)) >> 12
@@ -234,8 +251,28 @@ class ShadowPaging:
         try:
             return self._root().hpa | offset
         except OutOfHostMemory:
-            self.tables.forget_all()
+            self._forget_all()
             return self._root().hpa | offset
+
+    def _forget_all(self) -> None:
+        """Start anew with all tables; the other vCPUs, wherever they are, need other roots."""
+        self.tables.forget_all()
+        for other in self._family:
+            if other is not self and other._mode.is_paging:
+                other._load_root()
+
+    def _load_root(self) -> None:
+        """Give the processor the root for the guest's CR3, which was made anew by what another vCPU did."""
+        self._vcpu.vmcs.save(f.GUEST_CR3, self._root_hpa())
+
+    def _flush_if_needed(self) -> None:
+        """After rights were taken away, no vCPU may go on with what its TLB has."""
+        if self.tables.needs_flush:
+            self.tables.needs_flush = False
+            for member in self._family:
+                member._vcpu.engine.shared.flush_tlb = 1
+                if member is not self:
+                    self._domain.shoot_down(member._vcpu)
 
     def invlpg(self, vcpu: "VCpu", gva: int) -> None:
         """Shadows follow the guest's stores at once, so mostly only the TLB is behind. MODEL: it is flushed whole."""
@@ -272,9 +309,7 @@ class ShadowPaging:
         else:
             self._last_zero_write_gfn = None
             self._fill(vcpu, gva, found, write=write, user=user)
-        if self.tables.needs_flush:
-            self.tables.needs_flush = False
-            vcpu.engine.shared.flush_tlb = 1
+        self._flush_if_needed()
         return AGAIN
 
     def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
@@ -305,7 +340,7 @@ class ShadowPaging:
                 tables.link(table, index, split, entry)
                 table, index = split, gfn & 511
         except OutOfHostMemory:
-            tables.forget_all()
+            self._forget_all()
             vcpu.write(f.GUEST_CR3, self._root_hpa())
             return
         tables.set_leaf(table, index, gfn, tables.leaf(gfn, entry))
@@ -335,6 +370,9 @@ class ShadowPaging:
         """After stores, which may have unshadowed anything: the processor needs a root."""
         if self._mode.is_paging and not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
+        for other in self._family:
+            if other is not self and other._mode.is_paging and not self.tables.is_shadowed(other._root_gfn()):
+                other._load_root()
 
     def _give_up(self, vcpu: "VCpu", gfn: int) -> None:
         """Unshadow the page and run the instruction; where it is a table on the way there, leave it out of sync."""
@@ -364,6 +402,20 @@ class ShadowPaging:
             else:
                 self._last_zero_write_gfn = gfn if value == 0 else None
 
+    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+        """Store a page-table entry; shadows follow as after an emulated store, but no table is given up."""
+        self._lock(vcpu)
+        vcpu.follow(paths.GUEST_COPY)
+        vcpu.touch(self._domain.hpa_of(gpa), ENTRY_BYTES, True)
+        self._domain.write(gpa, entry.to_bytes(ENTRY_BYTES, "little"))
+        if self.tables.is_shadowed(gpa >> 12):
+            self.tables.guest_wrote(gpa, ENTRY_BYTES)
+        vcpu.unlock(self._lock_hpa)
+
+    def watch(self, hpa: int) -> None:
+        """See `Paging`."""
+        self.tables.watch(hpa)
+
     def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
         """The VMM stored one byte into guest memory."""
         if self.tables.is_shadowed(gpa >> 12):
@@ -371,6 +423,7 @@ class ShadowPaging:
             self.tables.guest_wrote(gpa, 1)
             vcpu.unlock(self._lock_hpa)
             vcpu.engine.shared.flush_tlb = 1
+            self._flush_if_needed()
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
         """There is no EPT."""

@@ -50,6 +50,7 @@ GIB = 1 << 30
 PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
 RIGHTS = WRITABLE | USER | NO_EXECUTE
 SPLIT_KEY_BITS = RIGHTS | DIRTY
+WATCHED = 1 << 9  # not present, but for the emulator: WATCHED_ENTRY of emulator/engine/engine.h
 
 
 class ShadowTable:
@@ -90,6 +91,7 @@ class ShadowTables:
         self._by_hpa: dict[int, ShadowTable] = {}
         self._unsynced: dict[int, None] = {}  # shadowed guest pages that the guest may write, in order of `let_write`
         self._writable: dict[int, set[int]] = {}  # gfn -> words of writable leaf entries outside split tables
+        self._watched_hpa = 0  # see watch
         self.needs_flush = False  # a right was taken away: the TLB must be flushed before the guest goes on
 
     def is_shadowed(self, gfn: int) -> bool:
@@ -155,10 +157,22 @@ class ShadowTables:
         if entry & DIRTY and entry & WRITABLE and not self.is_protected(gfn):
             shadow |= WRITABLE
         if gfn < self._page_count:
-            return shadow | self._base_hpa + (gfn << 12)
+            hpa = self._base_hpa + (gfn << 12)
+            return shadow | hpa if hpa != self._watched_hpa else shadow & ~PRESENT | WATCHED | hpa
         if self._domain.is_device_page(gfn):
             return 0
         return shadow | self._domain.hpa_of(gfn << 12)
+
+    def watch(self, hpa: int) -> None:
+        """Let every access to the page at `hpa` fault, for emulator/engine/watched_page.c alone; 0: to none."""
+        before, self._watched_hpa = self._watched_hpa, hpa
+        for table in self.all_tables():
+            if table.level == 1:
+                for index, entry in enumerate(self._words[table.base : table.base + ENTRIES].tolist()):
+                    if entry and entry & ADDRESS_MASK == hpa:
+                        self._words[table.base + index] = entry & ~PRESENT | WATCHED
+                    elif entry and entry & ADDRESS_MASK == before:
+                        self._words[table.base + index] = entry & ~WATCHED | PRESENT
 
     def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
         """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""

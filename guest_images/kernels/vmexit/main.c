@@ -1,6 +1,7 @@
 /* Claim: each operation that a VMM may have to step in for does, many times over, what it does on bare hardware; and
  * what one of each costs, as the guest sees it (after kvm-unit-tests' vmexit). benchmarks/vmexit.py reads the lines.
  */
+#include "apic.h"
 #include "guest.h"
 #include "measure.h"
 
@@ -8,11 +9,13 @@
 #define PCI_CONFIG_ADDRESS 0xcf8 /* the one 32-bit port of the board */
 #define PIC_READ_IRR 0x0a
 #define VECTOR_NULL 0x81
+#define VECTOR_IPI 0x82
 #define CPUID_HYPERVISOR (1u << 31)
+#define CPUID_APIC (1u << 9)
 #define PTE_ABSENT PTE_W /* an entry that is not zero and not present: two zeros in a row are the end of a table */
 
 static uint64_t *pml4, *entries, pages[BATCH], cr0, cr4, cr8, pat;
-static volatile unsigned wakes, faults, nulls;
+static volatile unsigned wakes, faults, nulls, ipis;
 
 /* Instructions. */
 static void do_cpuid(unsigned index) { (void)index, cpuid(0, 0); }
@@ -49,6 +52,14 @@ static void let_interrupt_wait(unsigned calls) {
     while (!(in8(PIC_MASTER) & 1));
 }
 static void do_hlt(unsigned index) { (void)index, wait_for_interrupt(); }
+
+/* An interrupt to this CPU by its local APIC's command register; it comes when STI has let the next instruction pass. */
+static void on_ipi(void) { ipis++; }
+static void do_ipi(unsigned index) {
+    (void)index;
+    apic_request(VECTOR_IPI);
+    asm volatile("sti; nop; cli" : : : "memory");
+}
 
 /* Page tables: entry i of one table maps the page at TEST_VA + i * 4096. Memory is touched by a load. */
 static void do_touch(unsigned index) { load64(TEST_VA + index * PAGE_BYTES); }
@@ -116,6 +127,7 @@ static const struct measurement interrupts[] = {
     ROW("null_interrupt", BATCH, NULL, do_null_interrupt),
     ROW("hlt_interrupt", 1, let_interrupt_wait, do_hlt),
 };
+static const struct measurement ipi = ROW("ipi", BATCH, NULL, do_ipi);
 
 #define MEASURE_EACH(table) \
     for (unsigned i = 0; i < sizeof table / sizeof *table; i++) measure(&table[i])
@@ -136,6 +148,18 @@ static void measure_cr8(void) {
         measure_unavailable("mov_from_cr8", vector_name(last_fault.vector));
         measure_unavailable("mov_to_cr8", vector_name(last_fault.vector));
     }
+}
+
+/* Last: from here on the local APIC cuts the 8259s off. */
+static void measure_ipi(void) {
+    if (!(cpuid(1, 0).edx & CPUID_APIC)) {
+        measure_unavailable("ipi", "no local APIC");
+        return;
+    }
+    apic_init();
+    apic_set_handler(VECTOR_IPI, on_ipi);
+    measure(&ipi);
+    check_equal("each interrupt command came as one interrupt", ipis, BATCH * (ROUNDS + 1));
 }
 
 static void set_up(void) {
@@ -162,6 +186,7 @@ void guest_main(void) {
     MEASURE_EACH(memory);
     trap_set_handler(VECTOR_PF, NULL);
     MEASURE_EACH(interrupts);
+    measure_ipi();
     check_equal("each load from an absent page faulted once, and no other", faults, BATCH * (ROUNDS + 1));
     check_equal("each INT came through its gate", nulls, BATCH * (ROUNDS + 1));
     check_equal("each HLT ended by one interrupt", wakes, ROUNDS + 1);

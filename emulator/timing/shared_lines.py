@@ -1,0 +1,78 @@
+"""Lines that cores write to each other, followed exactly at every fidelity: who has a line, who had it written.
+
+    store by a core that others read too   the others lose it: `upgrade`          the store waits in the store buffer,
+    store by a core that has it not        the line comes from who wrote it        not the core
+    load  by a core that has it not        the line comes from who wrote it, and stays there to be read
+    load or store by a core that has it    nothing
+
+The costs are those of the memory hierarchy (hierarchy.py, state.py): stalls beyond a hit in the first-level cache.
+# MODEL: a line that is shared this way never leaves the caches for want of room.
+"""
+
+from dataclasses import dataclass, field
+
+from emulator.profile import Profile
+from emulator.timing.topology import places_of
+
+
+@dataclass(slots=True)
+class _Line:
+    writer: int | None = None  # the core that has it modified
+    readers: set[int] = field(default_factory=set)  # cores that have it, the writer too
+    written_cycles: int = 0  # when the last store to it is visible to others
+
+
+class SharedLines:
+    """The shared lines of a machine with `pcpu_count` pCPUs. Raises ConfigError when the profile has fewer."""
+
+    def __init__(self, profile: Profile, pcpu_count: int) -> None:
+        memory, caches = profile.memory, profile.caches
+        beyond = caches.l1d_latency_cycles
+        self._places = places_of(profile, pcpu_count)
+        self._line_bytes = caches.line_bytes
+        self._dirty_cycles = max(0, memory.dirty_line_cycles - beyond)
+        self._remote_dirty_cycles = max(0, memory.remote_dirty_line_cycles - beyond)
+        self._upgrade_cycles, self._clean_cycles = self._dirty_cycles, memory.dram_latency_cycles - beyond
+        if caches.l3_ways:
+            self._upgrade_cycles = self._clean_cycles = caches.l3_latency_cycles - beyond
+        elif caches.l2_ways and caches.is_l2_shared:
+            self._upgrade_cycles = self._clean_cycles = caches.l2_latency_cycles - beyond
+        self._lines: dict[int, _Line] = {}
+
+    def load(self, pcpu: int, hpa: int) -> int:
+        """A load by `pcpu`: how long it stalls."""
+        line, core = self._line(hpa), self._places[pcpu].core
+        if core in line.readers:
+            return 0
+        cycles = self._clean_cycles if line.writer is None else self._transfer_cycles(core, line.writer)
+        line.readers.add(core)
+        line.writer = None
+        return cycles
+
+    def store(self, pcpu: int, hpa: int, now_cycles: int) -> int:
+        """A store by `pcpu`: when others see it; never before an earlier store to the line."""
+        cycles, line, core = self.store_cycles(pcpu, hpa), self._line(hpa), self._places[pcpu].core
+        line.writer, line.readers = core, {core}
+        line.written_cycles = max(now_cycles + cycles, line.written_cycles)
+        return line.written_cycles
+
+    def store_cycles(self, pcpu: int, hpa: int) -> int:
+        """What a store by `pcpu` would take, which does not take place yet."""
+        line, core = self._line(hpa), self._places[pcpu].core
+        if line.writer == core or line.readers == {core}:
+            return 0
+        if line.writer is not None:
+            return self._transfer_cycles(core, line.writer)
+        if core not in line.readers:
+            return self._clean_cycles
+        remote = any(self._is_remote(core, other) for other in line.readers)
+        return self._remote_dirty_cycles if remote else self._upgrade_cycles
+
+    def _line(self, hpa: int) -> _Line:
+        return self._lines.setdefault(hpa // self._line_bytes, _Line())
+
+    def _is_remote(self, core: int, other: int) -> bool:
+        return self._places[core].package != self._places[other].package  # the first pCPUs are the cores, in order
+
+    def _transfer_cycles(self, core: int, other: int) -> int:
+        return self._remote_dirty_cycles if self._is_remote(core, other) else self._dirty_cycles

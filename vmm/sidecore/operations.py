@@ -1,0 +1,69 @@
+"""What guests can ask of a sidecore: one Python function and a number each.
+
+To add one: write a function (worker, arguments) -> Answer, and put it under a free number, here or from a script:
+
+    OPERATIONS[100] = Operation("double", lambda worker, arguments: Answer(OK, (2 * arguments[0], 0, 0)))
+
+A function gets what a guest has written: every argument may be anything. It charges what it does to `worker`, which
+is the requesting vCPU to all VMM code (worker.py); guest memory is reached through `worker.domain` alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from vmm import paths
+from vmm.guest_cpuid import guest_cpuid
+from vmm.guest_walk import ADDRESS_MASK, PRESENT
+from vmm.sidecore.abi import EADDRESS, EVALUE, MASK_32, OK, OP_CPUID, OP_NULL, OP_PTE_SET, Answer
+from vmm.sidecore.worker import Worker
+from vmm.vcpu import VCpu
+
+Function = Callable[[Worker, tuple[int, int, int]], Answer]
+
+ENTRY_BYTES = 8
+PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`name` is for people: the ledger books its cycles under it."""
+
+    name: str
+    function: Function
+
+
+def null(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
+    """Nothing."""
+    return Answer(OK, (arguments[0], 0, 0))
+
+
+def cpuid(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
+    """What the CPUID exit answers, by the same code."""
+    worker.follow(paths.CPUID)
+    leaf, subleaf = arguments[0] & MASK_32, arguments[1] & MASK_32
+    eax, ebx, ecx, edx = guest_cpuid(cast(VCpu, worker), leaf, subleaf)
+    return Answer(OK, (eax | ebx << 32, ecx | edx << 32, 0))
+
+
+def pte_set(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
+    """A page-table entry that is not present becomes another: nothing is cached of it, so no TLB has to be flushed."""
+    gpa, entry, _ = arguments
+    domain = worker.domain
+    if gpa % ENTRY_BYTES or not domain.is_ram(gpa, ENTRY_BYTES):
+        return Answer(EADDRESS)
+    if entry & PRESENT and not domain.is_ram(entry & ADDRESS_MASK, PAGE_BYTES):
+        return Answer(EVALUE)
+    worker.follow(paths.GUEST_COPY)
+    worker.touch(domain.hpa_of(gpa), ENTRY_BYTES, False)
+    if domain.read(gpa, ENTRY_BYTES)[0] & PRESENT:
+        return Answer(EVALUE)
+    worker.paging.store_entry(cast(VCpu, worker), gpa, entry)
+    return Answer(OK)
+
+
+OPERATIONS: dict[int, Operation] = {
+    OP_NULL: Operation("null", null),
+    OP_CPUID: Operation("CPUID", cpuid),
+    OP_PTE_SET: Operation("PTE set", pte_set),
+}

@@ -1,0 +1,209 @@
+"""The loop of a sidecore: poll the slots one after the other, serve what is posted, answer, go on with the next slot.
+
+    guest   store --.                       sees the state --> result
+    line            `--visible--.           ^
+    sidecore  poll poll poll poll, transfer | operation, store --visible--'
+              <- jumped over -> <------- in the account "sidecall NAME" ------->
+
+Polling is not executed: slot k of n is looked at every n polls, so the poll that finds a request follows from when the
+request could be seen. Who has the lines, and how long a transfer takes, says emulator/timing/shared_lines.py.
+MODEL: a poll sees its slot when it begins; the sidecore's stores wait in its store buffer, not it.
+"""
+
+from functools import partial
+
+from emulator.ledger import HOST, IDLING, Category
+from emulator.pcpu import PCpu
+from emulator.timing.shared_lines import SharedLines
+from vmm import paths
+from vmm.sidecore import abi
+from vmm.sidecore.operations import OPERATIONS
+from vmm.sidecore.slots import Slot, SlotPage
+from vmm.sidecore.worker import Worker
+
+HEADER_BYTES = 40  # of a slot: what a request has
+ANSWER_BYTES = 32
+
+
+class Sidecore:
+    """A core in root mode that serves the pages it is given. `jumps` False: every poll is executed, for comparison."""
+
+    def __init__(self, pcpu: PCpu, lines: SharedLines, *, jumps: bool = True) -> None:
+        self.pcpu = pcpu
+        self.pages: list[SlotPage] = []
+        self._lines = lines
+        self._jumps = jumps
+        self._slots: list[Slot] = []
+        self._position = 0  # the slot that is looked at next,
+        self._since_cycles = 0  # at this time
+        self._finds: tuple[int, Slot] | None = None  # (when, what) the polling will find
+        profile = pcpu.machine.profile
+        self._poll_cycles = paths.POLL.cycles(profile) + profile.caches.l1d_latency_cycles
+        self._poll_on()
+
+    # --- pages -------------------------------------------------------------------------------------------------------
+
+    def add(self, page: SlotPage, now_cycles: int) -> None:
+        """Serve `page` from now on."""
+        self._change_pages([*self.pages, page], now_cycles)
+
+    def remove(self, page: SlotPage, now_cycles: int) -> None:
+        """Serve `page` no longer; what it has posted is forgotten."""
+        self._change_pages([other for other in self.pages if other is not page], now_cycles)
+
+    def _change_pages(self, pages: list[SlotPage], now_cycles: int) -> None:
+        """The slots are others from the first poll at or after `now_cycles` on; it looks at the first of them."""
+        if self._slots:
+            polls = max(0, -(-(now_cycles - self._since_cycles) // self._poll_cycles))
+            self._since_cycles += polls * self._poll_cycles
+        else:
+            self._since_cycles = max(now_cycles, self._since_cycles)
+        self.pages = pages
+        self._slots = [slot for page in self.pages for slot in page.slots]
+        self._position = 0
+        self._finds = None
+        for slot in self._slots:
+            self._expect(slot)
+        self.pcpu.pass_time(self._since_cycles)
+        self._poll_on()
+
+    # --- a turn ------------------------------------------------------------------------------------------------------
+
+    def run(self, deadline_cycles: int) -> None:
+        """Serve what polling has found."""
+        pcpu = self.pcpu
+        if self._slots and not self._jumps:
+            self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1))
+        if self._finds is not None and self._finds[0] <= pcpu.clock_cycles:
+            slot = self._finds[1]
+            self._finds = None
+            if slot.visible_cycles is not None and slot.page.is_alive:
+                self._position = self._slots.index(slot) + 1
+                self._serve(slot)
+            self._drop_ended()
+            self._look_on()
+        self._poll_on()
+
+    def _look_on(self) -> None:
+        """Polling begins anew behind the slot that was served."""
+        self._since_cycles = self.pcpu.clock_cycles
+        for slot in self._slots:
+            self._expect(slot)
+
+    def _poll_on(self) -> None:
+        """Poll from now on; without slots there is nothing to poll."""
+        self.pcpu.wait(Category.SPIN if self._slots else Category.IDLE)
+        if self._finds is not None:
+            self.pcpu.wake(self._finds[0])
+        elif self._slots and not self._jumps:
+            self.pcpu.wake(self._since_cycles)
+
+    def _poll_until(self, limit_cycles: int) -> None:
+        """Execute polls up to the one that finds something, or to the limit."""
+        pcpu = self.pcpu
+        account = pcpu.ledger.account(HOST, IDLING)
+        while pcpu.clock_cycles < limit_cycles and not (self._finds and self._finds[0] <= pcpu.clock_cycles):
+            account[Category.SPIN] += self._poll_cycles
+            pcpu.commit(self._poll_cycles)
+
+    def _drop_ended(self) -> None:
+        if any(not page.is_alive for page in self.pages):
+            self.pages = [page for page in self.pages if page.is_alive]
+            self._slots = [slot for page in self.pages for slot in page.slots]
+            self._position = 0
+
+    def notice(self, slot: Slot, visible_cycles: int) -> None:
+        """A guest has stored to `slot`; that can be seen from `visible_cycles` on."""
+        if slot.is_in_service or slot.visible_cycles is not None or not slot.page.is_alive:
+            return
+        if abi.state_of(slot.read()) & abi.STATE == abi.POSTED:
+            slot.visible_cycles = visible_cycles
+            self._expect(slot)
+            if self._finds is not None:
+                self.pcpu.wake(self._finds[0])
+
+    @property
+    def finds_cycles(self) -> int | None:
+        """When polling will find a request."""
+        return None if self._finds is None else self._finds[0]
+
+    def _expect(self, slot: Slot) -> None:
+        """Work out which poll finds the request in `slot`, if it has one."""
+        if slot.visible_cycles is None or not slot.page.is_alive:
+            return
+        count, poll_cycles = len(self._slots), self._poll_cycles
+        first = (self._slots.index(slot) - self._position) % count
+        late = slot.visible_cycles - self._since_cycles - first * poll_cycles
+        rounds = max(0, -(-late // (count * poll_cycles)))
+        when_cycles = self._since_cycles + (first + rounds * count) * poll_cycles
+        if self._finds is None or when_cycles < self._finds[0]:
+            self._finds = (when_cycles, slot)
+
+    # --- a request ---------------------------------------------------------------------------------------------------
+
+    def _serve(self, slot: Slot) -> None:
+        pcpu, page, began_cycles = self.pcpu, slot.page, self.pcpu.clock_cycles
+        assert slot.visible_cycles is not None
+        counts = page.counts
+        counts.requests += 1
+        waited_cycles = began_cycles - slot.visible_cycles
+        counts.waiting_cycles += waited_cycles
+        counts.waiting_max_cycles = max(counts.waiting_max_cycles, waited_cycles)
+        slot.visible_cycles, slot.is_in_service = None, True
+        request = abi.unpack(slot.read())
+        operation = OPERATIONS.get(request.operation)
+        name = "unknown" if operation is None else operation.name
+        pcpu.account = pcpu.ledger.account(f"d{page.domain.number}", f"sidecall {name}")
+        self._load_line(slot)
+        worker = Worker(page.domain.vcpus[0], pcpu)
+        worker.follow(paths.SIDECALL)
+        worker.touch(slot.hpa, HEADER_BYTES, False)
+        answer = self._carry_out(slot, request, worker)
+        worker.follow(paths.SIDECALL_ANSWER)
+        if answer.status != abi.OK:
+            counts.errors += 1
+        seen_cycles = self._store_line(slot)
+        counts.service_cycles += pcpu.clock_cycles - began_cycles
+        events = pcpu.machine.events
+        events.schedule(pcpu.machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, pcpu.clock_cycles))
+        pcpu.account = pcpu.ledger.account(HOST, IDLING)
+
+    def _carry_out(self, slot: Slot, request: abi.Request, worker: Worker) -> abi.Answer:
+        if not slot.page.is_open:
+            return abi.Answer(abi.ECLOSED)
+        if request.sequence == slot.last_sequence:
+            return abi.Answer(abi.ESEQUENCE)
+        slot.last_sequence = request.sequence
+        operation = OPERATIONS.get(request.operation)
+        if operation is None:
+            return abi.Answer(abi.EOPERATION)
+        return operation.function(worker, request.arguments)
+
+    def _answer(self, slot: Slot, answer: abi.Answer, issued_cycles: int) -> None:
+        """The answer can be seen now."""
+        slot.is_in_service = False
+        if slot.page.is_alive:
+            self._lines.store(self.pcpu.number, slot.hpa, issued_cycles)
+            slot.answer(answer, is_open=slot.page.is_open)
+
+    def _load_line(self, slot: Slot) -> None:
+        """Get the line; `detailed` has its cost from the caches, when it is touched."""
+        cycles = self._lines.load(self.pcpu.number, slot.hpa)
+        if self.pcpu.machine.fidelity != "detailed":
+            self.pcpu.charge(Category.COHERENCE, cycles)
+
+    def _store_line(self, slot: Slot) -> int:
+        """Store the answer; when it can be seen."""
+        self.pcpu.touch(slot.hpa, ANSWER_BYTES, True)
+        self.pcpu.commit()
+        return self.pcpu.clock_cycles + self._lines.store_cycles(self.pcpu.number, slot.hpa)
+
+    # --- as one of the cores -----------------------------------------------------------------------------------------
+
+    def follow(self, path: paths.Path) -> None:
+        """Charge the instructions of `path`."""
+        self.pcpu.charge(Category.PATHS, path.cycles(self.pcpu.machine.profile))
+
+    def commit(self) -> None:
+        """Put all charges on the clock."""
+        self.pcpu.commit()

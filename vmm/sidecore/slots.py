@@ -1,0 +1,78 @@
+"""The page of slots that a guest has registered, and what waits in it."""
+
+from dataclasses import dataclass
+
+from vmm.domain import Domain
+from vmm.sidecore import abi
+
+
+@dataclass
+class SlotCounts:
+    """What happened in a domain's slots. Waiting: from when a request could be seen until it is."""
+
+    requests: int = 0
+    errors: int = 0
+    waiting_cycles: int = 0
+    waiting_max_cycles: int = 0
+    service_cycles: int = 0
+
+
+class Slot:
+    """Slot `index` of `page`: a line of guest memory."""
+
+    __slots__ = ("gpa", "hpa", "index", "is_in_service", "last_sequence", "page", "visible_cycles")
+
+    def __init__(self, page: "SlotPage", index: int) -> None:
+        self.page = page
+        self.index = index
+        self.gpa = page.gpa + index * abi.SLOT_BYTES
+        self.hpa = page.domain.hpa_of(self.gpa)
+        self.visible_cycles: int | None = None  # since when the sidecore can see the request; None: there is none
+        self.is_in_service = False
+        self.last_sequence: int | None = None
+
+    def read(self) -> bytes:
+        """All of it."""
+        return self.page.domain.read(self.gpa, abi.SLOT_BYTES)
+
+    def write_state(self, state: int) -> None:
+        """Set the state word."""
+        self.page.domain.write(self.gpa, state.to_bytes(4, "little"))
+
+    def answer(self, answer: abi.Answer, *, is_open: bool) -> None:
+        """Put the answer in, and say that it is there."""
+        results = b"".join((result & abi.MASK_64).to_bytes(8, "little") for result in answer.results)
+        self.page.domain.write(self.gpa + 12, (answer.status & abi.MASK_32).to_bytes(4, "little"))
+        self.page.domain.write(self.gpa + 40, results)
+        self.write_state(abi.DONE | (0 if is_open else abi.CLOSED))
+
+
+class SlotPage:
+    """The registered page of `domain`: `count` slots from guest-physical address `gpa` on."""
+
+    def __init__(self, domain: Domain, gpa: int, count: int) -> None:
+        self.domain = domain
+        self.gpa = gpa
+        self.hpa = domain.hpa_of(gpa)
+        self.slots = [Slot(self, index) for index in range(count)]
+        self.is_open = True  # the switch
+        self.is_registered = True
+        self.counts = SlotCounts()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anybody may still touch it."""
+        return self.is_registered and self.domain.end is None
+
+    def slot_at(self, hpa: int) -> Slot | None:
+        """The slot in use at a host-physical address."""
+        index = (hpa - self.hpa) // abi.SLOT_BYTES
+        return self.slots[index] if 0 <= index < len(self.slots) else None
+
+    def set_open(self, is_open: bool) -> None:
+        """Switch sidecalls on or off; a request that is posted is answered first."""
+        self.is_open = is_open
+        for slot in self.slots:
+            state = abi.state_of(slot.read())
+            if state & abi.STATE != abi.POSTED and not slot.is_in_service:
+                slot.write_state(state & ~abi.CLOSED if is_open else state | abi.CLOSED)

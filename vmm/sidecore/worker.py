@@ -1,0 +1,66 @@
+"""A vCPU as VMM code sees it that works for it on another core: the vCPU's state, the sidecore's time and caches.
+
+Handlers and shadow paging charge what they do to the vCPU they are given (`follow`, `touch`, `execute` ...). Given a
+`Worker`, the same code runs for the same vCPU, and the cycles go to the sidecore. The VMCS stays out of reach: it is
+loaded on the vCPU's own core.
+"""
+
+from typing import Any
+
+from emulator.ledger import Category
+from emulator.pcpu import PCpu
+from vmm import paths
+from vmm.charging import LOCK_BYTES
+from vmm.guest_walk import Visit
+from vmm.vcpu import VCpu
+
+
+class Worker:
+    """`pcpu` working for `vcpu`."""
+
+    def __init__(self, vcpu: VCpu, pcpu: PCpu) -> None:
+        self._vcpu = vcpu
+        self.pcpu = pcpu
+        self.touch = pcpu.touch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vcpu, name)
+
+    def read(self, field: int) -> int:
+        """No VMREAD here."""
+        raise AssertionError("the VMCS is loaded on another core")
+
+    def write(self, field: int, value: int) -> None:
+        """No VMWRITE here."""
+        raise AssertionError("the VMCS is loaded on another core")
+
+    def follow(self, path: paths.Path) -> None:
+        """Charge the instructions of `path`."""
+        self.pcpu.charge(Category.PATHS, path.cycles(self.pcpu.machine.profile))
+
+    def execute(self, instruction: str) -> None:
+        """Charge an instruction that is slower than those of paths."""
+        cycles = getattr(self.pcpu.machine.profile.instructions, f"{instruction}_cycles")
+        self.pcpu.charge(Category.PATHS, cycles)
+
+    def lock(self, hpa: int) -> None:
+        """Take the spin lock in the word at `hpa`."""
+        self.follow(paths.LOCK)
+        self.execute("locked")
+        self.touch(hpa, LOCK_BYTES, True)
+
+    def unlock(self, hpa: int) -> None:
+        """Release it."""
+        self.follow(paths.UNLOCK)
+        self.touch(hpa, LOCK_BYTES, True)
+
+    def charge(self, category: int, cycles: int, what: str, parameter: str) -> None:
+        """Charge anything else."""
+        self.pcpu.charge(category, cycles)
+
+    def charge_walk(self, visited: list[Visit]) -> None:
+        """Charge a walk that touches these entries."""
+        self.follow(paths.WALK)
+        for gpa, size_bytes, is_write in visited:
+            self.follow(paths.MARK_USED if is_write else paths.WALK_STEP)
+            self.touch(self._vcpu.domain.hpa_of(gpa), size_bytes, is_write)
