@@ -125,6 +125,10 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
     profile = load_profile(options.profile, options.overrides)
     _check_outputs(options)
+    if options.timing == "detailed":
+        from emulator.timing.hierarchy import prepare_kernels
+
+        prepare_kernels(lambda: progress("compiling the models of caches and TLBs, once (half a minute)"))
     request = _explain_request(options)
     if options.kernel is None:
         named = resolve(options.image or DEFAULT_GUEST, progress)

@@ -1,9 +1,11 @@
 """CR-access exits: the checks MOV to CR makes (SDM 2B, "MOV - Move to/from Control Registers"), then paging decides."""
 
+from dataclasses import replace
+
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import CLTS, LMSW, MOV_FROM_CR, MOV_TO_CR, CrAccess, decode_cr_access
 from vmm import paths
-from vmm.guest_walk import CR4_PAE, EFER_LMA
+from vmm.guest_walk import CR4_PAE, CR4_PSE, CR4_SMEP, EFER_LMA, pdptes_are_valid
 from vmm.outcome import AGAIN, NEXT, Outcome
 from vmm.vcpu import VCpu
 
@@ -11,6 +13,7 @@ GENERAL_PROTECTION = 13
 CR0_PE, CR0_TS, CR0_ET, CR0_NW, CR0_CD, CR0_PG = 1, 1 << 3, 1 << 4, 1 << 29, 1 << 30, 1 << 31
 CR0_DEFINED = 0xE005_003F
 CR4_DEFINED = 0x7FC | 1 << 20  # TSD .. OSXMMEXCPT, SMEP: what CPUID offers a guest
+CR4_PGE = 1 << 7
 EFER_LME = 1 << 8
 CS_L = 1 << 13
 CR3_DEFINED_LONG = (1 << 40) - 1
@@ -59,6 +62,8 @@ def _move_to_cr(vcpu: VCpu, access: CrAccess) -> bool:
         case 3:
             if vcpu.guest_efer & EFER_LMA and value & ~CR3_DEFINED_LONG:
                 return False
+            if not _can_load_pdptes(vcpu, cr3=value):
+                return False
             vcpu.paging.write_cr3(vcpu, value)
             return True
         case 4:
@@ -76,6 +81,11 @@ def _is_64_bit_code(vcpu: VCpu) -> bool:
     return bool(vcpu.guest_efer & EFER_LMA) and bool(vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & CS_L)
 
 
+def _can_load_pdptes(vcpu: VCpu, **changes: int) -> bool:
+    """Whether MOV to a control register, which changes the paging mode so, finds well-formed PDPTEs or needs none."""
+    return pdptes_are_valid(vcpu.domain, replace(vcpu.paging_mode(), **changes))
+
+
 def write_cr0(vcpu: VCpu, value: int) -> bool:
     """The guest's CR0 becomes `value`, with EFER.LMA following CR0.PG; False: #GP."""
     old = vcpu.guest_cr0
@@ -90,6 +100,8 @@ def write_cr0(vcpu: VCpu, value: int) -> bool:
         if _is_64_bit_code(vcpu):
             return False
         efer &= ~EFER_LMA
+    if (value ^ old) & (CR0_PG | CR0_CD | CR0_NW) and not _can_load_pdptes(vcpu, cr0=value, efer=efer):
+        return False
     if efer != old_efer:
         vcpu.paging.write_efer(vcpu, efer)
     vcpu.paging.write_cr0(vcpu, value & CR0_DEFINED | CR0_ET)
@@ -99,6 +111,8 @@ def write_cr0(vcpu: VCpu, value: int) -> bool:
 def write_cr4(vcpu: VCpu, value: int) -> bool:
     """The guest's CR4 becomes `value`; False: #GP."""
     if value & ~CR4_DEFINED or (vcpu.guest_efer & EFER_LMA and not value & CR4_PAE):
+        return False
+    if (value ^ vcpu.guest_cr4) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP) and not _can_load_pdptes(vcpu, cr4=value):
         return False
     vcpu.paging.write_cr4(vcpu, value)
     return True

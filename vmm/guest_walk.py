@@ -15,6 +15,7 @@ from vmm.domain import Domain
 PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
 NO_EXECUTE = 1 << 63
 ADDRESS_MASK = 0xFF_FFFF_F000  # 40 physical address bits
+PDPTE_RESERVED = 0xFFFF_FF00_0000_01E6
 PSE_RESERVED = 1 << 21  # of an entry that maps 4 MiB in 32-bit paging
 RESERVED_ADDRESS = 0xF_FF00_0000_0000  # bits 51:40
 
@@ -157,6 +158,15 @@ def walk(
         shift,
         tuple(steps),
     )
+
+
+def pdptes_are_valid(domain: Domain, mode: PagingMode) -> bool:
+    """Whether the four entries that PAE paging loads with CR3 are well-formed (SDM 3A 4.4.1)."""
+    if not mode.is_paging or not mode.is_pae or mode.is_long:
+        return True
+    table = domain.read(mode.cr3 & 0xFFFF_FFE0, 32)
+    entries = (int.from_bytes(table[at : at + 8], "little") for at in range(0, 32, 8))
+    return not any(entry & PRESENT and entry & PDPTE_RESERVED for entry in entries)
 
 
 def _reserved(level: int, *, is_leaf: bool, no_execute_on: bool) -> int:

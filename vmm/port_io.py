@@ -3,12 +3,15 @@
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import IoAccess, decode_io
 from vmm import paths
-from vmm.guest_walk import GuestFault
+from vmm.guest_walk import EFER_LMA, GuestFault
 from vmm.outcome import AGAIN, NEXT, Outcome
 from vmm.vcpu import VCpu
 
 RAX, RCX, RSI, RDI = 0, 1, 6, 7
 DIRECTION_FLAG = 1 << 10
+ES, GROWS_DOWN = 0, 4  # a segment's number, and a type of data segment
+CS_L = 1 << 13
+CANONICAL_END = 1 << 47
 ELEMENTS_MAX = 1024  # of a REP per exit: interrupts are looked at between
 
 
@@ -44,6 +47,8 @@ def _string(vcpu: VCpu, access: IoAccess) -> Outcome:
     pointer = RDI if access.is_in else RSI
     room_bytes = vcpu.gpr[pointer] & mask if step < 0 else mask - (vcpu.gpr[pointer] & mask)
     limit = min(count, ELEMENTS_MAX, room_bytes // access.size_bytes + 1)  # then the pointer wraps
+    if step > 0:
+        limit = min(limit, max(1, _room_bytes(vcpu, access, linear) // access.size_bytes))
     done, fault = 0, None
     while done < limit and fault is None:
         fault = _move(vcpu, access, linear + done * step)
@@ -54,6 +59,20 @@ def _string(vcpu: VCpu, access: IoAccess) -> Outcome:
     if fault is not None:
         return _reflect(vcpu, fault)
     return NEXT if done == count else AGAIN
+
+
+def _room_bytes(vcpu: VCpu, access: IoAccess, linear: int) -> int:
+    """How far a string may go on upwards from `linear`: then the processor itself looks, and faults.
+
+    MODEL: segments that grow down have no end here.
+    """
+    segment = ES if access.is_in else vcpu.read(f.VM_EXIT_INSTRUCTION_INFORMATION) >> 15 & 7
+    if vcpu.guest_efer & EFER_LMA and vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & CS_L:
+        return (CANONICAL_END if linear < CANONICAL_END else 1 << 64) - linear
+    if vcpu.read(f.GUEST_ES_ACCESS_RIGHTS + 2 * segment) & 0xC == GROWS_DOWN:
+        return 1 << 32
+    offset = linear - vcpu.read(f.GUEST_ES_BASE + 2 * segment) & 0xFFFF_FFFF
+    return vcpu.read(f.GUEST_ES_LIMIT + 2 * segment) + 1 - offset
 
 
 def _reflect(vcpu: VCpu, fault: GuestFault) -> Outcome:

@@ -438,6 +438,18 @@ static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
     return false;
 }
 
+/* May `bytes` bytes at the memory operand be used as far as its segment goes (SDM 3A 5.3)? */
+static bool is_in_segment(const sc_cpu *cpu, const instruction *in, unsigned bytes) {
+    uint64_t last = in->offset + bytes - 1, rights = cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + in->segment];
+    if (code_bits(cpu) == 64) {
+        uint64_t linear = linear_of(cpu, in->segment, in->offset);
+        return canonical(linear) && canonical(linear + bytes - 1);
+    }
+    uint64_t limit = cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + in->segment];
+    if ((rights & 0xc) == 4) return in->offset > limit && last <= (rights & 0x4000 ? 0xffffffff : 0xffff);
+    return last <= limit;
+}
+
 /* MODEL: the engine has written zeros to the operand of an INS before it asks for the port; so it stays when #GP or a
  * VM exit keeps the INS from being done. */
 void trap_io(sc_cpu *cpu) {
@@ -445,6 +457,10 @@ void trap_io(sc_cpu *cpu) {
     instruction in = decode(cpu);
     if (!in.id) return raise_fault(cpu, VECTOR_UD, 0);
     if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, VECTOR_GP, 0);
+    uint64_t count_mask = in.address_bytes == 8 ? ~0ull : (1ull << 8 * in.address_bytes) - 1;
+    bool moves = in.has_memory && (!in.rep || (gpr_read(cpu, 1) & count_mask));
+    if (moves && !is_in_segment(cpu, &in, cpu->io.size))
+        return raise_fault(cpu, in.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
     if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
     bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
     uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 |

@@ -12,9 +12,11 @@ enum {
     CR0_NE = 0x20,
     CR0_NW = 1 << 29,
     CR0_CD = 1 << 30,
+    CR4_PSE = 0x10,
     CR4_PAE = 0x20,
     CR4_PGE = 0x80,
-    CR4_VMXE = 1 << 13
+    CR4_VMXE = 1 << 13,
+    CR4_SMEP = 1 << 20
 };
 #define CR0_PG 0x80000000u
 #define CR0_DEFINED 0xe005003full
@@ -44,6 +46,12 @@ void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes) {
     *reg = (*reg & ~mask) | (bytes == 4 ? (uint32_t)value : value & mask);
 }
 
+/* MOV to a control register loads the PDPTEs of PAE paging; a malformed one makes it fail. */
+static bool loads_pdptes(sc_cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer) {
+    bool pae = (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
+    return !pae || pdptes_valid(cpu, cr3);
+}
+
 bool write_cr0(sc_cpu *cpu, uint64_t value) {
     uint64_t *cr0 = &SLOT(cpu, GUEST_CR0), *efer = &SLOT(cpu, GUEST_IA32_EFER);
     bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
@@ -53,19 +61,24 @@ bool write_cr0(sc_cpu *cpu, uint64_t value) {
     if (cpu->s.non_root && !(value & CR0_NE)) return false; /* SDM 3D A.7 */
     bool fixed = cpu->s.non_root && !secondary_control(cpu, PROC2_UNRESTRICTED_GUEST);
     if (fixed && (value & (CR0_PG | CR0_PE)) != (CR0_PG | CR0_PE)) return false;
+    uint64_t new_efer = *efer;
     if (!(*cr0 & CR0_PG) && (value & CR0_PG) && (*efer & EFER_LME)) {
         if (!(SLOT(cpu, GUEST_CR4) & CR4_PAE) || (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000)) return false;
-        *efer |= EFER_LMA;
+        new_efer |= EFER_LMA;
     } else if ((*cr0 & CR0_PG) && !(value & CR0_PG)) {
         if (code64) return false;
-        *efer &= ~(uint64_t)EFER_LMA;
+        new_efer &= ~(uint64_t)EFER_LMA;
     }
+    bool reloads = (value ^ *cr0) & (CR0_PG | CR0_CD | CR0_NW);
+    if (reloads && !loads_pdptes(cpu, value, SLOT(cpu, GUEST_CR3), SLOT(cpu, GUEST_CR4), new_efer)) return false;
+    *efer = new_efer;
     *cr0 = (value & CR0_DEFINED) | CR0_ET;
     return true;
 }
 
 bool write_cr3(sc_cpu *cpu, uint64_t value) {
     if (long_mode(cpu) && value >> 40) return false;
+    if (!loads_pdptes(cpu, SLOT(cpu, GUEST_CR0), value, SLOT(cpu, GUEST_CR4), SLOT(cpu, GUEST_IA32_EFER))) return false;
     SLOT(cpu, GUEST_CR3) = long_mode(cpu) ? value : (uint32_t)value;
     forget_translations(cpu, SLOT(cpu, GUEST_CR4) & CR4_PGE);
     cpu->s.flush_tlb = FLUSH_ENGINE;
@@ -76,6 +89,9 @@ bool write_cr4(sc_cpu *cpu, uint64_t value) {
     if (value & ~CR4_DEFINED) return false;
     if (cpu->s.non_root && !(value & CR4_VMXE)) return false; /* SDM 3D A.8 */
     if (long_mode(cpu) && !(value & CR4_PAE)) return false;
+    bool reloads = (value ^ SLOT(cpu, GUEST_CR4)) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP);
+    if (reloads && !loads_pdptes(cpu, SLOT(cpu, GUEST_CR0), SLOT(cpu, GUEST_CR3), value, SLOT(cpu, GUEST_IA32_EFER)))
+        return false;
     if ((value ^ SLOT(cpu, GUEST_CR4)) & 0xb0) cpu->s.flush_tlb = 1; /* PSE, PAE, PGE */
     SLOT(cpu, GUEST_CR4) = value;
     return true;

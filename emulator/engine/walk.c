@@ -16,6 +16,7 @@ enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 #define PHYSICAL_BITS 40 /* what the engine's CPU model has; CPUID leaf 0x80000008 says the same */
 #define ADDRESS ((1ull << PHYSICAL_BITS) - 0x1000)
 #define PAE_RESERVED 0x7ff0000000000000ull /* in 4-level paging software may use these bits */
+#define PDPTE_RESERVED (0x1e6 | ~((1ull << PHYSICAL_BITS) - 1))
 #define RESERVED (((1ull << 52) - 1) & ~((1ull << PHYSICAL_BITS) - 1))
 enum { EPT_R = 1, EPT_W = 2, EPT_X = 4, EPT_LARGE = 0x80 };
 
@@ -150,6 +151,17 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
         }
         table = entry & ADDRESS;
     }
+}
+
+/* Are the four entries that PAE paging loads with CR3 well-formed (SDM 3A 4.4.1)? MODEL: one whose place EPT does not map
+ * passes; a processor would exit. */
+bool pdptes_valid(sc_cpu *cpu, uint64_t cr3) {
+    for (unsigned i = 0; i < 4; i++) {
+        walk_result at = walk_ept(cpu, (cr3 & 0xffffffe0) + 8 * i, 0, NULL);
+        uint64_t entry = at.status == WALK_OK ? load(cpu, at.hpa, 8) : 0;
+        if ((entry & PTE_P) && (entry & PDPTE_RESERVED)) return false;
+    }
+    return true;
 }
 
 /* Do `step` for each page that [linear, linear + bytes) touches. */

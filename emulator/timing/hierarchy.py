@@ -18,6 +18,13 @@ from emulator.timing.state import build_state
 COUNTERS = tuple(word.name.lower() for word in Pcpu if word >= FIRST_COUNTER)
 
 
+def prepare_kernels(on_compile: Callable[[], None]) -> None:
+    """Compile the kernels now, if this version of them has not been yet; `on_compile` is called before that."""
+    from emulator.timing.kernels.compiled import load_kernels
+
+    load_kernels(on_compile)
+
+
 class MemoryHierarchy:
     """The memory hierarchy of all pCPUs of a machine. Two can live in one process."""
 

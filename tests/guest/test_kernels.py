@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 
+from emulator.timing.core_timing import Fidelity
 from guest_images.images import ImageEntry, kernel_images
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
@@ -16,8 +17,8 @@ KERNELS = list(kernel_images())
 
 
 @cache
-def run_kernel(name: str, paging: Paging, cpus: int = 1) -> Finished:
-    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus)
+def run_kernel(name: str, paging: Paging, cpus: int = 1, timing: Fidelity = "fast") -> Finished:
+    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus, timing=timing)
     return run_plan(plan(options), max_cycles=MAX_CYCLES)
 
 
@@ -37,6 +38,23 @@ def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry,
     assert finished.end.kind is END_KINDS[kernel.ends_by]
     assert finished.end.exit_status == 0
     assert lines == claims(run_kernel(kernel.name, "native", kernel.cpus))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timing", ["flat", "detailed"])
+@pytest.mark.parametrize("kernel", [entry for entry in KERNELS if entry.name != "mem"], ids=lambda entry: entry.name)
+def test_a_kernel_prints_the_same_at_every_fidelity(kernel: ImageEntry, timing: Fidelity) -> None:
+    if timing == "detailed" and kernel.cpus > 2:
+        pytest.skip("the default profile has two cores")
+    finished = run_kernel(kernel.name, "shadow", kernel.cpus, timing)
+    assert claims(finished) == claims(run_kernel(kernel.name, "shadow", kernel.cpus))
+
+
+@pytest.mark.parametrize("paging", MODES)
+def test_runs_are_equal_however_they_are_sliced_when_every_access_is_simulated(paging: Paging) -> None:
+    options = BootOptions(image="default", paging=paging, memory_bytes=MEMORY_BYTES, timing="detailed")
+    whole = run_kernel("default", paging, timing="detailed")
+    assert run_plan(plan(options), max_cycles=MAX_CYCLES, slice_cycles=50_021) == whole
 
 
 @pytest.mark.parametrize("paging", MODES)

@@ -64,7 +64,7 @@ MIB2 = 2 << 20
 PAGE_FAULT_BIT = 1 << 14
 IDENTITY_FLAGS = 0x67  # present, writable, user, accessed, dirty
 HOST_PHYSICAL_BITS = 40
-UNEMULATED_LIMIT = 4  # times one instruction may fail in a row before it cannot be going anywhere
+UNEMULATED_LIMIT = 32  # times one instruction may fail in a row before it cannot be going anywhere
 
 
 @dataclass
@@ -110,7 +110,7 @@ class ShadowPaging:
         self._instructions = InstructionEmulation(self._domain)
         self._devices = DeviceAccess(self._domain)
         self._last_zero_write_gfn: int | None = None
-        self._unemulated = ((0, 0, 0), 0)  # (RIP, linear address, instructions retired), how often in a row
+        self._unemulated = ((0, 0), 0)  # (RIP, instructions retired), how often in a row
 
     def sibling(self) -> "ShadowPaging":
         """The vCPUs of a domain share the shadow tables."""
@@ -183,6 +183,7 @@ class ShadowPaging:
         self._guest.cr3 = value
         self._mode = self._guest.mode()
         self._lock(vcpu)
+        self.tables.protect()
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.unlock(self._lock_hpa)
         vcpu.engine.shared.flush_tlb = 1
@@ -215,6 +216,7 @@ class ShadowPaging:
 
     def _load_registers(self, vcpu: "VCpu") -> None:
         """The hardware's control registers from the guest's."""
+        self.tables.protect()
         guest = self._guest
         self._mode = guest.mode()
         is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
@@ -273,7 +275,10 @@ class ShadowPaging:
                     self._domain.shoot_down(member._vcpu)
 
     def invlpg(self, vcpu: "VCpu", gva: int) -> None:
-        """Shadows follow the guest's stores at once, so only the TLB is behind. MODEL: it is flushed whole."""
+        """Shadows follow the guest's stores at once, so mostly only the TLB is behind. MODEL: it is flushed whole."""
+        self._lock(vcpu)
+        self.tables.protect()
+        vcpu.unlock(self._lock_hpa)
         vcpu.engine.shared.flush_tlb = 1
 
     # --- faults ------------------------------------------------------------------------------------------------------
@@ -289,6 +294,7 @@ class ShadowPaging:
     def _handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
         write, user = bool(error_code & PF_WRITE), bool(error_code & PF_USER)
         mode = self._mode
+        self.tables.resync()
         found = vcpu.walk(mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
         if isinstance(found, GuestFault):
             self._last_zero_write_gfn = None
@@ -298,7 +304,7 @@ class ShadowPaging:
         if gfn >= self._domain.page_count and self._domain.is_device_page(gfn):
             self.propagate(self._devices.carry_out(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
             self._keep_root(vcpu)
-        elif write and self.tables.is_shadowed(gfn):
+        elif write and self.tables.is_protected(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
         else:
             self._last_zero_write_gfn = None
@@ -349,7 +355,7 @@ class ShadowPaging:
         if user:
             self.tables.unshadow(gfn)  # user programs have no page tables
         elif vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VALID:
-            self._give_up(vcpu, gva, gfn)  # the stack of an event's delivery: no instruction stores there
+            self._give_up(vcpu, gfn)  # the stack of an event's delivery: no instruction stores there
         else:
             result = self._instructions.emulate(vcpu, self._mode, known={gva >> 12: found.gpa & ~PAGE_MASK})
             if isinstance(result, Emulated):
@@ -357,7 +363,7 @@ class ShadowPaging:
             elif isinstance(result, PageFault):
                 vcpu.inject_page_fault(result.gva, result.error_code)
             else:
-                self._give_up(vcpu, gva, gfn)
+                self._give_up(vcpu, gfn)
         self._keep_root(vcpu)
 
     def _keep_root(self, vcpu: "VCpu") -> None:
@@ -368,16 +374,19 @@ class ShadowPaging:
             if other is not self and other._mode.is_paging and not self.tables.is_shadowed(other._root_gfn()):
                 other._load_root()
 
-    def _give_up(self, vcpu: "VCpu", gva: int, gfn: int) -> None:
-        """Unshadow the page and run the instruction; but not for ever, if that does not help."""
+    def _give_up(self, vcpu: "VCpu", gfn: int) -> None:
+        """Unshadow the page and run the instruction; where it is a table on the way there, leave it out of sync."""
         rip = vcpu.read(f.GUEST_RIP)
-        where = (rip, gva, vcpu.pcpu.instructions)
+        where = (rip, vcpu.pcpu.instructions)
         count = self._unemulated[1] + 1 if self._unemulated[0] == where else 1
         self._unemulated = (where, count)
         if count > UNEMULATED_LIMIT:
             code = vcpu.engine.code_at_rip().hex(" ")
             raise GuestError(f"the instruction at RIP {rip:#x} stores to a page table and is not emulated ({code})")
-        self.tables.unshadow(gfn)
+        if count == 1:
+            self.tables.unshadow(gfn)
+        else:
+            self.tables.let_write(gfn)
         self._last_zero_write_gfn = None
 
     def propagate(self, stored: list[tuple[int, int, int]]) -> None:

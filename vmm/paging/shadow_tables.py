@@ -15,8 +15,9 @@ parts, under a page-directory-pointer table that has no counterpart in the guest
     page directory (gfn)   1024 x 4 MiB ---- parts 0 1 2 3 of (gfn, 2): 512 x 2 MiB each, two for one of the guest's
     page table (gfn)       1024 x 4 KiB ---- parts 0 1 of (gfn, 1):     512 x 4 KiB each
 
-Every guest page that is shadowed is write-protected in all its mappings; so that this is quick, the places of writable
-leaf entries are kept per guest page.
+Every guest page that is shadowed is write-protected in all its mappings, but those few that instructions write to which
+nobody emulates: they are out of sync until the guest's next flush, as the TLB of a processor may be. So that protecting
+is quick, the places of writable leaf entries are kept per guest page.
 
 Every entry read or written is charged to `vcpu` at its address, and so is the hash table that finds shadows. MODEL: the
 lists of writable places have no addresses, so they cost instructions only; Xen searches instead.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 ENTRIES, ENTRY_BYTES = 512, 8
 HASH_BUCKETS = 512  # of the table that finds shadows by guest page, one page in the VMM's memory
+UNSYNCED_MAX = 8
 GIB = 1 << 30
 PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
 RIGHTS = WRITABLE | USER | NO_EXECUTE
@@ -87,6 +89,7 @@ class ShadowTables:
         self._splits_of_frame: dict[int, list[ShadowTable]] = {}  # first gfn
         self._by_gfn: dict[int, list[ShadowTable]] = {}
         self._by_hpa: dict[int, ShadowTable] = {}
+        self._unsynced: dict[int, None] = {}  # shadowed guest pages that the guest may write, in order of `let_write`
         self._writable: dict[int, set[int]] = {}  # gfn -> words of writable leaf entries outside split tables
         self._watched_hpa = 0  # see watch
         self.needs_flush = False  # a right was taken away: the TLB must be flushed before the guest goes on
@@ -94,6 +97,10 @@ class ShadowTables:
     def is_shadowed(self, gfn: int) -> bool:
         """Whether `gfn` is a guest table that is shadowed, so write-protected."""
         return gfn in self._by_gfn
+
+    def is_protected(self, gfn: int) -> bool:
+        """Whether a store to `gfn` must not pass unseen."""
+        return gfn in self._by_gfn and gfn not in self._unsynced
 
     @property
     def tracked_count(self) -> int:
@@ -147,7 +154,7 @@ class ShadowTables:
     def leaf(self, gfn: int, entry: int) -> int:
         """The shadow of leaf entry `entry` (of any page size) for guest page `gfn`; none for a device's page."""
         shadow = entry & (USER | NO_EXECUTE) | PRESENT | ACCESSED | DIRTY
-        if entry & DIRTY and entry & WRITABLE and gfn not in self._by_gfn:
+        if entry & DIRTY and entry & WRITABLE and not self.is_protected(gfn):
             shadow |= WRITABLE
         if gfn < self._page_count:
             hpa = self._base_hpa + (gfn << 12)
@@ -268,9 +275,28 @@ class ShadowTables:
             if child is not None:
                 self.link(table, index, child, entry)
 
+    def let_write(self, gfn: int) -> None:
+        """Let the guest write to its shadowed table `gfn`: its shadows follow at the next `resync` or `protect`."""
+        if len(self._unsynced) >= UNSYNCED_MAX:
+            self.protect()
+        self._unsynced[gfn] = None
+
+    def resync(self) -> None:
+        """Let shadows follow what the guest wrote to the tables it may write."""
+        for gfn in self._unsynced:
+            self.guest_wrote(gfn * PAGE_BYTES, PAGE_BYTES)
+
+    def protect(self) -> None:
+        """Let shadows follow, and no store pass unseen any more."""
+        self.resync()
+        unsynced, self._unsynced = self._unsynced, {}
+        for gfn in unsynced:
+            self._write_protect(gfn)
+
     def unshadow(self, gfn: int) -> None:
         """Forget every shadow of guest table `gfn`; its page can become writable again."""
         self._look_up(gfn)
+        self._unsynced.pop(gfn, None)
         for table in self._by_gfn.pop(gfn, ()):
             del self._tables[gfn, table.level, table.part]
             self._destroy(table)
@@ -298,6 +324,7 @@ class ShadowTables:
             self._free(table)
         for memo in (self._tables, self._splits, self._splits_of_frame, self._by_gfn, self._by_hpa, self._writable):
             memo.clear()
+        self._unsynced.clear()
         self.needs_flush = True
 
     # --- what the VMM does for it ------------------------------------------------------------------------------------
