@@ -53,6 +53,8 @@ IMAGES = (
     ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
     ImageEntry("fig1", "null call, CPUID and new PTEs, by VM exit and by sidecall (`sidecore bench fig1`)"),
     ImageEntry("sidecall_null", "null sidecalls"),
+    ImageEntry("sidecalls", "sidecalls on, off, and switched meanwhile: the same results"),
+    ImageEntry("sidecall_errors", "sidecalls that cannot be"),
     ImageEntry("exit_cost", "thousands of CPUID and VMCALL exits, for the workstation's clock"),
     ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),

@@ -90,6 +90,8 @@ class Hypervisor:
         self.sidecores: Sidecores | None = None
         if sidecore_count:
             self.sidecores = Sidecores(machine, machine.pcpus[core_count:], poll=poll, jumps=jumps_spins)
+            for sidecore in self.sidecores.cores:
+                sidecore.core_in_guest = self._core_in_guest
         self.domains: list[Domain] = []
         self.dispatchers: dict[VCpu, Dispatcher] = {}
         self.timer_cores: dict[EventQueue, Core] = {}
