@@ -5,6 +5,7 @@ Benchmarks use the hypervisor and not the other way round, so the command that h
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,20 @@ def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path
     chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())
     if not check_and_report(chosen, overrides, json_path):
         sys.exit(OUTSIDE_STATUS)
+
+
+@bench.command()
+@guest_options(timing=DEFAULT_FIDELITY)
+@click.option("--poll", default="spin", show_default=True, metavar="spin|mwait", help="How the sidecore waits.")
+def fig1(poll: str, pagings: tuple[str, ...], **options: Any) -> None:
+    """Figure 1 of the sidecore paper: null call, CPUID and a new page-table entry, by VM exit and by sidecall."""
+    if len(pagings) > 1 or "native" in pagings:
+        raise ConfigError("--paging: Figure 1 is of one way of paging, shadow or ept")
+    runs, outputs = runs_of("fig1", pagings=pagings or ("shadow",), **options), outputs_of(**options)
+    runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
+    from benchmarks.fig1 import measure_and_report
+
+    measure_and_report(runs, outputs)
 
 
 def runs_of(

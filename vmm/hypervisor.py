@@ -34,7 +34,7 @@ from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
 from vmm.sidecore.registry import Sidecores
-from vmm.sidecore.service import Sidecore
+from vmm.sidecore.service import Poll, Sidecore
 from vmm.start_up import write_init_state, write_start_address
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
@@ -79,6 +79,7 @@ class Hypervisor:
         paging: str = "shadow",
         scheduler: Scheduler[VCpu] | None = None,
         sidecore_count: int = 0,
+        poll: Poll = "spin",
         jumps_spins: bool = True,
         trace: TraceWriter | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
@@ -89,7 +90,9 @@ class Hypervisor:
         self.cores = [Core(pcpu, self) for pcpu in machine.pcpus[:core_count]]
         self.sidecores: Sidecores | None = None
         if sidecore_count:
-            self.sidecores = Sidecores(machine, machine.pcpus[core_count:], jumps=jumps_spins)
+            self.sidecores = Sidecores(machine, machine.pcpus[core_count:], poll=poll, jumps=jumps_spins)
+            for sidecore in self.sidecores.cores:
+                sidecore.core_in_guest = self._core_in_guest
         self.domains: list[Domain] = []
         self.dispatchers: dict[VCpu, Dispatcher] = {}
         self.timer_cores: dict[EventQueue, Core] = {}
