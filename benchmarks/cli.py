@@ -151,6 +151,31 @@ def fig1(poll: str, pagings: tuple[str, ...], **options: Any) -> None:
     measure_and_report(runs, outputs)
 
 
+def figure3_command(name: str, help_text: str) -> None:
+    """Add a command that shows some of what the guest `fig3` measures: see benchmarks/fig3.py."""
+
+    @bench.command(name, help=help_text)
+    @guest_options(timing=DEFAULT_FIDELITY)
+    @click.option("--poll", default="spin", show_default=True, metavar="spin|mwait", help="How the sidecore waits.")
+    def command(poll: str, pagings: tuple[str, ...], **options: Any) -> None:
+        if len(pagings) > 1 or "native" in pagings:
+            raise ConfigError("--paging: Figure 3 is of one way of paging, shadow or ept")
+        runs, outputs = runs_of("fig3", pagings=pagings or ("shadow",), **options), outputs_of(**options)
+        runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
+        from benchmarks.fig3 import measure_and_report
+
+        measure_and_report(runs, outputs, name)
+
+
+figure3_command(
+    "pagefault", "What a page fault of a process takes, by VM exit and by sidecall (LMbench's lat_pagefault)."
+)
+figure3_command(
+    "ctx", "What a context switch takes, by VM exit and by sidecall (LMbench's lat_ctx, 16 processes, 16 KB)."
+)
+figure3_command("fig3", "Figure 3 of the sidecore paper: `bench pagefault` and `bench ctx`.")
+
+
 def runs_of(
     image: str, *, profiles: tuple[str, ...], all_profiles: bool, overrides: tuple[str, ...], pagings: tuple[str, ...],
     timing: str, **_outputs: Any,
