@@ -9,7 +9,7 @@ from benchmarks import fit as fitting
 from benchmarks.fit import Case, Fit, fit, write_allowances
 from emulator.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
-from emulator.timing.allowances import Allowance, allowance_for
+from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for
 from vmm.boot import PAGING_MODES, Paging
 
 ERROR_MAX = 0.15
