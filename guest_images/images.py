@@ -93,6 +93,7 @@ IMAGES = (
     ImageEntry("self_modifying_code", "code that writes code, near and far"),
     ImageEntry("smp_start", "INIT and SIPI start the other CPUs, also again (`--vcpus 4`)", cpus=4),
     ImageEntry("smp_ipi", "interrupts between CPUs arrive once and where they should", cpus=4),
+    ImageEntry("nmi", "NMIs from a local APIC: taken with IF clear, held back until IRET, waking a halted CPU", cpus=2),
     ImageEntry("smp_tlb_shootdown", "changed page-table entries, flushed on all CPUs", cpus=4),
     ImageEntry("smp_lock", "XCHG and LOCK are atomic between CPUs; order of stores", cpus=4),
     ImageEntry("smp_code", "code that one CPU changes and others run", cpus=4),
