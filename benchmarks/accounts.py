@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.measurements import Measurement
+from emulator.ledger import HOST, LABELS
 from vmm.guest import Guest
 
+OTHER_CORES = "other cores: "  # before the label of a category: not the guest's time
 MARK_END, MARK_EMPTY, MARK_OPERATION = 0x01, 0x10, 0x20
 
 
@@ -43,8 +45,14 @@ def _difference(left: Mapping[str, float], right: Mapping[str, float]) -> dict[s
 
 
 def account_now(guest: Guest) -> Account:
-    """All that has been booked since power-on."""
-    return Account(guest.pcpu.book().by_label(), {name: row["count"] for name, row in guest.exit_statistics().items()})
+    """All that has been booked since power-on; what other cores did for guests under `OTHER_CORES`."""
+    cycles = guest.pcpu.book().by_label()
+    for pcpu in guest.machine.pcpus[1:]:
+        for (owner, _), account in pcpu.book().accounts.items():
+            if owner != HOST:
+                for label, spent in zip(LABELS, account, strict=True):
+                    cycles[OTHER_CORES + label] = cycles.get(OTHER_CORES + label, 0) + spent
+    return Account(cycles, {name: row["count"] for name, row in guest.exit_statistics().items()})
 
 
 class Rounds:

@@ -23,6 +23,7 @@ from guest_images.images import resolve
 from vmm.boot import BootOptions, Paging, build_guest, plan
 from vmm.cli import say
 from vmm.outcome import End, EndKind
+from vmm.sidecore.service import Poll
 
 SLICE_CYCLES = 10**12
 
@@ -36,6 +37,8 @@ class Run:
     paging: Paging
     timing: Fidelity
     overrides: tuple[str, ...] = ()
+    has_sidecore: bool = False
+    poll: Poll = "spin"  # how the sidecore waits
 
     def __str__(self) -> str:
         return f"{self.image} on {self.profile}, {self.paging}, {self.timing} timing"
@@ -86,7 +89,15 @@ class Lines:
 def run_guest(run: Run) -> Results:
     """Run to the guest's end. Raises ConfigError when it does not succeed there."""
     boot_plan = plan(
-        BootOptions(image=run.image, profile=run.profile, overrides=run.overrides, paging=run.paging, timing=run.timing)
+        BootOptions(
+            image=run.image,
+            profile=run.profile,
+            overrides=run.overrides,
+            paging=run.paging,
+            timing=run.timing,
+            has_sidecore=run.has_sidecore,
+            poll=run.poll,
+        )
     )
     rounds = Rounds(lambda: account_now(guest))
     lines = Lines(rounds)

@@ -41,6 +41,7 @@ from vmm.loaders.memory_size import size_text
 from vmm.native import NativeGuest
 from vmm.outcome import End, EndKind
 from vmm.report import RunStats, check_writable
+from vmm.sidecore.service import POLLS, Poll
 from vmm.trace import TraceWriter
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class BootOptions:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     paging: Paging = "shadow"
     has_sidecore: bool = False  # on a core of its own
+    poll: Poll = "spin"  # how the sidecore waits
     jumps_spins: bool = True
     vcpu_count: int = 1
     pcpu_count: int | None = None  # None: one for each vCPU
@@ -146,6 +148,8 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
 
 
 def _check_sidecore(options: BootOptions) -> None:
+    if options.poll not in POLLS:
+        raise ConfigError(f"no way to poll {options.poll!r}; {choices_text(options.poll, list(POLLS))}")
     if options.has_sidecore and options.paging == "native":
         raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
 
@@ -212,7 +216,6 @@ def build_guest(
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
-    sidecore_count = int(plan.options.has_sidecore)
     machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(
         machine,
@@ -220,7 +223,8 @@ def build_guest(
         memory_bytes=memory_bytes,
         transmit=transmit,
         paging=paging,
-        sidecore_count=sidecore_count,
+        sidecore_count=int(plan.options.has_sidecore),
+        poll=plan.options.poll,
         jumps_spins=plan.options.jumps_spins,
         vcpu_count=plan.options.vcpu_count,
         trace=trace,

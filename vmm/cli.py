@@ -60,6 +60,7 @@ def cli() -> None:
 ))  # fmt: skip
 @click.option("--vcpus", default=1, show_default=True, help="Processors of the guest.")
 @click.option("--pcpus", type=int, help="Cores of the machine; as many as --vcpus, unless they are to share fewer.")
+@click.option("--poll", default="spin", show_default=True, metavar="spin|mwait", help="How the sidecore waits.")
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(
     "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`. Repeatable."

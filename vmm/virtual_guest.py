@@ -7,6 +7,7 @@ from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.loaders import BootImage
 from vmm.report import ExitStats
 from vmm.scheduler.credit import CreditScheduler
+from vmm.sidecore.service import Poll
 from vmm.trace import TraceWriter
 from vmm.vcpu import VCpu
 
@@ -26,6 +27,7 @@ class VirtualGuest:
         transmit: Callable[[int], None],
         paging: str = "shadow",
         sidecore_count: int = 0,
+        poll: Poll = "spin",
         jumps_spins: bool = True,
         vcpu_count: int = 1,
         trace: TraceWriter | None = None,
@@ -40,6 +42,7 @@ class VirtualGuest:
             paging=paging,
             scheduler=scheduler,
             sidecore_count=sidecore_count,
+            poll=poll,
             jumps_spins=jumps_spins,
             trace=trace,
             make_vcpu=make_vcpu,

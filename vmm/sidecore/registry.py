@@ -9,7 +9,7 @@ from emulator.timing.shared_lines import SharedLines
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.access import GuestAccess
-from vmm.sidecore.service import Sidecore
+from vmm.sidecore.service import Poll, Sidecore
 from vmm.sidecore.slots import SlotPage
 
 ENGINE_TLB = 2  # flush_tlb of shared.h: only what the engine has cached, which takes no time
@@ -19,9 +19,9 @@ OK, INVALID, EXISTS, ABSENT = 0, -22, -17, -2  # results of the hypercalls: -EIN
 class Sidecores:
     """The sidecores of a machine, on `pcpus`; domain n is served by number n modulo how many there are."""
 
-    def __init__(self, machine: Machine, pcpus: Sequence[PCpu], *, jumps: bool = True) -> None:
+    def __init__(self, machine: Machine, pcpus: Sequence[PCpu], *, poll: Poll = "spin", jumps: bool = True) -> None:
         self.lines = SharedLines(machine.profile, machine.pcpu_count)
-        self.cores = [Sidecore(pcpu, self.lines, jumps=jumps) for pcpu in pcpus]
+        self.cores = [Sidecore(pcpu, self.lines, poll=poll, jumps=jumps) for pcpu in pcpus]
         self.is_open = True  # whether sidecalls are on in pages that are registered from now on
         self._jumps = jumps
         self._pages: dict[Domain, SlotPage] = {}
