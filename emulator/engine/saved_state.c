@@ -18,6 +18,8 @@ typedef struct {
     uint32_t hflags, hflags2;
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
+    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen; /* see boundary.c and trap_iret */
+    uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
     uint32_t current_bytes, current_bits;
     uint8_t current_code[CODE_MAX];
@@ -44,6 +46,14 @@ void sc_save(const sc_cpu *cpu, uint8_t *ret) {
     to->return_at = cpu->return_at;
     to->step = cpu->step;
     to->decoded_class = cpu->decoded_class;
+    to->iret = cpu->iret;
+    to->is_entered = cpu->is_entered;
+    to->monitor_trap_due = cpu->monitor_trap_due;
+    to->iret_unblocked = cpu->iret_unblocked;
+    to->timer_end_cycles = cpu->timer_end_cycles;
+    to->pause_seen = cpu->pause.seen;
+    to->pause_first_cycles = cpu->pause.first_cycles;
+    to->pause_last_cycles = cpu->pause.last_cycles;
     if (cpu->current) {
         to->current_pc = cpu->current->pc;
         to->current_bytes = cpu->current->size_bytes;
@@ -64,7 +74,7 @@ static bool is_possible(const sc_cpu *cpu, const saved_cpu *from, uint64_t bytes
                  from->arena_used_bytes >= NESTED + 0x1000 && !(from->arena_used_bytes & 0xfff);
     unsigned bits = from->current_bits;
     bool block = !from->current_bytes || bits == 16 || bits == 32 || bits == 64;
-    return whole && block && from->current_bytes <= CODE_MAX && from->step <= STEP_ARMED &&
+    return whole && block && from->current_bytes <= CODE_MAX && from->step <= STEP_ARMED && from->iret <= IRET_RUNS &&
            from->last_branch <= BRANCH_BAD_LOCK && from->decoded_class < CLASS_COUNT;
 }
 
@@ -85,6 +95,14 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count) {
     cpu->return_at = from->return_at;
     cpu->step = from->step;
     cpu->decoded_class = from->decoded_class;
+    cpu->iret = from->iret;
+    cpu->is_entered = from->is_entered;
+    cpu->monitor_trap_due = from->monitor_trap_due;
+    cpu->iret_unblocked = from->iret_unblocked;
+    cpu->timer_end_cycles = from->timer_end_cycles;
+    cpu->pause.seen = from->pause_seen;
+    cpu->pause.first_cycles = from->pause_first_cycles;
+    cpu->pause.last_cycles = from->pause_last_cycles;
     memcpy(cpu->predictor, from->predictor, sizeof cpu->predictor);
     memcpy(cpu->targets, from->targets, sizeof cpu->targets);
     memcpy(cpu->returns, from->returns, sizeof cpu->returns);
