@@ -41,11 +41,13 @@ from vmm.loaders.memory_size import size_text
 from vmm.native import NativeGuest
 from vmm.outcome import End, EndKind
 from vmm.report import RunStats, check_writable
+from vmm.save_point import SaveOptions, SavePoint
 from vmm.sidecore.service import POLLS, Poll
-from vmm.trace import TraceWriter
+from vmm.trace import ExitTrace, TraceWriter
 
 if TYPE_CHECKING:
     from vmm.explain import Recorder, Request
+    from vmm.snapshot import SaveableGuest, Snapshot
 
 Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
@@ -83,6 +85,8 @@ class BootOptions:
     stats_path: Path | None = None
     trace_path: Path | None = None
     explain: str | None = None  # REASON or REASON:n, the VM exit of which the account is wanted
+    save: SaveOptions | None = None
+    restore_path: Path | None = None  # go on from this snapshot, which says what the guest is
     allow_input: bool = True
     slice_cycles: int = SLICE_CYCLES
 
@@ -96,6 +100,7 @@ class BootPlan:
     profile: Profile
     allowance: Allowance
     explain: "Request | None" = None
+    snapshot: "Snapshot | None" = None  # that the guest begins with
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,9 @@ class RunResult:
 
 def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress) -> BootPlan:
     """Check everything the user gave and read the files. Raises ConfigError; leaves nothing behind."""
+    _check_save(options)
+    if options.restore_path is not None:
+        return _plan_restored(options, options.restore_path)
     if options.image is not None and options.kernel is not None:
         raise ConfigError(f"both guest {options.image!r} and --kernel were given; leave one out")
     for option, value in (
@@ -145,6 +153,31 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         protocol=options.protocol,
     )
     return BootPlan(options, image, profile, _allowance(options, image, profile), request)
+
+
+def _check_save(options: BootOptions) -> None:
+    if options.save is not None:
+        save_point = SavePoint(options.save)
+        check_writable(save_point.path)
+        if options.has_sidecore:
+            raise ConfigError("--save: a guest with a sidecore cannot be saved; leave out --sidecore")
+        if options.save.exit is not None and options.paging == "native":
+            raise ConfigError("--save-at-exit: --paging native has no VM exits; choose shadow or ept")
+    if options.explain is not None and (options.save is not None or options.restore_path is not None):
+        raise ConfigError("--explain goes with neither --save nor --restore; leave one out")
+
+
+def _plan_restored(options: BootOptions, path: Path) -> BootPlan:
+    """The snapshot says what the guest is."""
+    from vmm.snapshot import read_snapshot
+
+    for name, value in (("a guest", options.image), ("--kernel", options.kernel)):
+        if value is not None:
+            raise ConfigError(f"--restore has its guest in the snapshot; leave out {name}")
+    _check_limits(options)
+    _check_outputs(options)
+    snapshot = read_snapshot(path)
+    return replace(snapshot.plan(options), snapshot=snapshot)
 
 
 def _check_sidecore(options: BootOptions) -> None:
@@ -205,7 +238,7 @@ def build_guest(
     plan: BootPlan,
     transmit: Callable[[int], None],
     *,
-    trace: TraceWriter | None = None,
+    trace: ExitTrace | None = None,
     recorder: "Recorder | None" = None,
     memory_file: int | None = None,
 ) -> Guest:
@@ -269,18 +302,57 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             }
             trace = stack.enter_context(TraceWriter(options.trace_path, facts))
         recorder = _recorder(plan)
-        guest = build_guest(plan, lambda byte: _transmit(guest, console, byte), trace=trace, recorder=recorder)
+        save_point = SavePoint(options.save) if options.save is not None else None
+
+        def transmit(byte: int) -> None:
+            _transmit(guest, console, byte)
+            if save_point is not None:
+                save_point.transmit(byte)
+
+        watch: ExitTrace | None = trace if save_point is None else save_point.watch(trace)
+        guest, saveable = _begin(plan, console, transmit, watch, recorder)
+        if save_point is not None:
+            save_point.pause = guest.pause
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
         report = ""
         try:
-            _loop(guest, console, options, on_slice)
+            while guest.domain.end is None:
+                _loop(guest, console, options, on_slice, save_point)
+                if saveable is not None and save_point is not None and guest.domain.end is None:
+                    _save(saveable, console, save_point)
         except GuestError as error:
             guest.domain.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
             report = guest_report(guest)
         console.flush()
         assert guest.domain.end is not None
         return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report, recorder)
+
+
+def _begin(
+    plan: BootPlan, console: Console, transmit: Callable[[int], None], trace: ExitTrace | None,
+    recorder: "Recorder | None",
+) -> "tuple[Guest, SaveableGuest | None]":  # fmt: skip
+    """The guest, from its image or from a snapshot, and with what can save it where that is wanted."""
+    if plan.snapshot is not None:
+        saveable = plan.snapshot.clone(transmit, trace=trace, options=plan.options)
+        console.resume(plan.snapshot.console_tail)
+        return saveable.guest, saveable
+    if plan.options.save is None:
+        return build_guest(plan, transmit, trace=trace, recorder=recorder), None
+    from vmm.snapshot import SaveableGuest
+
+    saveable = SaveableGuest.build(plan, transmit, trace=trace)
+    return saveable.guest, saveable
+
+
+def _save(saveable: "SaveableGuest", console: Console, save_point: SavePoint) -> None:
+    """Write the snapshot, and end the run."""
+    from vmm.snapshot import write_snapshot
+
+    console.flush()
+    write_snapshot(saveable.snapshot(console_tail=console.tail), save_point.path)
+    saveable.guest.domain.finish(End(EndKind.SAVED, detail=str(save_point.path)))
 
 
 def _recorder(plan: BootPlan) -> "Recorder | None":
@@ -322,16 +394,24 @@ def _heed_console(guest: Guest, console: Console) -> None:
         guest.domain.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
 
 
-def _loop(guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None]) -> None:
-    """Advance slice by slice; between slices look at the outside world."""
+def _loop(
+    guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None],
+    save_point: SavePoint | None,
+) -> None:  # fmt: skip
+    """Advance slice by slice, to the end or to where it is saved; between slices look at the outside world."""
     started = time.perf_counter()
     while guest.domain.end is None:
         slice_started, idle_before = time.perf_counter(), _idle_cycles(guest)
         limit_cycles = guest.pcpu.clock_cycles + options.slice_cycles
         if options.max_cycles is not None:
             limit_cycles = min(limit_cycles, options.max_cycles)
+        save_at_cycle = None if save_point is None else save_point.cycle
+        if save_at_cycle is not None:
+            limit_cycles = min(limit_cycles, save_at_cycle)
         guest.advance(limit_cycles)
-        if guest.domain.end is not None:
+        if guest.domain.end is not None or (save_point is not None and save_point.is_reached):
+            return
+        if save_at_cycle is not None and guest.pcpu.clock_cycles >= save_at_cycle:
             return
         now, clock_cycles = time.perf_counter(), guest.pcpu.clock_cycles
         if options.max_cycles is not None and clock_cycles >= options.max_cycles:

@@ -29,6 +29,14 @@ PROTOCOLS = ("linux", "multiboot", "pvh")  # of vmm.loaders.BootProtocol
 FILE = click.Path(path_type=Path)
 
 
+# fmt: off
+MADE_BY_SNAPSHOT = {  # parameters of `boot` that say what the guest is
+    "guest", "kernel", "initrd", "modules", "protocol", "append", "memory", "paging", "has_sidecore", "vcpus",
+    "pcpus", "poll", "profile", "overrides", "timing", "workload",
+}
+# fmt: on
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(importlib.metadata.version("sidecore"), prog_name="sidecore")
 def cli() -> None:
@@ -78,6 +86,15 @@ def cli() -> None:
 @click.option("--explain", metavar="REASON[:N]", help=(
     "Show the account of the N-th VM exit for this reason (CPUID, EXCEPTION_NMI ...), line by line with its sources."
 ))  # fmt: skip
+@click.option("--save", "save_path", type=FILE, metavar="F", help=(
+    "Write the state of the whole machine to this file, and end, at one of these places:"
+))  # fmt: skip
+@click.option("--save-at-text", metavar="TEXT", help="... when the guest has printed TEXT;")
+@click.option("--save-at-cycle", type=int, metavar="N", help="... when the emulated core's clock gets here;")
+@click.option("--save-at-exit", metavar="REASON[:N]", help="... behind the N-th VM exit for this reason.")
+@click.option("--restore", "restore_path", type=FILE, metavar="F", help=(
+    "Go on from a file of --save, as if there had been no end; options that make the guest do not go with it."
+))  # fmt: skip
 @click.option("--no-input", is_flag=True, help="Take no keys, even from a terminal: the run is reproducible.")
 def boot(**parameters: Any) -> None:
     """Boot GUEST and give it this terminal; end with Ctrl-A X.
@@ -88,6 +105,8 @@ def boot(**parameters: Any) -> None:
     the command; 3 a limit was reached; 4 the guest did what the machine does not model; 130 stopped by Ctrl-C or
     Ctrl-A X; (value << 1) | 1 for another value written to the debug exit.
     """
+    if parameters["restore_path"] is not None:
+        check_restore_options()
     options = boot_options(**parameters)
     from vmm.boot import plan, run
     from vmm.console import Console
@@ -100,9 +119,20 @@ def boot(**parameters: Any) -> None:
     finish(options, console, result)
 
 
+def check_restore_options() -> None:
+    """A snapshot says what the machine and the guest are. Raises ConfigError."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+        if is_given and parameter.name in MADE_BY_SNAPSHOT:
+            name = parameter.opts[0] if isinstance(parameter, click.Option) else "the guest's name"
+            raise ConfigError(f"--restore has {name} from the snapshot; leave it out")
+
+
 def boot_options(
     *, guest: str | None, memory: str, profile: str | None, paging: str, timing: str, protocol: str | None,
-    stats: Path | None, trace: Path | None, no_input: bool, vcpus: int, pcpus: int | None, **same: Any,
+    stats: Path | None, trace: Path | None, no_input: bool, vcpus: int, pcpus: int | None, save_path: Path | None,
+    save_at_text: str | None, save_at_cycle: int | None, save_at_exit: str | None, **same: Any,
 ) -> "BootOptions":  # fmt: skip
     """Parameters of the command as options. Raises ConfigError."""
     from emulator.errors import choices_text
@@ -118,7 +148,9 @@ def boot_options(
     from emulator.profile import DEFAULT_PROFILE
     from vmm.boot import BootOptions
     from vmm.loaders import BootProtocol
+    from vmm.save_point import SaveOptions
 
+    save = SaveOptions(save_path, save_at_text, save_at_cycle, save_at_exit)
     return BootOptions(
         image=guest,
         memory_bytes=memory_bytes,
@@ -130,6 +162,7 @@ def boot_options(
         profile=profile or DEFAULT_PROFILE,
         stats_path=stats,
         trace_path=trace,
+        save=save if save != SaveOptions() else None,
         allow_input=not no_input,
         **same,
     )
@@ -144,7 +177,12 @@ def finish(options: "BootOptions", console: "Console", result: "RunResult") -> N
     if sys.stderr.isatty() and console.tail and not console.tail.endswith(b"\n"):
         click.echo(err=True)
     missed = options.until is not None and not console.until_seen
-    say(f"{result.end}" + (f", before it printed {options.until!r}" if missed else ""))
+    is_lost = options.save is not None and result.end.kind.name != "SAVED"
+    say(
+        f"{result.end}"
+        + (f", before it printed {options.until!r}" if missed else "")
+        + (", before it came to where it is saved" if is_lost else "")
+    )
     if result.report:
         click.echo(result.report, err=True)
     print_summary(result.stats, rich.console.Console(stderr=True))

@@ -91,6 +91,10 @@ class Console(AbstractContextManager["Console"]):
         """The last 64 KiB the guest sent."""
         return bytes(self._tail[-TAIL_BYTES:])
 
+    def resume(self, tail: bytes) -> None:
+        """The guest has sent `tail` in a run before this one: what is awaited may have begun in it."""
+        self._tail[:0] = tail
+
     def transmit(self, byte: int) -> None:
         """The guest sent `byte`."""
         self._room_bytes -= 1

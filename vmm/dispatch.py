@@ -21,7 +21,7 @@ from vmm import paths
 from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE
 from vmm.outcome import AGAIN, NEXT, WAIT, End, EndKind
 from vmm.statistics import ExitStatistics
-from vmm.trace import TraceWriter
+from vmm.trace import ExitTrace
 from vmm.vcpu import FLAG_IF, NMI_VECTOR, VCpu
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_
 class Dispatcher:
     """Takes one vCPU through its exits."""
 
-    def __init__(self, vcpu: VCpu, statistics: ExitStatistics, trace: TraceWriter | None) -> None:
+    def __init__(self, vcpu: VCpu, statistics: ExitStatistics, trace: ExitTrace | None) -> None:
         """`vcpu` has its first guest state and its paging."""
         self.vcpu = vcpu
         self.engine = vcpu.engine

@@ -37,7 +37,7 @@ from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.start_up import write_init_state, write_start_address
 from vmm.statistics import ExitStatistics
-from vmm.trace import TraceWriter
+from vmm.trace import ExitTrace
 from vmm.vcpu import BLOCKED_BY_NMI, VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 
@@ -81,7 +81,7 @@ class Hypervisor:
         sidecore_count: int = 0,
         poll: Poll = "spin",
         jumps_spins: bool = True,
-        trace: TraceWriter | None = None,
+        trace: ExitTrace | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine

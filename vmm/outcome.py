@@ -22,6 +22,7 @@ class EndKind(Enum):
     SHUTDOWN = "the guest shut down"
     RESET = "the guest asked for a reset"
     DEBUG_EXIT = "the guest wrote to the debug-exit port"
+    SAVED = "the state was saved"
     UNTIL = "the awaited text was seen"
     LIMIT = "a limit was reached"
     GUEST_ERROR = "guest error"
@@ -48,7 +49,7 @@ class End:
                 return 4
             case EndKind.QUIT:
                 return 130
-            case EndKind.SHUTDOWN | EndKind.RESET | EndKind.UNTIL:
+            case EndKind.SHUTDOWN | EndKind.RESET | EndKind.SAVED | EndKind.UNTIL:
                 return 0
 
     def __str__(self) -> str:

@@ -15,12 +15,24 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from emulator.errors import ConfigError
 
 VERSION = 1
 LIMIT_BYTES = 1 << 30  # about 5 million exits
 BUFFER_RECORDS = 4096
+
+
+class ExitTrace(Protocol):
+    """Who is told of each VM exit when it has ended."""
+
+    def exit(
+        self, cycle: int, cycles: int, *, pcpu: int, domain: int, vcpu: int, reason: str, rip: int, qualification: int,
+        information: int, gpa: int,
+    ) -> None:  # fmt: skip
+        """Record a VM exit that began at `cycle` and took `cycles`."""
+        ...
 
 
 class TraceWriter(AbstractContextManager["TraceWriter"]):

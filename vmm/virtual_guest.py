@@ -8,7 +8,7 @@ from vmm.loaders import BootImage
 from vmm.report import ExitStats
 from vmm.scheduler.credit import CreditScheduler
 from vmm.sidecore.service import Poll
-from vmm.trace import TraceWriter
+from vmm.trace import ExitTrace
 from vmm.vcpu import VCpu
 
 
@@ -30,7 +30,7 @@ class VirtualGuest:
         poll: Poll = "spin",
         jumps_spins: bool = True,
         vcpu_count: int = 1,
-        trace: TraceWriter | None = None,
+        trace: ExitTrace | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine

@@ -37,6 +37,7 @@ from emulator.vmx.vmcs import Vmcs
 from vmm.guest_walk import PagingMode
 from vmm.outcome import End, EndKind
 from vmm.paging.shadow_tables import ShadowTable
+from vmm.save_point import ExitCounter
 from vmm.scheduler.credit import Priority
 from vmm.statistics import Distribution
 from vmm.trace import TraceWriter
@@ -59,7 +60,7 @@ CLASSES: dict[str, type] = {
 }
 # Not looked into: they keep themselves (Engine, HostMemory, MachineTiming), or what they know follows from the others.
 OPAQUE = (EntryChecker, HostMemory, MachineTiming, Vmcs)
-OUTSIDE = (MemoryHierarchy, TraceWriter)  # belongs to a run, not to a guest's state; or is its timing's
+OUTSIDE = (ExitCounter, MemoryHierarchy, TraceWriter)  # belongs to a run, not to a guest's state; or is its timing's
 OF_ENGINE = ("on_watched_access", "on_watched_store", "platform")  # beside what `Engine.save` has
 CONTAINERS: dict[type, str] = {
     list: "list", dict: "dict", set: "set", deque: "deque", bytearray: "bytearray"

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from emulator.engine import Engine
@@ -20,7 +21,7 @@ from vmm.boot import BootOptions, BootPlan, build_guest
 from vmm.guest import Guest
 from vmm.loaders import BootImage, EntryMode
 from vmm.snapshot.objects import Applied, Capture, Skeleton
-from vmm.trace import TraceWriter
+from vmm.trace import ExitTrace
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
 # What of a run's options a guest is made of; the others say how it is run and shown.
@@ -70,7 +71,7 @@ class Snapshot:
     memory: MemoryFile
 
     def clone(
-        self, transmit: Callable[[int], None], *, trace: TraceWriter | None = None, options: BootOptions | None = None
+        self, transmit: Callable[[int], None], *, trace: ExitTrace | None = None, options: BootOptions | None = None
     ) -> "SaveableGuest":
         """A guest that goes on from here. `options`: how it is run. Raises ConfigError."""
         try:
@@ -89,16 +90,34 @@ class Snapshot:
             raise _damaged(error) from None
         return saveable
 
+    @property
+    def console_tail(self) -> bytes:
+        """What the guest sent last. Raises ConfigError when the snapshot is damaged."""
+        try:
+            return base64.b64decode(self.document["console_tail"], validate=True)
+        except DAMAGED as error:
+            raise _damaged(error) from None
+
     def plan(self, options: BootOptions) -> BootPlan:
         """What the guest is made of, from the snapshot, and `options` for the rest. Raises ConfigError."""
         saved: dict[str, Any] = self.document["options"]
         options = replace(options, **{name: saved[name] for name in SAVED_OPTIONS})
         options = replace(options, overrides=tuple(options.overrides))
-        profile = load_profile(options.profile, options.overrides)
-        if profile_digest(profile) != self.document["profile"]:
-            raise ConfigError(f"profile {profile.name} is not what it was when the snapshot was made")
+        profile = self._profile
         image = replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
         return BootPlan(options, image, profile, Allowance(**self.document["allowance"]))
+
+    @cached_property
+    def _profile(self) -> Profile:
+        options = self.document["options"]
+        profile = load_profile(options["profile"], options["overrides"])
+        if profile_digest(profile) != self.document["profile"]:
+            raise ConfigError(f"profile {profile.name} is not what it was when the snapshot was made")
+        return profile
+
+    @cached_property
+    def _cpus(self) -> list[bytes]:
+        return [base64.b64decode(saved, validate=True) for saved in self.document["cpus"]]
 
     def _fill(self, guest: Guest, skeleton: Skeleton) -> None:
         machine, document = guest.machine, self.document
@@ -107,8 +126,8 @@ class Snapshot:
         for pcpu in machine.pcpus:
             pcpu.retime()
         engines = engines_of(skeleton)
-        for engine, saved in zip(engines, document["cpus"], strict=True):
-            engine.restore(base64.b64decode(saved, validate=True))
+        for engine, saved in zip(engines, self._cpus, strict=True):
+            engine.restore(saved)
         hierarchy, saved_hierarchy = machine.timing.hierarchy, document["hierarchy"]
         if hierarchy is not None:
             hierarchy.restore(base64.b64decode(saved_hierarchy, validate=True))
@@ -123,7 +142,7 @@ class SaveableGuest:
     skeleton: Skeleton
 
     @staticmethod
-    def build(plan: BootPlan, transmit: Callable[[int], None], *, trace: TraceWriter | None = None) -> "SaveableGuest":
+    def build(plan: BootPlan, transmit: Callable[[int], None], *, trace: ExitTrace | None = None) -> "SaveableGuest":
         """The plan's guest. Raises ConfigError."""
         if plan.options.has_sidecore:
             raise ConfigError("a guest with a sidecore cannot be saved; leave out --sidecore, or --save")
