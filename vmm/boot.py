@@ -52,6 +52,7 @@ PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
 DEFAULT_GUEST = "default"
 DEFAULT_MEMORY_BYTES = 256 << 20
 PROCESSORS_MAX = 64
+END_OF_STOP = {StopReason.UNTIL: EndKind.UNTIL, StopReason.OUTPUT_LIMIT: EndKind.LIMIT}
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 
 
@@ -206,16 +207,20 @@ def build_guest(
     *,
     trace: TraceWriter | None = None,
     recorder: "Recorder | None" = None,
+    memory_file: int | None = None,
 ) -> Guest:
-    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
+    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
+
+    `memory_file`: what the machine's memory begins with, see HostMemory.
+    """
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
-        machine = _build_machine(plan, memory_bytes)
+        machine = _build_machine(plan, memory_bytes, memory_file)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
     return VirtualGuest(
         machine,
         plan.image,
@@ -231,7 +236,7 @@ def build_guest(
     )
 
 
-def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
     options = plan.options
     try:
         return Machine(
@@ -240,6 +245,7 @@ def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
             pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
             timing=options.timing,
             allowance=plan.allowance,
+            memory_file=memory_file,
         )
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
@@ -312,9 +318,8 @@ def _transmit(guest: Guest, console: Console, byte: int) -> None:
 def _heed_console(guest: Guest, console: Console) -> None:
     """End the run if the console wants it to."""
     if console.stop_reason is not None:
-        is_until = console.stop_reason is StopReason.UNTIL
-        detail = "" if is_until else console.stop_reason.value
-        guest.domain.finish(End(EndKind.UNTIL if is_until else EndKind.QUIT, detail=detail))
+        kind = END_OF_STOP.get(console.stop_reason, EndKind.QUIT)
+        guest.domain.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
 
 
 def _loop(guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None]) -> None:

@@ -231,6 +231,7 @@ bool blocks_open(sc_cpu *cpu);
 void blocks_close(sc_cpu *cpu);
 void forget_blocks(sc_cpu *cpu);
 const hot_block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
+block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, unsigned bits);
 bool is_restart(const sc_cpu *cpu, const block *b);
 bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear);
 uint64_t offset_in(const sc_cpu *cpu, const block *b, uint64_t linear);

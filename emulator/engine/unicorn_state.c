@@ -177,6 +177,7 @@ bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights,
             cpu->arena_used_bytes += 0x1000;
         }
         table = (*entry & 0xffffffffff000ull) - ARENA;
+        if (table >= ARENA_BYTES) return false; /* of a snapshot that somebody made up */
     }
     uint64_t page = hpa & ~((1ull << last) - 1);
     A64(table + (gpa >> last & 511) * 8) =
@@ -190,6 +191,7 @@ void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa) {
         uint64_t entry = A64(table + (gpa >> shift & 511) * 8);
         if (!(entry & 1) || (entry & 0x80)) return;
         table = (entry & 0xffffffffff000ull) - ARENA;
+        if (table >= ARENA_BYTES) return;
     }
     A64(table + (gpa >> 12 & 511) * 8) = 0;
 }
