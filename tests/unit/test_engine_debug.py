@@ -19,7 +19,7 @@ def dr7(number: int, kind: int, length_bytes: int = 1) -> int:
 
 def watching(text: str, kind: int, length_bytes: int, *, at: int = DATA, number: int = 1, **changes: bool) -> Rig:
     """A program with a breakpoint on data; RBX is DATA."""
-    rig = Rig(text, **changes)  # type: ignore[arg-type]
+    rig = Rig(text, **changes)
     rig.shared.dr[number] = at
     rig["dr7"] = dr7(number, kind, length_bytes)
     rig["rbx"] = DATA
