@@ -33,9 +33,12 @@ ANSWER_BYTES = 32
 class Sidecore:
     """A core in root mode that serves the pages it is given. `jumps` False: every poll is executed, for comparison."""
 
-    def __init__(self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True) -> None:
+    def __init__(
+        self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True, is_on_duty: bool = True
+    ) -> None:
         self.pcpu = pcpu
         self.pages: list[SlotPage] = []
+        self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
         self._lines = lines
         self._sleeps = poll == "mwait"
         self._jumps = jumps or self._sleeps
@@ -46,7 +49,8 @@ class Sidecore:
         self._finds: tuple[int, Slot] | None = None  # (when, what) the polling will find
         profile = pcpu.machine.profile
         self._poll_cycles = paths.POLL.cycles(profile) + profile.caches.l1d_latency_cycles
-        self._poll_on()
+        if is_on_duty:
+            self._poll_on()
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
@@ -60,19 +64,45 @@ class Sidecore:
 
     def _change_pages(self, pages: list[SlotPage], now_cycles: int) -> None:
         """The slots are others from the first poll at or after `now_cycles` on; it looks at the first of them."""
+        if not self.is_on_duty:
+            self._set_pages(pages)
+            return
         if self._slots:
             polls = max(0, -(-(now_cycles - self._since_cycles) // self._poll_cycles))
             self._since_cycles += polls * self._poll_cycles
         else:
             self._since_cycles = max(now_cycles, self._since_cycles)
-        self.pages = pages
-        self._slots = [slot for page in self.pages for slot in page.slots]
-        self._position = 0
-        self._finds = None
-        for slot in self._slots:
-            self._expect(slot)
+        self._set_pages(pages)
         self.pcpu.pass_time(self._since_cycles)
         self._poll_on()
+
+    def _set_pages(self, pages: list[SlotPage]) -> None:
+        self.pages = pages
+        self._slots = [slot for page in pages for slot in page.slots]
+        self._position = 0
+        self._finds = None
+        if self.is_on_duty:
+            for slot in self._slots:
+                self._expect(slot)
+
+    # --- duty --------------------------------------------------------------------------------------------------------
+
+    def begin_duty(self) -> None:
+        """Poll from now on."""
+        self.is_on_duty = True
+        self._since_cycles = self.pcpu.clock_cycles
+        self._set_pages(self.pages)
+        self._poll_on()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing is posted that could be seen."""
+        return all(slot.visible_cycles is None for slot in self._slots if slot.page.is_alive)
+
+    def end_duty(self) -> None:
+        """Poll no longer; the core does something else."""
+        self.is_on_duty = False
+        self._finds = None
 
     # --- a turn ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +155,8 @@ class Sidecore:
             return
         if abi.state_of(slot.read()) & abi.STATE == abi.POSTED:
             slot.visible_cycles = visible_cycles
-            self._expect(slot)
+            if self.is_on_duty:
+                self._expect(slot)
             if self._finds is not None:
                 self.pcpu.wake(self._finds[0])
 
