@@ -93,6 +93,7 @@ class PCpu:
         self._intr_asserted = False  # level of the board's interrupt wire
         self._msrs = dict(HOST_MSRS)
         self._cr8 = 0  # of a core without a local APIC
+        self._nmi_pending = False  # while no engine is loaded
         self.mmio = MmioBus(behind=machine.mmio)  # devices in memory, and in front those that only this core sees
         self.interrupt_controller: InterruptController | None = None
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
@@ -140,6 +141,7 @@ class PCpu:
         self._engine = engine
         self.retime()
         self.account = self.ledger.account(engine.owner, RUNNING)
+        shared.nmi_pending, self._nmi_pending = self._nmi_pending, False
         self._drive_intr()
 
     def retime(self) -> None:
@@ -155,7 +157,8 @@ class PCpu:
             self.book()
             self._clock_cycles = int(self._engine.shared.clock_cycles)
             self._instructions += int(self._engine.shared.instructions)
-            self._engine.shared.interrupt_pending = 0  # the pin is the core's
+            self._nmi_pending = bool(self._engine.shared.nmi_pending)
+            self._engine.shared.interrupt_pending = self._engine.shared.nmi_pending = 0  # the pins are the core's
             self._engine = None
         else:
             self.commit()
@@ -291,6 +294,13 @@ class PCpu:
         self._intr_asserted = is_asserted
         self._drive_intr()
 
+    def raise_nmi(self) -> None:
+        """An edge at the NMI pin; one waits at most. What it ends, a `wait`, is for others to say."""
+        if self._engine is None:
+            self._nmi_pending = True
+        else:
+            self._engine.shared.nmi_pending = 1
+
     @property
     def _is_intr_pending(self) -> bool:
         return self._intr_asserted or self._timer_fired or self._ipi_pending
@@ -300,7 +310,11 @@ class PCpu:
         if self._engine is not None:
             self._engine.shared.interrupt_pending = is_pending
         if is_pending and self._ends_by_interrupt:
-            self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
+            self.wake_up()
+
+    def wake_up(self) -> None:
+        """End the wait because of what happens now."""
+        self.wake(self.machine.ps_to_cycles(self.machine.events.now_ps + self._wake_latency_ps))
 
     def arm_timer(self, when_ps: int | None) -> None:
         """Set the local timer to interrupt at `when_ps`, or never; the earlier setting is forgotten."""

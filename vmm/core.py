@@ -8,6 +8,7 @@ root mode ------------------------------> guest --------------------------------
 What is in root mode is done in order of time (emulator/interleave.py): no other core is behind when it begins.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from emulator.events import EventQueue
@@ -51,6 +52,7 @@ class Core:
         self.in_guest = False
         self.needs_scheduling = False  # leave the guest at the next occasion, and decide who runs
         self.duty: DynamicSidecore | None = None  # of the core that may serve sidecalls instead
+        self.acknowledgements: list[Callable[[int], None]] = []  # who waits for this core to take an interrupt
         self._cores = cores
         self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
         self._tick_ps: int | None = None
@@ -191,6 +193,12 @@ class Core:
     def take_interrupts(self) -> None:
         """Acknowledge what has interrupted: another core's request needs no more than that, the local timer does."""
         self.pcpu.acknowledge_ipi()
+        if self.acknowledgements:
+            self.commit()
+            asked, self.acknowledgements = self.acknowledgements, []
+            for acknowledge in asked:
+                acknowledge(self.pcpu.clock_cycles)
+            self.pcpu.bound_by_events()
         if self.pcpu.acknowledge_timer():
             self._run_timers()
 

@@ -22,12 +22,13 @@ from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE
 from vmm.outcome import AGAIN, NEXT, WAIT, End, EndKind
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
-from vmm.vcpu import FLAG_IF, VCpu
+from vmm.vcpu import FLAG_IF, NMI_VECTOR, VCpu
 
 if TYPE_CHECKING:
     from vmm.core import Core
 
 ONLY_DURING_AN_EXIT = (f.VM_EXIT_INTERRUPTION_INFORMATION, f.IDT_VECTORING_INFORMATION)  # then the engine clears them
+WINDOW_EXITING = c.PROC_INTERRUPT_WINDOW_EXITING | c.PROC_NMI_WINDOW_EXITING
 WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 
 
@@ -45,7 +46,7 @@ class Dispatcher:
         self._statistics = statistics
         self._trace = trace
         self._entry_checker = EntryChecker(vcpu.vmcs, vcpu.paging.capabilities())
-        self._window_is_open = False  # interrupt-window exiting is set
+        self._windows = 0  # interrupt-window and NMI-window exiting, as far as they are set
         self._exit_in_progress: tuple[int, int, int] | None = None  # reason, clock at the exit, RIP
         self.engine.on_exit = self._on_exit
         self.engine.shared.non_root = 1
@@ -87,7 +88,7 @@ class Dispatcher:
         self._exit_in_progress = (reason, began, rip)
         core = self.core
         assert core is not None
-        if outcome is WAIT and not vcpu.is_injecting and not (vcpu.interrupt_request and vcpu.can_take_interrupt):
+        if outcome is WAIT and not vcpu.is_injecting and not vcpu.is_woken:
             self._block(core)
         if core.needs_scheduling or vcpu.domain.end is not None:
             self._leave(core)
@@ -117,8 +118,8 @@ class Dispatcher:
         """Inject what is pending, check the VMCS, charge the VM entry, and book the exit that ends with it."""
         vcpu = self.vcpu
         vcpu.follow(paths.CHECK_EVENTS)
-        if vcpu.interrupt_request or self._window_is_open:
-            self._inject_interrupt()
+        if vcpu.interrupt_request or vcpu.nmi_request or self._windows:
+            self._inject_events()
         failure = self._entry_checker.check()
         if failure is not None:
             raise GuestError(str(failure))
@@ -127,19 +128,23 @@ class Dispatcher:
         if self._exit_in_progress is not None:
             self._book_exit(*self._exit_in_progress)
 
-    def _inject_interrupt(self) -> None:
-        """Give the vCPU its external interrupt now, or ask for an exit when it can take one (SDM 3C 25.2)."""
+    def _inject_events(self) -> None:
+        """Give the vCPU its NMI or external interrupt now, or ask for an exit when it can take it (SDM 3C 25.2)."""
         vcpu = self.vcpu
+        if vcpu.nmi_request and vcpu.can_take_nmi:
+            vcpu.nmi_request = False
+            vcpu.inject(NMI_VECTOR, i.NMI)
         if vcpu.interrupt_request and vcpu.can_take_interrupt:
             vcpu.follow(paths.INTERRUPT)
             vcpu.run_devices()
             vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
             vcpu.arm_timer()
-        wanted = vcpu.interrupt_request
-        if wanted != self._window_is_open:
-            self._window_is_open = wanted
-            proc = vcpu.read(f.PRIMARY_PROCESSOR_BASED_CONTROLS) & ~c.PROC_INTERRUPT_WINDOW_EXITING
-            vcpu.write(f.PRIMARY_PROCESSOR_BASED_CONTROLS, proc | (c.PROC_INTERRUPT_WINDOW_EXITING if wanted else 0))
+        wanted = c.PROC_INTERRUPT_WINDOW_EXITING if vcpu.interrupt_request else 0
+        wanted |= c.PROC_NMI_WINDOW_EXITING if vcpu.nmi_request else 0
+        if wanted != self._windows:
+            self._windows = wanted
+            proc = vcpu.read(f.PRIMARY_PROCESSOR_BASED_CONTROLS) & ~WINDOW_EXITING
+            vcpu.write(f.PRIMARY_PROCESSOR_BASED_CONTROLS, proc | wanted)
 
     def _book_exit(self, reason: int, began: int, rip: int) -> None:
         """An exit lasts until the next entry: that of a HLT includes the wait, as `perf kvm stat` has it."""

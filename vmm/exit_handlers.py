@@ -37,7 +37,10 @@ def handle_exception(vcpu: VCpu) -> Outcome:
     info = vcpu.read(f.VM_EXIT_INTERRUPTION_INFORMATION)
     assert info & i.VECTOR_MASK == PAGE_FAULT, f"vector {info & i.VECTOR_MASK} exited"
     error_code = vcpu.read(f.VM_EXIT_INTERRUPTION_ERROR_CODE)
-    return vcpu.paging.handle_page_fault(vcpu, vcpu.read(f.EXIT_QUALIFICATION), error_code)
+    outcome = vcpu.paging.handle_page_fault(vcpu, vcpu.read(f.EXIT_QUALIFICATION), error_code)
+    if info & i.NMI_UNBLOCKING:
+        vcpu.take_back_iret()
+    return outcome
 
 
 def handle_external_interrupt(vcpu: VCpu) -> Outcome:
@@ -48,6 +51,11 @@ def handle_external_interrupt(vcpu: VCpu) -> Outcome:
 
 def handle_interrupt_window(_vcpu: VCpu) -> Outcome:
     """The guest can take an interrupt now: the dispatcher injects it on the way back."""
+    return AGAIN
+
+
+def handle_nmi_window(_vcpu: VCpu) -> Outcome:
+    """The guest can take an NMI now: the dispatcher injects it on the way back."""
     return AGAIN
 
 
@@ -124,6 +132,7 @@ EXIT_HANDLERS: dict[int, Handler] = {
     R.EXTERNAL_INTERRUPT: handle_external_interrupt,
     R.TRIPLE_FAULT:       handle_triple_fault,
     R.INTERRUPT_WINDOW:   handle_interrupt_window,
+    R.NMI_WINDOW:         handle_nmi_window,
     R.CPUID:              handle_cpuid,
     R.GETSEC:             handle_vmx_instruction,
     R.HLT:                handle_hlt,
@@ -152,7 +161,6 @@ IMPOSSIBLE: dict[int, str] = {
     R.SIPI_SIGNAL:         "no vCPU waits for SIPI",
     R.IO_SMI:              "the host has no SMM",
     R.OTHER_SMI:           "the host has no SMM",
-    R.NMI_WINDOW:          "NMI-window exiting is never set",
     R.TASK_SWITCH:         "the engine has no hardware task switch: task gates raise #GP",
     R.RDPMC:               "RDPMC exiting is never set; the instruction raises #GP",
     R.RDTSC:               "RDTSC exiting is never set",

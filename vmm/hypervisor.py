@@ -19,6 +19,7 @@ from emulator.errors import ConfigError
 from emulator.events import EventQueue
 from emulator.interleave import Interleaver
 from emulator.machine import Machine
+from emulator.vmx import fields as f
 from vmm import paths
 from vmm.boot_state import write_boot_state
 from vmm.core import Core
@@ -39,7 +40,7 @@ from vmm.sidecore.service import Poll, Sidecore
 from vmm.start_up import write_init_state, write_start_address
 from vmm.statistics import ExitStatistics
 from vmm.trace import TraceWriter
-from vmm.vcpu import VCpu
+from vmm.vcpu import BLOCKED_BY_NMI, VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
@@ -97,6 +98,8 @@ class Hypervisor:
         if sidecore_count or policy is not None:
             pcpus = machine.pcpus[-max(sidecore_count, 1) :]
             self.sidecores = Sidecores(machine, pcpus, poll=poll, jumps=jumps_spins, is_served=policy is None)
+            for sidecore in self.sidecores.cores:
+                sidecore.core_in_guest = self._core_in_guest
         self.dynamic_sidecore: DynamicSidecore | None = None
         if policy is not None and self.sidecores is not None:
             self.dynamic_sidecore = DynamicSidecore(machine, self.cores, self.scheduler, self.sidecores, policy)
@@ -188,6 +191,7 @@ class Hypervisor:
             on_intr=lambda is_asserted: self._on_intr(vcpus[number], is_asserted),
             tsc_to_ps=lambda tsc: vcpus[number].tsc_to_ps(tsc),
             timers=EventQueue(),
+            on_nmi=lambda: self._on_nmi(vcpus[number]),
             on_init=lambda: self._on_init(vcpus[number]),
             on_start_up=lambda vector: self.start_up(vcpus[number], vector),
         )
@@ -224,6 +228,13 @@ class Hypervisor:
         """The level of a virtual interrupt controller's output has changed."""
         vcpu.interrupt_request = is_asserted
         if is_asserted:
+            self.kick(vcpu)
+
+    def _on_nmi(self, vcpu: VCpu) -> None:
+        """An NMI arrives; it ends a HLT even with interrupts off, but not in the handler of another."""
+        vcpu.nmi_request = True
+        if not vcpu.is_blocked or not vcpu.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_NMI:
+            vcpu.is_parked = False
             self.kick(vcpu)
 
     def _on_init(self, vcpu: VCpu) -> None:

@@ -18,6 +18,7 @@ from vmm.report import ExitStats
 from vmm.start_up import write_init_state, write_start_address
 
 FLAG_IF = 1 << 9
+BLOCKED_BY_NMI = 8  # of the interruptibility state
 
 
 class NativeProcessor:
@@ -36,6 +37,7 @@ class NativeProcessor:
         return CpuPins(
             on_intr=self.pcpu.set_interrupt,
             tsc_to_ps=lambda tsc: self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base)),
+            on_nmi=self._on_nmi,
             on_init=self.initialize,
             on_start_up=self._start_up,
         )
@@ -47,6 +49,12 @@ class NativeProcessor:
             self.waits_for_start_up = True
             self.engine.stop()
             self.pcpu.wait(Category.IDLE, is_deaf=True)
+
+    def _on_nmi(self) -> None:
+        """An NMI: it ends a HLT whatever IF is; while the core waits for a SIPI it stays pending."""
+        self.pcpu.raise_nmi()
+        if not self.waits_for_start_up and not self._is_halted():
+            self.pcpu.wake_up()
 
     def _start_up(self, vector: int) -> None:
         """SIPI: real mode at vector << 12, if the core waits for one."""
@@ -66,8 +74,10 @@ class NativeProcessor:
             self.pcpu.wait(Category.IDLE, is_deaf=self.is_parked)
 
     def _is_halted(self) -> bool:
-        """A pending interrupt wakes a core only if it may take it."""
-        is_woken = self.engine.shared.interrupt_pending and self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF
+        """A pending event wakes a core only if it may take it."""
+        shared = self.engine.shared
+        is_woken = shared.interrupt_pending and self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF
+        is_woken |= shared.nmi_pending and not self.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_NMI
         return bool(self.vmcs.read(f.GUEST_ACTIVITY_STATE)) and not is_woken
 
     @property

@@ -30,7 +30,8 @@ _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f
 FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
 DEBUG_EXCEPTION = 1
 DR6_SINGLE_STEP = 1 << 14
-BLOCKED_BY_STI_OR_MOV_SS = 3
+BLOCKED_BY_STI_OR_MOV_SS, BLOCKED_BY_NMI = 3, 8
+NMI_VECTOR = 2
 _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 
 
@@ -39,7 +40,7 @@ class VCpu(ChargedVmcs):
 
     __slots__ = (
         "apic", "core", "domain", "gpr", "init_request", "interrupt_request", "is_blocked", "is_parked", "mmio", "msrs",
-        "number", "paging", "start_up_vector", "timers", "waits_for_start_up",
+        "nmi_request", "number", "paging", "start_up_vector", "timers", "waits_for_start_up",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class VCpu(ChargedVmcs):
         self.init_request = False  # an INIT came, to be carried out where the vCPU runs
         self.start_up_vector: int | None = None  # of a SIPI behind that INIT
         self.interrupt_request = False  # level of the virtual interrupt controller's output
+        self.nmi_request = False  # an NMI waits: of several, one
         self.msrs: dict[int, int] = {}
 
     def run_devices(self) -> None:
@@ -202,9 +204,12 @@ class VCpu(ChargedVmcs):
         if not vectoring & i.VALID or self.is_injecting:
             return
         self.follow(paths.REINJECT)
+        type_ = vectoring >> i.TYPE_SHIFT & i.TYPE_MASK
+        if type_ == i.NMI:  # it has blocked NMIs already
+            self._set_nmi_blocking(is_blocked=False)
         self.inject(
             vectoring & i.VECTOR_MASK,
-            vectoring >> i.TYPE_SHIFT & i.TYPE_MASK,
+            type_,
             error_code=self.read(f.IDT_VECTORING_ERROR_CODE) if vectoring & i.ERROR_CODE_VALID else None,
             instruction_bytes=self.read(f.VM_EXIT_INSTRUCTION_LENGTH),
         )
@@ -215,3 +220,24 @@ class VCpu(ChargedVmcs):
         if self.is_injecting or not self.read(f.GUEST_RFLAGS) & FLAG_IF:
             return False
         return not self.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_STI_OR_MOV_SS
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether an event waits that ends a HLT."""
+        has_interrupt = self.interrupt_request and self.can_take_interrupt
+        return has_interrupt or (self.nmi_request and self.can_take_nmi)
+
+    @property
+    def can_take_nmi(self) -> bool:
+        """Whether an NMI could be injected at the next entry."""
+        blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
+        return not self.is_injecting and not blocking & (BLOCKED_BY_STI_OR_MOV_SS | BLOCKED_BY_NMI)
+
+    def take_back_iret(self) -> None:
+        """An IRET has exited after it ended blocking by NMI, and will run again (SDM 3C 31.7.1.1, bit 12)."""
+        if not self.is_injecting:
+            self._set_nmi_blocking(is_blocked=True)
+
+    def _set_nmi_blocking(self, *, is_blocked: bool) -> None:
+        blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE) & ~BLOCKED_BY_NMI
+        self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking | (BLOCKED_BY_NMI if is_blocked else 0))

@@ -34,7 +34,8 @@ def set_up_vmcs(vcpu: VCpu, msr_bitmap_hpa: int) -> None:
         processor |= c.PROC_INVLPG_EXITING | c.PROC_CR3_LOAD_EXITING | c.PROC_CR3_STORE_EXITING
     else:
         processor |= c.PROC_ACTIVATE_SECONDARY_CONTROLS
-    control(f.PIN_BASED_CONTROLS, capabilities.pin, c.PIN_EXTERNAL_INTERRUPT_EXITING)
+    pin = c.PIN_EXTERNAL_INTERRUPT_EXITING | c.PIN_NMI_EXITING | c.PIN_VIRTUAL_NMIS
+    control(f.PIN_BASED_CONTROLS, capabilities.pin, pin)
     control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, capabilities.proc, processor)
     control(f.VM_EXIT_CONTROLS, capabilities.exit, c.EXIT_HOST_ADDRESS_SPACE_SIZE | c.EXIT_SAVE_IA32_EFER)
     control(f.VM_ENTRY_CONTROLS, capabilities.entry, c.ENTRY_IA32E_MODE_GUEST | c.ENTRY_LOAD_IA32_EFER)

@@ -29,6 +29,7 @@ class Shared:
     stall_64ths: int
     non_root: int
     interrupt_pending: int
+    nmi_pending: int
     stop_request: int
     flush_tlb: int
     shutdown: int

@@ -35,12 +35,56 @@ static bool waits_for_window(const sc_cpu *cpu) {
     return control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, PROC_INTERRUPT_WINDOW_EXITING);
 }
 
+/* Bit 3 of the interruptibility state is blocking by NMI, or virtual-NMI blocking; then NMIs themselves exit whatever it
+ * says. With NMI exiting alone, IRET has no part in it (SDM 3C 25.3, 26.3 "IRET").
+ * MODEL: an NMI also waits where STI blocks interrupts; NMIs are not blocked in VMX root operation. */
+static bool has_virtual_nmis(const sc_cpu *cpu) { return control(cpu, VMCS_PIN_BASED_CONTROLS, PIN_VIRTUAL_NMIS); }
+static bool nmi_exits(const sc_cpu *cpu) { return control(cpu, VMCS_PIN_BASED_CONTROLS, PIN_NMI_EXITING); }
+bool iret_unblocks_nmis(const sc_cpu *cpu) { return !nmi_exits(cpu) || has_virtual_nmis(cpu); }
+
+static bool waits_for_nmi_window(const sc_cpu *cpu) {
+    return control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, PROC_NMI_WINDOW_EXITING);
+}
+
+/* Blocking by NMI is known at any time, unlike what else the slots hold: does it alone keep NMIs out? */
+static bool nmi_is_held(const sc_cpu *cpu) {
+    bool blocked = cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKED_BY_NMI;
+    bool waits = cpu->s.nmi_pending && (!blocked || has_virtual_nmis(cpu));
+    return !waits && !(waits_for_nmi_window(cpu) && !blocked);
+}
+
+static bool nmi_window_open(const sc_cpu *cpu) {
+    return waits_for_nmi_window(cpu) && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 0xb);
+}
+
+static bool nmi_open(const sc_cpu *cpu) {
+    uint64_t blocking = has_virtual_nmis(cpu) ? 3 : 3 | BLOCKED_BY_NMI;
+    return cpu->s.nmi_pending && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & blocking);
+}
+
+static void take_nmi(sc_cpu *cpu) {
+    event e = {.vector = 2, .type = EVENT_NMI};
+    cpu->s.nmi_pending = 0;
+    if (nmi_exits(cpu)) return vm_exit_event(cpu, e);
+    SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
+    deliver(cpu, e);
+}
+
+/* The IRET that was let through, if it has begun, has ended blocking by NMI: by its end, or by its fault. */
+bool end_iret(sc_cpu *cpu) {
+    if (cpu->iret != IRET_RUNS) return false;
+    cpu->iret = IRET_NONE;
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~(uint64_t)BLOCKED_BY_NMI;
+    return true;
+}
+
 /* Called between blocks while something is pending: is it time to leave the engine and settle it? */
 bool must_settle(sc_cpu *cpu) {
     if (must_stop(cpu) || (cpu->s.interrupt_pending && interrupt_exits(cpu))) return true;
-    if (!cpu->s.interrupt_pending && !waits_for_window(cpu)) return false;
+    bool for_interrupt = cpu->s.interrupt_pending || waits_for_window(cpu);
+    if (!for_interrupt && nmi_is_held(cpu)) return false;
     engine_window(cpu);
-    return window_open(cpu);
+    return nmi_open(cpu) || nmi_window_open(cpu) || (for_interrupt && window_open(cpu));
 }
 
 static void external_interrupt(sc_cpu *cpu) {
@@ -71,15 +115,22 @@ static void do_exit_interrupt(sc_cpu *cpu) {
 }
 
 void watch(sc_cpu *cpu) {
-    bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->step != STEP_NONE;
+    bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->s.nmi_pending ||
+                   waits_for_nmi_window(cpu) || cpu->step != STEP_NONE || cpu->iret != IRET_NONE;
     cpu->check_at_cycles = at_once ? 0 : cpu->s.deadline_cycles;
 }
 
 void settle(sc_cpu *cpu) {
+    end_iret(cpu);
+    cpu->iret = IRET_NONE; /* one that has not begun is intercepted again */
     while (!cpu->s.stop_request && !cpu->s.shutdown && !cpu->engine_error) {
         bool open = window_open(cpu);
         if (cpu->s.non_root && (SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) >> 31 & 1))
             inject(cpu);
+        else if (nmi_window_open(cpu))
+            vm_exit(cpu, EXIT_REASON_NMI_WINDOW, 0, 0);
+        else if (nmi_open(cpu))
+            take_nmi(cpu);
         else if (cpu->s.interrupt_pending && interrupt_exits(cpu))
             do_exit_interrupt(cpu);
         else if (cpu->s.interrupt_pending && open)

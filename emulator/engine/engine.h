@@ -37,7 +37,7 @@ typedef struct {
 } walk_result;
 
 /* An event on its way to the guest (SDM 3C 25.8.3 and 25.9.2: interruption information). */
-enum { EVENT_EXTERNAL = 0, EVENT_HARDWARE = 3, EVENT_SOFT_INT = 4, EVENT_PRIV_SOFT = 5, EVENT_SOFT_EXC = 6 };
+enum { EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_HARDWARE = 3, EVENT_SOFT_INT = 4, EVENT_PRIV_SOFT = 5, EVENT_SOFT_EXC = 6 };
 typedef struct {
     uint8_t vector, type;
     bool has_error;
@@ -150,6 +150,8 @@ typedef struct sc_cpu {
     block *current;                                                          /* the block being executed */
     block *trapped;                                                          /* the block that the last trap left */
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
+    enum { IRET_NONE, IRET_ARMED, IRET_RUNS } iret; /* it ends blocking by NMI: see trap_iret in exits.c */
+    bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache, bad_lock;
     uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
@@ -283,12 +285,17 @@ void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the s
 bool is_due(const sc_cpu *cpu); /* the deadline has come */
 bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
+bool iret_unblocks_nmis(const sc_cpu *cpu);
+bool end_iret(sc_cpu *cpu);
 void watch(sc_cpu *cpu);  /* decide when on_block has to look closer */
 void settle(sc_cpu *cpu); /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
 
 uint64_t gpr_read(const sc_cpu *cpu, int index);
 void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes);
+
+/* Bits of the interruptibility state (SDM 3C 25.4.2) */
+enum { BLOCKED_BY_STI = 1, BLOCKED_BY_MOV_SS = 2, BLOCKED_BY_NMI = 8 };
 
 /* Callbacks into Python (build.py declares them extern "Python"). */
 enum {

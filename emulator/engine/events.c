@@ -279,6 +279,7 @@ static bool is_contributory(unsigned vector) { return vector == 0 || (vector >= 
 bool deliver(sc_cpu *cpu, event e) {
     for (bool first = true;; first = false) {
         elapse_event(cpu, e);
+        if (e.type == EVENT_NMI) SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) |= BLOCKED_BY_NMI;
         if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
         if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
         outcome o = deliver_once(cpu, e);

@@ -20,6 +20,7 @@ enum {
     TRAP_RDPMC = 0x6f,
     TRAP_CPUID = 0x72,
     TRAP_RSM = 0x73,
+    TRAP_IRET = 0x74,
     TRAP_INT = 0x75,
     TRAP_INVD = 0x76,
     TRAP_PAUSE = 0x77,
@@ -48,6 +49,8 @@ void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t inst
     SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = 0;
 }
 
+enum { NMI_UNBLOCKING = 1 << 12 }; /* of interruption information and of an EPT violation's qualification */
+
 static uint64_t information(event e) {
     return e.vector | (uint64_t)e.type << 8 | (uint64_t)e.has_error << 11 | 1u << 31;
 }
@@ -67,7 +70,7 @@ bool exception_exits(const sc_cpu *cpu, event e) {
 }
 
 void vm_exit_event(sc_cpu *cpu, event e) {
-    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = information(e);
+    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = information(e) | (cpu->iret_unblocked ? NMI_UNBLOCKING : 0);
     SLOT(cpu, VM_EXIT_INTERRUPTION_ERROR_CODE) = e.error_code;
     uint64_t qualification = e.vector == VECTOR_PF ? e.address : e.vector == VECTOR_DB ? e.payload : 0;
     vm_exit(cpu, EXIT_REASON_EXCEPTION_NMI, qualification, e.instruction_bytes);
@@ -82,6 +85,7 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
     }
     uint64_t kind = access & ACCESS_FETCH ? 4 : access & ACCESS_WRITE ? 2 : 1;
     uint64_t where = linear_valid ? 0x80 | (w.in_page_walk ? 0 : 0x100) : 0;
+    where |= cpu->iret_unblocked ? NMI_UNBLOCKING : 0;
     vm_exit(cpu, EXIT_REASON_EPT_VIOLATION, kind | (w.ept_rights & 7) << 3 | where, 0);
 }
 
@@ -394,6 +398,9 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         if (cpu->s.non_root) return vm_exit(cpu, EXIT_REASON_CPUID, 0, in.length_bytes);
         do_cpuid(cpu);
         return skip(cpu, in.length_bytes);
+    case TRAP_IRET: /* intercepted while NMIs are blocked, which it ends when it has run (SDM 3A 6.7.1): run it now */
+        cpu->iret = IRET_ARMED;
+        return;
     case TRAP_INT:
     case TRAP_ICEBP: return trap_software_interrupt(cpu, &in, code);
     case TRAP_MSR: return trap_msr(cpu, &in);

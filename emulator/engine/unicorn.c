@@ -61,6 +61,7 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     } else {
         engine_save(cpu);
         refund(cpu, linear_rip(cpu));
+        cpu->iret_unblocked = end_iret(cpu);
         bool ahead = may_be_fetch(cpu, code) && fetched_ahead(cpu);
         cpu->step = ahead ? STEP_ARMED : STEP_NONE;
         if (ahead)
@@ -72,7 +73,8 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         else
             trap_instruction(cpu, code);
     }
-    if (cpu->opened.is_open) { /* for the next instruction; what is pending comes after it */
+    cpu->iret_unblocked = false;
+    if (cpu->opened.is_open || cpu->iret == IRET_ARMED) { /* for the next instruction; what is pending comes after it */
         watch(cpu);
         engine_load(cpu);
         return;
@@ -142,6 +144,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     restart = h->instructions == 1 && h->block && is_restart(cpu, &cpu->blocks[h->block]);
     if (restart) refund(cpu, pc);
     if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
+        if (end_iret(cpu)) watch(cpu);
         if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) watch(cpu);
         if (cpu->step == STEP_NONE && cpu->opened.is_open) { /* the access is done */
             uc_emu_stop(uc);
@@ -151,6 +154,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             uc_emu_stop(uc);
             return;
         }
+        if (cpu->iret == IRET_ARMED) cpu->iret = IRET_RUNS;
     }
     if (h->branch == BRANCH_BAD_LOCK)
         stop_before_lock(cpu, &cpu->blocks[h->block]);

@@ -35,7 +35,8 @@ void engine_window(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RFLAGS) = rflags;
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
     bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) = !blocked ? 0 : rflags & 0x200 ? 1 : 2;
+    uint64_t *state = &SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE);
+    *state = (*state & BLOCKED_BY_NMI) | (!blocked ? 0 : rflags & 0x200 ? BLOCKED_BY_STI : BLOCKED_BY_MOV_SS);
 }
 
 /* The mode of the code that is about to run, between blocks: the slots do not know it before the next trap. */
@@ -96,8 +97,9 @@ static void load_intercepts(sc_cpu *cpu) {
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 |
                       1ull << 0x18 | 1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 |
                       1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
+    bool iret = (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKED_BY_NMI) && !cpu->iret && iret_unblocks_nmis(cpu);
     R64(RAW_INTERCEPT) =
-        always | (primary & PROC_PAUSE_EXITING ? 1ull << 0x17 : 0) |
+        always | (iret ? 1ull << 0x14 : 0) | (primary & PROC_PAUSE_EXITING ? 1ull << 0x17 : 0) |
         (cpu->s.non_root ? 1ull << 0x29 : 0); /* WBINVD, and INVD, for which the engine has no code of its own */
     uint16_t reads = 1 << 8;
     if (cpu->s.non_root && v[VMCS_CR0_GUEST_HOST_MASK]) reads |= 1 << 0;

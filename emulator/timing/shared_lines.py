@@ -38,6 +38,7 @@ class SharedLines:
         elif caches.l2_ways and caches.is_l2_shared:
             self._upgrade_cycles = self._clean_cycles = caches.l2_latency_cycles - beyond
         self._lines: dict[int, _Line] = {}
+        self.transfer_cycles = self._dirty_cycles  # of a line another core of the package has written
 
     def load(self, pcpu: int, hpa: int) -> int:
         """A load by `pcpu`: how long it stalls."""

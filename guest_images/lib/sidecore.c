@@ -63,6 +63,12 @@ struct cpuid_result sidecore_cpuid(uint32_t leaf, uint32_t subleaf) {
     return (struct cpuid_result){(uint32_t)low, low >> 32, (uint32_t)high, high >> 32};
 }
 
+void sidecore_change_pte(uint64_t *entry, uint64_t value, uint64_t va) {
+    if (sidecall(SIDECORE_OP_PTE_CHANGE, (uint64_t)entry, value)) return;
+    *(volatile uint64_t *)entry = value;
+    invlpg(va);
+}
+
 void sidecore_set_pte(uint64_t *entry, uint64_t value) {
     if (!sidecall(SIDECORE_OP_PTE_SET, (uint64_t)entry, value)) *(volatile uint64_t *)entry = value;
 }

@@ -34,6 +34,8 @@
 #define SIDECORE_OP_CPUID 1   /* leaf, subleaf -> EAX | EBX << 32, ECX | EDX << 32 */
 #define SIDECORE_OP_PTE_SET 2 /* guest-physical address of an entry that is not present, new entry */
 
+#define SIDECORE_OP_PTE_CHANGE 3 /* the same for any entry: all TLBs of the guest are flushed before the answer */
+
 #define SIDECORE_EOPERATION -1 /* no such operation */
 #define SIDECORE_ESEQUENCE -2  /* the slot's last request had the same sequence number */
 #define SIDECORE_EADDRESS -3   /* not an aligned address in the guest's memory */
@@ -69,6 +71,7 @@ int sidecore_collect(struct sidecore_slot *slot);
 void sidecore_null(void);
 struct cpuid_result sidecore_cpuid(uint32_t leaf, uint32_t subleaf);
 void sidecore_set_pte(uint64_t *entry, uint64_t value);
+void sidecore_change_pte(uint64_t *entry, uint64_t value, uint64_t va); /* and flush the page at `va` */
 
 int64_t hypercall(uint64_t number, uint64_t first, uint64_t second);
 #endif

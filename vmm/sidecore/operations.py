@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from vmm import paths
+from vmm.domain import Domain
 from vmm.guest_cpuid import guest_cpuid
 from vmm.guest_walk import ADDRESS_MASK, PRESENT
-from vmm.sidecore.abi import EADDRESS, EVALUE, MASK_32, OK, OP_CPUID, OP_NULL, OP_PTE_SET, Answer
+from vmm.sidecore.abi import EADDRESS, EVALUE, MASK_32, OK, OP_CPUID, OP_NULL, OP_PTE_CHANGE, OP_PTE_SET, Answer
 from vmm.sidecore.worker import Worker
 from vmm.vcpu import VCpu
 
@@ -49,21 +50,37 @@ def cpuid(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
 def pte_set(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
     """A page-table entry that is not present becomes another: nothing is cached of it, so no TLB has to be flushed."""
     gpa, entry, _ = arguments
-    domain = worker.domain
-    if gpa % ENTRY_BYTES or not domain.is_ram(gpa, ENTRY_BYTES):
-        return Answer(EADDRESS)
-    if entry & PRESENT and not domain.is_ram(entry & ADDRESS_MASK, PAGE_BYTES):
-        return Answer(EVALUE)
+    status = _entry_status(worker.domain, gpa, entry)
+    if status != OK:
+        return Answer(status)
     worker.follow(paths.GUEST_COPY)
-    worker.touch(domain.hpa_of(gpa), ENTRY_BYTES, False)
-    if domain.read(gpa, ENTRY_BYTES)[0] & PRESENT:
+    worker.touch(worker.domain.hpa_of(gpa), ENTRY_BYTES, False)
+    if worker.domain.read(gpa, ENTRY_BYTES)[0] & PRESENT:
         return Answer(EVALUE)
     worker.paging.store_entry(cast(VCpu, worker), gpa, entry)
     return Answer(OK)
+
+
+def pte_change(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
+    """Any page-table entry becomes another; what TLBs have of it is flushed, on all cores that run the guest."""
+    gpa, entry, _ = arguments
+    status = _entry_status(worker.domain, gpa, entry)
+    if status == OK:
+        worker.paging.store_entry(cast(VCpu, worker), gpa, entry)
+        worker.needs_flush = True
+    return Answer(status)
+
+
+def _entry_status(domain: Domain, gpa: int, entry: int) -> int:
+    """Whether an entry may be stored: in the guest's memory, and leading to nothing else."""
+    if gpa % ENTRY_BYTES or not domain.is_ram(gpa, ENTRY_BYTES):
+        return EADDRESS
+    return EVALUE if entry & PRESENT and not domain.is_ram(entry & ADDRESS_MASK, PAGE_BYTES) else OK
 
 
 OPERATIONS: dict[int, Operation] = {
     OP_NULL: Operation("null", null),
     OP_CPUID: Operation("CPUID", cpuid),
     OP_PTE_SET: Operation("PTE set", pte_set),
+    OP_PTE_CHANGE: Operation("PTE change", pte_change),
 }

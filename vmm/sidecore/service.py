@@ -12,17 +12,23 @@ MODEL: one MONITOR watches all slots' lines; the looks before it sleeps are book
 MODEL: a poll sees its slot when it begins; the sidecore's stores wait in its store buffer, not it.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from emulator.ledger import HOST, IDLING, Category
 from emulator.pcpu import PS_PER_NS, PCpu
 from emulator.timing.shared_lines import SharedLines
 from vmm import paths
+from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.operations import OPERATIONS
 from vmm.sidecore.slots import Slot, SlotPage
 from vmm.sidecore.worker import Worker
+from vmm.vcpu import VCpu
+
+if TYPE_CHECKING:
+    from vmm.core import Core
 
 Poll = Literal["spin", "mwait"]
 POLLS: tuple[Poll, ...] = get_args(Poll)
@@ -39,6 +45,7 @@ class Sidecore:
         self.pcpu = pcpu
         self.pages: list[SlotPage] = []
         self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
+        self.core_in_guest: Callable[[VCpu], Core | None] = lambda vcpu: None  # set by who knows
         self._lines = lines
         self._sleeps = poll == "mwait"
         self._jumps = jumps or self._sleeps
@@ -203,11 +210,51 @@ class Sidecore:
         worker.follow(paths.SIDECALL_ANSWER)
         if answer.status != abi.OK:
             counts.errors += 1
-        seen_cycles = self._store_line(slot)
+        pcpu.touch(slot.hpa, ANSWER_BYTES, True)
+        pcpu.commit()
+        if worker.needs_flush:
+            self._flush(page.domain, partial(self._store_answer, slot, answer))
+        else:
+            self._store_answer(slot, answer, pcpu.clock_cycles)
         counts.service_cycles += pcpu.clock_cycles - began_cycles
-        events = pcpu.machine.events
-        events.schedule(pcpu.machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, pcpu.clock_cycles))
         pcpu.account = pcpu.ledger.account(HOST, IDLING)
+
+    def _flush(self, domain: Domain, then: Callable[[int], None]) -> None:
+        """Flush the TLBs of the domain's vCPUs; `then` gets the time when all are.
+
+        MODEL: meanwhile the sidecore goes on; it sees the answers without looking for them.
+        """
+        pcpu = self.pcpu
+        hardware_cycles = pcpu.machine.profile.vmx.remote_tlb_flush_cycles
+        waiting: list[Core] = []
+        for vcpu in domain.vcpus:
+            vcpu.engine.shared.flush_tlb = 1
+            core = self.core_in_guest(vcpu)
+            if core is not None:
+                waiting.append(core)
+        if hardware_cycles and waiting:
+            pcpu.charge(Category.COHERENCE, hardware_cycles)
+            pcpu.commit()
+        if hardware_cycles or not waiting:
+            then(pcpu.clock_cycles)
+            return
+        left = len(waiting)
+
+        def acknowledge(now_cycles: int) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                then(max(now_cycles, pcpu.clock_cycles) + self._lines.transfer_cycles)
+
+        for core in waiting:
+            core.acknowledgements.append(acknowledge)
+            core.interrupt(self)
+
+    def _store_answer(self, slot: Slot, answer: abi.Answer, now_cycles: int) -> None:
+        """The sidecore stores the answer at `now_cycles`; it can be seen when the line is its."""
+        machine = self.pcpu.machine
+        seen_cycles = now_cycles + self._lines.store_cycles(self.pcpu.number, slot.hpa)
+        machine.events.schedule(machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, now_cycles))
 
     def _carry_out(self, slot: Slot, request: abi.Request, worker: Worker) -> abi.Answer:
         if not slot.page.is_open:
@@ -232,12 +279,6 @@ class Sidecore:
         cycles = self._lines.load(self.pcpu.number, slot.hpa)
         if self.pcpu.machine.fidelity != "detailed":
             self.pcpu.charge(Category.COHERENCE, cycles)
-
-    def _store_line(self, slot: Slot) -> int:
-        """Store the answer; when it can be seen."""
-        self.pcpu.touch(slot.hpa, ANSWER_BYTES, True)
-        self.pcpu.commit()
-        return self.pcpu.clock_cycles + self._lines.store_cycles(self.pcpu.number, slot.hpa)
 
     # --- as one of the cores -----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class Worker:
         self._vcpu = vcpu
         self.pcpu = pcpu
         self.touch = pcpu.touch
+        self.needs_flush = False  # an entry changed that TLBs may have: no answer before they are flushed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._vcpu, name)

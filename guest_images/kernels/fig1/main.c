@@ -31,6 +31,20 @@ static void unmap_all(unsigned count) {
         invlpg(TEST_VA + i * PAGE_BYTES);
     }
 }
+/* An entry loses the right to be written, and the TLB what it has of it. */
+static void map_all(unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        entries[i] = pages[i] | PTE_P | PTE_W | PTE_A | PTE_D;
+        invlpg(TEST_VA + i * PAGE_BYTES);
+    }
+}
+static void do_change_exit(unsigned index) {
+    *(volatile uint64_t *)(entries + index) = pages[index] | PTE_P | PTE_A | PTE_D;
+    invlpg(TEST_VA + index * PAGE_BYTES);
+}
+static void do_change(unsigned index) {
+    sidecore_change_pte(entries + index, pages[index] | PTE_P | PTE_A | PTE_D, TEST_VA + index * PAGE_BYTES);
+}
 static uint64_t *faulting_entry(uint64_t *new_entry) {
     unsigned index = (read_cr2() - TEST_VA) / PAGE_BYTES % BATCH;
     *new_entry = pages[index] | PTE_P | PTE_W | PTE_A | PTE_D;
@@ -55,7 +69,9 @@ static const struct measurement null_exit = ROW("null_exit", NULL, do_null_exit)
                                 cpuid_exit = ROW("cpuid_exit", NULL, do_cpuid_exit),
                                 cpuid_call = ROW("cpuid", NULL, do_cpuid),
                                 pte_exit = ROW("pte_exit", unmap_all, do_touch),
-                                pte_call = ROW("pte", unmap_all, do_touch);
+                                pte_call = ROW("pte", unmap_all, do_touch),
+                                change_exit = ROW("pte_change_exit", map_all, do_change_exit),
+                                change_call = ROW("pte_change", map_all, do_change);
 
 static void set_up(void) {
     for (unsigned i = 0; i < BATCH; i++) {
@@ -76,9 +92,10 @@ static void measure_all(bool has_sidecore) {
     measure(&cpuid_exit);
     trap_set_handler(VECTOR_PF, on_fault_exit);
     measure(&pte_exit);
+    measure(&change_exit);
     if (has_sidecore) measure(&null_call), measure(&cpuid_call);
     trap_set_handler(VECTOR_PF, on_fault);
-    if (has_sidecore) measure(&pte_call);
+    if (has_sidecore) measure(&pte_call), measure(&change_call);
 }
 
 void guest_main(void) {

@@ -50,7 +50,7 @@ def test_a_sidecore_that_sleeps_answers_later_by_its_wake_latency(shadow: Result
 
 def test_figures_are_whole(shadow: Results) -> None:
     run = json.loads(json.dumps(figures([shadow])))["runs"][0]
-    assert set(run["bars"]) == {"null", "cpuid", "pte"}
+    assert set(run["bars"]) == {"null", "cpuid", "pte", "pte_change"}
     assert run["bars"]["pte"]["exit"]["median_cycles"] > run["bars"]["pte"]["sidecall"]["median_cycles"]
 
 
