@@ -80,12 +80,12 @@ class CreditScheduler(Generic[V]):
             raise ConfigError(f"a weight of {weight} is not possible; give 1 to {WEIGHT_MAX}")
         if not cores:
             raise ConfigError("a virtual CPU needs a core to run on")
-        owner = self._groups.setdefault(group, _Group(weight))
-        owner.weight = weight
-        owner.member_count += 1
         in_use = [number for number in cores if number not in self._retired]
         if not in_use:
             raise ConfigError("all cores that the virtual CPU may run on serve sidecalls; give it one more")
+        owner = self._groups.setdefault(group, _Group(weight))
+        owner.weight = weight
+        owner.member_count += 1
         core = min(in_use, key=lambda number: (self._load(number), number))
         entry = self._entries[vcpu] = _Entry(vcpu, owner, frozenset(cores), core)
         self._insert(entry)

@@ -92,7 +92,7 @@ class DynamicSidecore:
         self.is_wanted = is_wanted
         if self.sidecore.is_on_duty:
             self._sidecores.set_served(is_wanted)
-            core.pcpu.wake(core.pcpu.clock_cycles)
+            core.pcpu.wake(self.sidecore.poll_end_cycles(self._machine.ps_to_cycles(self._machine.events.now_ps)))
         else:
             if not is_wanted:
                 self._scheduler.enlist(core.pcpu.number)

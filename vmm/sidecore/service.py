@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from emulator.ledger import HOST, IDLING, Category
-from emulator.pcpu import PS_PER_NS, PCpu
+from emulator.pcpu import NO_HORIZON, PS_PER_NS, PCpu
 from emulator.timing.shared_lines import SharedLines
 from vmm import paths
 from vmm.domain import Domain
@@ -106,6 +106,14 @@ class Sidecore:
         """Whether nothing is posted that could be seen."""
         return all(slot.visible_cycles is None for slot in self._slots if slot.page.is_alive)
 
+    def poll_end_cycles(self, now_cycles: int) -> int:
+        """When the poll in progress at `now_cycles` ends: then the core can turn to something else."""
+        if self._sleeps or not self._slots:
+            return now_cycles
+        return (
+            self._since_cycles + max(0, -(-(now_cycles - self._since_cycles) // self._poll_cycles)) * self._poll_cycles
+        )
+
     def end_duty(self) -> None:
         """Poll no longer; the core does something else."""
         self.is_on_duty = False
@@ -117,7 +125,7 @@ class Sidecore:
         """Serve what polling has found."""
         pcpu = self.pcpu
         if self._slots and not self._jumps:
-            self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1))
+            self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1, self._next_event_cycles()))
         if self._finds is not None and self._finds[0] <= pcpu.clock_cycles:
             slot = self._finds[1]
             self._finds = None
@@ -149,6 +157,12 @@ class Sidecore:
         while pcpu.clock_cycles < limit_cycles and not (self._finds and self._finds[0] <= pcpu.clock_cycles):
             account[Category.SPIN] += self._poll_cycles
             pcpu.commit(self._poll_cycles)
+
+    def _next_event_cycles(self) -> int:
+        """When the machine's next event is due, which may end the duty."""
+        machine = self.pcpu.machine
+        next_ps = machine.events.next_ps()
+        return NO_HORIZON if next_ps is None else machine.ps_to_cycles(next_ps)
 
     def _drop_ended(self) -> None:
         if any(not page.is_alive for page in self.pages):
