@@ -140,7 +140,9 @@ def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path
 @bench.command()
 @guest_options(timing=DEFAULT_FIDELITY)
 @click.option("--poll", default="spin", show_default=True, metavar="spin|mwait", help="How the sidecore waits.")
-def fig1(poll: str, pagings: tuple[str, ...], **options: Any) -> None:
+@click.option("--guests", type=click.IntRange(1, 32), help="So many guests at once share the sidecores, too.")
+@click.option("--sidecores", default=1, show_default=True, type=click.IntRange(1, 32), help="With --guests.")
+def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...], **options: Any) -> None:
     """Figure 1 of the sidecore paper: null call, CPUID and a new page-table entry, by VM exit and by sidecall."""
     if len(pagings) > 1 or "native" in pagings:
         raise ConfigError("--paging: Figure 1 is of one way of paging, shadow or ept")
@@ -149,6 +151,38 @@ def fig1(poll: str, pagings: tuple[str, ...], **options: Any) -> None:
     from benchmarks.fig1 import measure_and_report
 
     measure_and_report(runs, outputs)
+    if guests is not None:
+        from benchmarks.fig1_load import Load, load_table, run_load
+        from benchmarks.text import show_titled
+
+        load = Load(runs[0].profile, guests, sidecores, runs[0].paging, runs[0].poll, runs[0].overrides)
+        alone = replace(load, guests=1, sidecores=1)
+        show_titled(*load_table([run_load(each) for each in dict.fromkeys((alone, load))]))
+
+
+def figure3_command(name: str, help_text: str) -> None:
+    """Add a command that shows some of what the guest `fig3` measures: see benchmarks/fig3.py."""
+
+    @bench.command(name, help=help_text)
+    @guest_options(timing=DEFAULT_FIDELITY)
+    @click.option("--poll", default="spin", show_default=True, metavar="spin|mwait", help="How the sidecore waits.")
+    def command(poll: str, pagings: tuple[str, ...], **options: Any) -> None:
+        if len(pagings) > 1 or "native" in pagings:
+            raise ConfigError("--paging: Figure 3 is of one way of paging, shadow or ept")
+        runs, outputs = runs_of("fig3", pagings=pagings or ("shadow",), **options), outputs_of(**options)
+        runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
+        from benchmarks.fig3 import measure_and_report
+
+        measure_and_report(runs, outputs, name)
+
+
+figure3_command(
+    "pagefault", "What a page fault of a process takes, by VM exit and by sidecall (LMbench's lat_pagefault)."
+)
+figure3_command(
+    "ctx", "What a context switch takes, by VM exit and by sidecall (LMbench's lat_ctx, 16 processes, 16 KB)."
+)
+figure3_command("fig3", "Figure 3 of the sidecore paper: `bench pagefault` and `bench ctx`.")
 
 
 def runs_of(

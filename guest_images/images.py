@@ -52,6 +52,7 @@ IMAGES = (
     ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
     ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
     ImageEntry("fig1", "null call, CPUID and new PTEs, by VM exit and by sidecall (`sidecore bench fig1`)"),
+    ImageEntry("fig3", "page faults and context switches of processes (`sidecore bench pagefault`, `bench ctx`)"),
     ImageEntry("sidecall_null", "null sidecalls"),
     ImageEntry("sidecalls", "sidecalls on, off, and switched meanwhile: the same results"),
     ImageEntry("sidecall_errors", "sidecalls that cannot be"),

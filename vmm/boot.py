@@ -53,6 +53,7 @@ PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
 DEFAULT_GUEST = "default"
 DEFAULT_MEMORY_BYTES = 256 << 20
 PROCESSORS_MAX = 64
+END_OF_STOP = {StopReason.UNTIL: EndKind.UNTIL, StopReason.OUTPUT_LIMIT: EndKind.LIMIT}
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 
 
@@ -335,9 +336,8 @@ def _transmit(guest: Guest, console: Console, byte: int) -> None:
 def _heed_console(guest: Guest, console: Console) -> None:
     """End the run if the console wants it to."""
     if console.stop_reason is not None:
-        is_until = console.stop_reason is StopReason.UNTIL
-        detail = "" if is_until else console.stop_reason.value
-        guest.domain.finish(End(EndKind.UNTIL if is_until else EndKind.QUIT, detail=detail))
+        kind = END_OF_STOP.get(console.stop_reason, EndKind.QUIT)
+        guest.domain.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
 
 
 def _loop(guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None]) -> None:

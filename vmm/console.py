@@ -23,6 +23,7 @@ from vmm.terminal import RawTerminal
 PENDING_MAX_BYTES = 4096
 TAIL_BYTES = 64 << 10
 READ_MAX_BYTES = 1024
+OUTPUT_MAX_BYTES = 1 << 30  # of a guest that prints for ever into a file
 POLL_MAX_SECONDS = 0.2
 NEWLINE = 0x0A
 ESCAPE_KEY = 0x01  # Ctrl-A
@@ -43,6 +44,7 @@ class StopReason(Enum):
     OUTPUT_CLOSED = "nobody reads the output any more"
     TERMINAL_CLOSED = "the terminal was closed"
     SIGNAL = "a signal asked for it"
+    OUTPUT_LIMIT = f"the guest has sent {OUTPUT_MAX_BYTES >> 20} MiB, which is enough"
 
 
 class Console(AbstractContextManager["Console"]):
@@ -62,6 +64,7 @@ class Console(AbstractContextManager["Console"]):
         self.is_interactive = allow_input and os.isatty(stdin_fd) and os.isatty(stdout_fd)
         self._until_last_byte = until[-1] if until else -1
         self._stdin_fd, self._stdout_fd = stdin_fd, stdout_fd
+        self._room_bytes = OUTPUT_MAX_BYTES
         self._pending = bytearray()
         self._tail = bytearray()
         self._is_output_open = True
@@ -90,6 +93,10 @@ class Console(AbstractContextManager["Console"]):
 
     def transmit(self, byte: int) -> None:
         """The guest sent `byte`."""
+        self._room_bytes -= 1
+        if self._room_bytes < 0:
+            self._stop(StopReason.OUTPUT_LIMIT)
+            return
         self._pending.append(byte)
         self._tail.append(byte)
         if byte == self._until_last_byte and self.until is not None and self._tail.endswith(self.until):

@@ -80,7 +80,8 @@ bool end_iret(sc_cpu *cpu) {
 
 /* Called between blocks while something is pending: is it time to leave the engine and settle it? */
 bool must_settle(sc_cpu *cpu) {
-    if (must_stop(cpu) || (cpu->s.interrupt_pending && interrupt_exits(cpu))) return true;
+    if (must_stop(cpu) || boundary_exit_due(cpu)) return true;
+    if (cpu->s.interrupt_pending && interrupt_exits(cpu)) return true;
     bool for_interrupt = cpu->s.interrupt_pending || waits_for_window(cpu);
     if (!for_interrupt && nmi_is_held(cpu)) return false;
     engine_window(cpu);
@@ -97,6 +98,7 @@ static void external_interrupt(sc_cpu *cpu) {
 static void inject(sc_cpu *cpu) {
     uint64_t info = SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION);
     SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) = info & 0x7fffffff;
+    if (inject_monitor_trap(cpu, info >> 8 & 7)) return;
     SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
     event e = {.vector = info & 0xff, .type = info >> 8 & 7, .has_error = info >> 11 & 1};
     e.error_code = (uint32_t)SLOT(cpu, VM_ENTRY_EXCEPTION_ERROR_CODE);
@@ -117,16 +119,20 @@ static void do_exit_interrupt(sc_cpu *cpu) {
 void watch(sc_cpu *cpu) {
     bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->s.nmi_pending ||
                    waits_for_nmi_window(cpu) || cpu->step != STEP_NONE || cpu->iret != IRET_NONE;
-    cpu->check_at_cycles = at_once ? 0 : cpu->s.deadline_cycles;
+    uint64_t next = cpu->timer_end_cycles < cpu->s.deadline_cycles ? cpu->timer_end_cycles : cpu->s.deadline_cycles;
+    cpu->check_at_cycles = at_once ? 0 : next;
 }
 
 void settle(sc_cpu *cpu) {
     end_iret(cpu);
     cpu->iret = IRET_NONE; /* one that has not begun is intercepted again */
     while (!cpu->s.stop_request && !cpu->s.shutdown && !cpu->engine_error) {
+        begin_entry(cpu);
         bool open = window_open(cpu);
         if (cpu->s.non_root && (SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) >> 31 & 1))
             inject(cpu);
+        else if (boundary_exit_due(cpu))
+            exit_at_boundary(cpu);
         else if (nmi_window_open(cpu))
             vm_exit(cpu, EXIT_REASON_NMI_WINDOW, 0, 0);
         else if (nmi_open(cpu))
@@ -141,6 +147,7 @@ void settle(sc_cpu *cpu) {
             break;
         if (is_due(cpu)) break; /* what is left waits for the next run */
     }
+    if (has_monitor_trap(cpu) && cpu->step == STEP_NONE) cpu->step = STEP_ARMED;
     watch(cpu);
 }
 

@@ -170,6 +170,11 @@ static instruction decode_bytes(sc_cpu *cpu, const uint8_t *code, size_t bytes, 
                                                  X86_REG_DS, X86_REG_FS, X86_REG_GS};
             bool stack = op->mem.base == X86_REG_RSP || op->mem.base == X86_REG_ESP || op->mem.base == X86_REG_RBP ||
                          op->mem.base == X86_REG_EBP || op->mem.base == X86_REG_BP;
+            in.base = register_index(op->mem.base);
+            in.index = register_index(op->mem.index);
+            in.scale = (uint8_t)op->mem.scale;
+            bool relative = op->mem.base == X86_REG_RIP || op->mem.base == X86_REG_EIP;
+            in.displacement = op->mem.disp + (relative ? (int64_t)(rip + in.length_bytes) : 0);
             in.other_segment = in.segment;
             in.other_offset = in.offset;
             in.has_two = in.has_memory;

@@ -62,6 +62,9 @@ typedef struct {
     uint8_t segment; /* of the memory operand: 0-5 = ES CS SS DS FS GS */
     uint8_t address_bytes, operand_bytes;
     uint64_t offset;       /* effective address of the memory operand (without the segment base) */
+    int64_t displacement; /* and what the address is made of: registers 0-15, or -1 */
+    int base, index;
+    uint8_t scale;
     uint64_t other_offset; /* string instructions have two: of the other */
     uint8_t other_segment;
 } instruction;
@@ -151,6 +154,12 @@ typedef struct sc_cpu {
     block *trapped;                                                          /* the block that the last trap left */
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
     enum { IRET_NONE, IRET_ARMED, IRET_RUNS } iret; /* it ends blocking by NMI: see trap_iret in exits.c */
+    bool is_entered, monitor_trap_due; /* see boundary.c */
+    uint64_t timer_end_cycles;
+    struct {
+        bool seen;
+        uint64_t first_cycles, last_cycles;
+    } pause;
     bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache, bad_lock;
@@ -258,6 +267,16 @@ int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]);
 void trap_instruction(sc_cpu *cpu, unsigned code);
 void trap_io(sc_cpu *cpu);
 void trap_nested_fault(sc_cpu *cpu);
+
+/* boundary.c */
+bool has_monitor_trap(const sc_cpu *cpu);
+void note_boundary(sc_cpu *cpu);
+void begin_entry(sc_cpu *cpu);
+void end_entry(sc_cpu *cpu);
+bool boundary_exit_due(const sc_cpu *cpu);
+void exit_at_boundary(sc_cpu *cpu);
+bool inject_monitor_trap(sc_cpu *cpu, unsigned type);
+bool pause_exits(sc_cpu *cpu);
 
 /* watched_page.c */
 enum { WATCHED_ENTRY = 1 << 9 }; /* in a shadow entry that is not present: it stands for the watched page */

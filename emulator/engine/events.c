@@ -283,6 +283,7 @@ bool deliver(sc_cpu *cpu, event e) {
         if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
         if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
         outcome o = deliver_once(cpu, e);
+        if (o.what == DONE) note_boundary(cpu);
         if (o.what != FAULT) return first && o.what == DONE;
         if (exception_exits(cpu, o.next)) {
             set_vectoring(cpu, e);

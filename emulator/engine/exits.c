@@ -16,6 +16,8 @@ enum {
     TRAP_CR_WRITE = 0x10,
     TRAP_DR_READ = 0x20,
     TRAP_DR_WRITE = 0x30,
+    TRAP_IDTR_READ = 0x66, /* SIDT SGDT SLDT STR LIDT LGDT LLDT LTR */
+    TRAP_TR_WRITE = 0x6d,
     TRAP_RDTSC = 0x6e,
     TRAP_RDPMC = 0x6f,
     TRAP_CPUID = 0x72,
@@ -43,6 +45,7 @@ void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t inst
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
     if (!cpu->timing.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
+    end_entry(cpu);
     sc_exit_callback(cpu->python);
     SLOT(cpu, IDT_VECTORING_INFORMATION) = 0;
     cpu->vectoring_bytes = 0;
@@ -237,6 +240,18 @@ static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, un
     return (value & ~mask) | (cpu->s.vmcs[shadow_slot] & mask);
 }
 
+/* The task priority in the virtual-APIC page, which CR8 stands for with the TPR shadow (SDM 3C 30.3); else NULL. */
+static uint8_t *virtual_tpr(sc_cpu *cpu) {
+    uint64_t at = cpu->s.vmcs[VMCS_VIRTUAL_APIC_ADDRESS] + 0x80;
+    return control(cpu, PRIMARY, PROC_USE_TPR_SHADOW) && at < cpu->memory_bytes ? cpu->memory + at : NULL;
+}
+
+static void write_virtual_tpr(sc_cpu *cpu, const instruction *in, uint64_t value) {
+    *virtual_tpr(cpu) = (uint8_t)(value << 4);
+    skip(cpu, in->length_bytes);
+    if (value < (SLOT(cpu, TPR_THRESHOLD) & 15)) vm_exit(cpu, EXIT_REASON_TPR_BELOW_THRESHOLD, 0, 0);
+}
+
 static void trap_cr_read(sc_cpu *cpu, const instruction *in) {
     uint64_t value = 0, qualification = (uint64_t)in->control_reg | 1 << 4 | (uint64_t)in->reg << 8;
     unsigned bytes = code_bits(cpu) == 64 ? 8 : 4;
@@ -251,7 +266,11 @@ static void trap_cr_read(sc_cpu *cpu, const instruction *in) {
     } else if (in->control_reg == 8) {
         if (control(cpu, PRIMARY, PROC_CR8_STORE_EXITING))
             return vm_exit(cpu, EXIT_REASON_CR_ACCESS, qualification, in->length_bytes);
-        sc_platform_callback(cpu->python, PLATFORM_CR8_READ, 0, 0, &value);
+        uint8_t *vtpr = virtual_tpr(cpu);
+        if (vtpr)
+            value = *vtpr >> 4;
+        else
+            sc_platform_callback(cpu->python, PLATFORM_CR8_READ, 0, 0, &value);
     }
     if (in->id == X86_INS_SMSW && in->has_memory) {
         uint64_t linear = linear_of(cpu, in->segment, in->offset);
@@ -323,6 +342,7 @@ static void trap_cr_write(sc_cpu *cpu, const instruction *in) {
     case 4: done = write_cr4(cpu, (value & ~mask4) | (SLOT(cpu, GUEST_CR4) & mask4)); break;
     default:
         done = value < 16;
+        if (done && virtual_tpr(cpu)) return write_virtual_tpr(cpu, in, value);
         if (done) sc_platform_callback(cpu->python, PLATFORM_CR8_WRITE, 0, value, NULL);
     }
     if (!done) return raise_fault(cpu, VECTOR_GP, 0);
@@ -387,12 +407,39 @@ static void trap_dr(sc_cpu *cpu, const instruction *in) {
     vm_exit(cpu, EXIT_REASON_DR_ACCESS, qualification, in->length_bytes); /* intercepted only with MOV-DR exiting */
 }
 
+/* The VM-exit instruction information of an instruction with one operand (SDM 3C tables 28-10 and 28-11):
+ *
+ *   29 28   27 26..23   22 21..18   17..15   11        10   9..7      6..3   1..0
+ *   which   -- base     -- index    segment  32 bits   reg  address   reg 1  scale      (--: there is none) */
+static uint64_t operand_information(const sc_cpu *cpu, const instruction *in, unsigned which) {
+    uint64_t information = (uint64_t)which << 28;
+    if (!in->has_memory) return information | 1 << 10 | (uint64_t)(in->reg & 15) << 3;
+    information |= in->index < 0 ? 1ull << 22 : (uint64_t)in->index << 18;
+    information |= in->base < 0 ? 1ull << 27 : (uint64_t)in->base << 23;
+    information |= (uint64_t)in->segment << 15 | (code_bits(cpu) != 16 ? 1 << 11 : 0);
+    unsigned scale = in->scale == 8 ? 3 : in->scale == 4 ? 2 : in->scale == 2 ? 1 : 0;
+    return information | (in->address_bytes == 8 ? 2 : in->address_bytes == 4 ? 1 : 0) << 7 | scale;
+}
+
+/* Only with descriptor-table exiting. */
+static void trap_descriptor_table(sc_cpu *cpu, const instruction *in, unsigned code) {
+    static const struct {
+        uint8_t reason, which;
+    } table[8] = {{EXIT_REASON_GDTR_IDTR, 1}, {EXIT_REASON_GDTR_IDTR, 0}, {EXIT_REASON_LDTR_TR, 0},
+                  {EXIT_REASON_LDTR_TR, 1},   {EXIT_REASON_GDTR_IDTR, 3}, {EXIT_REASON_GDTR_IDTR, 2},
+                  {EXIT_REASON_LDTR_TR, 2},   {EXIT_REASON_LDTR_TR, 3}};
+    unsigned row = code - TRAP_IDTR_READ;
+    SLOT(cpu, VM_EXIT_INSTRUCTION_INFORMATION) = operand_information(cpu, in, table[row].which);
+    vm_exit(cpu, table[row].reason, (uint64_t)in->displacement, in->length_bytes);
+}
+
 void trap_instruction(sc_cpu *cpu, unsigned code) {
     instruction in = decode(cpu);
     if (!in.id) return raise_fault(cpu, VECTOR_UD, 0); /* such as with LOCK, which the engine lets pass */
     if (code < TRAP_CR_WRITE) return trap_cr_read(cpu, &in);
     if (code < TRAP_DR_READ) return trap_cr_write(cpu, &in);
     if (code < 0x40) return trap_dr(cpu, &in);
+    if (code >= TRAP_IDTR_READ && code <= TRAP_TR_WRITE) return trap_descriptor_table(cpu, &in, code);
     switch (code) {
     case TRAP_CPUID:
         if (cpu->s.non_root) return vm_exit(cpu, EXIT_REASON_CPUID, 0, in.length_bytes);
@@ -421,7 +468,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG,
                            linear_of(cpu, in.segment, in.offset));
     case TRAP_PAUSE:
-        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_PAUSE_EXITING), EXIT_REASON_PAUSE_INSTRUCTION, 0);
+        return trap_simple(cpu, &in, pause_exits(cpu), EXIT_REASON_PAUSE_INSTRUCTION, 0);
     case TRAP_WBINVD:
     case TRAP_INVD:
         if (in.id == X86_INS_INVD) return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);

@@ -32,6 +32,7 @@ static int64_t allowance_64ths(const sc_cpu *cpu, uint32_t accesses) {
 void retire(sc_cpu *cpu) {
     const sc_timing *t = &cpu->timing;
     cpu->s.instructions++;
+    note_boundary(cpu);
     if (!t->issue_width) return charge_64ths(cpu, 64, 0);
     const sc_class_cost *cost = &t->costs[cpu->decoded_class];
     charge_64ths(cpu, cost->occupancy_cycles * 64ll + cost->uops * 64ll / t->issue_width, 0);

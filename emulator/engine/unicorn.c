@@ -145,7 +145,10 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     if (restart) refund(cpu, pc);
     if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
         if (end_iret(cpu)) watch(cpu);
-        if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) watch(cpu);
+        if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) {
+            note_boundary(cpu);
+            watch(cpu);
+        }
         if (cpu->step == STEP_NONE && cpu->opened.is_open) { /* the access is done */
             uc_emu_stop(uc);
             return;

@@ -98,8 +98,9 @@ static void load_intercepts(sc_cpu *cpu) {
                       1ull << 0x18 | 1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 |
                       1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
     bool iret = (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKED_BY_NMI) && !cpu->iret && iret_unblocks_nmis(cpu);
+    bool watches_pause = (primary & PROC_PAUSE_EXITING) || secondary_control(cpu, PROC2_PAUSE_LOOP_EXITING);
     R64(RAW_INTERCEPT) =
-        always | (iret ? 1ull << 0x14 : 0) | (primary & PROC_PAUSE_EXITING ? 1ull << 0x17 : 0) |
+        always | (secondary_control(cpu, PROC2_DESCRIPTOR_TABLE_EXITING) ? 0xffull << 6 : 0) | (iret ? 1ull << 0x14 : 0) | (watches_pause ? 1ull << 0x17 : 0) |
         (cpu->s.non_root ? 1ull << 0x29 : 0); /* WBINVD, and INVD, for which the engine has no code of its own */
     uint16_t reads = 1 << 8;
     if (cpu->s.non_root && v[VMCS_CR0_GUEST_HOST_MASK]) reads |= 1 << 0;
@@ -318,7 +319,7 @@ bool find_raw_state(sc_cpu *cpu, const char **problem) {
 
 /* After verify_layout() left its test values behind: the state a CPU begins with. */
 void reset_state(sc_cpu *cpu) {
-    cpu->s.horizon_cycles = ~0ull;
+    cpu->s.horizon_cycles = cpu->timer_end_cycles = ~0ull;
     forget_nested(cpu);
     for (int i = 0; i < OWN_MSRS; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;

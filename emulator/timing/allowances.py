@@ -39,5 +39,5 @@ def allowances() -> Mapping[tuple[str, str, str], Allowance]:
 
 
 def allowance_for(profile: str, workload: str, paging: str) -> Allowance | None:
-    """The allowance of a run, or None when none was fitted for it."""
-    return allowances().get((profile, workload, paging))
+    """The allowance of a run; where none was fitted that of test kernels on the profile, or None."""
+    return allowances().get((profile, workload, paging)) or allowances().get((profile, DEFAULT_WORKLOAD, paging))

@@ -85,7 +85,7 @@ class VmxCapabilities:
     activity_states: int = 0b111  # IA32_VMX_MISC bits 8:6: HLT, shutdown, wait-for-SIPI
     cr3_target_count: int = 4
     saves_lma: bool = False  # IA32_VMX_MISC bit 5: exits store EFER.LMA into "IA-32e mode guest"
-    preemption_timer_shift: int = 5  # the timer counts down once per 2^5 TSC cycles
+    preemption_timer_shift: int = c.PREEMPTION_TIMER_SHIFT
     physical_address_bits: int = 40
     linear_address_bits: int = 48
     has_paged_real_mode: bool = False  # not of VMX: a guest may clear CR0.PE while paging stays on, as with AMD's SVM

@@ -137,6 +137,8 @@ class ControlBit:
 
 CONTROL_BITS: tuple[ControlBit, ...] = tuple(ControlBit(name, mask) for name, mask in _TABLE.items())
 
+PREEMPTION_TIMER_SHIFT = 5  # the timer counts down once per 2^5 TSC cycles (IA32_VMX_MISC bits 4:0)
+
 WORD_FIELD: dict[str, int] = {
     "PIN": fields.PIN_BASED_CONTROLS,
     "PROC": fields.PRIMARY_PROCESSOR_BASED_CONTROLS,
@@ -156,4 +158,5 @@ def names(word: str, value: int) -> list[str]:
 
 def c_defines() -> str:
     """Text of a C header: `PROC_HLT_EXITING` and so on as masks."""
-    return "".join(f"#define {bit.name} (1u << {bit.position})\n" for bit in CONTROL_BITS)
+    defines = "".join(f"#define {bit.name} (1u << {bit.position})\n" for bit in CONTROL_BITS)
+    return f"{defines}#define PREEMPTION_TIMER_SHIFT {PREEMPTION_TIMER_SHIFT}\n"

@@ -21,7 +21,8 @@ __attribute__((noipa)) static uint64_t time_calls(void (*operation)(unsigned), u
 
 static uint64_t run_round(const struct measurement *what, uint8_t mark) {
     if (what->prepare) what->prepare(what->calls);
-    return time_calls(mark == MARK_EMPTY ? do_nothing : what->operation, what->calls, mark);
+    void (*empty)(unsigned) = what->empty ? what->empty : do_nothing;
+    return time_calls(mark == MARK_EMPTY ? empty : what->operation, what->calls, mark);
 }
 
 void measure(const struct measurement *what) {

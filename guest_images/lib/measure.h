@@ -23,11 +23,12 @@ struct measurement {
     unsigned per_call;                 /* operations that one call does */
     void (*prepare)(unsigned calls);   /* before each round, an empty one too, and not measured; may be NULL */
     void (*operation)(unsigned index); /* index: 0 .. calls - 1 */
+    void (*empty)(unsigned index);     /* what an empty round does; NULL: nothing */
     unsigned parameter_count;          /* printed behind the name */
     uint64_t parameters[2];
 };
 
-/* One round that is not recorded, so that code and data are warm; ROUNDS of nothing, ROUNDS of it; then the line. */
+/* One round that is not recorded, so that code and data are warm; ROUNDS empty ones, ROUNDS of it; then the line. */
 void measure(const struct measurement *what);
 void measure_unavailable(const char *name, const char *why);
 

@@ -4,7 +4,7 @@
  * The library is loaded behind this one, so the functions of its names that are defined here take the place of its own
  * (its static member functions are plain C functions under their mangled names):
  *   enter_sleep_state    HLT and shutdown end the run
- *   bx_instr_*           its instrumentation: counts instructions, notes exceptions, ends what runs too long
+ *   bx_instr_*           its instrumentation: counts instructions and exceptions, ends what runs too long
  *   bx_devices_c::inp    a port answers with its own number; outp: nothing
  *   __isoc23_*           what the library was built to find in a newer C library
  *
@@ -29,13 +29,14 @@ enum { ENDED_LIMIT, ENDED_HALT, ENDED_SHUTDOWN, ENDED_STATE };
 enum { ACTIVITY_HLT = 1, RESET_HARDWARE = 11, SUMMARY = 0x80, NUMERIC_ERROR = 0x20, HANDLERS_BYTES = 0x1000 };
 
 /* name, place, how many of its 64 bits the library gives back */
-#define WORDS(X)                                                                                                \
-    X(cr0, CR0, 32)                                                                                             \
-    X(cr2, CR2, 64)                                                                                             \
-    X(cr3, CR3, 64) X(cr4, CR4, 32) X(efer, EFER, 32) X(dr6, DR6, 32) X(dr7, DR7, 32) X(star, STAR, 64)         \
-        X(lstar, LSTAR, 64) X(cstar, CSTAR, 64) X(fmask, FMASK, 32) X(kernel_gs_base, KERNEL_GS_BASE, 64)       \
-            X(sysenter_cs, SYSENTER_CS, 32) X(sysenter_esp, SYSENTER_ESP, 64) X(sysenter_eip, SYSENTER_EIP, 64) \
-                X(pat, PAT, 64) X(tsc_aux, TSC_AUX, 32)
+#define WORDS(X)                                                                                                      \
+    X(cr0, CR0, 32)                                                                                                   \
+    X(cr2, CR2, 64)                                                                                                   \
+    X(cr3, CR3, 64)                                                                                                   \
+    X(cr4, CR4, 32) X(efer, EFER, 32) X(dr6, DR6, 32) X(dr7, DR7, 32) X(star, STAR, 64) X(lstar, LSTAR, 64)           \
+        X(cstar, CSTAR, 64) X(fmask, FMASK, 32) X(kernel_gs_base, KERNEL_GS_BASE, 64) X(sysenter_cs, SYSENTER_CS, 32) \
+            X(sysenter_esp, SYSENTER_ESP, 64) X(sysenter_eip, SYSENTER_EIP, 64) X(pat, PAT, 64)                       \
+                X(tsc_aux, TSC_AUX, 32)
 #define DECLARE(name, at, bits)        \
     uint64_t cpu_get_##name(uint32_t); \
     void cpu_set_##name(uint32_t, uint64_t);
@@ -134,7 +135,10 @@ void bx_instr_repeat_iteration(uint32_t cpu, void *instruction) {
     if (executed++ >= limit_instructions) end(ENDED_LIMIT);
 }
 void bx_instr_after_execution(uint32_t cpu, void *instruction) { (void)cpu, (void)instruction; }
-void bx_instr_exception(uint32_t cpu, uint32_t vector, uint32_t error) { (void)cpu, (void)vector, (void)error; }
+void bx_instr_exception(uint32_t cpu, uint32_t vector, uint32_t error) {
+    (void)cpu, (void)vector, (void)error;
+    if (executed++ >= limit_instructions) end(ENDED_LIMIT); /* code that cannot be fetched may fault for ever */
+}
 void bx_instr_interrupt(uint32_t cpu, uint32_t vector) { (void)cpu, (void)vector; }
 void bx_instr_hlt(uint32_t cpu) { (void)cpu; }
 uint32_t _ZN12bx_devices_c3inpEtj(void *devices, uint16_t port, unsigned bytes) {

@@ -24,8 +24,9 @@ INTERESTING = (
 # The engine's instruction breakpoints follow only the guest's own MOV to DR7, so they would stay on in the next case.
 MOV_TO_DR = b"\x0f\x23"
 WIDE_MSRS = ("star", "lstar", "cstar", "kernel_gs_base", "sysenter_esp", "sysenter_eip", "pat")  # all 64 bits count
-# A short branch between other instructions leads behind them, not into their middle.
+# A short branch leads behind the instructions of the case, not into the middle of one.
 SHORT_BRANCHES = frozenset(bytes([opcode]) for opcode in (*range(0x70, 0x80), *range(0xE0, 0xE4), 0xEB))
+HINTS = frozenset(bytes([opcode]) for opcode in range(0x18, 0x20))
 FAR_AHEAD = b"\x60"
 # Comparing a register with itself gives every status flag a value that depends on nothing.
 SETTLE_FLAGS = bytes.fromhex("39c0")
@@ -205,8 +206,8 @@ def random_case(seed: int) -> Case:
         case.code += _one(random_, mode, vector=vector)
     if case.code[-1] == SETTLE_FLAGS:
         case.code.pop()
-    for i, part in enumerate(case.code[:-1]):
-        if part.lstrip(PREFIXES)[:1] in SHORT_BRANCHES:
+    for i, part in enumerate(case.code):
+        if part.lstrip(PREFIXES)[:1] in SHORT_BRANCHES and (i + 1 < len(case.code) or part[-1] >= 0x80):
             case.code[i] = part[:-1] + FAR_AHEAD
     for part in case.code:
         if part.lstrip(PREFIXES)[:2] in (b"\x0f\x30", b"\x0f\x32"):
@@ -221,6 +222,8 @@ def _one(random_: random.Random, mode: Mode, *, vector: bool) -> list[bytes]:
         mnemonic, length = mnemonic_and_length(code, mode.bits)
         if mnemonic in PLATFORM or code.lstrip(PREFIXES)[:2] == MOV_TO_DR:
             continue
+        if mnemonic == "?" and code.lstrip(PREFIXES)[:1] == b"\x0f" and code.lstrip(PREFIXES)[1:2] in HINTS:
+            continue  # capstone does not know how long they are
         if is_vector(code) and len(prefixes_of(code) & {0x66, 0xF2, 0xF3}) > 1:
             continue  # which of two mandatory prefixes counts is not defined
         if mnemonic in UNDEFINED:

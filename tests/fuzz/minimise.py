@@ -1,11 +1,9 @@
-"""Makes a failing case as small as it gets: fewer instructions, registers back to what the mode begins with."""
+"""Makes a failing case as small as it gets: fewer instructions and prefixes, the mode's first registers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tests.fuzz.instruction_cases import Case
-
-SIMPLE_FLAGS = 0x2
+from tests.fuzz.instruction_cases import PREFIXES, Case
 
 
 def _smaller(case: Case) -> Iterator[Case]:
@@ -14,9 +12,8 @@ def _smaller(case: Case) -> Iterator[Case]:
         if len(case.code) > 1:
             yield replace(case, code=case.code[:i] + case.code[i + 1 :])
     for i, part in enumerate(case.code):
-        for shorter in (part[:-1], part[1:]):
-            if shorter:
-                yield replace(case, code=[*case.code[:i], shorter, *case.code[i + 1 :]])
+        if part[0] in PREFIXES and len(part) > 1:
+            yield replace(case, code=[*case.code[:i], part[1:], *case.code[i + 1 :]])
     for name in case.registers:
         yield replace(case, registers={key: value for key, value in case.registers.items() if key != name})
     for at in case.memory:

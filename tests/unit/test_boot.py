@@ -16,6 +16,7 @@ from emulator.errors import GuestError
 from emulator.ledger import Category
 from tests.unit import tiny_kernels as tiny
 from vmm import boot
+from vmm import console as console_module
 from vmm.boot import BootOptions, RunResult, plan, run
 from vmm.console import Console
 from vmm.guest import Guest
@@ -233,3 +234,11 @@ def test_a_slice_callback_sees_the_guest(tmp_path: Path) -> None:
     with Console(allow_input=False) as console:
         run(plan(dataclasses.replace(options, slice_cycles=1000)), console, note)
     assert seen == [1000, 2000, 3000]
+
+
+def test_a_guest_that_prints_for_ever_is_ended_at_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "OUTPUT_MAX_BYTES", 5000)
+    result, output = run_code(tmp_path, tiny.say_for_ever(ord("x")))
+    assert result.end.kind is EndKind.LIMIT
+    assert result.end.exit_status == 3
+    assert output == b"x" * 5000

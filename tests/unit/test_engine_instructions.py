@@ -14,6 +14,11 @@ HIDDEN = (
     "vmxoff", "getsec",
 )  # fmt: skip
 
+# All primary controls but those whose exits come between instructions.
+EXITS_OF_INSTRUCTIONS = 0xFFFFFFFF & ~(
+    c.PROC_INTERRUPT_WINDOW_EXITING | c.PROC_NMI_WINDOW_EXITING | c.PROC_MONITOR_TRAP_FLAG
+)
+
 
 @pytest.mark.parametrize("text", HIDDEN)
 def test_what_cpuid_does_not_advertise_is_undefined(text: str) -> None:
@@ -35,7 +40,7 @@ LOCKED = (
 @pytest.mark.parametrize("code", LOCKED)
 def test_lock_before_what_it_cannot_lock_is_undefined(code: str) -> None:
     rig = Rig(b"\x90\xf0" + bytes.fromhex(code), non_root=True)
-    rig.set_control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, 0xFFFFFFFF & ~c.PROC_INTERRUPT_WINDOW_EXITING)
+    rig.set_control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, EXITS_OF_INSTRUCTIONS)
     rig.set_control(f.SECONDARY_PROCESSOR_BASED_CONTROLS, c.PROC2_WBINVD_EXITING)
     rig.vmcs.write(f.CR0_GUEST_HOST_MASK, 0xFFFFFFFF)
     rig.vmcs.write(f.EXCEPTION_BITMAP, 1 << 6)
@@ -50,7 +55,7 @@ def test_lock_before_what_it_cannot_lock_is_undefined(code: str) -> None:
 )
 def test_prefixes_count_to_the_length_of_an_exit(prefix: str, code: str) -> None:
     rig = Rig(bytes.fromhex(prefix + code), non_root=True)
-    rig.set_control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, 0xFFFFFFFF & ~c.PROC_INTERRUPT_WINDOW_EXITING)
+    rig.set_control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, EXITS_OF_INSTRUCTIONS)
     rig.clear_control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, c.PROC_USE_IO_BITMAPS | c.PROC_USE_MSR_BITMAPS)
     rig["rdi"] = DATA
     rig.run()

@@ -162,12 +162,12 @@ class GuestAccess:
 
     def _jump(self, load: Load, took: tuple[int, ...]) -> None:
         """Jump over the rounds that end before anybody else can do anything."""
-        shared, pcpu = self._shared, self._vcpu.pcpu
+        shared = self._shared
         is_steady = took[2] == took[3] == 0  # no walk, no wrong prediction, twice: the predictor is as it will stay
         if not is_steady or shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
             return
         round_cycles = (took[0] + took[1] + 127) // 64
-        limit_cycles = min(int(shared.deadline_cycles), pcpu.horizon_cycles)
+        limit_cycles = self._next_change_cycles()
         rounds = (limit_cycles - int(shared.clock_cycles)) // round_cycles - 1
         if rounds <= 0:
             return
@@ -182,6 +182,20 @@ class GuestAccess:
         new = self._counters()
         self._book_spin(old, new)
         self._last = (load, new)
+
+    def _next_change_cycles(self) -> int:
+        """Until when the line stays as it is, and no interrupt comes.
+
+        Of a guest with one processor only the sidecore changes it, by an event, or after it goes on; so other guests
+        that are behind do not matter, though this core gets ahead of them.
+        """
+        shared, pcpu, ready = self._shared, self._vcpu.pcpu, self._sidecore.pcpu.ready_cycles
+        limit_cycles = min(int(shared.deadline_cycles), pcpu.horizon_cycles)
+        next_ps = pcpu.machine.events.next_ps()
+        if ready is None or len(self._page.domain.vcpus) > 1:
+            return limit_cycles
+        events_cycles = ready if next_ps is None else pcpu.machine.ps_to_cycles(next_ps)
+        return max(limit_cycles, min(ready, events_cycles))
 
     def _loop_instructions(self, rip: int) -> int:
         """How many instructions the loop around RIP has, if it does nothing but load and compare; else 0."""

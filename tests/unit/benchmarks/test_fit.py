@@ -1,14 +1,15 @@
 """Claims about the allowances of `fast`: they bring it near `detailed`, and fitting finds those that are shipped."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from benchmarks import fit as fitting
 from benchmarks.fit import Case, Fit, fit, write_allowances
-from emulator.profile import DEFAULT_PROFILE
+from emulator.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
-from emulator.timing.allowances import Allowance, allowance_for
+from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for
 from vmm.boot import PAGING_MODES, Paging
 
 ERROR_MAX = 0.15
@@ -28,6 +29,12 @@ def test_fast_is_near_detailed_and_the_shipped_allowance_is_what_fitting_finds(w
 @pytest.mark.parametrize(("workload", "paging"), [("mem", "shadow"), ("linux", "shadow")])
 def test_fast_is_near_detailed_in_the_long_benchmarks(workload: str, paging: Paging) -> None:
     assert abs(fit(Case(DEFAULT_PROFILE, workload, paging)).error) <= ERROR_MAX
+
+
+def test_there_is_an_allowance_for_every_shipped_profile_workload_and_paging() -> None:
+    wanted = itertools.product(shipped_profiles(), WORKLOADS, PAGING_MODES)
+    assert [key for key in wanted if allowance_for(*key) is None] == []
+    assert {(DEFAULT_PROFILE, "linux", paging) for paging in PAGING_MODES} <= table.allowances().keys()
 
 
 def test_writing_keeps_the_other_allowances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
