@@ -11,6 +11,7 @@ is sent to it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
 BROADCAST = 0xFF
@@ -77,7 +78,7 @@ class InterruptBus:
 
     def send(self, message: InterruptMessage) -> None:
         """Deliver to the APICs that the destination names; none may be."""
-        self.carry(lambda: self._deliver(message))
+        self.carry(partial(self._deliver, message))
 
     def _deliver(self, message: InterruptMessage) -> None:
         logical = message.is_logical
@@ -89,7 +90,7 @@ class InterruptBus:
 
     def send_to_all(self, message: InterruptMessage, *, but: BusApic | None = None) -> None:
         """Deliver to every APIC, or to all others than `but`."""
-        self.carry(lambda: self._deliver_to_all(message, but))
+        self.carry(partial(self._deliver_to_all, message, but))
 
     def _deliver_to_all(self, message: InterruptMessage, but: BusApic | None) -> None:
         for apic in self.apics:

@@ -59,12 +59,16 @@ class Interleaver(Generic[R]):
         self.running: R | None = None  # whose turn it is; None: devices', or the outside's
         self._machine = machine
         self._runnables = tuple(runnables)
+        self._is_paused = False
         self._lookahead_cycles = machine.profile.events.ipi_receive_cycles
 
     def advance(self, limit_cycles: int, is_over: Callable[[], bool]) -> None:
         """Run until every clock is at `limit_cycles` or beyond, `is_over()`, or only the outside could wake a core."""
         events = self._machine.events
+        self._is_paused = False
         while not is_over():
+            if self._is_paused:
+                return
             turn = self._next_turn()
             next_ps = events.next_ps()
             due = None if next_ps is None else self._machine.ps_to_cycles(next_ps)
@@ -78,6 +82,10 @@ class Interleaver(Generic[R]):
                     self._pass_time(limit_cycles)
                 return
         self._pass_time(max(runnable.pcpu.clock_cycles for runnable in self._runnables))
+
+    def pause(self) -> None:
+        """Return from `advance` when the turn is over, with nothing half done; another `advance` goes on."""
+        self._is_paused = True
 
     def _next_turn(self) -> _Turn[R] | None:
         """Who is ready first, and how far it may run."""

@@ -29,11 +29,13 @@ class Machine:
         pcpu_count: int = 1,
         timing: Fidelity = DEFAULT_FIDELITY,
         allowance: Allowance = NO_ALLOWANCE,
+        memory_file: int | None = None,
     ) -> None:
+        """`memory_file`: see HostMemory."""
         self.profile = profile
         self.timing = MachineTiming(profile, pcpu_count, allowance)
         self.fidelity = timing
-        self.memory = HostMemory(memory_bytes)
+        self.memory = HostMemory(memory_bytes, file=memory_file)
         self.events = EventQueue()
         self.ports = PortBus()
         self.mmio = MmioBus()

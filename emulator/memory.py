@@ -15,14 +15,24 @@ PAGE_BYTES = 4096
 class HostMemory:
     """RAM of the host, zeroed, at host-physical addresses [0, size_bytes)."""
 
-    def __init__(self, size_bytes: int) -> None:
-        """`size_bytes`: a multiple of the page size, below 4 GiB."""
+    def __init__(self, size_bytes: int, *, file: int | None = None) -> None:
+        """`size_bytes`: a multiple of the page size, below 4 GiB. `file`: a descriptor of the contents to begin with.
+
+        The file is not written to: pages are copied when they are changed, and shared until then.
+        """
         if size_bytes % PAGE_BYTES or not 0 < size_bytes < 1 << 32:
             raise ValueError(f"{size_bytes} bytes of memory are not possible")
         self.size_bytes = size_bytes
-        self.map = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if file is None:
+            self.map = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            self.map = mmap.mmap(file, size_bytes, flags=mmap.MAP_PRIVATE)
         self.bytes = memoryview(self.map)
         self.words = self.bytes.cast("Q")
+
+    def forget_changes(self) -> None:
+        """Be again what the file has."""
+        self.map.madvise(mmap.MADV_DONTNEED)
 
     def is_ram(self, hpa: int, length_bytes: int) -> bool:
         """Whether [hpa, hpa + length_bytes) is RAM."""

@@ -228,16 +228,20 @@ def build_guest(
     *,
     trace: TraceWriter | None = None,
     recorder: "Recorder | None" = None,
+    memory_file: int | None = None,
 ) -> Guest:
-    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory."""
+    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
+
+    `memory_file`: what the machine's memory begins with, see HostMemory.
+    """
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
-        machine = _build_machine(plan, memory_bytes)
+        machine = _build_machine(plan, memory_bytes, memory_file)
         return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
     return VirtualGuest(
         machine,
         plan.image,
@@ -255,7 +259,7 @@ def build_guest(
     )
 
 
-def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
     options = plan.options
     try:
         return Machine(
@@ -264,6 +268,7 @@ def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
             pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
             timing=options.timing,
             allowance=plan.allowance,
+            memory_file=memory_file,
         )
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"

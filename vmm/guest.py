@@ -23,6 +23,10 @@ class Guest(Protocol):
         """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
         ...
 
+    def pause(self) -> None:
+        """Return from `advance` soon, between two instructions; another goes on."""
+        ...
+
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
         ...

@@ -221,6 +221,11 @@ class Hypervisor:
         """
         self._interleaver.advance(limit_cycles, is_over or self._have_all_ended)
 
+    def pause(self, domain: Domain) -> None:
+        """Return from `advance` soon; called while `domain` runs. Nothing is half done then, and another goes on."""
+        self._interleaver.pause()
+        self._stop(domain)
+
     def _have_all_ended(self) -> bool:
         return all(domain.end is not None for domain in self.domains)
 

@@ -132,6 +132,11 @@ class NativeGuest:
         """Run until the cores' clocks reach `limit_cycles`, the guest ends, or only the outside could wake one."""
         self._interleaver.advance(limit_cycles, self._is_over)
 
+    def pause(self) -> None:
+        """Return from `advance` soon, between two instructions; another goes on."""
+        self._interleaver.pause()
+        self._stop()
+
     def _is_over(self) -> bool:
         if self.domain.end is None and all(processor.is_parked for processor in self._processors):
             self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))

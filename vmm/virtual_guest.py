@@ -73,6 +73,10 @@ class VirtualGuest:
         """Run until the cores' clocks reach `limit_cycles`, the guest ends, or only the outside could wake it."""
         self.hypervisor.advance(limit_cycles)
 
+    def pause(self) -> None:
+        """Return from `advance` soon, between two instructions; another goes on."""
+        self.hypervisor.pause(self.domain)
+
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
         self.domain.timers.run_until(self.pcpu.now_ps)

@@ -207,6 +207,17 @@ class Engine:
         """What WRMSR of the core does, with its checks; False: #GP."""
         return bool(lib.sc_wrmsr(self._cpu, index, value))
 
+    def save(self) -> bytes:
+        """All that the CPU's next instructions and their time depend on. Not while it runs."""
+        saved = ffi.new("uint8_t[]", lib.sc_saved_bytes(self._cpu))
+        lib.sc_save(self._cpu, saved)
+        return bytes(ffi.buffer(saved))
+
+    def restore(self, saved: bytes) -> None:
+        """Be the CPU that `saved` is of; not after having run. Raises ValueError when it is of none."""
+        if not lib.sc_restore(self._cpu, saved, len(saved)):
+            raise ValueError("these are not the bytes of a CPU")
+
     def invept(self) -> None:
         """Forget what was cached from the extended page tables."""
         lib.sc_invept(self._cpu)

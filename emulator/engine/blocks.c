@@ -179,6 +179,22 @@ bool is_restart(const sc_cpu *cpu, const block *b) {
     return starts[at / 8] >> (at & 7) & 1;
 }
 
+/* A block that ran on another CPU, of which only this is known; it is found by nobody. NULL: it is no code. */
+block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, unsigned bits) {
+    block *b = &cpu->blocks[cpu->block_count];
+    size_t first = 0x1000 - (pc & 0xfff);
+    *b = (block){.pc = pc,
+                 .host = {code, first < size ? code + first : NULL},
+                 .size_bytes = size,
+                 .bytes_at = cpu->code_bytes_used};
+    remember(cpu, b, bits);
+    b->host[0] = b->host[1] = NULL;
+    if (!b->instructions) return NULL;
+    cpu->block_count++;
+    cpu->code_bytes_used += size + (size + 7) / 8 + b->slow_count * sizeof(slow_instruction);
+    return b;
+}
+
 /* How far behind the start of `b` an address lies; the engine does not wrap the addresses of its blocks at 4 GiB. */
 uint64_t offset_in(const sc_cpu *cpu, const block *b, uint64_t linear) {
     return code_bits(cpu) == 64 ? linear - b->pc : (uint32_t)(linear - b->pc);

@@ -30,12 +30,15 @@ int sc_wrmsr(sc_cpu *cpu, uint32_t index, uint64_t value);
 void sc_invept(sc_cpu *cpu);
 void sc_set_timing(sc_cpu *cpu, const sc_timing *t);
 void sc_set_core(sc_cpu *cpu, int64_t core);
+uint64_t sc_saved_bytes(const sc_cpu *cpu);
+void sc_save(const sc_cpu *cpu, uint8_t *ret);
+bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count);
 """
 C_FLAGS = ["-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 C_FLAGS += ["-Wno-missing-field-initializers"]
 SOURCES = (
     "unicorn.c", "unicorn_state.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c",
-    "blocks.c", "block_cost.c", "boundary.c", "timing.c", "watched_page.c",
+    "blocks.c", "block_cost.c", "boundary.c", "debug.c", "timing.c", "watched_page.c", "saved_state.c",
 )  # fmt: skip
 
 

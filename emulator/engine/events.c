@@ -242,7 +242,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 
     uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
     bool is_fault = e.type == EVENT_HARDWARE && e.vector != VECTOR_DB && e.vector != VECTOR_DF;
-    if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1. MODEL: after IRET it stays to the end of the block */
+    if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1. MODEL: after IRET flags have it to the end of the block */
     uint64_t frame[10];
     int n = 0;
     static const int v86_data[] = {GS, FS, DS, ES}; /* pushed, then null: SDM 3A 21.3.1 */
@@ -281,7 +281,7 @@ bool deliver(sc_cpu *cpu, event e) {
         elapse_event(cpu, e);
         if (e.type == EVENT_NMI) SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) |= BLOCKED_BY_NMI;
         if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
-        if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) cpu->s.dr6 |= e.payload;
+        if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) record_debug(cpu, e.payload);
         outcome o = deliver_once(cpu, e);
         if (o.what == DONE) note_boundary(cpu);
         if (o.what != FAULT) return first && o.what == DONE;

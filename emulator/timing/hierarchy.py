@@ -10,6 +10,8 @@ All cycles are stalls: what an access takes beyond a load that hits L1, which th
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from emulator.profile import Profile
 from emulator.timing.kernels import layout
 from emulator.timing.kernels.layout import ARRAY_NAMES, ARRAY_WORDS, FIRST_COUNTER, PCPU_WORDS, PCPUS, Pcpu
@@ -107,6 +109,17 @@ class MemoryHierarchy:
         first = offset + instance * words
         sets = (self.state[start : start + ways] for start in range(first, first + words, max(ways, 1)))
         return [[int(entry) for entry in entries if entry != layout.EMPTY] for entries in sets]
+
+    def save(self) -> bytes:
+        """What all caches, TLBs and counters hold."""
+        return self.state.tobytes()
+
+    def restore(self, saved: bytes) -> None:
+        """Hold what `saved` says. Raises ValueError when it is of a hierarchy of another shape."""
+        words = np.frombuffer(saved, np.int64)
+        if len(words) != len(self.state) or (words[:PCPUS] != self.state[:PCPUS]).any():
+            raise ValueError("these are the caches of another machine")
+        self.state[:] = words
 
     def _call(self, name: str, pcpu: int, *arguments: object) -> int:
         return int(self._kernels[name].call(self._state, self._checked(pcpu), *arguments))
