@@ -42,6 +42,7 @@ from vmm.native import NativeGuest
 from vmm.outcome import End, EndKind
 from vmm.report import RunStats, check_writable
 from vmm.save_point import SaveOptions, SavePoint
+from vmm.sidecore.policy import Policy, named_policy
 from vmm.sidecore.service import POLLS, Poll
 from vmm.trace import ExitTrace, TraceWriter
 
@@ -72,6 +73,8 @@ class BootOptions:
     paging: Paging = "shadow"
     has_sidecore: bool = False  # on a core of its own
     poll: Poll = "spin"  # how the sidecore waits
+    sidecore_policy: str | None = None  # its core runs guests too, by this policy: see vmm/sidecore/policy.py
+    switch_sidecore: tuple[str, ...] = ()  # CYCLE:on or CYCLE:off
     jumps_spins: bool = True
     vcpu_count: int = 1
     pcpu_count: int | None = None  # None: one for each vCPU
@@ -100,6 +103,8 @@ class BootPlan:
     profile: Profile
     allowance: Allowance
     explain: "Request | None" = None
+    policy: Policy | None = None
+    switches: tuple[tuple[int, bool], ...] = ()
     snapshot: "Snapshot | None" = None  # that the guest begins with
 
 
@@ -129,6 +134,8 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
     _check_sidecore(options)
+    policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
+    switches = tuple(map(_switch, options.switch_sidecore))
     options = replace(options, pcpu_count=_check_processors(options))
     if options.workload is not None and options.workload not in WORKLOADS:
         raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
@@ -152,7 +159,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
         memory_bytes=options.memory_bytes,
         protocol=options.protocol,
     )
-    return BootPlan(options, image, profile, _allowance(options, image, profile), request)
+    return BootPlan(options, image, profile, _allowance(options, image, profile), request, policy, switches)
 
 
 def _check_save(options: BootOptions) -> None:
@@ -185,6 +192,20 @@ def _check_sidecore(options: BootOptions) -> None:
         raise ConfigError(f"no way to poll {options.poll!r}; {choices_text(options.poll, list(POLLS))}")
     if options.has_sidecore and options.paging == "native":
         raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
+    for option, value in (
+        ("--sidecore-policy", options.sidecore_policy),
+        ("--switch-sidecore", options.switch_sidecore),
+    ):
+        if value and not options.has_sidecore:
+            raise ConfigError(f"{option} needs --sidecore")
+
+
+def _switch(text: str) -> tuple[int, bool]:
+    """What CYCLE:on says. Raises ConfigError."""
+    cycles, _, state = text.partition(":")
+    if not cycles.isdecimal() or not cycles.isascii() or state not in ("on", "off"):
+        raise ConfigError(f"--switch-sidecore {text!r}: give CYCLE:on or CYCLE:off, as in 1000000:off")
+    return int(cycles), state == "on"
 
 
 def _explain_request(options: BootOptions) -> "Request | None":
@@ -260,8 +281,10 @@ def build_guest(
         memory_bytes=memory_bytes,
         transmit=transmit,
         paging=paging,
-        sidecore_count=int(plan.options.has_sidecore),
+        sidecore_count=int(plan.options.has_sidecore and plan.policy is None),
         poll=plan.options.poll,
+        policy=plan.policy,
+        switches=plan.switches,
         jumps_spins=plan.options.jumps_spins,
         vcpu_count=plan.options.vcpu_count,
         trace=trace,

@@ -32,7 +32,7 @@ FILE = click.Path(path_type=Path)
 # fmt: off
 MADE_BY_SNAPSHOT = {  # parameters of `boot` that say what the guest is
     "guest", "kernel", "initrd", "modules", "protocol", "append", "memory", "paging", "has_sidecore", "vcpus",
-    "pcpus", "poll", "profile", "overrides", "timing", "workload",
+    "pcpus", "poll", "sidecore_policy", "switch_sidecore", "profile", "overrides", "timing", "workload",
 }
 # fmt: on
 
@@ -65,6 +65,12 @@ def cli() -> None:
 ))  # fmt: skip
 @click.option("--sidecore", "has_sidecore", is_flag=True, help=(
     "Give the machine one more core, which serves the guest over a shared page instead of VM exits."
+))  # fmt: skip
+@click.option("--sidecore-policy", metavar="POLICY", help=(
+    "Let the sidecore's core run guests too, by this policy: always-on, never, when-idle or FILE.py:NAME."
+))  # fmt: skip
+@click.option("--switch-sidecore", multiple=True, metavar="CYCLE:on|off", help=(
+    "Turn sidecalls on or off when the clock gets there; the guest goes on by VM exits. Repeatable."
 ))  # fmt: skip
 @click.option("--vcpus", default=1, show_default=True, help="Processors of the guest.")
 @click.option("--pcpus", type=int, help="Cores of the machine; as many as --vcpus, unless they are to share fewer.")

@@ -21,6 +21,7 @@ from vmm.start_up import write_init_state
 from vmm.vcpu import VCpu
 
 if TYPE_CHECKING:
+    from vmm.sidecore.dynamic import DynamicSidecore
     from vmm.sidecore.service import Sidecore
 
 INTERRUPTS = "interrupts"  # activity of a core that takes interrupts while nobody runs
@@ -50,6 +51,7 @@ class Core:
         self.dispatcher: Dispatcher | None = None  # of the vCPU whose state is loaded, in the guest or not
         self.in_guest = False
         self.needs_scheduling = False  # leave the guest at the next occasion, and decide who runs
+        self.duty: DynamicSidecore | None = None  # of the core that may serve sidecalls instead
         self.acknowledgements: list[Callable[[int], None]] = []  # who waits for this core to take an interrupt
         self._cores = cores
         self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
@@ -60,6 +62,8 @@ class Core:
 
     def run(self, deadline_cycles: int) -> None:
         """Do what is to do in root mode, then run the guest until the deadline."""
+        if self.duty is not None and self.duty.run(deadline_cycles):
+            return
         pcpu, dispatcher = self.pcpu, self.dispatcher
         if dispatcher is not None and dispatcher.vcpu.domain.end is not None:
             self._abandon(dispatcher)
@@ -74,7 +78,8 @@ class Core:
             self._schedule()
         if not self.in_guest:
             self.commit()
-            pcpu.wait(Category.IDLE)
+            if self.duty is None or not self.duty.begin():
+                pcpu.wait(Category.IDLE)
         else:
             pcpu.run(deadline_cycles)
 
@@ -176,6 +181,12 @@ class Core:
             self.commit()
             self.dispatcher = None
             self.pcpu.unload()
+
+    def hand_over(self, other: "Core") -> None:
+        """Keep nothing of any vCPU here: `other` serves the timers."""
+        if self.dispatcher is not None:
+            self.give_up(self.dispatcher)
+        other.serve(*(queue for queue, core in self._cores.timer_cores.items() if core is self))
 
     # --- timers ------------------------------------------------------------------------------------------------------
 

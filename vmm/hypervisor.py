@@ -33,6 +33,8 @@ from vmm.paging.shadow import ShadowPaging
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
+from vmm.sidecore.dynamic import DynamicSidecore
+from vmm.sidecore.policy import Policy
 from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.start_up import write_init_state, write_start_address
@@ -70,6 +72,7 @@ class Hypervisor:
     """The VMM on all cores of `machine`, the last of which are sidecores.
 
     Without a scheduler each vCPU gets a core of its own. `jumps_spins` False: polling and spinning are executed.
+    With a `policy` the last core runs guests too, and serves as a sidecore when the policy says so.
     """
 
     def __init__(
@@ -80,19 +83,26 @@ class Hypervisor:
         scheduler: Scheduler[VCpu] | None = None,
         sidecore_count: int = 0,
         poll: Poll = "spin",
+        policy: Policy | None = None,
         jumps_spins: bool = True,
         trace: ExitTrace | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
         self.machine = machine
+        if policy is not None and (sidecore_count or machine.pcpu_count < 2):
+            raise ConfigError("a sidecore with a policy is one of two cores or more, and the only sidecore")
         core_count = machine.pcpu_count - sidecore_count
         self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(core_count)
         self.cores = [Core(pcpu, self) for pcpu in machine.pcpus[:core_count]]
         self.sidecores: Sidecores | None = None
-        if sidecore_count:
-            self.sidecores = Sidecores(machine, machine.pcpus[core_count:], poll=poll, jumps=jumps_spins)
+        if sidecore_count or policy is not None:
+            pcpus = machine.pcpus[-max(sidecore_count, 1) :]
+            self.sidecores = Sidecores(machine, pcpus, poll=poll, jumps=jumps_spins, is_served=policy is None)
             for sidecore in self.sidecores.cores:
                 sidecore.core_in_guest = self._core_in_guest
+        self.dynamic_sidecore: DynamicSidecore | None = None
+        if policy is not None and self.sidecores is not None:
+            self.dynamic_sidecore = DynamicSidecore(machine, self.cores, self.scheduler, self.sidecores, policy)
         self.domains: list[Domain] = []
         self.dispatchers: dict[VCpu, Dispatcher] = {}
         self.timer_cores: dict[EventQueue, Core] = {}
@@ -101,7 +111,8 @@ class Hypervisor:
         self._make_vcpu = make_vcpu
         self._end_hpa = 0  # of the memory in use
         self._statistics: dict[Domain, ExitStatistics] = {}
-        turns: list[Core | Sidecore] = [*self.cores, *(self.sidecores.cores if self.sidecores is not None else ())]
+        dedicated = self.sidecores.cores if self.sidecores is not None and policy is None else []
+        turns: list[Core | Sidecore] = [*self.cores, *dedicated]
         self._interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
 
     # --- domains -----------------------------------------------------------------------------------------------------
@@ -149,6 +160,7 @@ class Hypervisor:
         domain.on_end = lambda: self._stop(domain)
         domain.shoot_down = self._shoot_down
         self.domains.append(domain)
+        self._resume_samples()
         for vcpu in vcpus:
             core = self.scheduler.add(vcpu, group=domain, weight=weight, cores=allowed)
             if vcpu.is_blocked:
@@ -259,6 +271,10 @@ class Hypervisor:
         if core is not None and core is not self._interleaver.running:
             core.interrupt(self._interleaver.running)
 
+    def _resume_samples(self) -> None:
+        if self.dynamic_sidecore is not None:
+            self.dynamic_sidecore.resume()
+
     def _core_in_guest(self, vcpu: VCpu) -> Core | None:
         """The core that is in the guest of the vCPU."""
         dispatcher = self.dispatchers.get(vcpu)
@@ -272,6 +288,7 @@ class Hypervisor:
             return
         if vcpu.is_blocked:
             vcpu.is_blocked = False
+            self._resume_samples()
             if running is not None:
                 running.follow(paths.WAKE)
             for number in self.scheduler.wake(vcpu):

@@ -1,12 +1,14 @@
 """One guest under the VMM, with the machine to itself: what `sidecore boot` runs unless it is native."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from emulator.machine import Machine
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.loaders import BootImage
 from vmm.report import ExitStats
 from vmm.scheduler.credit import CreditScheduler
+from vmm.sidecore.policy import Policy
 from vmm.sidecore.service import Poll
 from vmm.trace import ExitTrace
 from vmm.vcpu import VCpu
@@ -16,6 +18,7 @@ class VirtualGuest:
     """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging.
 
     Each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
+    `switches` are (clock in cycles, whether sidecalls are on from then on).
     """
 
     def __init__(
@@ -28,6 +31,8 @@ class VirtualGuest:
         paging: str = "shadow",
         sidecore_count: int = 0,
         poll: Poll = "spin",
+        policy: Policy | None = None,
+        switches: Sequence[tuple[int, bool]] = (),
         jumps_spins: bool = True,
         vcpu_count: int = 1,
         trace: ExitTrace | None = None,
@@ -36,17 +41,23 @@ class VirtualGuest:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
         core_count = machine.pcpu_count - sidecore_count
-        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if vcpu_count > core_count else None
+        is_shared = vcpu_count > core_count or policy is not None
+        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if is_shared else None
         self.hypervisor = Hypervisor(
             machine,
             paging=paging,
             scheduler=scheduler,
             sidecore_count=sidecore_count,
             poll=poll,
+            policy=policy,
             jumps_spins=jumps_spins,
             trace=trace,
             make_vcpu=make_vcpu,
         )
+        if self.hypervisor.sidecores is not None:
+            for cycles, is_on in switches:
+                turn = partial(self.hypervisor.sidecores.turn, is_on)
+                machine.events.schedule(machine.cycles_to_ps(cycles), turn)
         self.domain = self.hypervisor.create_domain(
             image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count
         )

@@ -74,13 +74,18 @@ static void take_nmi(sc_cpu *cpu) {
 bool end_iret(sc_cpu *cpu) {
     if (cpu->iret != IRET_RUNS) return false;
     cpu->iret = IRET_NONE;
+    bool blocked = SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_NMI;
+    if (!blocked || !iret_unblocks_nmis(cpu)) return false;
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~(uint64_t)BLOCKED_BY_NMI;
     return true;
 }
 
+/* Must each instruction have a block of its own? */
+static bool runs_alone(const sc_cpu *cpu) { return has_monitor_trap(cpu) || has_data_breakpoints(cpu); }
+
 /* Called between blocks while something is pending: is it time to leave the engine and settle it? */
 bool must_settle(sc_cpu *cpu) {
-    if (must_stop(cpu) || boundary_exit_due(cpu)) return true;
+    if (must_stop(cpu) || boundary_exit_due(cpu) || (cpu->step == STEP_NONE && runs_alone(cpu))) return true;
     if (cpu->s.interrupt_pending && interrupt_exits(cpu)) return true;
     bool for_interrupt = cpu->s.interrupt_pending || waits_for_window(cpu);
     if (!for_interrupt && nmi_is_held(cpu)) return false;
@@ -118,9 +123,15 @@ static void do_exit_interrupt(sc_cpu *cpu) {
 
 void watch(sc_cpu *cpu) {
     bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->s.nmi_pending ||
-                   waits_for_nmi_window(cpu) || cpu->step != STEP_NONE || cpu->iret != IRET_NONE;
+                   waits_for_nmi_window(cpu) || cpu->step != STEP_NONE || cpu->iret != IRET_NONE || has_breakpoints(cpu);
     uint64_t next = cpu->timer_end_cycles < cpu->s.deadline_cycles ? cpu->timer_end_cycles : cpu->s.deadline_cycles;
     cpu->check_at_cycles = at_once ? 0 : next;
+}
+
+static void trap_data_access(sc_cpu *cpu) {
+    uint64_t hits = cpu->data_hits;
+    cpu->data_hits = 0;
+    raise_debug(cpu, hits);
 }
 
 void settle(sc_cpu *cpu) {
@@ -131,6 +142,10 @@ void settle(sc_cpu *cpu) {
         bool open = window_open(cpu);
         if (cpu->s.non_root && (SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) >> 31 & 1))
             inject(cpu);
+        else if (cpu->monitor_trap_due)
+            exit_at_boundary(cpu);
+        else if (cpu->data_hits)
+            trap_data_access(cpu);
         else if (boundary_exit_due(cpu))
             exit_at_boundary(cpu);
         else if (nmi_window_open(cpu))
@@ -147,7 +162,7 @@ void settle(sc_cpu *cpu) {
             break;
         if (is_due(cpu)) break; /* what is left waits for the next run */
     }
-    if (has_monitor_trap(cpu) && cpu->step == STEP_NONE) cpu->step = STEP_ARMED;
+    if (runs_alone(cpu) && cpu->step == STEP_NONE) cpu->step = STEP_ARMED;
     watch(cpu);
 }
 

@@ -160,6 +160,7 @@ typedef struct sc_cpu {
         bool seen;
         uint64_t first_cycles, last_cycles;
     } pause;
+    uint8_t data_hits, code_hits; /* breakpoints that the instruction has hit, or stands at: see debug.c */
     bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
     bool saved, retranslate, empty_cache, bad_lock;
@@ -197,6 +198,7 @@ uint64_t *engine_msr(sc_cpu *cpu, uint32_t index); /* storage of an MSR the engi
 unsigned engine_code_bits(sc_cpu *cpu);
 int engine_error_code(sc_cpu *cpu);
 uint64_t engine_fault_address(sc_cpu *cpu);
+uint64_t engine_debug_status(sc_cpu *cpu); /* DR6 bits of a #DB that it raises */
 void engine_flush_tlb(sc_cpu *cpu);
 void engine_forget_data(sc_cpu *cpu); /* a data page's entry has changed in memory */
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
@@ -278,6 +280,14 @@ bool boundary_exit_due(const sc_cpu *cpu);
 void exit_at_boundary(sc_cpu *cpu);
 bool inject_monitor_trap(sc_cpu *cpu, unsigned type);
 bool pause_exits(sc_cpu *cpu);
+
+/* debug.c */
+bool has_breakpoints(const sc_cpu *cpu);
+unsigned code_breakpoints(const sc_cpu *cpu, uint64_t pc, uint32_t size, bool *inside);
+bool has_data_breakpoints(const sc_cpu *cpu);
+void note_data_access(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write);
+void record_debug(sc_cpu *cpu, uint64_t payload);
+void move_debug_register(sc_cpu *cpu, const instruction *in);
 
 /* watched_page.c */
 enum { WATCHED_ENTRY = 1 << 9 }; /* in a shadow entry that is not present: it stands for the watched page */

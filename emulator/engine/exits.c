@@ -231,7 +231,8 @@ void trap_exception(sc_cpu *cpu, unsigned vector) {
     event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
     if (vector == VECTOR_PF) e.address = fault_address(cpu);
-    if (vector == VECTOR_DB) e.payload = cpu->s.dr6 & 0x600f; /* the engine sets DR6 before it raises */
+    if (vector == VECTOR_DB) e.payload = engine_debug_status(cpu) | cpu->data_hits;
+    cpu->data_hits = 0; /* an access of an instruction that faults is none */
     raise_event(cpu, e);
 }
 
@@ -404,7 +405,10 @@ static void trap_simple(sc_cpu *cpu, const instruction *in, bool exits, uint32_t
 
 static void trap_dr(sc_cpu *cpu, const instruction *in) {
     uint64_t qualification = (uint64_t)(in->control_reg & 7) | (in->to_control ? 0 : 1 << 4) | (uint64_t)in->reg << 8;
-    vm_exit(cpu, EXIT_REASON_DR_ACCESS, qualification, in->length_bytes); /* intercepted only with MOV-DR exiting */
+    if (control(cpu, PRIMARY, PROC_MOV_DR_EXITING))
+        vm_exit(cpu, EXIT_REASON_DR_ACCESS, qualification, in->length_bytes);
+    else
+        move_debug_register(cpu, in);
 }
 
 /* The VM-exit instruction information of an instruction with one operand (SDM 3C tables 28-10 and 28-11):

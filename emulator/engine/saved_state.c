@@ -18,7 +18,8 @@ typedef struct {
     uint32_t hflags, hflags2;
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
-    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen; /* see boundary.c and trap_iret */
+    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen,
+        data_hits; /* see boundary.c and trap_iret */
     uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
     uint32_t current_bytes, current_bits;
@@ -50,7 +51,10 @@ void sc_save(const sc_cpu *cpu, uint8_t *ret) {
     to->is_entered = cpu->is_entered;
     to->monitor_trap_due = cpu->monitor_trap_due;
     to->iret_unblocked = cpu->iret_unblocked;
+    to->data_hits = cpu->data_hits;
+    to->code_hits = cpu->code_hits;
     to->timer_end_cycles = cpu->timer_end_cycles;
+    to->data_hits = cpu->data_hits;
     to->pause_seen = cpu->pause.seen;
     to->pause_first_cycles = cpu->pause.first_cycles;
     to->pause_last_cycles = cpu->pause.last_cycles;
@@ -99,8 +103,11 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count) {
     cpu->is_entered = from->is_entered;
     cpu->monitor_trap_due = from->monitor_trap_due;
     cpu->iret_unblocked = from->iret_unblocked;
+    cpu->data_hits = (uint8_t)from->data_hits;
+    cpu->code_hits = (uint8_t)from->code_hits;
     cpu->timer_end_cycles = from->timer_end_cycles;
-    cpu->pause.seen = from->pause_seen;
+    cpu->data_hits = from->data_hits & 15;
+    cpu->pause.seen = from->pause_seen, data_hits, code_hits;
     cpu->pause.first_cycles = from->pause_first_cycles;
     cpu->pause.last_cycles = from->pause_last_cycles;
     memcpy(cpu->predictor, from->predictor, sizeof cpu->predictor);

@@ -233,7 +233,6 @@ void sc_set_timing(sc_cpu *cpu, const sc_timing *t) {
     cpu->last_branch = BRANCH_NONE;
     forget_blocks(cpu);
     forget_decoded(cpu);
-    engine_watch_memory(cpu, t->is_detailed);
 }
 
 /* Run on another core of the machine. MODEL: the branch predictor moves along. */

@@ -32,6 +32,8 @@ enum { ABORTS_MAX = 48 };
 static _Thread_local sigjmp_buf *abort_target;
 static struct sigaction abort_before;
 
+static bool wants_memory_hook(const sc_cpu *cpu) { return cpu->timing.is_detailed || has_data_breakpoints(cpu); }
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
     unsigned code = number - 0x100;
@@ -80,7 +82,8 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
         return;
     }
     settle(cpu);
-    if (must_stop(cpu) || is_due(cpu)) /* code that cannot be fetched has no blocks where else to stop */
+    bool other_hook = wants_memory_hook(cpu) != (cpu->memory_hook != 0);
+    if (must_stop(cpu) || is_due(cpu) || other_hook) /* code that cannot be fetched has no blocks where else to stop */
         uc_emu_stop(uc);
     else
         engine_load(cpu);
@@ -129,6 +132,18 @@ static void stop_before_lock(sc_cpu *cpu, const block *b) {
     uc_emu_stop(cpu->uc);
 }
 
+/* A breakpoint on an instruction faults before it, unless RF is set, which is for one instruction (SDM 3B 18.3.1.1). */
+static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
+    bool inside = false;
+    unsigned hits = code_breakpoints(cpu, pc, size, &inside);
+    if (hits) engine_window(cpu);
+    cpu->code_hits = hits && !(SLOT(cpu, GUEST_RFLAGS) & 0x10000) ? (uint8_t)hits : 0;
+    if (!cpu->code_hits && (!inside || cpu->step != STEP_NONE)) return false;
+    cpu->step = cpu->code_hits ? STEP_NONE : STEP_ARMED;
+    uc_emu_stop(cpu->uc);
+    return true;
+}
+
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     bool changed = false, restart;
@@ -157,6 +172,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             uc_emu_stop(uc);
             return;
         }
+        if (has_breakpoints(cpu) && stop_at_breakpoint(cpu, pc, size)) return;
         if (cpu->iret == IRET_ARMED) cpu->iret = IRET_RUNS;
     }
     if (h->branch == BRANCH_BAD_LOCK)
@@ -167,7 +183,9 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
 
 static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
     (void)uc, (void)value;
-    access_memory(data, hpa, (unsigned)size, type == UC_MEM_WRITE);
+    sc_cpu *cpu = data;
+    access_memory(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
+    if (has_data_breakpoints(cpu)) note_data_access(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
 }
 
 /* Any memory hook makes the engine leave its fast path for every access, so it is there only while it is wanted. */
@@ -263,12 +281,10 @@ static bool engine_start(sc_cpu *cpu, uc_err *ret) {
 /* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
 static bool reopen(sc_cpu *cpu) {
     uc_engine *old = cpu->uc;
-    bool watched = cpu->memory_hook != 0;
     cpu->uc = NULL;
     cpu->memory_hook = 0;
     cpu->s.flush_tlb = 1;
     bool ready = open_engine(cpu) && add_hooks(cpu);
-    if (ready) engine_watch_memory(cpu, watched);
     uc_close(old);
     return ready;
 }
@@ -277,6 +293,8 @@ bool engine_run(sc_cpu *cpu) {
     uc_err error = UC_ERR_OK;
     bool nowhere = false; /* a fetch where nobody answers: all ones are no instruction */
     cpu->retranslate = cpu->bad_lock = false;
+    cpu->code_hits = 0;
+    engine_watch_memory(cpu, wants_memory_hook(cpu));
     engine_load(cpu);
     bool alone = cpu->step == STEP_ARMED;
     bool translated = engine_start(cpu, &error);
@@ -297,6 +315,10 @@ bool engine_run(sc_cpu *cpu) {
         bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->bad_lock || alone;
         cpu->step = is_next ? STEP_NONE : STEP_ARMED;
         if (is_next) raise_fault(cpu, 6, 0);
+    }
+    if (!cpu->engine_error && cpu->code_hits) {
+        cpu->trapped = cpu->current = NULL;
+        raise_debug(cpu, cpu->code_hits);
     }
     return !cpu->engine_error;
 }

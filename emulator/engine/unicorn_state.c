@@ -11,6 +11,7 @@ uint64_t *engine_msr(sc_cpu *cpu, uint32_t index) {
 
 int engine_error_code(sc_cpu *cpu) { return (int)R32(RAW_ERROR_CODE); }
 uint64_t engine_fault_address(sc_cpu *cpu) { return A64(0x80); }
+uint64_t engine_debug_status(sc_cpu *cpu) { return R64(RAW_DR + 48) & 0x600f; }
 
 static void save_segment(sc_cpu *cpu, int index, size_t raw) {
     uint32_t flags = R32(raw + SEGMENT_FLAGS), rights = flags >> 8 & 0xf0ff;
@@ -59,9 +60,6 @@ void engine_save(sc_cpu *cpu) {
     SLOT(cpu, GUEST_IDTR_BASE) = R64(RAW_IDT + SEGMENT_BASE);
     SLOT(cpu, GUEST_IDTR_LIMIT) = R32(RAW_IDT + SEGMENT_LIMIT);
     cpu->s.cr2 = R64(RAW_CR + 2 * 8);
-    for (int i = 0; i < 4; i++) cpu->s.dr[i] = R64(RAW_DR + i * 8);
-    cpu->s.dr6 = R64(RAW_DR + 6 * 8);
-    SLOT(cpu, GUEST_DR7) = R64(RAW_DR + 7 * 8);
     cpu->saved = true;
 }
 
@@ -108,7 +106,7 @@ static void load_intercepts(sc_cpu *cpu) {
     if (cpu->s.non_root && v[VMCS_CR4_GUEST_HOST_MASK]) reads |= 1 << 4;
     R16(RAW_CR_READ) = reads;
     R16(RAW_CR_WRITE) = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 8;
-    R16(RAW_DR_READ) = R16(RAW_DR_WRITE) = primary & PROC_MOV_DR_EXITING ? 0xffff : 0;
+    R16(RAW_DR_READ) = R16(RAW_DR_WRITE) = 0xffff; /* see debug.c */
     R32(RAW_EXCEPTIONS) = 0xffffffff;
 }
 
@@ -138,8 +136,7 @@ void engine_load(sc_cpu *cpu) {
     R64(RAW_CR + 32) = now[2];
     R64(cpu->msr_at[MSR_AT_EFER]) = now[3] | 0x1000; /* SVME keeps the engine in guest mode */
     R32(cpu->msr_at[MSR_AT_SYSENTER_CS]) = (uint32_t)v[VMCS_GUEST_IA32_SYSENTER_CS]; /* SYSEXIT looks at it */
-    for (int i = 0; i < 4; i++) R64(RAW_DR + i * 8) = cpu->s.dr[i];
-    R64(RAW_DR + 48) = cpu->s.dr6;
+    R64(RAW_DR + 48) = DR6_NOTHING;
     R32(RAW_HFLAGS2) = ept ? R32(RAW_HFLAGS2) | HF2_NPT : R32(RAW_HFLAGS2) & ~(uint32_t)HF2_NPT;
     R64(RAW_NESTED_CR3) = ARENA + NESTED;
     R32(RAW_NESTED_MODE) = NESTED_MODE_LONG_NX;
@@ -149,7 +146,6 @@ void engine_load(sc_cpu *cpu) {
     load_intercepts(cpu);
     uc_context_restore(cpu->uc, cpu->context);
     uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
-    if (R64(RAW_DR + 56) != v[VMCS_GUEST_DR7]) uc_reg_write(cpu->uc, UC_X86_REG_DR7, &v[VMCS_GUEST_DR7]);
     if (cpu->s.flush_tlb == FLUSH_ALL || (moved && !cpu->s.flush_tlb)) forget_translations(cpu, false);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
     cpu->saved = false;
@@ -329,7 +325,7 @@ void reset_state(sc_cpu *cpu) {
     SLOT(cpu, GUEST_IA32_PAT) = 0x0007040600070406;
     SLOT(cpu, GUEST_RFLAGS) = 2;
     SLOT(cpu, GUEST_DR7) = 0x400;
-    cpu->s.dr6 = 0xffff0ff0;
+    cpu->s.dr6 = DR6_NOTHING;
     cpu->s.flush_tlb = 1;
     cpu->saved = true;
 }

@@ -42,6 +42,7 @@ enum {
     RAW_NESTED_MODE = 5552,
     RAW_END = 5560
 };
+#define DR6_NOTHING 0xffff0ff0ull
 enum { SEGMENT_BYTES = 24, SEGMENT_BASE = 8, SEGMENT_LIMIT = 16, SEGMENT_FLAGS = 20 };
 enum {
     HF_INHIBIT_IRQ = 1 << 3,

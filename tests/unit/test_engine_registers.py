@@ -321,7 +321,6 @@ def test_cpuid_works_in_ring_3() -> None:
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_an_instruction_breakpoint_faults_before_its_instruction_until_rf_lets_it_pass(resume: bool) -> None:
-    """MODEL: data and I/O breakpoints and DR7.GD are stored, and never trap."""
     rig = Rig("lea rax, [rip + 1f]\n mov dr0, rax\n mov eax, 0x403\n mov dr7, rax\n nop\n 1: inc ebx\n hlt")
     handler = HANDLERS + 0x2000
     text = "inc ecx\n or dword ptr [rsp + 16], 0x10000\n iretq" if resume else "hlt"

@@ -30,6 +30,19 @@ class Scheduler(Protocol[V]):
         """Take on a vCPU that may run on `cores`, at once runnable; `group` is its domain. Returns the core to ask."""
         ...
 
+    def retire(self, core: int) -> bool:
+        """Let nobody run on the core from its next decision on; False, and nothing: somebody may run nowhere else."""
+        ...
+
+    def enlist(self, core: int) -> None:
+        """Use a retired core again."""
+        ...
+
+    @property
+    def waiting_count(self) -> int:
+        """vCPUs that could run, and have no core now."""
+        ...
+
     def remove(self, vcpu: V) -> None:
         """Forget a vCPU."""
         ...

@@ -67,6 +67,7 @@ class CreditScheduler(Generic[V]):
         self._running: list[_Entry[V] | None] = [None] * core_count
         self._entries: dict[V, _Entry[V]] = {}
         self._groups: dict[Hashable, _Group] = {}
+        self._retired: frozenset[int] = frozenset()
         self._next_accounting_ps = ACCOUNTING_PS
 
     def credits_of(self, vcpu: V) -> int:
@@ -79,13 +80,40 @@ class CreditScheduler(Generic[V]):
             raise ConfigError(f"a weight of {weight} is not possible; give 1 to {WEIGHT_MAX}")
         if not cores:
             raise ConfigError("a virtual CPU needs a core to run on")
+        in_use = [number for number in cores if number not in self._retired]
+        if not in_use:
+            raise ConfigError("all cores that the virtual CPU may run on serve sidecalls; give it one more")
         owner = self._groups.setdefault(group, _Group(weight))
         owner.weight = weight
         owner.member_count += 1
-        core = min(cores, key=lambda number: (self._load(number), number))
+        core = min(in_use, key=lambda number: (self._load(number), number))
         entry = self._entries[vcpu] = _Entry(vcpu, owner, frozenset(cores), core)
         self._insert(entry)
         return core
+
+    def retire(self, core: int) -> bool:
+        """Its vCPUs go to the shortest queues of their other cores; who runs there when the core decides next."""
+        retired = self._retired | {core}
+        if any(entry.cores <= retired for entry in self._entries.values()):
+            return False
+        self._retired = retired
+        for entry in [entry for entry in self._entries.values() if entry.core == core]:
+            was_queued = entry in self._queues[core]
+            if was_queued:
+                self._queues[core].remove(entry)
+            entry.core = min(sorted(entry.cores - retired), key=self._load)
+            if was_queued:
+                self._insert(entry)
+        return True
+
+    def enlist(self, core: int) -> None:
+        """It finds its vCPUs in the queues of the others."""
+        self._retired -= {core}
+
+    @property
+    def waiting_count(self) -> int:
+        """How many are in the queues."""
+        return sum(map(len, self._queues))
 
     def _load(self, core: int) -> int:
         return sum(entry.core == core for entry in self._entries.values())
@@ -121,7 +149,7 @@ class CreditScheduler(Generic[V]):
         running = self._running[entry.core]
         if running is None or entry.priority > running.priority:
             return (entry.core,)
-        return tuple(core for core in sorted(entry.cores) if self._running[core] is None)
+        return tuple(core for core in sorted(entry.cores - self._retired) if self._running[core] is None)
 
     def _insert(self, entry: _Entry[V]) -> None:
         queue = self._queues[entry.core]
@@ -133,6 +161,8 @@ class CreditScheduler(Generic[V]):
         previous, self._running[core] = self._running[core], None
         if previous is not None:
             self._insert(previous)
+        if core in self._retired:
+            return Decision(None)
         queue = self._queues[core]
         chosen = queue[0] if queue else None
         if chosen is None or chosen.priority is Priority.OVER:
@@ -175,7 +205,7 @@ class CreditScheduler(Generic[V]):
         """Credits for 30 ms, shared among the domains that used any by weight, then the classes of their vCPUs."""
         groups = [group for group in self._groups.values() if group.active]
         weight_total = sum(group.weight for group in groups)
-        supply = len(self._queues) * CREDITS_PER_ACCOUNTING
+        supply = (len(self._queues) - len(self._retired)) * CREDITS_PER_ACCOUNTING
         for group in groups:
             peak = len(group.active) * CREDITS_PER_ACCOUNTING  # a vCPU cannot use more than a core
             share = min(peak, -(-supply * group.weight // weight_total))

@@ -26,6 +26,22 @@ class PinnedScheduler:
         self._awake.add(vcpu)
         return free[0]
 
+    def retire(self, core: int) -> bool:
+        """Give the core to nobody, if nobody has it."""
+        if core not in self._free:
+            return False
+        self._free.remove(core)
+        return True
+
+    def enlist(self, core: int) -> None:
+        """The core is free again."""
+        self._free.add(core)
+
+    @property
+    def waiting_count(self) -> int:
+        """Nobody ever waits."""
+        return 0
+
     def remove(self, vcpu: V) -> None:
         """Its core is free again."""
         core = self._cores.pop(vcpu)

@@ -96,7 +96,8 @@ class GuestAccess:
         slot = self._page.slot_at(hpa)
         if slot is not None:
             self._sidecore.notice(slot, visible_cycles)
-            self._vcpu.pcpu.bound_by(self._sidecore.pcpu)
+            if self._sidecore.is_on_duty:
+                self._vcpu.pcpu.bound_by(self._sidecore.pcpu)
 
     # --- spinning ----------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,19 @@ OK, INVALID, EXISTS, ABSENT = 0, -22, -17, -2  # results of the hypercalls: -EIN
 class Sidecores:
     """The sidecores of a machine, on `pcpus`; domain n is served by number n modulo how many there are."""
 
-    def __init__(self, machine: Machine, pcpus: Sequence[PCpu], *, poll: Poll = "spin", jumps: bool = True) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        pcpus: Sequence[PCpu],
+        *,
+        poll: Poll = "spin",
+        jumps: bool = True,
+        is_served: bool = True,
+    ) -> None:
         self.lines = SharedLines(machine.profile, machine.pcpu_count)
-        self.cores = [Sidecore(pcpu, self.lines, poll=poll, jumps=jumps) for pcpu in pcpus]
-        self.is_open = True  # whether sidecalls are on in pages that are registered from now on
+        self.cores = [Sidecore(pcpu, self.lines, poll=poll, jumps=jumps, is_on_duty=is_served) for pcpu in pcpus]
+        self._is_on = True  # the switch for all domains
+        self._is_served = is_served  # whether cores are there to serve
         self._jumps = jumps
         self._pages: dict[Domain, SlotPage] = {}
 
@@ -32,6 +41,35 @@ class Sidecores:
 
     def _core_of(self, domain: Domain) -> Sidecore:
         return self.cores[domain.number % len(self.cores)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a domain that wants sidecalls has them."""
+        return self._is_on and self._is_served
+
+    def turn(self, is_on: bool) -> None:
+        """Turn the sidecalls of all domains on or off, as an operator does; each can turn off its own besides."""
+        self._is_on = is_on
+        self._open_or_close()
+
+    def set_served(self, is_served: bool) -> None:
+        """A dynamic sidecore is there from now on, or leaves."""
+        self._is_served = is_served
+        self._open_or_close()
+
+    def _open_or_close(self) -> None:
+        for page in self._pages.values():
+            if page.is_alive:
+                page.set_open(self.is_open and page.is_wanted)
+
+    def answer_late_posts(self) -> None:
+        """Nobody serves: answer what was posted all the same."""
+        for page in self._pages.values():
+            for slot in page.slots if page.is_alive else ():
+                if slot.visible_cycles is not None:
+                    slot.visible_cycles = None
+                    page.counts.errors += 1
+                    slot.answer(abi.Answer(abi.ECLOSED), is_open=False)
 
     def register(self, domain: Domain, gpa: int, count: int, now_cycles: int) -> int:
         """Share the page of `domain` at `gpa`, `count` slots of it in use."""
@@ -65,7 +103,8 @@ class Sidecores:
         page = self._pages.get(domain)
         if page is None:
             return ABSENT
-        page.set_open(is_open)
+        page.is_wanted = is_open
+        page.set_open(is_open and self.is_open)
         return OK
 
     @staticmethod

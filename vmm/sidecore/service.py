@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from emulator.ledger import HOST, IDLING, Category
-from emulator.pcpu import PS_PER_NS, PCpu
+from emulator.pcpu import NO_HORIZON, PS_PER_NS, PCpu
 from emulator.timing.shared_lines import SharedLines
 from vmm import paths
 from vmm.domain import Domain
@@ -39,9 +39,12 @@ ANSWER_BYTES = 32
 class Sidecore:
     """A core in root mode that serves the pages it is given. `jumps` False: every poll is executed, for comparison."""
 
-    def __init__(self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True) -> None:
+    def __init__(
+        self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True, is_on_duty: bool = True
+    ) -> None:
         self.pcpu = pcpu
         self.pages: list[SlotPage] = []
+        self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
         self.core_in_guest: Callable[[VCpu], Core | None] = lambda vcpu: None  # set by who knows
         self._lines = lines
         self._sleeps = poll == "mwait"
@@ -53,7 +56,8 @@ class Sidecore:
         self._finds: tuple[int, Slot] | None = None  # (when, what) the polling will find
         profile = pcpu.machine.profile
         self._poll_cycles = paths.POLL.cycles(profile) + profile.caches.l1d_latency_cycles
-        self._poll_on()
+        if is_on_duty:
+            self._poll_on()
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
@@ -67,19 +71,53 @@ class Sidecore:
 
     def _change_pages(self, pages: list[SlotPage], now_cycles: int) -> None:
         """The slots are others from the first poll at or after `now_cycles` on; it looks at the first of them."""
+        if not self.is_on_duty:
+            self._set_pages(pages)
+            return
         if self._slots:
             polls = max(0, -(-(now_cycles - self._since_cycles) // self._poll_cycles))
             self._since_cycles += polls * self._poll_cycles
         else:
             self._since_cycles = max(now_cycles, self._since_cycles)
-        self.pages = pages
-        self._slots = [slot for page in self.pages for slot in page.slots]
-        self._position = 0
-        self._finds = None
-        for slot in self._slots:
-            self._expect(slot)
+        self._set_pages(pages)
         self.pcpu.pass_time(self._since_cycles)
         self._poll_on()
+
+    def _set_pages(self, pages: list[SlotPage]) -> None:
+        self.pages = pages
+        self._slots = [slot for page in pages for slot in page.slots]
+        self._position = 0
+        self._finds = None
+        if self.is_on_duty:
+            for slot in self._slots:
+                self._expect(slot)
+
+    # --- duty --------------------------------------------------------------------------------------------------------
+
+    def begin_duty(self) -> None:
+        """Poll from now on."""
+        self.is_on_duty = True
+        self._since_cycles = self.pcpu.clock_cycles
+        self._set_pages(self.pages)
+        self._poll_on()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing is posted that could be seen."""
+        return all(slot.visible_cycles is None for slot in self._slots if slot.page.is_alive)
+
+    def poll_end_cycles(self, now_cycles: int) -> int:
+        """When the poll in progress at `now_cycles` ends: then the core can turn to something else."""
+        if self._sleeps or not self._slots:
+            return now_cycles
+        return (
+            self._since_cycles + max(0, -(-(now_cycles - self._since_cycles) // self._poll_cycles)) * self._poll_cycles
+        )
+
+    def end_duty(self) -> None:
+        """Poll no longer; the core does something else."""
+        self.is_on_duty = False
+        self._finds = None
 
     # --- a turn ------------------------------------------------------------------------------------------------------
 
@@ -87,7 +125,7 @@ class Sidecore:
         """Serve what polling has found."""
         pcpu = self.pcpu
         if self._slots and not self._jumps:
-            self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1))
+            self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1, self._next_event_cycles()))
         if self._finds is not None and self._finds[0] <= pcpu.clock_cycles:
             slot = self._finds[1]
             self._finds = None
@@ -120,6 +158,12 @@ class Sidecore:
             account[Category.SPIN] += self._poll_cycles
             pcpu.commit(self._poll_cycles)
 
+    def _next_event_cycles(self) -> int:
+        """When the machine's next event is due, which may end the duty."""
+        machine = self.pcpu.machine
+        next_ps = machine.events.next_ps()
+        return NO_HORIZON if next_ps is None else machine.ps_to_cycles(next_ps)
+
     def _drop_ended(self) -> None:
         if any(not page.is_alive for page in self.pages):
             self.pages = [page for page in self.pages if page.is_alive]
@@ -132,7 +176,8 @@ class Sidecore:
             return
         if abi.state_of(slot.read()) & abi.STATE == abi.POSTED:
             slot.visible_cycles = visible_cycles
-            self._expect(slot)
+            if self.is_on_duty:
+                self._expect(slot)
             if self._finds is not None:
                 self.pcpu.wake(self._finds[0])
 

@@ -56,6 +56,7 @@ class SlotPage:
         self.hpa = domain.hpa_of(gpa)
         self.slots = [Slot(self, index) for index in range(count)]
         self.is_open = True  # the switch
+        self.is_wanted = True  # by the guest
         self.is_registered = True
         self.counts = SlotCounts()
 
