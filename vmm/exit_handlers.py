@@ -6,9 +6,11 @@ To handle a new reason: write `handle_<reason>` and put it into the table.
 
 from collections.abc import Callable
 
+from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import ExitReason as R
+from emulator.vmx.qualifications import decode_task_switch
 from vmm import paths
 from vmm.control_registers import GENERAL_PROTECTION, handle_cr_access
 from vmm.guest_cpuid import guest_cpuid, read_msr, write_msr
@@ -57,6 +59,14 @@ def handle_interrupt_window(_vcpu: VCpu) -> Outcome:
 def handle_nmi_window(_vcpu: VCpu) -> Outcome:
     """The guest can take an NMI now: the dispatcher injects it on the way back."""
     return AGAIN
+
+
+def handle_task_switch(vcpu: VCpu) -> Outcome:
+    """A task gate in the guest's IDT. MODEL: no task switch is emulated; the guest ends with a clear error."""
+    switch = decode_task_switch(vcpu.read(f.EXIT_QUALIFICATION))
+    vector = vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VECTOR_MASK
+    where = f"at RIP {vcpu.rip:#x}, by the task gate of vector {vector} to the TSS {switch.tss_selector:#x}"
+    raise GuestError(f"the guest switches tasks by hardware, which is not modelled: {where}")
 
 
 def handle_triple_fault(vcpu: VCpu) -> Outcome:
@@ -133,6 +143,7 @@ EXIT_HANDLERS: dict[int, Handler] = {
     R.TRIPLE_FAULT:       handle_triple_fault,
     R.INTERRUPT_WINDOW:   handle_interrupt_window,
     R.NMI_WINDOW:         handle_nmi_window,
+    R.TASK_SWITCH:        handle_task_switch,
     R.CPUID:              handle_cpuid,
     R.GETSEC:             handle_vmx_instruction,
     R.HLT:                handle_hlt,
@@ -161,17 +172,16 @@ IMPOSSIBLE: dict[int, str] = {
     R.SIPI_SIGNAL:         "no vCPU waits for SIPI",
     R.IO_SMI:              "the host has no SMM",
     R.OTHER_SMI:           "the host has no SMM",
-    R.TASK_SWITCH:         "the engine has no hardware task switch: task gates raise #GP",
     R.RDPMC:               "RDPMC exiting is never set; the instruction raises #GP",
     R.RDTSC:               "RDTSC exiting is never set",
     R.RSM:                 "the host has no SMM: RSM raises #UD",
     R.DR_ACCESS:           "MOV-DR exiting is never set",
     R.INVALID_STATE:       "entry failures are reported by the entry checks, with the name of the check",
     R.MSR_LOAD_FAIL:       "the MSR-load area is empty",
-    R.MWAIT_INSTRUCTION:   "MWAIT exiting is never set, and CPUID does not offer MWAIT",
+    R.MWAIT_INSTRUCTION:   "CPUID does not offer MWAIT: it raises #UD",
     R.MONITOR_TRAP_FLAG:   "the monitor trap flag is never set",
-    R.MONITOR_INSTRUCTION: "MONITOR exiting is never set, and CPUID does not offer MONITOR",
-    R.PAUSE_INSTRUCTION:   "PAUSE exiting is never set",
+    R.MONITOR_INSTRUCTION: "CPUID does not offer MONITOR: it raises #UD",
+    R.PAUSE_INSTRUCTION:   "neither PAUSE exiting nor PAUSE-loop exiting is set",
     R.MCE_DURING_VMENTRY:  "the host has no machine checks",
     R.TPR_BELOW_THRESHOLD: "the TPR shadow is never used",
     R.APIC_ACCESS:         "APIC accesses are never virtualized",
@@ -185,11 +195,11 @@ IMPOSSIBLE: dict[int, str] = {
     R.INVVPID:             "arrives as #UD: the engine does not know the instruction",
     R.XSETBV:              "CR4.OSXSAVE cannot be set, so XSETBV raises #UD",
     R.APIC_WRITE:          "APIC registers are never virtualized",
-    R.RDRAND:              "CPUID does not offer RDRAND, and RDRAND exiting is never set",
+    R.RDRAND:              "CPUID does not offer RDRAND: it raises #UD",
     R.INVPCID:             "INVPCID is never enabled: it raises #UD",
     R.VMFUNC:              "VM functions are never enabled: it raises #UD",
     R.ENCLS:               "the host has no SGX",
-    R.RDSEED:              "CPUID does not offer RDSEED, and RDSEED exiting is never set",
+    R.RDSEED:              "CPUID does not offer RDSEED: it raises #UD",
     R.PML_FULL:            "page-modification logging is never enabled",
     R.XSAVES:              "XSAVES is never enabled: it raises #UD",
     R.XRSTORS:             "XRSTORS is never enabled: it raises #UD",

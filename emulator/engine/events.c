@@ -8,7 +8,8 @@
  *   real mode                                                         segment  | offset 15..0       4 bytes
  *
  * A delivery works on a copy of the few slots it changes; a fault leaves the state as it was before the event.
- * MODEL: task gates (hardware task switches) raise #GP(selector).
+ * MODEL: there is no hardware task switch. In non-root operation a task gate exits, as it does on hardware; natively it raises
+ * #GP(selector).
  */
 #include <string.h>
 #include "engine.h"
@@ -179,6 +180,23 @@ static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
     return ok;
 }
 
+/* A task gate outside IA-32e mode: a task switch, which exits always (SDM 3C 26.2, 26.4.2). */
+static outcome exit_for_task(sc_cpu *cpu, event e, uint64_t gate, uint32_t ext) {
+    enum { TSS16 = 1, TSS32 = 9, FROM_GATE = 3 };
+    uint16_t selector = gate >> 16 & 0xffff;
+    uint32_t error = (selector & 0xfffc) | ext;
+    uint64_t d = 0;
+    if (selector & 4) return failed(VECTOR_GP, error); /* a TSS is in the GDT */
+    outcome o = read_descriptor(cpu, e, selector, VECTOR_GP, ext, &d);
+    if (o.what != DONE) return o;
+    unsigned type = d >> 40 & 31;
+    if (type != TSS16 && type != TSS32) return failed(VECTOR_GP, error); /* no TSS, or a busy one */
+    if (!(d >> 47 & 1)) return failed(VECTOR_NP, error);
+    set_vectoring(cpu, e);
+    vm_exit(cpu, EXIT_REASON_TASK_SWITCH, selector | (uint64_t)FROM_GATE << 30, 0);
+    return (outcome){.what = LEFT};
+}
+
 static outcome deliver_once(sc_cpu *cpu, event e) {
     if (!(SLOT(cpu, GUEST_CR0) & 1)) return deliver_in_real_mode(cpu, e);
     bool wide = long_mode(cpu), v86 = SLOT(cpu, GUEST_RFLAGS) & FLAG_VM, software = is_software(e);
@@ -195,9 +213,11 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 
     unsigned type = gate[0] >> 40 & 31, gate_dpl = gate[0] >> 45 & 3;
     bool known = type == GATE_INT32 || type == GATE_TRAP32 || (!wide && (type == GATE_INT16 || type == GATE_TRAP16));
-    if (!known) return failed(VECTOR_GP, idt_error);
+    bool switches_task = type == GATE_TASK && !wide && cpu->s.non_root;
+    if (!known && !switches_task) return failed(VECTOR_GP, idt_error);
     if (software && e.type != EVENT_PRIV_SOFT && gate_dpl < old_cpl) return failed(VECTOR_GP, idt_error);
     if (!(gate[0] >> 47 & 1)) return failed(VECTOR_NP, idt_error);
+    if (switches_task) return exit_for_task(cpu, e, gate[0], ext);
     uint64_t target = (gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | (wide ? gate[1] << 32 : 0);
     bool narrow_gate = !(type & 8);
     if (narrow_gate) target &= 0xffff;

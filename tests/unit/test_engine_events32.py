@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from emulator.vmx.exit_reasons import ExitReason as R
+from emulator.vmx.qualifications import TASK_SWITCH_GATE, TaskSwitch, decode_task_switch
 from tests.unit.engine_rig import (
     ABSENT_CODE,
     CODE,
@@ -11,6 +13,7 @@ from tests.unit.engine_rig import (
     CODE32_0,
     CODE32_3,
     CODE32_CONFORMING,
+    DATA,
     DATA_0,
     DATA_3,
     GDT,
@@ -196,3 +199,45 @@ def test_a_stack_that_is_full_on_the_same_level_raises_ss_0_and_that_a_double_fa
     rig["rsp"] = 0x1008
     rig.run()
     assert [seen.reason for seen in rig.exits] == [2]  # #SS, #DF and the triple fault use the same stack
+
+
+# --- task gates -------------------------------------------------------------------------------------------------------
+
+SPARE = 0x78
+
+
+def with_task_gate(tss_rights: int, selector: int = SPARE, *, non_root: bool = True) -> Rig:
+    """INT 30h leads to a task gate; `tss_rights` are those of what it selects."""
+    rig = Rig("nop\n int 0x30", bits=32, non_root=non_root)
+    rig.put_word(GDT + SPARE, descriptor(tss_rights, base=DATA, limit=0x67))
+    rig.set_gate(0x30, kind=5, selector=selector)
+    return rig
+
+
+@pytest.mark.parametrize("tss_rights", [0x81, 0x89])
+def test_a_task_gate_exits_in_non_root_operation(tss_rights: int) -> None:
+    (seen,) = with_task_gate(tss_rights).run().exits
+    assert (seen.reason, seen.rip, seen.instruction_bytes) == (R.TASK_SWITCH, CODE + 1, 2)
+    assert decode_task_switch(seen.qualification) == TaskSwitch(SPARE, TASK_SWITCH_GATE)
+    assert seen.vectoring == 0x80000430
+
+
+@pytest.mark.parametrize(
+    ("tss_rights", "selector", "vector", "error"),
+    [
+        (0x8B, SPARE, 13, SPARE),  # busy
+        (0xC093, SPARE, 13, SPARE),  # data
+        (0x09, SPARE, 11, SPARE),  # not present
+        (0x89, SPARE | 4, 13, SPARE | 4),  # in the LDT
+        (0x89, 0x80, 13, 0x80),  # beyond the GDT
+    ],
+)
+def test_a_task_gate_to_what_is_no_free_tss_faults(tss_rights: int, selector: int, vector: int, error: int) -> None:
+    rig = with_task_gate(tss_rights, selector).run()
+    assert (rig.halted_in, rig.exits) == (vector, [])
+    assert rig.word(rig["rsp"], 4) == error
+
+
+def test_a_task_gate_is_no_gate_natively() -> None:
+    """MODEL: there is no hardware task switch."""
+    assert with_task_gate(0x89, non_root=False).run().halted_in == 13

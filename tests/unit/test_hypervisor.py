@@ -49,10 +49,21 @@ def test_the_exit_of_a_hlt_lasts_until_the_guest_is_woken() -> None:
 
 def test_an_exit_without_a_handler_stops_the_run_and_is_named() -> None:
     guest = build("ept")
-    guest.vcpu.vmcs.save(f.EXIT_REASON, ExitReason.TASK_SWITCH)
+    guest.vcpu.vmcs.save(f.EXIT_REASON, ExitReason.RSM)
     dispatch = guest.engine.on_exit
     assert dispatch is not None
-    with pytest.raises(GuestError, match=r"TASK_SWITCH .* thought impossible: the engine has no hardware task switch"):
+    with pytest.raises(GuestError, match=r"RSM .* thought impossible: the host has no SMM"):
+        dispatch()
+
+
+def test_a_hardware_task_switch_is_an_error_of_the_guest() -> None:
+    guest = build("ept")
+    guest.vcpu.vmcs.save(f.EXIT_REASON, ExitReason.TASK_SWITCH)
+    guest.vcpu.vmcs.save(f.EXIT_QUALIFICATION, 3 << 30 | 0x50)
+    guest.vcpu.vmcs.save(f.IDT_VECTORING_INFORMATION, 0x80000308)
+    dispatch = guest.engine.on_exit
+    assert dispatch is not None
+    with pytest.raises(GuestError, match=r"switches tasks by hardware.* by the task gate of vector 8 to the TSS 0x50"):
         dispatch()
 
 
