@@ -18,7 +18,7 @@ typedef struct {
     uint32_t hflags, hflags2;
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
-    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen,
+    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits,
         data_hits; /* see boundary.c and trap_iret */
     uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
@@ -107,7 +107,7 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count) {
     cpu->code_hits = (uint8_t)from->code_hits;
     cpu->timer_end_cycles = from->timer_end_cycles;
     cpu->data_hits = from->data_hits & 15;
-    cpu->pause.seen = from->pause_seen, data_hits, code_hits;
+    cpu->pause.seen = from->pause_seen;
     cpu->pause.first_cycles = from->pause_first_cycles;
     cpu->pause.last_cycles = from->pause_last_cycles;
     memcpy(cpu->predictor, from->predictor, sizeof cpu->predictor);
