@@ -1,6 +1,7 @@
 """A sidecore whose core runs guests too: guests see the same results and memory under any policy, at any switch."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,14 @@ def finish(guest: VirtualGuest, slice_cycles: int = 10**9) -> None:
         pcpu.check_ledger()
 
 
+def memory(guest: VirtualGuest) -> bytes:
+    """All of the guest's, but for its page of slots."""
+    assert guest.hypervisor.sidecores is not None
+    page = guest.hypervisor.sidecores.page_of(guest.domain)
+    assert page is not None
+    return guest.domain.read(0, page.gpa) + guest.domain.read(page.gpa + 4096, MEMORY_BYTES - page.gpa - 4096)
+
+
 def changes(guest: VirtualGuest) -> list[bool]:
     assert guest.hypervisor.dynamic_sidecore is not None
     return [serves for _, serves in guest.hypervisor.dynamic_sidecore.changes]
@@ -80,6 +89,7 @@ def test_a_guest_under_changing_load_sees_both_regimes_and_the_same_results(pagi
     guest, output = runs["when-idle"]
     assert b"PASS: all" in output
     assert output == runs["never"][1]
+    assert memory(guest) == memory(runs["never"][0])
     assert changes(runs["never"][0]) == []
     *_, serves, runs_guests, serves_again = changes(guest)
     assert (serves, runs_guests, serves_again) == (True, False, True)
@@ -134,6 +144,26 @@ def test_what_is_posted_when_nobody_serves_is_answered_as_closed() -> None:
     assert abi.state_of(slot.read()) == abi.DONE | abi.CLOSED
     assert int.from_bytes(slot.read()[12:16], "little", signed=True) == abi.ECLOSED
     assert slot.visible_cycles is None
+
+
+@pytest.mark.parametrize("policy", ["never", "when-idle"])
+def test_no_samples_are_taken_when_only_the_outside_could_wake_a_core(policy: str, tmp_path: Path) -> None:
+    kernel = tmp_path / "halt"
+    kernel.write_bytes(b"\xfb\xf4\xeb\xfd")  # STI; HLT; again
+    options = BootOptions(
+        kernel=Path(f"{kernel}@0x7c00:16"), memory_bytes=MEMORY_BYTES, has_sidecore=True, sidecore_policy=policy
+    )
+    for slice_cycles in (10**12, 1_000_003):
+        guest = build(plan(options), bytearray())
+        slices = 0
+        limit_cycles = 0
+        while guest.pcpu.clock_cycles >= limit_cycles:
+            slices += 1
+            assert slices < 100
+            limit_cycles += slice_cycles
+            guest.advance(limit_cycles)
+        assert guest.domain.end is None
+        assert changes(guest) == ([True] if policy == "when-idle" else [])
 
 
 def run_switched(*switches: str) -> Finished:
