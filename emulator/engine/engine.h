@@ -37,7 +37,14 @@ typedef struct {
 } walk_result;
 
 /* An event on its way to the guest (SDM 3C 25.8.3 and 25.9.2: interruption information). */
-enum { EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_HARDWARE = 3, EVENT_SOFT_INT = 4, EVENT_PRIV_SOFT = 5, EVENT_SOFT_EXC = 6 };
+enum {
+    EVENT_EXTERNAL = 0,
+    EVENT_NMI = 2,
+    EVENT_HARDWARE = 3,
+    EVENT_SOFT_INT = 4,
+    EVENT_PRIV_SOFT = 5,
+    EVENT_SOFT_EXC = 6
+};
 typedef struct {
     uint8_t vector, type;
     bool has_error;

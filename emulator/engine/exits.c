@@ -471,8 +471,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         }
         return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_INVLPG_EXITING), EXIT_REASON_INVLPG,
                            linear_of(cpu, in.segment, in.offset));
-    case TRAP_PAUSE:
-        return trap_simple(cpu, &in, pause_exits(cpu), EXIT_REASON_PAUSE_INSTRUCTION, 0);
+    case TRAP_PAUSE: return trap_simple(cpu, &in, pause_exits(cpu), EXIT_REASON_PAUSE_INSTRUCTION, 0);
     case TRAP_WBINVD:
     case TRAP_INVD:
         if (in.id == X86_INS_INVD) return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);

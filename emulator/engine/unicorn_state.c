@@ -98,7 +98,8 @@ static void load_intercepts(sc_cpu *cpu) {
     bool iret = (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKED_BY_NMI) && !cpu->iret && iret_unblocks_nmis(cpu);
     bool watches_pause = (primary & PROC_PAUSE_EXITING) || secondary_control(cpu, PROC2_PAUSE_LOOP_EXITING);
     R64(RAW_INTERCEPT) =
-        always | (secondary_control(cpu, PROC2_DESCRIPTOR_TABLE_EXITING) ? 0xffull << 6 : 0) | (iret ? 1ull << 0x14 : 0) | (watches_pause ? 1ull << 0x17 : 0) |
+        always | (secondary_control(cpu, PROC2_DESCRIPTOR_TABLE_EXITING) ? 0xffull << 6 : 0) |
+        (iret ? 1ull << 0x14 : 0) | (watches_pause ? 1ull << 0x17 : 0) |
         (cpu->s.non_root ? 1ull << 0x29 : 0); /* WBINVD, and INVD, for which the engine has no code of its own */
     uint16_t reads = 1 << 8;
     if (cpu->s.non_root && v[VMCS_CR0_GUEST_HOST_MASK]) reads |= 1 << 0;

@@ -21,8 +21,6 @@ INTERESTING = (
     0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
     1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 0x0000_7FFF_FFFF_FFFF, 0x0000_8000_0000_0000,
 )  # fmt: skip
-# The engine's instruction breakpoints follow only the guest's own MOV to DR7, so they would stay on in the next case.
-MOV_TO_DR = b"\x0f\x23"
 WIDE_MSRS = ("star", "lstar", "cstar", "kernel_gs_base", "sysenter_esp", "sysenter_eip", "pat")  # all 64 bits count
 # A short branch leads behind the instructions of the case, not into the middle of one.
 SHORT_BRANCHES = frozenset(bytes([opcode]) for opcode in (*range(0x70, 0x80), *range(0xE0, 0xE4), 0xEB))
@@ -220,7 +218,7 @@ def _one(random_: random.Random, mode: Mode, *, vector: bool) -> list[bytes]:
     while True:
         code = random_instruction(random_, mode.bits, vector=vector)
         mnemonic, length = mnemonic_and_length(code, mode.bits)
-        if mnemonic in PLATFORM or code.lstrip(PREFIXES)[:2] == MOV_TO_DR:
+        if mnemonic in PLATFORM:
             continue
         if mnemonic == "?" and code.lstrip(PREFIXES)[:1] == b"\x0f" and code.lstrip(PREFIXES)[1:2] in HINTS:
             continue  # capstone does not know how long they are

@@ -85,15 +85,15 @@ static void on_access(struct trap_frame *frame) {
     trapped_at = frame->rip;
 }
 
-#define CHECK_ACCESS(name, text, expected_hits)                                                           \
-    do {                                                                                                  \
-        uint64_t behind;                                                                                  \
-        hits = 0;                                                                                         \
-        WRITE_DR(6, DR6_INIT);                                                                            \
+#define CHECK_ACCESS(name, text, expected_hits)                                                                \
+    do {                                                                                                       \
+        uint64_t behind;                                                                                       \
+        hits = 0;                                                                                              \
+        WRITE_DR(6, DR6_INIT);                                                                                 \
         asm volatile("leaq 1f(%%rip), %0; " text "; 1: nop" : "=&r"(behind) : "r"(watched) : "rax", "memory"); \
-        check_equal(name, hits, expected_hits);                                                           \
-        if (expected_hits) check_equal(name ": behind it", trapped_at, behind);                           \
-        if (expected_hits) check_equal(name ": DR6", READ_DR(6) & 15, 4);                                 \
+        check_equal(name, hits, expected_hits);                                                                \
+        if (expected_hits) check_equal(name ": behind it", trapped_at, behind);                                \
+        if (expected_hits) check_equal(name ": DR6", READ_DR(6) & 15, 4);                                      \
     } while (0)
 
 static void check_data(void) {
