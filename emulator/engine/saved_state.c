@@ -18,8 +18,8 @@ typedef struct {
     uint32_t hflags, hflags2;
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
-    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits,
-        data_hits; /* see boundary.c and trap_iret */
+    /* see boundary.c, trap_iret in exits.c, debug.c */
+    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits;
     uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
     uint32_t current_bytes, current_bits;
