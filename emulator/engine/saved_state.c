@@ -54,7 +54,6 @@ void sc_save(const sc_cpu *cpu, uint8_t *ret) {
     to->data_hits = cpu->data_hits;
     to->code_hits = cpu->code_hits;
     to->timer_end_cycles = cpu->timer_end_cycles;
-    to->data_hits = cpu->data_hits;
     to->pause_seen = cpu->pause.seen;
     to->pause_first_cycles = cpu->pause.first_cycles;
     to->pause_last_cycles = cpu->pause.last_cycles;
@@ -103,10 +102,9 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count) {
     cpu->is_entered = from->is_entered;
     cpu->monitor_trap_due = from->monitor_trap_due;
     cpu->iret_unblocked = from->iret_unblocked;
-    cpu->data_hits = (uint8_t)from->data_hits;
-    cpu->code_hits = (uint8_t)from->code_hits;
-    cpu->timer_end_cycles = from->timer_end_cycles;
     cpu->data_hits = from->data_hits & 15;
+    cpu->code_hits = from->code_hits & 15;
+    cpu->timer_end_cycles = from->timer_end_cycles;
     cpu->pause.seen = from->pause_seen;
     cpu->pause.first_cycles = from->pause_first_cycles;
     cpu->pause.last_cycles = from->pause_last_cycles;
