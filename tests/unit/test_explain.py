@@ -116,7 +116,7 @@ def test_requests(text: str, reason: int, number: int) -> None:
         ("CPUID:x", "a number from 1"),
         ("CPUID:\N{SUPERSCRIPT TWO}", "a number from 1"),
         ("CPUID:" + "9" * 5000, "a number from 1"),
-        ("TASK_SWITCH", "no guest makes this exit: the engine has no hardware task switch"),
+        ("RSM", "no guest makes this exit: the host has no SMM"),
     ],
 )
 def test_a_mistake_is_one_line(text: str, words: str) -> None:

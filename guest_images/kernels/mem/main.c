@@ -57,7 +57,12 @@ static void go_around(uint64_t links) {
 static void measure_chase(const char *name, uint64_t links, unsigned parameter_count, uint64_t first, uint64_t second) {
     go_around(links);
     links_per_call = clamp(links, ROUND_LOADS_MIN, ROUND_LOADS_MAX) & -UNROLLED_LOADS;
-    measure(&(struct measurement){name, 1, links_per_call, NULL, do_chase, parameter_count, {first, second}});
+    measure(&(struct measurement){.name = name,
+                                  .calls = 1,
+                                  .per_call = links_per_call,
+                                  .operation = do_chase,
+                                  .parameter_count = parameter_count,
+                                  .parameters = {first, second}});
 }
 
 static void measure_loads(uint64_t size_bytes, uint64_t stride_bytes) {
@@ -124,7 +129,12 @@ static void measure_stream(const char *name, void (*operation)(unsigned), uint64
     chunk = 0;
     stream_bytes = size_bytes;
     for (uint64_t i = 0; i < size_bytes / CHUNK_BYTES; i++) operation(i);
-    measure(&(struct measurement){name, ROUND_CHUNKS, CHUNK_BYTES, NULL, operation, 1, {size_bytes, 0}});
+    measure(&(struct measurement){.name = name,
+                                  .calls = ROUND_CHUNKS,
+                                  .per_call = CHUNK_BYTES,
+                                  .operation = operation,
+                                  .parameter_count = 1,
+                                  .parameters = {size_bytes, 0}});
 }
 
 static void measure_streams(uint64_t size_bytes) {
