@@ -20,7 +20,7 @@ class SlotCounts:
 class Slot:
     """Slot `index` of `page`: a line of guest memory."""
 
-    __slots__ = ("gpa", "hpa", "index", "is_in_service", "last_sequence", "page", "visible_cycles")
+    __slots__ = ("answer_cycles", "gpa", "hpa", "index", "is_in_service", "last_sequence", "page", "visible_cycles")
 
     def __init__(self, page: "SlotPage", index: int) -> None:
         self.page = page
@@ -29,6 +29,7 @@ class Slot:
         self.hpa = page.domain.hpa_of(self.gpa)
         self.visible_cycles: int | None = None  # since when the sidecore can see the request; None: there is none
         self.is_in_service = False
+        self.answer_cycles: int | None = None  # when the guest can see the answer, if that is known
         self.last_sequence: int | None = None
 
     def read(self) -> bytes:
