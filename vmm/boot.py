@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
+from devices.board import PCI_DEVICES, PCI_DEVICES_MAX
 from emulator.errors import ConfigError, GuestError, choices_text
 from emulator.ledger import Category
 from emulator.machine import Machine
@@ -78,6 +79,7 @@ class BootOptions:
     jumps_spins: bool = True
     vcpu_count: int = 1
     pcpu_count: int | None = None  # None: one for each vCPU
+    devices: tuple[str, ...] = ()  # on the PCI bus, beside what the board has: names from devices.board.PCI_DEVICES
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     timing: Fidelity = DEFAULT_FIDELITY
@@ -134,6 +136,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
     _check_sidecore(options)
+    _check_devices(options)
     policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
     switches = tuple(map(_switch, options.switch_sidecore))
     options = replace(options, pcpu_count=_check_processors(options))
@@ -185,6 +188,14 @@ def _plan_restored(options: BootOptions, path: Path) -> BootPlan:
     _check_outputs(options)
     snapshot = read_snapshot(path)
     return replace(snapshot.plan(options), snapshot=snapshot)
+
+
+def _check_devices(options: BootOptions) -> None:
+    for name in options.devices:
+        if name not in PCI_DEVICES:
+            raise ConfigError(f"no device {name!r}; {choices_text(name, list(PCI_DEVICES))}")
+    if len(options.devices) > PCI_DEVICES_MAX:
+        raise ConfigError(f"{len(options.devices)} devices are too many for the PCI bus; it takes {PCI_DEVICES_MAX}")
 
 
 def _check_sidecore(options: BootOptions) -> None:
@@ -270,7 +281,9 @@ def build_guest(
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
         machine = _build_machine(plan, memory_bytes, memory_file)
-        return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
+        return NativeGuest(
+            machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=plan.options.devices
+        )
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
@@ -287,6 +300,7 @@ def build_guest(
         switches=plan.switches,
         jumps_spins=plan.options.jumps_spins,
         vcpu_count=plan.options.vcpu_count,
+        devices=plan.options.devices,
         trace=trace,
         make_vcpu=vcpu_maker(recorder),
     )

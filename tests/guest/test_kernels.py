@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from emulator.timing.core_timing import Fidelity
-from guest_images.images import ImageEntry, kernel_images
+from guest_images.images import ImageEntry, entry_of, kernel_images
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
 from vmm.outcome import EndKind
@@ -18,7 +18,14 @@ KERNELS = list(kernel_images())
 
 @cache
 def run_kernel(name: str, paging: Paging, cpus: int = 1, timing: Fidelity = "fast") -> Finished:
-    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus, timing=timing)
+    options = BootOptions(
+        image=name,
+        paging=paging,
+        memory_bytes=MEMORY_BYTES,
+        vcpu_count=cpus,
+        devices=entry_of(name).devices,
+        timing=timing,
+    )
     return run_plan(plan(options), max_cycles=MAX_CYCLES)
 
 
