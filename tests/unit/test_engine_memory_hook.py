@@ -11,7 +11,7 @@ from tests.unit.engine_rig import CODE, CODE16_0, CODE32_0, GDT, Rig, descriptor
 from tests.unit.test_engine_events16 import SEGMENT, STACK, pushed, real_mode, virtual_8086
 
 WORD_BYTES = {"real mode": 2, "virtual-8086 mode": 4}  # of what an event pushes
-MODES = {"real mode": real_mode, "virtual-8086 mode": virtual_8086}
+MODES: dict[str, Callable[[str], Rig]] = {"real mode": real_mode, "virtual-8086 mode": virtual_8086}
 UNUSED = 0x3F0000
 WRITES_AND_READS_OF_ITS_BYTE = 0x400 | 1 | 3 << 16
 
