@@ -51,8 +51,6 @@ def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry,
 @pytest.mark.parametrize("timing", ["flat", "detailed"])
 @pytest.mark.parametrize("kernel", [entry for entry in KERNELS if entry.name != "mem"], ids=lambda entry: entry.name)
 def test_a_kernel_prints_the_same_at_every_fidelity(kernel: ImageEntry, timing: Fidelity) -> None:
-    if timing == "detailed" and kernel.name in ("v86", "real_mode"):
-        pytest.skip("known bug: memory hooks disturb 16-bit code in real and virtual-8086 mode")
     if timing == "detailed" and kernel.cpus > 2:
         pytest.skip("the default profile has two cores")
     finished = run_kernel(kernel.name, "shadow", kernel.cpus, timing)
