@@ -71,8 +71,8 @@ def load_profile(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:
     _check_predictor(where, profile.core)
     _check_caches(where, profile.caches)
     _check_tlbs(where, profile.tlb)
-    if profile.core.package_count > 1 and profile.memory.remote_dirty_line_cycles == 0:
-        raise ConfigError(f"{where}: memory.remote_dirty_line_cycles must be above 0 as core.package_count is above 1")
+    if profile.core.package_count > 1 and profile.core.remote_dirty_line_cycles == 0:
+        raise ConfigError(f"{where}: core.remote_dirty_line_cycles must be above 0 as core.package_count is above 1")
     return profile
 
 

@@ -38,7 +38,7 @@ _SHARED = "; 0: they share the array of 4 KiB pages"
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
-    """[core]: clock and topology, front end and branch prediction, and how the outside is reached."""
+    """[core]: clock and topology, front end and branch prediction, how other cores and the outside are reached."""
 
     frequency_hz: Annotated[int, Parameter("clock of a core and of its time-stamp counter", 10**6, 10**11)]
     package_count: Annotated[int, Parameter("packages (sockets) of the machine", most=256)]
@@ -52,6 +52,10 @@ class Core:
     predictor_entries_count: Annotated[int, Parameter("two-bit counters of the branch predictor", most=1 << 20)]
     target_entries_count: Annotated[int, Parameter("targets of indirect branches it remembers", most=1 << 20)]
     store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
+    dirty_line_cycles: Annotated[int, Parameter("a load of a line another core of the package modified")]
+    remote_dirty_line_cycles: Annotated[int, Parameter(
+        "a load of a line a core of another package modified; 0: not known, for machines of one package", 0
+    )]  # fmt: skip
     pause_cycles: Annotated[int, Parameter("PAUSE")]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
         "software of the VMM whose code and data are in the L1, with predicted branches", most=10_000
@@ -161,10 +165,6 @@ class Memory:
     """[memory]: loads that no cache of the core answers."""
 
     dram_latency_cycles: Annotated[int, Parameter("a load that misses every cache")]
-    dirty_line_cycles: Annotated[int, Parameter("a load of a line another core of the package modified")]
-    remote_dirty_line_cycles: Annotated[int, Parameter(
-        "a load of a line a core of another package modified; 0: not known, for machines of one package", 0
-    )]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

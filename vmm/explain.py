@@ -26,7 +26,7 @@ from vmm.paths import PATH_PARAMETER, Path
 from vmm.vcpu import VCpu
 
 HIT = ("caches.l1d_latency_cycles",)  # parameter of a memory access; or parameter and source
-MISS = ("", "the caches as emulator/timing/hierarchy.py has them, by [caches] and [memory] of the profile")
+MISS = ("", "the caches as emulator/timing/hierarchy.py has them, by [core], [caches] and [memory] of the profile")
 
 
 @dataclass(frozen=True)

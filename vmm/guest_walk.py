@@ -18,6 +18,7 @@ ADDRESS_MASK = 0xFF_FFFF_F000  # 40 physical address bits
 PDPTE_RESERVED = 0xFFFF_FF00_0000_01E6
 PSE_RESERVED = 1 << 21  # of an entry that maps 4 MiB in 32-bit paging
 RESERVED_ADDRESS = 0xF_FF00_0000_0000  # bits 51:40
+RESERVED_IN_PAE = 0x7FF0_0000_0000_0000  # bits 62:52, which 4-level paging ignores
 
 PF_PRESENT, PF_WRITE, PF_USER, PF_RESERVED, PF_FETCH = 1, 2, 4, 8, 16
 
@@ -110,6 +111,7 @@ def walk(
     code = (PF_WRITE if write else 0) | (PF_USER if user else 0)
     if fetch and (no_execute_on or mode.cr4 & CR4_SMEP):
         code |= PF_FETCH
+    always_reserved = reserved_bits(mode)
     table = mode.cr3 & (ADDRESS_MASK if mode.is_long else 0xFFFF_FFE0 if pae else 0xFFFF_F000)
     rights, no_execute = WRITABLE | USER, False
     steps: list[Step] = []
@@ -128,8 +130,8 @@ def walk(
             return GuestFault(gva, code)
         is_large = bool(entry & LARGE) and level in (2, 3) and not is_pdpte and (pae or bool(mode.cr4 & CR4_PSE))
         is_leaf = level == 1 or is_large
-        reserved = _reserved(level, is_leaf=is_leaf, no_execute_on=no_execute_on) if pae else PSE_RESERVED * is_large
-        if not is_pdpte and entry & reserved:
+        reserved = _reserved_at(level, is_leaf=is_leaf) if pae else PSE_RESERVED * is_large
+        if not is_pdpte and entry & (reserved | always_reserved):
             return GuestFault(gva, code | PF_PRESENT | PF_RESERVED)
         if not is_pdpte:
             rights &= entry
@@ -169,13 +171,19 @@ def pdptes_are_valid(domain: Domain, mode: PagingMode) -> bool:
     return not any(entry & PRESENT and entry & PDPTE_RESERVED for entry in entries)
 
 
-def _reserved(level: int, *, is_leaf: bool, no_execute_on: bool) -> int:
-    reserved = RESERVED_ADDRESS | (0 if no_execute_on else NO_EXECUTE)
-    if is_leaf and level > 1:
-        reserved |= ((1 << (12 + 9 * (level - 1))) - 1) & ~0x1FFF
+def reserved_bits(mode: PagingMode) -> int:
+    """The bits that no present entry of any level may have (PDPTEs are checked when they are loaded)."""
+    if not mode.is_pae:
+        return 0
+    no_execute = 0 if mode.efer & EFER_NXE else NO_EXECUTE
+    return RESERVED_ADDRESS | no_execute | (0 if mode.is_long else RESERVED_IN_PAE)
+
+
+def _reserved_at(level: int, *, is_leaf: bool) -> int:
+    """Those that an 8-byte entry of `level` may not have besides."""
     if level == 4:
-        reserved |= LARGE
-    return reserved
+        return LARGE
+    return ((1 << (12 + 9 * (level - 1))) - 1) & ~0x1FFF if is_leaf and level > 1 else 0
 
 
 def _permitted(mode: PagingMode, rights: int, no_execute: bool, *, write: bool, user: bool, fetch: bool) -> bool:

@@ -54,6 +54,7 @@ typedef struct {
     uint32_t instruction_bytes; /* software events: return RIP = RIP + this */
 } event;
 
+enum { ES, CS, SS, DS, FS, GS }; /* in VMCS order */
 enum { INSTRUCTION_BYTES_MAX = 15 };
 
 /* An instruction as far as exits need it. */
@@ -99,6 +100,8 @@ typedef struct { /* what block_cost.c finds of a block */
     uint32_t bad_lock_at; /* offset of the first instruction whose LOCK prefix makes it #UD; or the size of the block */
     unsigned branch;
     bool drains; /* the store buffer: LOCK, MFENCE */
+    uint32_t far_return_at; /* offset of the RETF that it ends with, which pops words of so many bytes; */
+    unsigned far_return_bytes; /* 0: it ends otherwise */
     slow_instruction slow[SLOW_MAX];
 } block_cost;
 
@@ -109,8 +112,8 @@ typedef struct block { /* a translated basic block, to cost it and to notice cha
     uint32_t cost_64ths, slow_64ths; /* in 64ths of a cycle; the part of its slow instructions */
     uint32_t bytes_at;               /* in the arena: see blocks.c */
     uint16_t accesses;               /* to memory, as far as the code tells */
-    uint16_t bad_lock_at;
-    uint8_t code_bits, branch, slow_count;
+    uint16_t bad_lock_at, far_return_at;
+    uint8_t code_bits, branch, slow_count, far_return_bytes;
     bool drains;
 } block;
 
@@ -226,6 +229,7 @@ void decode_close(sc_cpu *cpu);
 void forget_decoded(sc_cpu *cpu);
 unsigned code_bits(const sc_cpu *cpu);
 uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset);
+uint64_t linear_of_stack(const sc_cpu *cpu, uint64_t below_bytes);
 uint64_t linear_rip(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);

@@ -181,11 +181,28 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
         start_block(cpu, h);
 }
 
+/* Before an access that has a hook the engine stores RIP, so that the hook can ask for it. A far return in real or
+ * virtual-8086 mode has stored the offset it popped there by the time it pops the selector: it would return to itself. So
+ * its RIP is stored once more. */
+static void redo_far_return(sc_cpu *cpu) {
+    const block *b = cpu->current;
+    bool saved = cpu->saved;
+    uint32_t offset = 0;
+    engine_save(cpu);
+    cpu->saved = saved;
+    bool is_protected = (SLOT(cpu, GUEST_CR0) & 1) && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000); /* VM */
+    if (is_protected || offset_in(cpu, b, linear_rip(cpu)) != b->far_return_at) return;
+    linear_read(cpu, linear_of_stack(cpu, 0), &offset, b->far_return_bytes, ACCESS_PROBE);
+    R64(RAW_EIP) = offset;
+    uc_context_restore(cpu->uc, cpu->context);
+}
+
 static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
     (void)uc, (void)value;
     sc_cpu *cpu = data;
     access_memory(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
     if (has_data_breakpoints(cpu)) note_data_access(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
+    if (cpu->current && cpu->current->far_return_bytes) redo_far_return(cpu);
 }
 
 /* Any memory hook makes the engine leave its fast path for every access, so it is there only while it is wanted. */

@@ -26,12 +26,12 @@ class SharedLines:
     """The shared lines of a machine with `pcpu_count` pCPUs. Raises ConfigError when the profile has fewer."""
 
     def __init__(self, profile: Profile, pcpu_count: int) -> None:
-        memory, caches = profile.memory, profile.caches
+        core, memory, caches = profile.core, profile.memory, profile.caches
         beyond = caches.l1d_latency_cycles
         self._places = places_of(profile, pcpu_count)
         self._line_bytes = caches.line_bytes
-        self._dirty_cycles = max(0, memory.dirty_line_cycles - beyond)
-        self._remote_dirty_cycles = max(0, memory.remote_dirty_line_cycles - beyond)
+        self._dirty_cycles = max(0, core.dirty_line_cycles - beyond)
+        self._remote_dirty_cycles = max(0, core.remote_dirty_line_cycles - beyond)
         self._upgrade_cycles, self._clean_cycles = self._dirty_cycles, memory.dram_latency_cycles - beyond
         if caches.l3_ways:
             self._upgrade_cycles = self._clean_cycles = caches.l3_latency_cycles - beyond

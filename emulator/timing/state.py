@@ -30,7 +30,7 @@ def build_state(profile: Profile, pcpu_count: int) -> StateArray:
 
 
 def _write_machine(header: StateArray, profile: Profile, places: list[Place]) -> None:
-    caches, memory, tlb = profile.caches, profile.memory, profile.tlb
+    core, caches, memory, tlb = profile.core, profile.caches, profile.memory, profile.tlb
 
     def beyond_l1(latency_cycles: int) -> int:
         return max(latency_cycles - caches.l1d_latency_cycles, 0)
@@ -44,8 +44,8 @@ def _write_machine(header: StateArray, profile: Profile, places: list[Place]) ->
     header[layout.L2_CYCLES] = beyond_l1(caches.l2_latency_cycles)
     header[layout.L3_CYCLES] = beyond_l1(caches.l3_latency_cycles)
     header[layout.DRAM_CYCLES] = beyond_l1(memory.dram_latency_cycles)
-    header[layout.DIRTY_CYCLES] = beyond_l1(memory.dirty_line_cycles)
-    header[layout.REMOTE_DIRTY_CYCLES] = beyond_l1(memory.remote_dirty_line_cycles)
+    header[layout.DIRTY_CYCLES] = beyond_l1(core.dirty_line_cycles)
+    header[layout.REMOTE_DIRTY_CYCLES] = beyond_l1(core.remote_dirty_line_cycles)
     # MODEL: to invalidate other readers takes as long as reaching the level that knows of them: the cache the package
     # shares; without one the bus, or another package: as a transfer. No separate numbers are published.
     header[layout.UPGRADE_CYCLES] = header[layout.DIRTY_CYCLES]

@@ -15,7 +15,7 @@ import pytest
 from emulator.errors import GuestError
 from emulator.ledger import Category
 from tests.unit import tiny_kernels as tiny
-from vmm import boot
+from vmm import boot_plan
 from vmm import console as console_module
 from vmm.boot import BootOptions, RunResult, plan, run
 from vmm.console import Console
@@ -218,7 +218,7 @@ def test_options_with_a_named_guest_add_to_its_command_line(tmp_path: Path, monk
 
     kernel = tiny.write_kernel(tmp_path, tiny.HALT)
     image = Image("x", "", "linux", "user", kernel, append="console=ttyS0")
-    monkeypatch.setattr(boot, "resolve", lambda name, progress: image)
+    monkeypatch.setattr(boot_plan, "resolve", lambda name, progress: image)
     made = plan(BootOptions(image="x", append="quiet", memory_bytes=16 << 20))
     assert any(data.startswith(b"console=ttyS0 quiet\0") for _, data in made.image.segments)
 

@@ -25,7 +25,7 @@ SMALL_VALUES = {  # where 1, or false, will not do
     "vmx.exit_cycles": 100,
     "caches.line_bytes": 64,
     **{f"caches.{level}_size_bytes": 4096 for level in ("l1i", "l1d", "l2", "l3")},
-    "memory.remote_dirty_line_cycles": 0,
+    "core.remote_dirty_line_cycles": 0,
 }
 
 
@@ -166,7 +166,7 @@ BROKEN = {
         "core.target_entries_count 96 must be a power of 2",
     ),
     "tlb not a multiple": (row_text("dtlb_4k_ways", 1), row_text("dtlb_4k_ways", 2), "tlb.dtlb_4k_entries 1 must be"),
-    "packages unconnected": (row_text("package_count", 1), row_text("package_count", 2), "memory.remote_dirty_line_"),
+    "packages unconnected": (row_text("package_count", 1), row_text("package_count", 2), "core.remote_dirty_line_"),
     "not TOML": ("[core]", "[core", "is not TOML"),
 }
 
@@ -241,7 +241,7 @@ def test_overrides_change_what_is_loaded_and_the_last_counts() -> None:
     [
         ("frequency_hz", "write it as section.key=value"),
         ("core.frequncy_hz=2e9", "did you mean 'core.frequency_hz'?"),
-        ("core.dirty_line_cycles=120", "did you mean 'memory.dirty_line_cycles'?"),
+        ("memory.dirty_line_cycles=120", "did you mean 'core.dirty_line_cycles'?"),
         ("core=3", "'core' is a table, not a value"),
         ("zzz=3", "'sidecore profiles parameters' shows what there is"),
         ("core.frequency_hz=", "must be a whole number"),

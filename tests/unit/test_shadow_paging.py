@@ -3,6 +3,7 @@
 The "hardware" of these tests is a walk of the shadow tables themselves, in host memory.
 """
 
+import os
 import random
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from vmm.virtual_guest import VirtualGuest
 MEMORY_BYTES = 16 << 20
 ROOT = 0x1000
 TABLE_PAGES = range(1, 9)
-STEPS = 3000
+STEPS = 10000
 
 
 class Format(NamedTuple):
@@ -39,6 +40,16 @@ class Format(NamedTuple):
 FOUR_LEVEL = Format(0x20, 0xD00, 8, (39, 30, 21, 12), (0, 1, 511))
 PAE = Format(0x20, 0x800, 8, (30, 21, 12), (0, 1, 511))
 TWO_LEVEL = Format(0x10, 0, 4, (22, 12), (0, 1, 513, 1023))  # with CR4.PSE
+EVERY_FORMAT = {
+    "4-level": FOUR_LEVEL,
+    "4-level, no NX": FOUR_LEVEL._replace(efer=0x500),
+    "PAE": PAE,
+    "PAE, no NX": PAE._replace(efer=0),
+    "2-level": TWO_LEVEL,
+    "2-level, no PSE": TWO_LEVEL._replace(cr4=0),
+}
+SMEP = 1 << 20
+FIRST_SEED = int(os.environ.get("SIDECORE_FUZZ_SEED", "1729"))
 FORMATS = pytest.mark.parametrize("format", [FOUR_LEVEL, PAE, TWO_LEVEL], ids=["4-level", "PAE", "2-level"])
 PAGED, PAGED_NO_WP = 0x8001_0031, 0x8000_0031
 
@@ -116,6 +127,8 @@ def _random_entry(rng: random.Random, format: Format) -> int:
         entry = (entry & ~(0x1FF000 if format.entry_bytes == 8 else 0x3FF000)) | 0x80
     if rng.random() < 0.1 and format.entry_bytes == 8:
         entry |= 1 << 63
+    if rng.random() < 0.05:  # reserved in some places
+        entry |= 1 << rng.choice((7, 8, 21, 40, 51) if format.entry_bytes == 8 else (7, 8, 21))
     return entry
 
 
@@ -127,11 +140,12 @@ def _random_address(rng: random.Random, format: Format) -> int:
     return gva | (0xFFFF << 48 if gva >> 47 else 0) | rng.randrange(4096)
 
 
-@FORMATS
+@pytest.mark.parametrize("format", EVERY_FORMAT.values(), ids=EVERY_FORMAT)
+@pytest.mark.parametrize("smep", [0, SMEP], ids=["", "SMEP"])
 @pytest.mark.parametrize("cr0", [PAGED, PAGED_NO_WP], ids=["WP", "no WP"])
-def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int, format: Format) -> None:
-    seed = 1729
-    rng, rig = random.Random(seed), Rig(format, cr0)
+def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int, smep: int, format: Format) -> None:
+    seed = FIRST_SEED
+    rng, rig = random.Random(seed), Rig(format._replace(cr4=format.cr4 | smep), cr0)
     mapped = 0
     for step in range(STEPS):
         if rng.random() < 0.5:
@@ -193,6 +207,23 @@ def test_running_out_of_pages_starts_anew_and_goes_on(format: Format) -> None:
             expected = walk(rig.domain, mode, gva, probe=True)
             if isinstance(expected, GuestFault):
                 assert rig.access(gva, write=False, user=False, fetch=False) == expected
+
+
+@pytest.mark.parametrize("format", EVERY_FORMAT.values(), ids=EVERY_FORMAT)
+@pytest.mark.parametrize("is_on_before", [True, False])
+def test_a_users_page_opened_by_a_supervisors_store_stays_closed_to_smep(format: Format, is_on_before: bool) -> None:
+    on, off = format._replace(cr4=format.cr4 | SMEP), format
+    rig = Rig(on if is_on_before else off, PAGED_NO_WP)
+    tables = range(ROOT, ROOT + 0x1000 * len(format.shifts), 0x1000)
+    for table in tables[:-1]:
+        rig.store_entry(table, (table + 0x1000) | (1 if format.shifts[0] == 30 and table == ROOT else 7))
+    rig.store_entry(tables[-1], 0x9065)  # users may read
+    assert isinstance(rig.access(0x10, write=True, user=False, fetch=False), Translation)
+    if not is_on_before:
+        rig.paging.write_cr4(rig.vcpu, on.cr4)
+    assert rig.access(0x10, write=False, user=False, fetch=True) == GuestFault(0x10, 0x11)
+    assert isinstance(rig.access(0x10, write=False, user=True, fetch=True), Translation)
+    assert isinstance(rig.access(0x10, write=True, user=False, fetch=False), Translation)
 
 
 def test_turning_4_mib_pages_on_changes_what_entries_mean_at_once() -> None:

@@ -67,7 +67,7 @@ def test_each_level_of_memory_is_slower_than_the_one_before(name: str) -> None:
     levels += [caches.l3_latency_cycles] if caches.l3_size_bytes else []
     levels += [profile.memory.dram_latency_cycles]
     assert levels == sorted(set(levels))
-    assert profile.memory.dirty_line_cycles > caches.l2_latency_cycles
+    assert profile.core.dirty_line_cycles > caches.l2_latency_cycles
 
 
 @pytest.mark.parametrize("name", shipped_profiles())

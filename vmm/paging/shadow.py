@@ -38,6 +38,7 @@ from vmm.guest_walk import (
     EFER_LMA,
     EFER_NXE,
     LARGE,
+    NO_EXECUTE,
     PF_FETCH,
     PF_USER,
     PF_WRITE,
@@ -47,6 +48,7 @@ from vmm.guest_walk import (
     PagingMode,
     Step,
     Translation,
+    reserved_bits,
 )
 from vmm.host_pages import HostPages, OutOfHostMemory
 from vmm.mmio import DeviceAccess
@@ -81,12 +83,17 @@ class GuestRegisters:
         return PagingMode(self.cr0, self.cr3, self.cr4, self.efer)
 
 
-def _supervisor_only(entry: int) -> int:
+def _supervisor_only(entry: int, *, smep: bool) -> int:
     """A read-only entry for a supervisor's write while the guest's CR0.WP is 0 (the processor's is always 1).
 
-    Writable, and closed to users until they fault and get the guest's own rights back.
+    Writable, and closed to users until they fault and get the guest's own rights back. To SMEP it looks like a
+    supervisor's page then, so it is closed to fetches likewise. MODEL: code that lies where such an entry (of users,
+    read-only) leads and stores there too faults for ever.
     """
-    return entry if entry & WRITABLE else (entry | WRITABLE) & ~USER
+    if entry & WRITABLE:
+        return entry
+    no_fetch = NO_EXECUTE if smep and entry & USER else 0
+    return (entry | WRITABLE | no_fetch) & ~USER
 
 
 class ShadowPaging:
@@ -107,6 +114,7 @@ class ShadowPaging:
         self._vcpu: VCpu  # from `start` on
         self._guest = GuestRegisters()
         self._mode = self._guest.mode()
+        self._reserved_bits = 0
         self._instructions = InstructionEmulation(self._domain)
         self._devices = DeviceAccess(self._domain)
         self._last_zero_write_gfn: int | None = None
@@ -192,9 +200,10 @@ class ShadowPaging:
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
         self._lock(vcpu)
-        if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE):
-            self._forget_all()  # entries get another size or meaning
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
+        opened_bits = CR4_SMEP if not self._guest.cr0 & CR0_WP else 0  # see _supervisor_only
+        if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE | opened_bits):
+            self._forget_all()  # entries get another size or meaning
         self._guest.cr4 = value
         self._load_registers(vcpu)
         vcpu.unlock(self._lock_hpa)
@@ -212,13 +221,14 @@ class ShadowPaging:
     def _lock(self, vcpu: "VCpu") -> None:
         """Take the domain's shadow lock: from now on what the tables need is the work of `vcpu`."""
         vcpu.lock(self._lock_hpa)
-        self.tables.vcpu = vcpu
+        self.tables.vcpu, self.tables.reserved_bits = vcpu, self._reserved_bits
 
     def _load_registers(self, vcpu: "VCpu") -> None:
         """The hardware's control registers from the guest's."""
         self.tables.protect()
         guest = self._guest
         self._mode = guest.mode()
+        self._reserved_bits = reserved_bits(self._mode)
         is_long = bool(guest.efer & EFER_LMA) and self._mode.is_paging
         vcpu.write(f.GUEST_CR0, guest.cr0 | CR0_PG | CR0_NE | CR0_WP)
         vcpu.write(f.CR0_READ_SHADOW, guest.cr0)
@@ -316,6 +326,7 @@ class ShadowPaging:
         """Make the shadow path for a translation the guest's tables allow."""
         tables, gfn = self.tables, found.gpa >> 12
         overrides = write and not user and not self._guest.cr0 & CR0_WP
+        smep = bool(self._guest.cr4 & CR4_SMEP)
         try:
             table = self._root()
             if not self._mode.is_pae:  # the guest has no table of this level
@@ -325,11 +336,11 @@ class ShadowPaging:
             for step in found.steps[:-1]:
                 child_part = None if self._mode.is_pae else gva >> 21 & 1
                 child = tables.table((step.entry & ADDRESS_MASK) >> 12, step.level - 1, child_part)
-                entry = _supervisor_only(step.entry) if overrides else step.entry
+                entry = _supervisor_only(step.entry, smep=smep) if overrides else step.entry
                 tables.link(table, self._slot(step, gva), child, entry)
                 table = child
             last = found.steps[-1]
-            entry = _supervisor_only(last.entry) if overrides else last.entry
+            entry = _supervisor_only(last.entry, smep=smep) if overrides else last.entry
             index = self._slot(last, gva)
             if last.level == 3:
                 split = tables.split_gib(last.entry)

@@ -92,6 +92,7 @@ class ShadowTables:
         self._unsynced: dict[int, None] = {}  # shadowed guest pages that the guest may write, in order of `let_write`
         self._writable: dict[int, set[int]] = {}  # gfn -> words of writable leaf entries outside split tables
         self._watched_hpa = 0  # see watch
+        self.reserved_bits = 0  # of guest entries: one that has any of them is left to the guest's fault
         self.needs_flush = False  # a right was taken away: the TLB must be flushed before the guest goes on
 
     def is_shadowed(self, gfn: int) -> bool:
@@ -256,8 +257,12 @@ class ShadowTables:
             for half in (0, 1):
                 self._follow_link(table, index << 1 & 511 | half, entry, half)
 
+    def _is_used(self, entry: int) -> bool:
+        """Whether a guest entry can have a shadow: one that was not used yet, or is malformed, must fault first."""
+        return entry & (PRESENT | ACCESSED) == PRESENT | ACCESSED and not entry & self.reserved_bits
+
     def _follow_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
-        if entry & PRESENT and entry & ACCESSED:
+        if self._is_used(entry):
             target = (entry & ADDRESS_MASK) >> 12
             self.vcpu.follow(paths.DERIVE)
             self.set_leaf(table, index, target, self.leaf(target, entry))
@@ -269,7 +274,7 @@ class ShadowTables:
         old = self._get(word)
         if old:
             self._unlink(word, old)
-        if entry & PRESENT and entry & ACCESSED and not entry & LARGE:
+        if self._is_used(entry) and not entry & LARGE:
             self._look_up((entry & ADDRESS_MASK) >> 12)
             child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1, child_part))
             if child is not None:

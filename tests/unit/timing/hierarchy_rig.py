@@ -24,8 +24,15 @@ _TLB = {
     "stlb_hit_cycles": STLB_HIT, "is_stlb_for_code": "true", "is_stlb_for_2m": "true", "paging_structure_entries": 0,
 }  # fmt: skip
 _REST: dict[str, dict[str, int]] = {
-    "memory": {"dram_latency_cycles": DRAM, "dirty_line_cycles": DIRTY, "remote_dirty_line_cycles": REMOTE},
-    "core": {"package_count": 2, "core_count": 2, "thread_count": 2, "store_buffer_entries": 3},
+    "memory": {"dram_latency_cycles": DRAM},
+    "core": {
+        "package_count": 2,
+        "core_count": 2,
+        "thread_count": 2,
+        "store_buffer_entries": 3,
+        "dirty_line_cycles": DIRTY,
+        "remote_dirty_line_cycles": REMOTE,
+    },
 }
 NO_STLB = ("tlb.stlb_entries=0", "tlb.stlb_ways=0")
 SHARED_L2 = ("caches.is_l2_shared=true", "caches.l3_size_bytes=0", "caches.l3_ways=0")  # as Core 2

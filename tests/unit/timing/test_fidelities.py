@@ -16,7 +16,7 @@ PROFILE = load_profile(
     "core2-2006",
     (
         f"caches.l1d_latency_cycles={L1}", f"caches.l2_latency_cycles={L2}", f"memory.dram_latency_cycles={DRAM}",
-        f"memory.dirty_line_cycles={DIRTY}", "caches.is_l2_shared=false",
+        f"core.dirty_line_cycles={DIRTY}", "caches.is_l2_shared=false",
     ),
 )  # fmt: skip
 SUM = """
