@@ -173,7 +173,7 @@ typedef struct sc_cpu {
     uint8_t data_hits, code_hits; /* breakpoints that the instruction has hit, or stands at: see debug.c */
     bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
-    bool saved, retranslate, empty_cache, bad_lock;
+    bool saved, retranslate, empty_cache, bad_lock, monitor_armed;
     uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
     struct { /* the watched page is open for one access: see watched_page.c */
         bool is_open, is_write;
@@ -291,6 +291,9 @@ bool boundary_exit_due(const sc_cpu *cpu);
 void exit_at_boundary(sc_cpu *cpu);
 bool inject_monitor_trap(sc_cpu *cpu, unsigned type);
 bool pause_exits(sc_cpu *cpu);
+
+/* monitor.c */
+void trap_monitor(sc_cpu *cpu, const instruction *in);
 
 /* debug.c */
 bool has_breakpoints(const sc_cpu *cpu);
