@@ -23,7 +23,7 @@ from vmm import paths
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.operations import OPERATIONS
-from vmm.sidecore.slots import Slot, SlotPage
+from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
 from vmm.vcpu import VCpu
 
@@ -47,6 +47,7 @@ class Sidecore:
         self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
         self._is_dedicated = is_on_duty
         self.core_in_guest: Callable[[VCpu], Core | None] = lambda vcpu: None  # set by who knows
+        self.on_served: Callable[[Served], None] | None = None  # who wants to know of each request
         self._lines = lines
         self._sleeps = poll == "mwait"
         self._jumps = jumps or self._sleeps
@@ -218,7 +219,8 @@ class Sidecore:
         assert slot.visible_cycles is not None
         counts = page.counts
         counts.requests += 1
-        waited_cycles = began_cycles - slot.visible_cycles
+        visible_cycles = slot.visible_cycles
+        waited_cycles = began_cycles - visible_cycles
         counts.waiting_cycles += waited_cycles
         counts.waiting_max_cycles = max(counts.waiting_max_cycles, waited_cycles)
         slot.visible_cycles, slot.is_in_service = None, True
@@ -241,6 +243,8 @@ class Sidecore:
         else:
             self._store_answer(slot, answer, pcpu.clock_cycles)
         counts.service_cycles += pcpu.clock_cycles - began_cycles
+        if self.on_served is not None:
+            self.on_served(Served(page.domain.number, name, visible_cycles, began_cycles, pcpu.clock_cycles))
         pcpu.account = pcpu.ledger.account(HOST, IDLING)
 
     def _flush(self, domain: Domain, then: Callable[[int], None]) -> None:

@@ -1,6 +1,7 @@
 """The page of slots that a guest has registered, and what waits in it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vmm.domain import Domain
 from vmm.sidecore import abi
@@ -15,6 +16,16 @@ class SlotCounts:
     waiting_cycles: int = 0
     waiting_max_cycles: int = 0
     service_cycles: int = 0
+
+
+class Served(NamedTuple):
+    """A request: when it could be seen, when it was, and when the sidecore had done it."""
+
+    domain: int
+    operation: str
+    visible_cycles: int
+    began_cycles: int
+    ended_cycles: int
 
 
 class Slot:
