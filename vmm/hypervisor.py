@@ -204,6 +204,7 @@ class Hypervisor:
         """Let the domain's vCPUs execute nothing more. Called at any time, by a signal handler too."""
         for vcpu in domain.vcpus:
             vcpu.engine.stop()
+            vcpu.pcpu.end_spin(0)
 
     def forget_ended(self) -> None:
         """Take the vCPUs of domains that have ended from the scheduler."""

@@ -5,7 +5,14 @@ import pytest
 from emulator.engine import Engine
 from emulator.ledger import Category
 from emulator.machine import Machine
-from emulator.pcpu import IA32_BIOS_SIGN_ID, IA32_MISC_ENABLE, LOCAL_TIMER_VECTOR, SPURIOUS_VECTOR, PCpu
+from emulator.pcpu import (
+    IA32_BIOS_SIGN_ID,
+    IA32_MISC_ENABLE,
+    LOCAL_TIMER_VECTOR,
+    MISC_ENABLE_MONITOR,
+    SPURIOUS_VECTOR,
+    PCpu,
+)
 from emulator.profile import load_profile
 from emulator.vmx import fields as f
 from tests.unit.engine_rig import assemble
