@@ -152,12 +152,14 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
 
     measure_and_report(runs, outputs)
     if guests is not None:
-        from benchmarks.fig1_load import Load, load_table, run_load
+        from benchmarks.fig1_load import Load, load_table, run_load, waiting_table
         from benchmarks.text import show_titled
 
         load = Load(runs[0].profile, guests, sidecores, runs[0].paging, runs[0].poll, runs[0].overrides)
         alone = replace(load, guests=1, sidecores=1)
-        show_titled(*load_table([run_load(each) for each in dict.fromkeys((alone, load))]))
+        loads = [run_load(each) for each in dict.fromkeys((alone, load))]
+        show_titled(*load_table(loads))
+        show_titled(*waiting_table(loads))
 
 
 def figure3_command(name: str, help_text: str) -> None:

@@ -1,34 +1,41 @@
 """`sidecore bench fig1 --guests N`: what sidecalls take when N guests, each on a core of its own, share the sidecores.
 
-    N domains of guest kernel `fig1`, all at once --> latency by guest, and how long their requests waited to be seen
+    N domains of guest kernel `fig1`, all at once --> latency by guest; how long requests waited (queueing.py)
 
 Every guest runs the same measurements from the same time on, so the sidecore always has as many requests as there are
 guests. The machine is the profile's with as many cores as that takes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.accounts import Account, Rounds
-from benchmarks.fig1 import BARS, IMAGE
+from benchmarks.fig1 import BARS, IMAGE, PARTS
 from benchmarks.guest_runs import SLICE_CYCLES, Lines
 from benchmarks.measurements import Measurement
+from benchmarks.queueing import Queue, Wait, percentile, queue_of, service_cycles
 from benchmarks.text import cycles_text
 from emulator.errors import ConfigError
+from emulator.ledger import LABELS
 from emulator.machine import Machine
 from vmm.boot import BootOptions, Paging, plan
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import End, EndKind
 from vmm.profile_commands import make_table
-from vmm.sidecore.service import Poll
-from vmm.sidecore.slots import SlotCounts
+from vmm.sidecore.service import Poll, Sidecore
+from vmm.sidecore.slots import Served
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 GUEST_MEMORY_BYTES = 32 << 20
 CALLS = tuple((call_name, text) for _, call_name, text in BARS)
+OPERATION_NAMES = {"null": "null", "cpuid": "CPUID", "pte": "PTE set", "pte_change": "PTE change"}
+WARM_UP = 50  # requests of each kind that a guest sends before its first round
+PERCENTS = (50, 95)
+SERVICE_PARTS = {part: PARTS[part] for part in ("line transfers", "VMM software")} | {"IPIs": ("event delivery",)}
 
 
 @dataclass(frozen=True)
@@ -45,21 +52,22 @@ class Load:
 
 @dataclass(frozen=True)
 class LoadResults:
-    """Medians by guest, of each sidecall; and what happened in each guest's slots."""
+    """Medians by guest, of each sidecall; and every request, by sidecore and in order of service."""
 
     load: Load
     medians: tuple[dict[str, float], ...]
-    counts: tuple[SlotCounts, ...]
+    served: tuple[tuple[Served, ...], ...] = field(repr=False)
+    parts: Mapping[str, Mapping[str, float]] = field(
+        repr=False
+    )  # of a request, by operation: what the sidecores booked
 
-    @property
-    def waiting_cycles(self) -> float:
-        """From when a request could be seen until it was, on average."""
-        return sum(c.waiting_cycles for c in self.counts) / sum(c.requests for c in self.counts)
+    def queues(self, name: str) -> list[Queue]:
+        """How the requests of sidecall `name` waited, at each sidecore."""
+        return [queue_of(served, OPERATION_NAMES[name], warm_up=WARM_UP) for served in self.served]
 
-    @property
-    def waiting_max_cycles(self) -> int:
-        """The longest that one waited."""
-        return max(c.waiting_max_cycles for c in self.counts)
+    def waits(self, name: str) -> list[Wait]:
+        """The same of all sidecores together."""
+        return [wait for queue in self.queues(name) for wait in queue.waits]
 
     def figures(self) -> dict[str, Any]:
         """For a file."""
@@ -68,8 +76,26 @@ class LoadResults:
             "sidecores": self.load.sidecores,
             "profile": self.load.profile,
             "medians_cycles": list(self.medians),
-            "waiting_cycles": self.waiting_cycles,
-            "waiting_max_cycles": self.waiting_max_cycles,
+            "waiting": {name: self._waiting_figures(name) for name, _ in CALLS},
+        }
+
+    def _waiting_figures(self, name: str) -> dict[str, Any]:
+        waits, queues = self.waits(name), self.queues(name)
+        cycles = [wait.cycles for wait in waits]
+        by_guest: dict[int, list[int]] = {wait.request.domain: [] for wait in waits}
+        for wait in waits:
+            by_guest[wait.request.domain].append(wait.cycles)
+        return {
+            "median_cycles_by_guest": [median(by_guest[guest]) for guest in sorted(by_guest)],
+            "percentiles_cycles": {str(percent): percentile(cycles, percent) for percent in PERCENTS},
+            "max_cycles": max(cycles),
+            "mean_cycles": mean(cycles),
+            "behind_cycles": mean(wait.behind_cycles for wait in waits),
+            "passed_over_max": max(wait.passed_over for wait in waits),
+            "service_cycles": service_cycles(waits),
+            "service_parts_cycles": self.parts[name],
+            "utilisation": [queue.utilisation for queue in queues],
+            "served_when_first_is_done": [served for queue in queues for served in queue.progress()],
         }
 
 
@@ -88,6 +114,10 @@ def run_load(load: Load) -> LoadResults:
         boot_plan.profile, memory_bytes=memory_bytes, pcpu_count=core_count, allowance=boot_plan.allowance
     )
     hypervisor = Hypervisor(machine, paging=load.paging, sidecore_count=load.sidecores, poll=load.poll)
+    assert hypervisor.sidecores is not None
+    served: list[list[Served]] = [[] for _ in hypervisor.sidecores.cores]
+    for core, requests in zip(hypervisor.sidecores.cores, served, strict=True):
+        core.on_served = requests.append
     all_lines = []
     for _ in range(load.guests):
         rounds = Rounds(lambda: Account({}, {}))
@@ -99,10 +129,20 @@ def run_load(load: Load) -> LoadResults:
     for domain in hypervisor.domains:
         if domain.end != End(EndKind.DEBUG_EXIT):
             raise ConfigError(f"guest {domain.number} of {load.guests} did not succeed: {domain.end}")
-    assert hypervisor.sidecores is not None
-    pages = [hypervisor.sidecores.page_of(domain) for domain in hypervisor.domains]
     medians = tuple(_medians(lines.measurements) for lines in all_lines)
-    return LoadResults(load, medians, tuple(page.counts for page in pages if page is not None))
+    parts = {name: _parts(hypervisor.sidecores.cores, served, OPERATION_NAMES[name]) for name, _ in CALLS}
+    return LoadResults(load, medians, tuple(map(tuple, served)), parts)
+
+
+def _parts(cores: Sequence[Sidecore], served: Sequence[Sequence[Served]], operation: str) -> dict[str, float]:
+    """What the ledgers of `cores` have of a request for `operation`, by part."""
+    count = sum(request.operation == operation for requests in served for request in requests)
+    cycles = dict.fromkeys(LABELS, 0)
+    for core in cores:
+        for (_, activity), account in core.pcpu.book().accounts.items():
+            if activity == f"sidecall {operation}":
+                cycles = {label: cycles[label] + spent for label, spent in zip(LABELS, account, strict=True)}
+    return {part: sum(cycles[label] for label in labels) / count for part, labels in SERVICE_PARTS.items()}
 
 
 def _medians(measurements: Sequence[object]) -> dict[str, float]:
@@ -111,17 +151,52 @@ def _medians(measurements: Sequence[object]) -> dict[str, float]:
 
 
 def load_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
-    """A row for each number of guests: latency of the guest that is served best to worst, and the waiting."""
-    headings = (*(text for _, text in CALLS), "waits", "at most")
-    table = make_table("Guests", "Sidecores", *headings, right=headings)
+    """For each load and sidecall: latency of the guest that is served best to worst, waits, fairness."""
+    numbers = ("latency", "waits: half", "95%", "longest", "served", "passed over", "sidecore busy")
+    table = make_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
     for results in all_results:
-        cells = []
-        for name, _ in CALLS:
-            medians = [median[name] for median in results.medians]
-            best, worst = cycles_text(min(medians)), cycles_text(max(medians))
-            cells.append(best if best == worst else f"{best} .. {worst}")
-        waits = (cycles_text(results.waiting_cycles), cycles_text(results.waiting_max_cycles))
-        table.add_row(str(results.load.guests), str(results.load.sidecores), *cells, *waits)
+        load = results.load
+        for name, text in CALLS:
+            waits, queues = results.waits(name), results.queues(name)
+            cycles = [wait.cycles for wait in waits]
+            cells = [
+                _range_text([median[name] for median in results.medians]),
+                *(f"{percentile(cycles, percent):,}" for percent in PERCENTS),
+                f"{max(cycles):,}",
+                _range_text([served for queue in queues for served in queue.progress()]),
+                str(max(wait.passed_over for wait in waits)),
+                _percents_text([queue.utilisation for queue in queues]),
+            ]
+            counts = (str(load.guests), str(load.sidecores)) if name == CALLS[0][0] else ("", "")
+            table.add_row(*counts, text, *cells)
     load = all_results[0].load
-    title = f"Sidecalls under load on {load.profile}, {load.paging}: median cycles, of the guests served best .. worst"
-    return f"{title}\n(waits: until a request that can be seen is seen, average and longest)", table
+    title = f"Sidecalls under load on {load.profile}, {load.paging}: cycles, of the guests served best .. worst"
+    return (
+        f"{title}\n(waits: until a request that can be seen is; served: requests of each guest when the first is done;"
+        "\npassed over: the most requests of others that were begun while one waited)",
+        table,
+    )
+
+
+def waiting_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
+    """For each load and sidecall: what an average wait consisted of, and what a request takes the sidecore."""
+    numbers = ("wait", "behind others", "polls", "a request takes", *SERVICE_PARTS)
+    table = make_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
+    for results in all_results:
+        for name, text in CALLS:
+            waits = results.waits(name)
+            wait, behind = mean(each.cycles for each in waits), mean(each.behind_cycles for each in waits)
+            figures = (wait, behind, wait - behind, service_cycles(waits), *results.parts[name].values())
+            load = results.load
+            counts = (str(load.guests), str(load.sidecores)) if name == CALLS[0][0] else ("", "")
+            table.add_row(*counts, text, *map(cycles_text, figures))
+    return "What they waited for: an average wait, and what the sidecore's ledger has of a request (cycles)", table
+
+
+def _range_text(values: Sequence[float]) -> str:
+    best, worst = cycles_text(min(values)), cycles_text(max(values))
+    return best if best == worst else f"{best} .. {worst}"
+
+
+def _percents_text(parts: Sequence[float]) -> str:
+    return ", ".join(dict.fromkeys(f"{part:.0%}" for part in parts))

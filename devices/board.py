@@ -1,7 +1,9 @@
 """The PC-compatible board: every device, where it sits and which interrupt it drives.
 
     devices --IRQ--+--> i8259 pair ------LINT0--+--> local APIC of each CPU --INTR, NMI, INIT, SIPI--> CpuPins
-                   +--> I/O APIC ----messages---+
+       ^           +--> I/O APIC ----messages---+
+       |                  ^
+    i82371ab <---PIRQ-----+---- INTA# to INTD# of what is on the PCI bus
 
 A machine has one for its hardware, and a VMM one per domain, each on its own port bus and event queue.
 """
@@ -14,9 +16,11 @@ from devices.acpi_pm import LENGTH as ACPI_PM_BYTES
 from devices.acpi_pm import AcpiPm
 from devices.cpu_pins import CpuPins
 from devices.debug_exit import DebugExit
+from devices.edu import Edu
 from devices.fw_cfg import FirmwareConfiguration, firmware_items
 from devices.i8254 import I8254
 from devices.i8259 import I8259Pair
+from devices.i82371ab import ROUTABLE_IRQS, I82371ab
 from devices.interrupt_bus import InterruptBus
 from devices.ioapic import PAGE_BYTES as IOAPIC_BYTES
 from devices.ioapic import IoApic
@@ -24,19 +28,24 @@ from devices.lapic import LocalApic
 from devices.lapic_registers import VIRTUAL_WIRE
 from devices.mc146818 import DEFAULT_START, Mc146818
 from devices.ns16550 import Ns16550
-from devices.pci import PciBus, PciConfigAddress, PciConfigData
+from devices.pci import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, PciBus, PciConfigAddress, PciConfigData
+from devices.pci_setup import set_up_pci
 from devices.post import PostCode
 from devices.reset import KeyboardResetPort, ResetControl
 from devices.system_control import SystemControlPortA, SystemControlPortB
-from emulator.bus import BusDevice, InterruptLine, MmioBus, PortBus
+from emulator.bus import BusDevice, InterruptLine, MmioBus, PortBus, SharedLine
 from emulator.events import EventQueue
 
 TIMER_IRQ, UART_IRQ, RTC_IRQ = 0, 4, 8  # IBM PC AT technical reference, "Hardware Interrupt Listing"
 SCI_IRQ = 9
 # I/O APIC pins are IRQs, but the 8259s are on pin 0, and so IRQ 0 is on pin 2 (MP specification 1.4, 3.6.2).
 PIC_PIN, TIMER_PIN = 0, 2
+PIRQ_PIN = 16  # of PIRQA#; the others follow (82093AA data sheet, 2.0)
 IOAPIC_BASE = 0xFEC0_0000
 ACPI_PM_PORT = 0x600
+ISA_BRIDGE_SLOT, FIRST_FREE_SLOT = 1, 2
+PCI_DEVICES = {"edu": Edu}  # what can be put on the PCI bus, by its name
+PCI_DEVICES_MAX = SLOT_COUNT - FIRST_FREE_SLOT
 
 
 class Board:
@@ -56,12 +65,14 @@ class Board:
         cpus: Sequence[CpuPins],
         apic_timer_hz: int,
         start: datetime = DEFAULT_START,
+        pci_devices: Sequence[str] = (),
     ) -> None:
         """Build the devices and attach them to `bus` and `mmio`; local APICs are for each CPU's own bus.
 
         `transmit` gets each byte the UART sends, `on_exit` the byte written to the debug exit, `on_reset` is called for
         each reset the software orders, `on_power_off` when it turns the power off. `cpus` are the CPUs, the boot CPU
-        first, whose local APICs have a timer clock of `apic_timer_hz`. `start` is the RTC's time.
+        first, whose local APICs have a timer clock of `apic_timer_hz`. `start` is the RTC's time,
+        `pci_devices` are names from PCI_DEVICES, for one slot after the other.
         """
         self.pic = I8259Pair(self._on_pic)
         self.interrupt_bus = InterruptBus()
@@ -79,6 +90,7 @@ class Board:
         self.ioapic = IoApic(self.interrupt_bus, number=len(cpus))
         for offset, value in VIRTUAL_WIRE:  # as firmware does
             self.apics[0].write(offset, 4, value)
+        self._pic_lines = {irq: SharedLine(self.pic.line(irq)) for irq in ROUTABLE_IRQS}
         self.pit = I8254(events, self._isa_line(TIMER_IRQ))
         self.uart = Ns16550(self._isa_line(UART_IRQ), transmit)
         self.rtc = Mc146818(events, self._isa_line(RTC_IRQ), memory_bytes=memory_bytes, start=start)
@@ -91,8 +103,14 @@ class Board:
         self.debug_exit = DebugExit(on_exit)
         items = firmware_items(memory_bytes=memory_bytes, cpu_count=len(cpus))
         self.firmware_configuration = FirmwareConfiguration(items)
+        self.isa_bridge = I82371ab({irq: line.input() for irq, line in self._pic_lines.items()})
+        self.pci = PciBus(tuple(self._pirq_line(pirq) for pirq in range(PIRQ_COUNT)))
+        self.pci.attach(ISA_BRIDGE_SLOT, self.isa_bridge)
+        self.pci_devices = [PCI_DEVICES[name](events) for name in pci_devices]
+        for slot, added in enumerate(self.pci_devices, FIRST_FREE_SLOT):
+            self.pci.attach(slot, added.function)
+        set_up_pci(self.pci, self.isa_bridge, self.pic.elcr)
         self.pci_address = PciConfigAddress()
-        self.pci = PciBus()
         self.pci_data = PciConfigData(self.pci, self.pci_address)
         # fmt: off
         self.port_map: tuple[tuple[int, int, BusDevice], ...] = (  # (base, length, device)
@@ -114,7 +132,11 @@ class Board:
             (0xCFC, 4, self.pci_data),
         )
         # fmt: on
-        self.mmio_map: tuple[tuple[int, int, BusDevice], ...] = ((IOAPIC_BASE, IOAPIC_BYTES, self.ioapic),)
+        self.mmio_map: tuple[tuple[int, int, BusDevice], ...] = (
+            (WINDOW_BASE, WINDOW_END - WINDOW_BASE, self.pci.window),
+            (IOAPIC_BASE, IOAPIC_BYTES, self.ioapic),
+        )
+        bus.behind = self.pci
         for base, length, device in self.port_map:
             bus.attach(base, length, device)
         for base, length, mapped in self.mmio_map:
@@ -123,7 +145,13 @@ class Board:
     def _isa_line(self, irq: int) -> InterruptLine:
         """The wire of an ISA interrupt: to the 8259s and to the I/O APIC."""
         pin = TIMER_PIN if irq == TIMER_IRQ else irq
-        return partial(_drive_both, self.pic.line(irq), self.ioapic.line(pin))
+        shared = self._pic_lines.get(irq)
+        to_pic = self.pic.line(irq) if shared is None else shared.input()
+        return partial(_drive_both, to_pic, self.ioapic.line(pin))
+
+    def _pirq_line(self, pirq: int) -> InterruptLine:
+        """The wire of a PCI interrupt: to the bridge that routes it to the 8259s, and to the I/O APIC."""
+        return partial(_drive_both, self.isa_bridge.pirq(pirq), self.ioapic.line(PIRQ_PIN + pirq))
 
     def _on_pic(self, level: bool) -> None:
         """The 8259s' INT pin is wired to LINT0 of every CPU, and to the I/O APIC."""

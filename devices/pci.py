@@ -1,4 +1,9 @@
-"""PCI configuration mechanism #1, and bus 0 with a host bridge on it.
+"""PCI configuration mechanism #1, and bus 0 with a host bridge: which function answers, where interrupts go.
+
+    configuration  0xcf8, 0xcfc -------+
+    memory         MemoryWindow -------+--> PciBus --> PciFunction, its regions
+    ports          PortBus.behind -----+       ^
+                                               +-- pins INTA# to INTD# --(pirq_of)--> PIRQA# to PIRQD#
 
     CONFIG_ADDRESS, 0xcf8:  31     | 30-24 | 23-16 | 15-11  | 10-8     | 7-2      | 1 0
                             enable | 0     | bus   | device | function | register | 0
@@ -6,17 +11,22 @@
 
 CONFIG_ADDRESS decodes 32-bit accesses at 0xcf8 alone; narrower ones, and those that start at 0xcf9-0xcfb, go to
 whatever else is at those ports. So it claims the single port 0xcf8 with width 4, and the reset control register has
-0xcf9 to itself. Sources: PCI Local Bus Specification 2.2, 3.2.2.3.2 and 6.1; Intel 82441FX data sheet (290549), 3.2.
+0xcf9 to itself.
+
+Sources: PCI Local Bus Specification 2.2, 3.2.2.3.2 and 6.1; Intel 82441FX data sheet (290549), 3.2.
 """
 
-from typing import Protocol
+from devices.pci_function import PciFunction
+from emulator.bus import BusDevice, InterruptLine, SharedLine
 
 ADDRESS_BITS = 0x80FF_FFFC  # the bits CONFIG_ADDRESS stores; the others read 0
 ENABLE = 1 << 31
-CONFIGURATION_BYTES = 256
-HOST_BRIDGE_DEVICE = 0
+SLOT_COUNT, PIRQ_COUNT = 32, 4
+HOST_BRIDGE_SLOT = 0
+WINDOW_BASE, WINDOW_END = 0xE000_0000, 0xFEC0_0000  # where functions can be in memory
+PORT_WINDOW_BASE, PORT_WINDOW_END = 0xC000, 0x1_0000  # where firmware puts them; any free port is possible
 
-# Configuration header (figure 6-1): offset, size in bytes, value, bits that can be written.
+# Configuration header of the 82441FX (PMC): offset, size in bytes, value, bits that can be written.
 # fmt: off
 HOST_BRIDGE = (
     (0x00, 2, 0x8086, 0),       # vendor: Intel
@@ -31,59 +41,86 @@ HOST_BRIDGE = (
 # fmt: on
 
 # MODEL: of the 82441FX only the header exists: DRAM and shadowing registers read 0, the first megabyte is all RAM.
-# MODEL: no function has an interrupt pin yet, so nothing routes INTA# to INTD#.
 
 
-class PciFunction(Protocol):
-    """Configuration space of a function; an access lies inside four aligned bytes."""
+def pirq_of(slot: int, pin: int) -> int:
+    """Which of PIRQA# to PIRQD# (0 to 3) pin INTA# to INTD# (1 to 4) of the device in `slot` is wired to.
 
-    def read(self, register: int, size_bytes: int) -> int:
-        """Value at `register`, 0 to 255."""
-        ...
-
-    def write(self, register: int, size_bytes: int, value: int) -> None:
-        """Store at `register`."""
-        ...
-
-
-class ConfigurationSpace:
-    """256 bytes from a table like `HOST_BRIDGE`; all else reads 0."""
-
-    def __init__(self, rows: tuple[tuple[int, int, int, int], ...]) -> None:
-        self._bytes = bytearray(CONFIGURATION_BYTES)
-        self._writable = bytearray(CONFIGURATION_BYTES)
-        for offset, size_bytes, value, writable in rows:
-            self._bytes[offset : offset + size_bytes] = value.to_bytes(size_bytes, "little")
-            self._writable[offset : offset + size_bytes] = writable.to_bytes(size_bytes, "little")
-
-    def read(self, register: int, size_bytes: int) -> int:
-        """Bytes as they are."""
-        return int.from_bytes(self._bytes[register : register + size_bytes], "little")
-
-    def write(self, register: int, size_bytes: int, value: int) -> None:
-        """Change the bits that can be written."""
-        for at, byte in enumerate(value.to_bytes(size_bytes, "little"), register):
-            self._bytes[at] = self._bytes[at] & ~self._writable[at] | byte & self._writable[at]
+    Boards rotate the wires from slot to slot, so that the INTA# of neighbours do not share one.
+    """
+    return (slot + pin - 1) % PIRQ_COUNT
 
 
 class PciBus:
-    """Functions by (bus, device, function)."""
+    """Bus 0: functions by slot (one each), and the wires from their interrupt pins to `pirqs`, four of them.
 
-    def __init__(self) -> None:
-        self._functions: dict[tuple[int, int, int], PciFunction] = {}
-        self.attach(HOST_BRIDGE_DEVICE, ConfigurationSpace(HOST_BRIDGE))
+    An address is decoded by the first slot that claims it; `find_port` and `window` give what a bridge passes on.
+    """
 
-    def attach(self, device: int, function: PciFunction) -> None:
-        """Put a device of one function on bus 0. Raises ValueError when there is no such place, or it is taken."""
-        if not 0 <= device < 32 or (0, device, 0) in self._functions:
-            raise ValueError(f"PCI device {device} cannot be claimed")
-        self._functions[0, device, 0] = function
+    def __init__(self, pirqs: tuple[InterruptLine, ...]) -> None:
+        self.functions: dict[int, PciFunction] = {}
+        self.window = MemoryWindow(self)
+        self._pirqs = tuple(SharedLine(pirq) for pirq in pirqs)
+        self.attach(HOST_BRIDGE_SLOT, PciFunction(HOST_BRIDGE))
+
+    def attach(self, slot: int, function: PciFunction) -> None:
+        """Put a device of one function into a slot. Raises ValueError when there is no such slot, or it is taken."""
+        if not 0 <= slot < SLOT_COUNT or slot in self.functions:
+            raise ValueError(f"PCI slot {slot} cannot be claimed")
+        self.functions[slot] = function
+        if function.pin:
+            function.line = self._pirqs[pirq_of(slot, function.pin)].input()
 
     def find(self, address: int) -> PciFunction | None:
         """The function that a CONFIG_ADDRESS names."""
-        if not address & ENABLE:
+        if not address & ENABLE or address >> 16 & 0xFF or address >> 8 & 7:  # another bus, another function
             return None
-        return self._functions.get((address >> 16 & 0xFF, address >> 11 & 0x1F, address >> 8 & 7))
+        return self.functions.get(address >> 11 & 0x1F)
+
+    def find_port(self, port: int, size_bytes: int) -> tuple[BusDevice, int] | None:
+        """The device that decodes an access at `port` whole, and the offset."""
+        return self._find(port, size_bytes, is_ports=True)
+
+    def find_memory(self, address: int, size_bytes: int) -> tuple[BusDevice, int] | None:
+        """The device that decodes an aligned access at `address` whole, and the offset."""
+        return None if address % size_bytes else self._find(address, size_bytes, is_ports=False)
+
+    def _find(self, address: int, size_bytes: int, *, is_ports: bool) -> tuple[BusDevice, int] | None:
+        for function in self.functions.values():
+            for region in function.placed:
+                if region.is_ports == is_ports and region.start <= address and address + size_bytes <= region.end:
+                    is_decoded = size_bytes in region.device.widths_bytes
+                    return (region.device, address - region.start) if is_decoded else None
+        return None
+
+
+class MemoryWindow:
+    """The addresses from WINDOW_BASE on, which the host bridge passes to the bus."""
+
+    widths_bytes: tuple[int, ...] = (1, 2, 4, 8)
+
+    def __init__(self, bus: PciBus) -> None:
+        self._bus = bus
+
+    def read(self, offset: int, size_bytes: int) -> int:
+        """What the function there answers; all ones where none is. Split in two where it does not decode it whole."""
+        found = self._bus.find_memory(WINDOW_BASE + offset, size_bytes)
+        if found is not None:
+            return found[0].read(found[1], size_bytes) & (1 << 8 * size_bytes) - 1
+        if size_bytes == 1:
+            return 0xFF
+        half = size_bytes // 2
+        return self.read(offset, half) | self.read(offset + half, half) << 8 * half
+
+    def write(self, offset: int, size_bytes: int, value: int) -> None:
+        """Store in the function there; split in two where it does not decode it whole."""
+        found = self._bus.find_memory(WINDOW_BASE + offset, size_bytes)
+        if found is not None:
+            found[0].write(found[1], size_bytes, value)
+        elif size_bytes > 1:
+            half = size_bytes // 2
+            self.write(offset, half, value & (1 << 8 * half) - 1)
+            self.write(offset + half, half, value >> 8 * half)
 
 
 class PciConfigAddress:

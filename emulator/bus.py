@@ -10,6 +10,7 @@ What nobody claims reads as all ones, and writes to it are dropped, as on an ISA
 
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 InterruptLine = Callable[[bool], None]  # line(True) asserts the wire, line(False) releases it
@@ -31,11 +32,41 @@ class BusDevice(Protocol):
         ...
 
 
+class SharedLine:
+    """A wire that several outputs drive: asserted while any of them asserts it."""
+
+    def __init__(self, line: InterruptLine) -> None:
+        self._line = line
+        self._input_count = 0
+        self._asserted = 0  # a bit for each input
+
+    def input(self) -> InterruptLine:
+        """The wire for one more output."""
+        bit = 1 << self._input_count
+        self._input_count += 1
+        return partial(self._drive, bit)
+
+    def _drive(self, bit: int, level: bool) -> None:
+        before = self._asserted
+        self._asserted = before | bit if level else before & ~bit
+        if bool(before) != bool(self._asserted):
+            self._line(level)
+
+
+class PortFinder(Protocol):
+    """Devices whose ports can change."""
+
+    def find_port(self, port: int, size_bytes: int) -> tuple[BusDevice, int] | None:
+        """The device that decodes an access at `port` whole, and the offset."""
+        ...
+
+
 class PortBus:
-    """Maps port numbers to (device, offset)."""
+    """Maps port numbers to (device, offset). `behind` is asked for a port that no device here claims."""
 
     def __init__(self) -> None:
         self._ports: dict[int, tuple[BusDevice, int]] = {}
+        self.behind: PortFinder | None = None
 
     def attach(self, base: int, length: int, device: BusDevice) -> None:
         """Let `device` answer at ports [base, base + length). Raises ValueError if one is taken."""
@@ -46,7 +77,7 @@ class PortBus:
 
     def read(self, port: int, size_bytes: int) -> int:
         """What IN of `size_bytes` (1, 2 or 4) at `port` returns."""
-        device, offset = self._ports.get(port, (None, 0))
+        device, offset = self._ports.get(port) or self._elsewhere(port, size_bytes)
         if device is not None and size_bytes in device.widths_bytes:
             return device.read(offset, size_bytes) & ((1 << 8 * size_bytes) - 1)
         if size_bytes == 1:
@@ -55,12 +86,15 @@ class PortBus:
 
     def write(self, port: int, size_bytes: int, value: int) -> None:
         """What OUT of `size_bytes` (1, 2 or 4) at `port` does."""
-        device, offset = self._ports.get(port, (None, 0))
+        device, offset = self._ports.get(port) or self._elsewhere(port, size_bytes)
         if device is not None and size_bytes in device.widths_bytes:
             device.write(offset, size_bytes, value & ((1 << 8 * size_bytes) - 1))
         elif size_bytes > 1:
             for i in range(size_bytes):
                 self.write((port + i) % PORT_COUNT, 1, value >> 8 * i & 0xFF)
+
+    def _elsewhere(self, port: int, size_bytes: int) -> tuple[BusDevice | None, int]:
+        return (self.behind.find_port(port, size_bytes) if self.behind is not None else None) or (None, 0)
 
 
 class MmioBus:

@@ -13,6 +13,7 @@ to the machine's next event, and not further than `lookahead` beyond the next of
 - What changes state shared by cores (a VM exit's handler, a shared page) happens in order of time, and so does reading
   the time-stamp counter: a core that gets there beyond its `horizon_cycles` stops, and does it at its next turn, when
   no other core is behind.
+- A guest that spins until another core stores takes no part (`PCpu.spin`): whoever will store ends that beforehand.
 - MODEL: plain memory that guests share is not ordered: a store is seen up to `lookahead` and a block early or late.
 
 A slice's limit ends only the turn of a core that is alone, which then goes on as if nothing had been; where several
@@ -77,7 +78,7 @@ class Interleaver(Generic[R]):
                 events.run_until(next_ps)
             elif turn is not None and turn.ready_cycles < limit_cycles:
                 self._take(turn, limit_cycles)
-            else:
+            elif not self._end_spins(limit_cycles):
                 if turn is not None or due is not None:
                     self._pass_time(limit_cycles)
                 return
@@ -115,6 +116,13 @@ class Interleaver(Generic[R]):
             turn.runnable.run(limit_cycles if turn.until_cycles is None else turn.until_cycles)
         finally:
             self.running = None
+
+    def _end_spins(self, limit_cycles: int) -> bool:
+        """Let guests whose spinning is jumped over execute the last rounds before the limit; whether there are any."""
+        behind = [r.pcpu for r in self._runnables if r.pcpu.is_spinning and r.pcpu.clock_cycles < limit_cycles]
+        for pcpu in behind:
+            pcpu.end_spin(limit_cycles - 1)
+        return bool(behind)
 
     def _pass_time(self, until_cycles: int) -> None:
         """Bring the clocks of the cores that wait to the end of the slice."""

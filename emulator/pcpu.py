@@ -8,6 +8,7 @@ The core is also the `Platform` of its engine: ports, devices in memory, CPUID l
 intercepts are the host machine's own. A core with a local APIC has it as its `interrupt_controller`.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from emulator import cpuid
@@ -99,6 +100,8 @@ class PCpu:
         self._waits_as: int | None = None  # what its time is booked as while the core waits; None: it runs
         self._wake_cycles: int | None = None
         self._ends_by_interrupt = False
+        self._skip: Callable[[int], None] | None = None  # jumps over a guest's spinning up to a clock
+        self._intr_from_cycles = 0  # the guest does not see the INTR pin before: its spinning was jumped over
         self._horizon_cycles = NO_HORIZON
 
     # --- clock ---------------------------------------------------------------------------------------------------
@@ -247,6 +250,23 @@ class PCpu:
         if self._ends_by_interrupt and self._is_intr_pending:
             self.wake(self.clock_cycles)
 
+    def spin(self, skip: Callable[[int], None]) -> None:
+        """The loaded guest does nothing but spin from now on, until `end_spin` or an interrupt.
+
+        `skip(clock)` jumps over the rounds that end before the clock; the guest executes the last ones.
+        """
+        self._waits_as, self._wake_cycles, self._skip = Category.SPIN, None, skip
+
+    @property
+    def is_spinning(self) -> bool:
+        """Whether a guest's spinning is jumped over now."""
+        return self._skip is not None
+
+    def end_spin(self, when_cycles: int) -> None:
+        """Let a guest that spins go on when the clock shows `when_cycles`."""
+        if self._skip is not None:
+            self.wake(when_cycles)
+
     def wake(self, when_cycles: int) -> None:
         """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
         if self._waits_as is not None:
@@ -262,6 +282,9 @@ class PCpu:
         """Let a core that waits do so until its clock shows `until_cycles`, or until it wakes."""
         if self._waits_as is not None:
             end = until_cycles if self._wake_cycles is None else min(until_cycles, self._wake_cycles)
+            if self._skip is not None:
+                self._skip(end)
+                return
             cycles = max(0, end - self.clock_cycles)
             self.ledger.account(HOST, IDLING)[self._waits_as] += cycles
             self.commit(cycles)
@@ -271,7 +294,7 @@ class PCpu:
         if self._waits_as is not None:
             assert self._wake_cycles is not None
             self.pass_time(self._wake_cycles)
-            self._waits_as = self._wake_cycles = None
+            self._waits_as = self._wake_cycles = self._skip = None
 
     def run(self, deadline_cycles: int) -> None:
         """Run the loaded engine until the clock reaches the deadline or the machine's next event, or it stops."""
@@ -280,7 +303,11 @@ class PCpu:
         next_ps = self.machine.events.next_ps()
         if next_ps is not None:
             deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
-        self._engine.run(deadline_cycles)
+        if self._intr_from_cycles > self.clock_cycles:
+            self._engine.run(min(deadline_cycles, self._intr_from_cycles))
+            self._drive_intr()
+        else:
+            self._engine.run(deadline_cycles)
 
     def tsc_to_ps(self, tsc: int, tsc_base: int) -> int:
         """When a time-stamp counter that is `tsc_base` ahead of the clock shows `tsc`, or showed it last."""
@@ -307,8 +334,11 @@ class PCpu:
 
     def _drive_intr(self) -> None:
         is_pending = self._is_intr_pending
+        if is_pending and self._skip is not None:
+            self._intr_from_cycles = self.machine.ps_to_cycles(self.machine.events.now_ps)
+            self.wake(self._intr_from_cycles)
         if self._engine is not None:
-            self._engine.shared.interrupt_pending = is_pending
+            self._engine.shared.interrupt_pending = is_pending and self._intr_from_cycles <= self.clock_cycles
         if is_pending and self._ends_by_interrupt:
             self.wake_up()
 

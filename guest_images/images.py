@@ -26,6 +26,7 @@ class ImageEntry:
     kind: Kind = "kernel"
     ends_by: End = "debug exit"
     cpus: int = 1  # that it is made for
+    devices: tuple[str, ...] = ()  # on the PCI bus (`--device`)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ IMAGES = (
     ImageEntry("ioapic", "PIT, RTC and UART through the I/O APIC: edges, levels, EOI"),
     ImageEntry("acpi", "ACPI and MP tables, PM timer; the run ends by S5", ends_by="shutdown"),
     ImageEntry("mmio", "every kind of instruction on a device's register"),
+    ImageEntry("pci", "finds a PCI device, moves it, takes its interrupts (`--device edu`)", devices=("edu",)),
     ImageEntry("sti_shadow", "where exactly a waiting interrupt is taken"),
     ImageEntry("hlt_wake", "HLT waits for interrupts and for nothing else"),
     ImageEntry("syscall", "SYSCALL, SYSENTER, INT, IRETQ, SWAPGS, FMASK"),
@@ -119,6 +121,11 @@ def all_images() -> tuple[ImageEntry, ...]:
 def kernel_images() -> Iterator[ImageEntry]:
     """The test kernels: images that end by themselves with a verdict."""
     return (entry for entry in IMAGES if entry.kind == "kernel")
+
+
+def entry_of(name: str) -> ImageEntry:
+    """The row of the image `name`. Raises KeyError."""
+    return _BY_NAME[name]
 
 
 def build(name: str, progress: Callable[[str], None] = ignore_progress) -> Path:

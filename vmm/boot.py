@@ -76,7 +76,9 @@ def build_guest(
     memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
     if paging == "native":
         machine = _build_machine(plan, memory_bytes, memory_file)
-        return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit)
+        return NativeGuest(
+            machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=plan.options.devices
+        )
     from vmm.explain import vcpu_maker
     from vmm.virtual_guest import VirtualGuest
 
@@ -93,6 +95,7 @@ def build_guest(
         switches=plan.switches,
         jumps_spins=plan.options.jumps_spins,
         vcpu_count=plan.options.vcpu_count,
+        devices=plan.options.devices,
         trace=trace,
         make_vcpu=vcpu_maker(recorder),
     )

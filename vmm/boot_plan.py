@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from devices.board import PCI_DEVICES, PCI_DEVICES_MAX
 from emulator.errors import ConfigError, choices_text
 from emulator.profile import DEFAULT_PROFILE, Profile, load_profile
 from emulator.timing.allowances import (
@@ -58,6 +59,7 @@ class BootOptions:
     jumps_spins: bool = True
     vcpu_count: int = 1
     pcpu_count: int | None = None  # None: one for each vCPU
+    devices: tuple[str, ...] = ()  # on the PCI bus, beside what the board has: names from devices.board.PCI_DEVICES
     profile: str = DEFAULT_PROFILE
     overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
     timing: Fidelity = DEFAULT_FIDELITY
@@ -104,6 +106,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
     _check_limits(options)
     _check_sidecore(options)
+    _check_devices(options)
     policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
     switches = tuple(map(_switch, options.switch_sidecore))
     options = replace(options, pcpu_count=_check_processors(options))
@@ -155,6 +158,14 @@ def _plan_restored(options: BootOptions, path: Path) -> BootPlan:
     _check_outputs(options)
     snapshot = read_snapshot(path)
     return replace(snapshot.plan(options), snapshot=snapshot)
+
+
+def _check_devices(options: BootOptions) -> None:
+    for name in options.devices:
+        if name not in PCI_DEVICES:
+            raise ConfigError(f"no device {name!r}; {choices_text(name, list(PCI_DEVICES))}")
+    if len(options.devices) > PCI_DEVICES_MAX:
+        raise ConfigError(f"{len(options.devices)} devices are too many for the PCI bus; it takes {PCI_DEVICES_MAX}")
 
 
 def _check_sidecore(options: BootOptions) -> None:

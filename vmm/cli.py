@@ -32,7 +32,7 @@ FILE = click.Path(path_type=Path)
 # fmt: off
 MADE_BY_SNAPSHOT = {  # parameters of `boot` that say what the guest is
     "guest", "kernel", "initrd", "modules", "protocol", "append", "memory", "paging", "has_sidecore", "vcpus",
-    "pcpus", "poll", "sidecore_policy", "switch_sidecore", "profile", "overrides", "timing", "workload",
+    "pcpus", "devices", "poll", "sidecore_policy", "switch_sidecore", "profile", "overrides", "timing", "workload",
 }
 # fmt: on
 
@@ -74,6 +74,9 @@ def cli() -> None:
 ))  # fmt: skip
 @click.option("--vcpus", default=1, show_default=True, help="Processors of the guest.")
 @click.option("--pcpus", type=int, help="Cores of the machine; as many as --vcpus, unless they are to share fewer.")
+@click.option("--device", "devices", multiple=True, metavar="edu", help=(
+    "Put a device on the PCI bus: edu, the one of QEMU's for who writes a first driver. Repeatable."
+))  # fmt: skip
 @click.option("--poll", default="spin", show_default=True, metavar="spin|mwait", help="How the sidecore waits.")
 @click.option("--profile", help="Timing of the machine: a name from `sidecore profiles list`, or a .toml file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=(

@@ -34,6 +34,7 @@ class Domain:
     """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board on `ports`, `mmio` and `timers`.
 
     `transmit` gets each byte of the serial console; `cpus` are the pins of its CPUs, the boot CPU first.
+    `devices` are names of what is on its PCI bus.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Domain:
         transmit: Callable[[int], None],
         cpus: Sequence[CpuPins],
         number: int = 0,
+        devices: Sequence[str] = (),
     ) -> None:
         self.machine = machine
         self.number = number
@@ -75,6 +77,7 @@ class Domain:
             on_power_off=lambda: self.finish(End(EndKind.SHUTDOWN, detail="power off")),
             cpus=cpus,
             apic_timer_hz=machine.profile.core.apic_timer_hz,
+            pci_devices=devices,
         )
         self.cpu_mmio = [MmioBus(behind=mmio) for _ in cpus]  # what each CPU sees
         for bus, apic in zip(self.cpu_mmio, self.board.apics, strict=True):

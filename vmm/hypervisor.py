@@ -126,10 +126,12 @@ class Hypervisor:
         vcpu_count: int = 1,
         weight: int = DEFAULT_WEIGHT,
         cores: Sequence[int] | None = None,
+        devices: Sequence[str] = (),
     ) -> Domain:
         """A domain that boots `image`, runnable at once, on `cores` (numbers; None: on all).
 
-        `transmit` gets each byte of its serial console. Raises ConfigError when the machine has no room for it.
+        `transmit` gets each byte of its serial console; `devices` are on its PCI bus. Raises ConfigError
+        when the machine has no room for it.
         """
         base_hpa = _aligned(self._end_hpa) + vmm_bytes(memory_bytes)
         if base_hpa + memory_bytes > self.machine.memory.size_bytes:
@@ -148,6 +150,7 @@ class Hypervisor:
             transmit=transmit,
             cpus=[self._pins(vcpus, number) for number in range(vcpu_count)],
             number=len(self.domains),
+            devices=devices,
         )
         domain.vcpus, domain.pages = vcpus, pages
         domain.sidecores = self.sidecores
@@ -201,6 +204,7 @@ class Hypervisor:
         """Let the domain's vCPUs execute nothing more. Called at any time, by a signal handler too."""
         for vcpu in domain.vcpus:
             vcpu.engine.stop()
+            vcpu.pcpu.end_spin(0)
 
     def forget_ended(self) -> None:
         """Take the vCPUs of domains that have ended from the scheduler."""

@@ -1,6 +1,6 @@
 """Native: the guest runs on the machine itself. No VMM, no VM exits; the board is the machine's own hardware."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from devices.cpu_pins import CpuPins
 from emulator.engine import Engine
@@ -91,7 +91,13 @@ class NativeGuest:
     """A guest on all cores of `machine`, with all of its memory from host-physical address 0."""
 
     def __init__(
-        self, machine: Machine, image: BootImage, *, memory_bytes: int, transmit: Callable[[int], None]
+        self,
+        machine: Machine,
+        image: BootImage,
+        *,
+        memory_bytes: int,
+        transmit: Callable[[int], None],
+        devices: Sequence[str] = (),
     ) -> None:
         self.machine = machine
         self._processors = [NativeProcessor(machine, pcpu) for pcpu in machine.pcpus]
@@ -106,6 +112,7 @@ class NativeGuest:
             timers=machine.events,
             transmit=transmit,
             cpus=[processor.pins() for processor in self._processors],
+            devices=devices,
         )
         self.domain.on_end = self._stop
         self.domain.load(image)

@@ -35,6 +35,7 @@ class VirtualGuest:
         switches: Sequence[tuple[int, bool]] = (),
         jumps_spins: bool = True,
         vcpu_count: int = 1,
+        devices: Sequence[str] = (),
         trace: ExitTrace | None = None,
         make_vcpu: Callable[..., VCpu] = VCpu,
     ) -> None:
@@ -59,7 +60,7 @@ class VirtualGuest:
                 turn = partial(self.hypervisor.sidecores.turn, is_on)
                 machine.events.schedule(machine.cycles_to_ps(cycles), turn)
         self.domain = self.hypervisor.create_domain(
-            image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count
+            image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count, devices=devices
         )
         self.vcpu = self.domain.vcpus[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs

@@ -40,6 +40,12 @@ static bool is_zeroing(const cs_insn *insn) {
            op[0].reg == op[1].reg;
 }
 
+static void begin(chains *c) {
+    memset(c->written, 0, sizeof c->written);
+    for (int i = 0; i < CHAINS; i++)
+        for (int j = 0; j < CHAINS; j++) c->path[i][j] = i == j ? 0 : NO_PATH;
+}
+
 static void wait_for(const chains *c, unsigned reg, int latency, int ready[CHAINS]) {
     int from = chain_of(reg);
     for (int s = 0; from >= 0 && s < CHAINS; s++)
@@ -205,9 +211,7 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
     uint64_t uops = 0;
     memset(starts, 0, (bytes + 7) / 8);
     memset(ret, 0, sizeof *ret);
-    memset(&c, 0, sizeof c);
-    for (int i = 0; i < CHAINS; i++)
-        for (int j = 0; j < CHAINS; j++) c.path[i][j] = i == j ? 0 : NO_PATH;
+    if (t->issue_width) begin(&c);
     ret->bad_lock_at = (uint32_t)bytes;
     for (size_t at = 0; at < bytes; ret->instructions++) {
         const uint8_t *next = code + at;
@@ -223,6 +227,11 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
         at = bytes - left;
         unsigned class = t->issue_width ? class_of(cpu, insn) : CLASS_OTHER;
         if (at == bytes) ret->branch = is_repeated(insn, class) ? BRANCH_REPEAT : branch_of(insn);
+        if (insn->id == X86_INS_RETF) {
+            bool narrow = (bits == 16) != (insn->detail->x86.prefix[2] == X86_PREFIX_OPSIZE);
+            ret->far_return_at = (uint32_t)(at - insn->size);
+            ret->far_return_bytes = narrow ? 2 : 4;
+        }
         if (!t->issue_width) continue;
         bool reads = false, writes = false;
         ret->accesses += memory_accesses(insn, &reads, &writes);

@@ -97,6 +97,8 @@ static void remember(sc_cpu *cpu, block *b, unsigned bits) {
     b->accesses = cost.accesses < ACCESSES_MAX ? cost.accesses : ACCESSES_MAX;
     b->branch = (uint8_t)cost.branch;
     b->bad_lock_at = (uint16_t)cost.bad_lock_at;
+    b->far_return_at = (uint16_t)cost.far_return_at;
+    b->far_return_bytes = (uint8_t)cost.far_return_bytes;
     b->drains = cost.drains;
     b->code_bits = bits;
 }

@@ -64,6 +64,13 @@ uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) {
     return (uint32_t)(offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment]);
 }
 
+/* So many bytes below the stack pointer, which is SP, ESP or RSP. */
+uint64_t linear_of_stack(const sc_cpu *cpu, uint64_t below_bytes) {
+    bool narrow = code_bits(cpu) != 64 && !(SLOT(cpu, GUEST_SS_ACCESS_RIGHTS) & 0x4000);
+    uint64_t offset = SLOT(cpu, GUEST_RSP) - below_bytes;
+    return linear_of(cpu, SS, narrow ? offset & 0xffff : offset);
+}
+
 uint64_t linear_rip(const sc_cpu *cpu) { return linear_of(cpu, 1, SLOT(cpu, GUEST_RIP)); }
 
 /* Where the code at a linear address lies in host memory, or NULL. */

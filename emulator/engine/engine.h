@@ -54,6 +54,7 @@ typedef struct {
     uint32_t instruction_bytes; /* software events: return RIP = RIP + this */
 } event;
 
+enum { ES, CS, SS, DS, FS, GS }; /* in VMCS order */
 enum { INSTRUCTION_BYTES_MAX = 15 };
 
 /* An instruction as far as exits need it. */
@@ -99,6 +100,8 @@ typedef struct { /* what block_cost.c finds of a block */
     uint32_t bad_lock_at; /* offset of the first instruction whose LOCK prefix makes it #UD; or the size of the block */
     unsigned branch;
     bool drains; /* the store buffer: LOCK, MFENCE */
+    uint32_t far_return_at; /* offset of the RETF that it ends with, which pops words of so many bytes; */
+    unsigned far_return_bytes; /* 0: it ends otherwise */
     slow_instruction slow[SLOW_MAX];
 } block_cost;
 
@@ -109,8 +112,8 @@ typedef struct block { /* a translated basic block, to cost it and to notice cha
     uint32_t cost_64ths, slow_64ths; /* in 64ths of a cycle; the part of its slow instructions */
     uint32_t bytes_at;               /* in the arena: see blocks.c */
     uint16_t accesses;               /* to memory, as far as the code tells */
-    uint16_t bad_lock_at;
-    uint8_t code_bits, branch, slow_count;
+    uint16_t bad_lock_at, far_return_at;
+    uint8_t code_bits, branch, slow_count, far_return_bytes;
     bool drains;
 } block;
 
@@ -169,9 +172,9 @@ typedef struct sc_cpu {
     } pause;
     uint8_t data_hits, code_hits; /* breakpoints that the instruction has hit, or stands at: see debug.c */
     bool iret_unblocked;                            /* the IRET that faults now has done so */
-    enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
+    enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see escape() in unicorn.c */
     bool saved, retranslate, empty_cache, bad_lock;
-    uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
+    uint32_t aborts; /* since the engine was opened: see unicorn_abort.c */
     struct { /* the watched page is open for one access: see watched_page.c */
         bool is_open, is_write;
         uint64_t entry_hpa, gpa; /* of the shadow entry; with EPT: the page's address */
@@ -206,9 +209,7 @@ unsigned engine_code_bits(sc_cpu *cpu);
 int engine_error_code(sc_cpu *cpu);
 uint64_t engine_fault_address(sc_cpu *cpu);
 uint64_t engine_debug_status(sc_cpu *cpu); /* DR6 bits of a #DB that it raises */
-void engine_flush_tlb(sc_cpu *cpu);
 void engine_forget_data(sc_cpu *cpu); /* a data page's entry has changed in memory */
-void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights, bool large);
 void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa); /* the 4 KiB page at `gpa` */
 
@@ -226,6 +227,7 @@ void decode_close(sc_cpu *cpu);
 void forget_decoded(sc_cpu *cpu);
 unsigned code_bits(const sc_cpu *cpu);
 uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset);
+uint64_t linear_of_stack(const sc_cpu *cpu, uint64_t below_bytes);
 uint64_t linear_rip(const sc_cpu *cpu);
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);

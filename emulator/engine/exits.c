@@ -7,7 +7,6 @@
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
 enum { VECTOR_DB = 1, VECTOR_UD = 6, VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14 };
-enum { SS = 2 };
 enum { CR0_TS = 8 };
 
 /* Intercept codes of the engine (AMD APM volume 2, appendix C). */
@@ -107,7 +106,7 @@ int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
     }
     if (in.has_two) ret[n++] = linear_of(cpu, in.other_segment, in.other_offset);
     uint64_t pushed_bytes = code_bits(cpu) / 8;
-    ret[n++] = linear_of(cpu, SS, SLOT(cpu, GUEST_RSP) - (access & ACCESS_WRITE ? pushed_bytes : 0));
+    ret[n++] = linear_of_stack(cpu, access & ACCESS_WRITE ? pushed_bytes : 0);
     return n;
 }
 

@@ -116,9 +116,15 @@ static void load_intercepts(sc_cpu *cpu) {
     R32(RAW_EXCEPTIONS) = 0xffffffff;
 }
 
-void forget_nested(sc_cpu *cpu) {
+static void forget_nested(sc_cpu *cpu) {
     memset(cpu->arena + NESTED, 0, 0x1000);
     cpu->arena_used_bytes = NESTED + 0x1000;
+}
+
+static void engine_flush_tlb(sc_cpu *cpu) {
+    cpu->s.flush_tlb = 0;
+    cpu->tlb_generation++;
+    uc_ctl_flush_tlb(cpu->uc);
 }
 
 void engine_load(sc_cpu *cpu) {
@@ -155,12 +161,6 @@ void engine_load(sc_cpu *cpu) {
     if (cpu->s.flush_tlb == FLUSH_ALL || (moved && !cpu->s.flush_tlb)) forget_translations(cpu, false);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
     cpu->saved = false;
-}
-
-void engine_flush_tlb(sc_cpu *cpu) {
-    cpu->s.flush_tlb = 0;
-    cpu->tlb_generation++;
-    uc_ctl_flush_tlb(cpu->uc);
 }
 
 void engine_forget_data(sc_cpu *cpu) { uc_ctl_flush_tlb(cpu->uc); }

@@ -15,7 +15,7 @@ from emulator.events import PS_PER_SECOND, EventQueue
 class Host:
     """The machine around a board; plain methods, so that it can be snapshotted together with the board."""
 
-    def __init__(self) -> None:
+    def __init__(self, *pci_devices: str) -> None:
         self.sent = bytearray()
         self.exits: list[int] = []
         self.resets = 0
@@ -35,6 +35,7 @@ class Host:
             on_power_off=self.power_off,
             cpus=[CpuPins(on_intr=self.set_intr, tsc_to_ps=self.tsc_to_ps)],
             apic_timer_hz=100_000_000,
+            pci_devices=pci_devices,
         )
 
     def reset(self) -> None:
@@ -246,3 +247,78 @@ def test_s5_turns_the_power_off() -> None:
     host = Host()
     host.bus.write(0x604, 2, 5 << 10 | 1 << 13)
     assert host.is_off
+
+
+EDU_SLOT, EDU_PIRQ, EDU_IRQ = 2, 2, 10
+
+
+class EduHost(Host):
+    """A host with the educational device, driven through its bus."""
+
+    def __init__(self) -> None:
+        super().__init__("edu")
+        self.registers = self.config(0x10) & ~0xF
+
+    def config(self, register: int) -> int:
+        self.bus.write(0xCF8, 4, 1 << 31 | EDU_SLOT << 11 | register)
+        return self.bus.read(0xCFC, 4)
+
+    def raise_interrupt(self, bits: int) -> None:
+        self.mmio.write(self.registers + 0x60, 4, bits)
+
+    def acknowledge_interrupt(self, bits: int) -> None:
+        self.mmio.write(self.registers + 0x64, 4, bits)
+
+
+def test_firmware_has_placed_a_pci_device_and_noted_its_irq() -> None:
+    host = EduHost()
+    assert host.config(0) == 0x11E8_1234
+    assert host.registers == 0xE000_0000
+    assert host.config(0x04) & 0xFFFF == 0x0002
+    assert host.config(0x3C) & 0xFFFF == 0x0100 | EDU_IRQ
+    assert host.mmio.read(host.registers, 4) == 0x0100_00ED
+    assert host.mmio.read(0xE800_0000, 4) == 0xFFFF_FFFF
+
+
+def test_a_pci_interrupt_is_level_triggered_at_the_8259s_by_its_route() -> None:
+    host = EduHost()
+    host.initialise_pic()
+    host.raise_interrupt(3)
+    apic = host.board.apics[0]
+    assert apic.acknowledge() == 0x28 + EDU_IRQ - 8
+    host.acknowledge_interrupt(1)
+    host.out((0xA0, 0x20), (0x20, 0x20))
+    assert apic.acknowledge() == 0x28 + EDU_IRQ - 8  # again, while the device holds its pin
+    host.acknowledge_interrupt(2)
+    host.out((0xA0, 0x20), (0x20, 0x20))
+    assert not host.intr
+
+
+def test_a_pci_interrupt_is_on_pins_16_to_19_of_the_io_apic_by_wire() -> None:
+    host = EduHost()
+    host.initialise_pic(mask=0xFFFF)
+    host.board.apics[0].write(0x0F0, 4, 0x1FF)
+    host.mmio.write(0xFEC0_0000, 4, 0x10 + 2 * (16 + EDU_PIRQ))
+    host.mmio.write(0xFEC0_0010, 4, 0x1_0000 | 0xA061)
+    host.raise_interrupt(1)
+    assert not host.intr
+    host.mmio.write(0xFEC0_0010, 4, 0xA061)
+    assert host.board.apics[0].acknowledge() == 0x61
+    host.acknowledge_interrupt(1)
+    host.board.apics[0].write(0x0B0, 4, 0)
+    assert not host.intr
+
+
+def test_a_pci_route_to_the_uarts_irq_shares_its_wire() -> None:
+    host = EduHost()
+    host.initialise_pic()
+    host.bus.write(0xCF8, 4, 1 << 31 | 1 << 11 | 0x60)
+    host.bus.write(0xCFC + EDU_PIRQ, 1, 4)
+    host.out((0x3FC, 0x0B), (0x3F9, 0x01))
+    host.board.uart.receive(b"x")
+    host.raise_interrupt(1)
+    assert host.bus.read(0x3F8, 1) == ord("x")
+    assert host.board.apics[0].acknowledge() == 0x24
+    host.acknowledge_interrupt(1)
+    host.out((0x20, 0x20))
+    assert not host.intr

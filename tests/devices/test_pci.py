@@ -4,14 +4,18 @@ import random
 
 import pytest
 
-from devices.pci import ConfigurationSpace, PciBus, PciConfigAddress, PciConfigData
+from devices.pci import PIRQ_COUNT, WINDOW_BASE, PciBus, PciConfigAddress, PciConfigData, pirq_of
+from devices.pci_function import DECODES_MEMORY, DECODES_PORTS, PciFunction, Region
+from tests.devices.registers import Registers
+from tests.devices.wire import Wire
 
 
 class Pci:
     """The two ports and the bus behind them."""
 
     def __init__(self) -> None:
-        self.bus = PciBus()
+        self.pirqs = [Wire() for _ in range(PIRQ_COUNT)]
+        self.bus = PciBus(tuple(self.pirqs))
         self.address = PciConfigAddress()
         self.data = PciConfigData(self.bus, self.address)
 
@@ -76,11 +80,74 @@ def test_an_access_that_runs_beyond_the_register_ends_with_it() -> None:
 
 
 def test_a_place_on_the_bus_is_for_one() -> None:
-    bus = PciBus()
-    bus.attach(3, ConfigurationSpace(()))
-    for device in (0, 3, 32, -1):
+    bus = Pci().bus
+    bus.attach(3, PciFunction(()))
+    for slot in (0, 3, 32, -1):
         with pytest.raises(ValueError, match="cannot be claimed"):
-            bus.attach(device, ConfigurationSpace(()))
+            bus.attach(slot, PciFunction(()))
+
+
+def placed(device: Registers, start: int, *, is_ports: bool = False) -> PciFunction:
+    """A function with one region of 256 bytes that it decodes at `start`."""
+    command = DECODES_PORTS if is_ports else DECODES_MEMORY
+    function = PciFunction(((4, 2, 0, command),), regions=[Region(device, 0x100, is_ports)])
+    function.write(0x10, 4, start)
+    function.write(0x04, 2, command)
+    return function
+
+
+def test_memory_is_decoded_where_the_register_says() -> None:
+    pci, device = Pci(), Registers((1, 4))
+    pci.bus.attach(3, placed(device, WINDOW_BASE + 0x1200))
+    window = pci.bus.window
+    device.values = {0x04: 0x1122_3344, 0x08: 0x5566_7788, 0x0D: 0x99}
+    assert window.read(0x1204, 4) == 0x1122_3344
+    assert window.read(0x1208, 8) == 0x5566_7788 | device.NOTHING << 32  # by halves
+    assert window.read(0x120C, 2) == device.NOTHING & 0xFF | 0x99 << 8  # by bytes
+    window.write(0x12F8, 8, 0x0102_0304_0506_0708)
+    assert (device.values[0xF8], device.values[0xFC]) == (0x0506_0708, 0x0102_0304)
+    before = dict(device.values)
+    for offset in (0x1100, 0x11FC, 0x1300):
+        assert window.read(offset, 4) == 0xFFFF_FFFF
+        window.write(offset, 4, 0)
+    assert device.values == before
+
+
+def test_ports_are_decoded_apart_from_memory() -> None:
+    pci, device = Pci(), Registers((1, 2))
+    pci.bus.attach(3, placed(device, 0xC100, is_ports=True))
+    assert pci.bus.find_port(0xC1FE, 2) == (device, 0xFE)
+    assert pci.bus.find_port(0xC100, 4) is None  # its bytes are asked for one by one then
+    assert pci.bus.find_port(0xC1FF, 2) is None
+    assert pci.bus.find_port(0xC0FF, 1) is None
+    assert pci.bus.find_memory(0xC100, 1) is None
+
+
+def test_of_two_at_the_same_address_the_lower_slot_answers() -> None:
+    pci, first, second = Pci(), Registers((4,)), Registers((4,))
+    pci.bus.attach(2, placed(first, WINDOW_BASE))
+    pci.bus.attach(3, placed(second, WINDOW_BASE))
+    assert pci.bus.find_memory(WINDOW_BASE, 4) == (first, 0)
+
+
+def test_interrupt_pins_rotate_from_slot_to_slot() -> None:
+    assert [pirq_of(slot, 1) for slot in range(4, 9)] == [0, 1, 2, 3, 0]
+    assert [pirq_of(4, pin) for pin in (1, 2, 3, 4)] == [0, 1, 2, 3]
+
+
+def test_functions_that_share_a_wire_hold_it_until_the_last_lets_go() -> None:
+    pci = Pci()
+    one, other, third = PciFunction((), pin=1), PciFunction((), pin=1), PciFunction((), pin=2)
+    for slot, function in ((4, one), (8, other), (12, third)):
+        pci.bus.attach(slot, function)
+    one.set_interrupt(True)
+    other.set_interrupt(True)
+    one.set_interrupt(False)
+    assert [wire.level for wire in pci.pirqs] == [True, False, False, False]
+    other.set_interrupt(False)
+    third.set_interrupt(True)
+    assert [wire.level for wire in pci.pirqs] == [False, True, False, False]
+    assert [level for _, level in pci.pirqs[0].changes] == [True, False]
 
 
 def test_random_traffic_stays_inside() -> None:

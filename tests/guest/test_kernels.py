@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from emulator.timing.core_timing import Fidelity
-from guest_images.images import ImageEntry, kernel_images
+from guest_images.images import ImageEntry, entry_of, kernel_images
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.boot import BootOptions, Paging, plan
 from vmm.outcome import EndKind
@@ -18,7 +18,14 @@ KERNELS = list(kernel_images())
 
 @cache
 def run_kernel(name: str, paging: Paging, cpus: int = 1, timing: Fidelity = "fast") -> Finished:
-    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus, timing=timing)
+    options = BootOptions(
+        image=name,
+        paging=paging,
+        memory_bytes=MEMORY_BYTES,
+        vcpu_count=cpus,
+        devices=entry_of(name).devices,
+        timing=timing,
+    )
     return run_plan(plan(options), max_cycles=MAX_CYCLES)
 
 
@@ -44,8 +51,6 @@ def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry,
 @pytest.mark.parametrize("timing", ["flat", "detailed"])
 @pytest.mark.parametrize("kernel", [entry for entry in KERNELS if entry.name != "mem"], ids=lambda entry: entry.name)
 def test_a_kernel_prints_the_same_at_every_fidelity(kernel: ImageEntry, timing: Fidelity) -> None:
-    if timing == "detailed" and kernel.name in ("v86", "real_mode"):
-        pytest.skip("known bug: memory hooks disturb 16-bit code in real and virtual-8086 mode")
     if timing == "detailed" and kernel.cpus > 2:
         pytest.skip("the default profile has two cores")
     finished = run_kernel(kernel.name, "shadow", kernel.cpus, timing)

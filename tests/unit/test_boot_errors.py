@@ -52,6 +52,8 @@ MISTAKES = [  # (arguments, what the line must say)
     ("boot kernel.elf --memory lots", "write a whole number and K, M or G"),
     ("boot kernel.elf --memory -5", "write a whole number"),
     ("boot kernel.elf --paging shadows", "did you mean 'shadow'"),
+    ("boot kernel.elf --device eud", "no device 'eud'; did you mean 'edu'"),
+    ("boot kernel.elf" + 31 * " --device edu", "31 devices are too many for the PCI bus; it takes 30"),
     ("boot kernel.elf --paging none", "there are: shadow, ept, native"),
     ("boot kernel.elf --profile netburst", "did you mean 'netburst-2006'"),
     ("boot kernel.elf --profile missing.toml", "cannot read profile missing.toml"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.bus import PORT_COUNT, MmioBus, PortBus
+from emulator.bus import PORT_COUNT, MmioBus, PortBus, SharedLine
 
 
 class Registers:
@@ -46,6 +46,35 @@ def test_a_split_access_reaches_each_ports_own_device() -> None:
     bus.write(0x60, 2, 0xBEEF)
     assert low.seen[-1] == ("write", 0, 1, 0xEF)
     assert high.seen[-1] == ("write", 0, 1, 0xBE)
+
+
+class Movable:
+    """A device at any of the ports from 0x80 on."""
+
+    def __init__(self, device: Registers) -> None:
+        self.device = device
+
+    def find_port(self, port: int, size_bytes: int) -> tuple[Registers, int] | None:
+        return (self.device, port - 0x80) if port >= 0x80 and size_bytes == 1 else None
+
+
+def test_ports_that_can_move_answer_where_no_other_device_does() -> None:
+    bus, fixed, movable = PortBus(), Registers(1), Registers(1)
+    bus.attach(0x82, 2, fixed)
+    bus.behind = Movable(movable)
+    assert [bus.read(port, 1) for port in (0x7F, 0x80, 0x82, 0x84)] == [0xFF, 0x10, 0x10, 0x14]
+    assert bus.read(0x81, 2) == 0x1011
+    bus.write(0x83, 2, 0xBEEF)
+    assert movable.seen[-1] == ("write", 4, 1, 0xBE)
+
+
+def test_a_shared_line_is_asserted_while_any_input_asserts_it() -> None:
+    levels: list[bool] = []
+    shared = SharedLine(levels.append)
+    one, other = shared.input(), shared.input()
+    for line, level in ((one, True), (other, True), (one, True), (one, False), (one, False), (other, False)):
+        line(level)
+    assert levels == [True, False]
 
 
 def test_nobody_answers_with_ones_and_swallows_writes() -> None:

@@ -95,6 +95,19 @@ def test_the_dsdt_says_how_to_enter_s5() -> None:
     assert b"COM1\x08_HID\x0c\x41\xd0\x05\x01" in dsdt
 
 
+def test_the_dsdt_routes_every_pci_pin_to_the_8259s_and_to_the_io_apic() -> None:
+    dsdt = tables(Memory(1))[b"DSDT"]
+    for name, interrupts in ((b"PRTP", (10, 11, 10, 11)), (b"PRTA", (16, 17, 18, 19))):
+        at = dsdt.index(b"\x08" + name + b"\x12") + 8
+        assert dsdt[at] == 31 * 4
+        expected = [
+            aml.package(*map(aml.integer, (slot << 16 | 0xFFFF, pin, 0, interrupts[(slot + pin) % 4])))
+            for slot in range(1, 32)
+            for pin in range(4)
+        ]
+        assert dsdt[at + 1 :].startswith(b"".join(expected))
+
+
 @pytest.mark.parametrize("cpu_count", CPU_COUNTS)
 def test_the_mp_table_says_what_the_madt_says(cpu_count: int) -> None:
     memory = Memory(cpu_count)
@@ -112,8 +125,12 @@ def test_the_mp_table_says_what_the_madt_says(cpu_count: int) -> None:
     assert [entry[0] for entry in entries] == sorted(entry[0] for entry in entries)
     cpus = [entry for entry in entries if entry[0] == mp_table.PROCESSOR]
     assert [(cpu[1], cpu[3]) for cpu in cpus] == [(number, 3 if number == 0 else 1) for number in range(cpu_count)]
-    pins = {entry[5]: entry[7] for entry in entries if entry[:2] == bytes([mp_table.IO_INTERRUPT, mp_table.INT])}
+    buses = {entry[2:8]: entry[1] for entry in entries if entry[0] == mp_table.BUS}
+    wired = [entry for entry in entries if entry[:2] == bytes([mp_table.IO_INTERRUPT, mp_table.INT])]
+    pins = {entry[5]: entry[7] for entry in wired if entry[4] == buses[b"ISA   "]}
     assert pins == {irq: 2 if irq == 0 else irq for irq in range(16) if irq != 2}
+    pins = {entry[5]: entry[7] for entry in wired if entry[4] == buses[b"PCI   "]}
+    assert pins == {slot << 2 | pin: 16 + (slot + pin) % 4 for slot in range(1, 32) for pin in range(4)}
     local = [tuple(entry[1:2] + entry[6:]) for entry in entries if entry[0] == mp_table.LOCAL_INTERRUPT]
     assert local == [(mp_table.EXT_INT, 0xFF, 0), (mp_table.NMI, 0xFF, 1)]
 
@@ -130,6 +147,23 @@ TERMS = {
     "WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0, 0, 1)": (
         aml.bus_numbers(0, 1),
         "88 0d00 02 0c 00 0000 0000 0000 0000 0100",
+    ),
+    "WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0xD00, 0xFFFF, 0, 0xF300)": (
+        aml.port_window(0xD00, 0xFFFF),
+        "88 0d00 01 0c 03 0000 000d ffff 0000 00f3",
+    ),
+    "DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0xE0000000,"
+    " 0xFEBFFFFF, 0, 0x1EC00000)": (
+        aml.memory_window(0xE000_0000, 0xFEBF_FFFF),
+        "87 1700 00 0c 01 00000000 000000e0 ffffbffe 00000000 0000c01e",
+    ),
+    "Method (_PIC, 1) {Store (Arg0, PICM)}": (
+        aml.method("_PIC", 1, aml.store_argument("PICM")),
+        "14 0c 5f504943 01 70 68 5049434d",
+    ),
+    "Method (_PRT) {If (PICM) {Return (PRTA)} Return (PRTP)}": (
+        aml.method("_PRT", 0, aml.if_then("PICM", aml.return_name("PRTA")), aml.return_name("PRTP")),
+        "14 16 5f505254 00 a0 0a 5049434d a4 50525441 a4 50525450",
     ),
     "IRQNoFlags () {4}": (aml.irq(4), "22 1000"),
     "ResourceTemplate () {}": (aml.resources(), "11 05 0a 02 79 00"),

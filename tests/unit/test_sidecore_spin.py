@@ -1,23 +1,41 @@
 """Jumped-over polling and spinning change nothing: clocks, ledgers, trace and output are those of executed ones."""
 
+from pathlib import Path
+
 import pytest
 
+from emulator.ledger import HOST
+from emulator.machine import Machine
 from emulator.timing.core_timing import Fidelity
 from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.sidecore.service import Poll
+from vmm.trace import TraceWriter
 from vmm.virtual_guest import VirtualGuest
 
+MEMORY_BYTES = 64 << 20
 
-def run(paging: Paging, timing: Fidelity, *, jumps: bool, slice_cycles: int = 10**9) -> tuple[object, ...]:
+
+def run(
+    paging: Paging,
+    timing: Fidelity,
+    path: Path,
+    *,
+    jumps: bool,
+    slice_cycles: int = 10**9,
+    kernel: str = "sidecall_null",
+) -> tuple[object, ...]:
     output = bytearray()
     options = BootOptions(
-        image="sidecall_null", paging=paging, has_sidecore=True, jumps_spins=jumps, timing=timing, memory_bytes=64 << 20
+        image=kernel, paging=paging, has_sidecore=True, jumps_spins=jumps, timing=timing, memory_bytes=MEMORY_BYTES
     )
-    guest = build_guest(plan(options), output.append)
-    assert isinstance(guest, VirtualGuest)
-    while guest.domain.end is None:
-        guest.advance(guest.pcpu.clock_cycles + slice_cycles)
+    with TraceWriter(path, {}) as trace:
+        guest = build_guest(plan(options), output.append, trace=trace)
+        assert isinstance(guest, VirtualGuest)
+        while guest.domain.end is None:
+            guest.advance(guest.pcpu.clock_cycles + slice_cycles)
     served = guest.machine.pcpus[1]
-    spin = {key: account for key, account in served.book().accounts.items() if key[0] != "host"}
+    spin = {key: account for key, account in served.book().accounts.items() if key[0] != HOST}
     return (
         bytes(output),
         guest.pcpu.clock_cycles,
@@ -25,19 +43,84 @@ def run(paging: Paging, timing: Fidelity, *, jumps: bool, slice_cycles: int = 10
         guest.pcpu.book().by_owner(),
         guest.exit_statistics(),
         spin,
+        path.read_bytes(),
     )
 
 
 @pytest.mark.parametrize("timing", ["fast", "detailed"])
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
-def test_a_jumped_spin_is_an_executed_one(paging: Paging, timing: Fidelity) -> None:
-    jumped = run(paging, timing, jumps=True)
-    executed = run(paging, timing, jumps=False)
+def test_a_jumped_spin_is_an_executed_one(paging: Paging, timing: Fidelity, tmp_path: Path) -> None:
+    jumped = run(paging, timing, tmp_path / "jumped", jumps=True)
+    executed = run(paging, timing, tmp_path / "executed", jumps=False)
     assert jumped == executed
     assert b"PASS: all" in bytes(jumped[0])  # type: ignore[call-overload]
     assert "VMCALL" in jumped[4]  # type: ignore[operator]
+    assert bytes(jumped[-1]).count(b'"exit": "VMCALL"') > 0  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
-def test_slices_change_nothing(paging: Paging) -> None:
-    assert run(paging, "fast", jumps=True, slice_cycles=3_001) == run(paging, "fast", jumps=True)
+def test_slices_change_nothing(paging: Paging, tmp_path: Path) -> None:
+    sliced = run(paging, "fast", tmp_path / "sliced", jumps=True, slice_cycles=3_001)
+    assert sliced == run(paging, "fast", tmp_path / "whole", jumps=True)
+
+
+def run_together(
+    kernels: tuple[str, ...], paging: Paging, timing: Fidelity, path: Path, *, jumps: bool = True, poll: Poll = "spin",
+    slice_cycles: int = 10**9, overrides: tuple[str, ...] = (),
+) -> tuple[object, ...]:  # fmt: skip
+    """A guest for each kernel, each on a core of its own, with one sidecore for all."""
+    count = len(kernels)
+    overrides = (*overrides, f"core.core_count={count + 1}")
+    plans = [
+        plan(BootOptions(image=kernel, paging=paging, overrides=overrides, timing=timing, memory_bytes=MEMORY_BYTES))
+        for kernel in kernels
+    ]
+    memory_bytes = host_memory_bytes([MEMORY_BYTES] * count)
+    machine = Machine(plans[0].profile, memory_bytes=memory_bytes, pcpu_count=count + 1, timing=timing)
+    outputs = [bytearray() for _ in kernels]
+    with TraceWriter(path, {}) as trace:
+        hypervisor = Hypervisor(machine, paging=paging, sidecore_count=1, poll=poll, jumps_spins=jumps, trace=trace)
+        for each, output in zip(plans, outputs, strict=True):
+            hypervisor.create_domain(each.image, memory_bytes=MEMORY_BYTES, transmit=output.append)
+        limit_cycles = 0
+        while any(domain.end is None for domain in hypervisor.domains):
+            limit_cycles += slice_cycles
+            hypervisor.advance(limit_cycles)
+    for pcpu in machine.pcpus:
+        pcpu.check_ledger()
+    assert all(b"PASS: all" in output for output in outputs)
+    accounts = [  # but for what cores do when all is over
+        {key: account for key, account in pcpu.book().accounts.items() if key[0] != HOST} for pcpu in machine.pcpus
+    ]
+    tables = [hypervisor.exit_statistics(domain).table() for domain in hypervisor.domains]
+    return [bytes(output) for output in outputs], accounts, tables, path.read_bytes()
+
+
+HARDWARE_FLUSH = ("vmx.remote_tlb_flush_cycles=400",)
+
+
+@pytest.mark.parametrize(
+    ("paging", "timing", "overrides"),
+    [
+        ("shadow", "fast", ()),
+        ("shadow", "detailed", ()),
+        ("shadow", "detailed", HARDWARE_FLUSH),
+        ("ept", "fast", ()),
+        ("ept", "detailed", HARDWARE_FLUSH),
+    ],
+)
+def test_guests_that_queue_for_a_sidecore_do_as_if_they_executed_their_spins(
+    paging: Paging, timing: Fidelity, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    kernels = ("sidecalls", "sidecall_null", "sidecalls")
+    jumped = run_together(kernels, paging, timing, tmp_path / "jumped", overrides=overrides)
+    executed = run_together(kernels, paging, timing, tmp_path / "executed", jumps=False, overrides=overrides)
+    assert jumped == executed
+
+
+@pytest.mark.parametrize("poll", ["spin", "mwait"])
+@pytest.mark.parametrize("slice_cycles", [2_003, 50_021])
+def test_slices_change_nothing_for_guests_that_queue(poll: Poll, slice_cycles: int, tmp_path: Path) -> None:
+    kernels = ("sidecalls", "sidecall_errors", "sidecalls")
+    whole = run_together(kernels, "shadow", "fast", tmp_path / "whole", poll=poll)
+    assert whole == run_together(kernels, "shadow", "fast", tmp_path / "sliced", poll=poll, slice_cycles=slice_cycles)

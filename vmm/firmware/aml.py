@@ -7,7 +7,8 @@ ROOT, ROOT_PREFIX = "\\", b"\\"
 SEGMENT_BYTES = 4
 
 ZERO_OP, ONE_OP, NAME_OP, BYTE_PREFIX, WORD_PREFIX, DWORD_PREFIX = 0x00, 0x01, 0x08, 0x0A, 0x0B, 0x0C
-SCOPE_OP, BUFFER_OP, PACKAGE_OP = 0x10, 0x11, 0x12
+SCOPE_OP, BUFFER_OP, PACKAGE_OP, METHOD_OP = 0x10, 0x11, 0x12, 0x14
+ARG0_OP, STORE_OP, IF_OP, RETURN_OP = 0x68, 0x70, 0xA0, 0xA4
 DEVICE_OP = b"\x5b\x82"
 DUAL_NAME_PREFIX = 0x2E
 
@@ -78,6 +79,28 @@ def device(path: str, *terms: bytes) -> bytes:
     return DEVICE_OP + package_length(content) + content
 
 
+def method(path: str, argument_count: int, *terms: bytes) -> bytes:
+    """Method (path, argument_count) {terms}."""
+    content = name_string(path) + bytes([argument_count]) + b"".join(terms)
+    return bytes([METHOD_OP]) + package_length(content) + content
+
+
+def store_argument(path: str) -> bytes:
+    """Store (Arg0, path)."""
+    return bytes([STORE_OP, ARG0_OP]) + name_string(path)
+
+
+def if_then(path: str, *terms: bytes) -> bytes:
+    """If (path) {terms}."""
+    content = name_string(path) + b"".join(terms)
+    return bytes([IF_OP]) + package_length(content) + content
+
+
+def return_name(path: str) -> bytes:
+    """Return (path)."""
+    return bytes([RETURN_OP]) + name_string(path)
+
+
 # --- resource descriptors (ACPI specification 6.4.2) ---
 
 
@@ -90,6 +113,18 @@ def bus_numbers(first: int, count: int) -> bytes:
     """WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, first, last, 0, count)."""
     words = (0, first, first + count - 1, 0, count)
     return bytes([0x88, 0x0D, 0, 2, 0x0C, 0]) + b"".join(word.to_bytes(2, "little") for word in words)
+
+
+def port_window(first: int, last: int) -> bytes:
+    """WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, first, last, 0, length)."""
+    words = (0, first, last, 0, last - first + 1)
+    return bytes([0x88, 0x0D, 0, 1, 0x0C, 3]) + b"".join(word.to_bytes(2, "little") for word in words)
+
+
+def memory_window(first: int, last: int) -> bytes:
+    """DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, first, last, 0, n)."""
+    words = (0, first, last, 0, last - first + 1)
+    return bytes([0x87, 0x17, 0, 0, 0x0C, 1]) + b"".join(word.to_bytes(4, "little") for word in words)
 
 
 def irq(number: int) -> bytes:

@@ -10,6 +10,7 @@ all branches predicted, the rounds that nobody could end are jumped over: all co
 been executed.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import capstone
@@ -87,7 +88,7 @@ class GuestAccess:
             if pcpu.clock_cycles > pcpu.horizon_cycles:
                 return False
         self._watch_spin(hpa)
-        return True
+        return not pcpu.is_spinning
 
     def finish_store(self) -> None:
         """A store has taken place: it may have posted a request."""
@@ -161,14 +162,27 @@ class GuestAccess:
             account[Category.SPIN] += after - before
 
     def _jump(self, load: Load, took: tuple[int, ...]) -> None:
-        """Jump over the rounds that end before anybody else can do anything."""
-        shared = self._shared
+        """Jump over the rounds that end before anybody else can do anything to the line."""
         is_steady = took[2] == took[3] == 0  # no walk, no wrong prediction, twice: the predictor is as it will stay
-        if not is_steady or shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
+        if not is_steady or self._shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
             return
-        round_cycles = (took[0] + took[1] + 127) // 64
-        limit_cycles = self._next_change_cycles()
-        rounds = (limit_cycles - int(shared.clock_cycles)) // round_cycles - 1
+        slot, pcpu = self._page.slot_at(load.hpa), self._vcpu.pcpu
+        if slot is None or len(self._page.domain.vcpus) > 1 or not self._sidecore.will_wake(slot):
+            self._skip(load, took, self._next_change_cycles())
+        elif slot.answer_cycles is None:
+            pcpu.spin(partial(self._skip, load, took))
+        elif self._rounds_until(slot.answer_cycles, took) > 0:
+            pcpu.spin(partial(self._skip, load, took))
+            pcpu.end_spin(slot.answer_cycles - 1)
+
+    def _rounds_until(self, limit_cycles: int, took: tuple[int, ...]) -> int:
+        """How many rounds end before `limit_cycles` for sure, but for one."""
+        fractions_cycles = 2
+        return 64 * (limit_cycles - int(self._shared.clock_cycles) - fractions_cycles) // (took[0] + took[1]) - 1
+
+    def _skip(self, load: Load, took: tuple[int, ...], limit_cycles: int) -> None:
+        """Jump over the rounds that end before `limit_cycles`."""
+        shared, rounds = self._shared, self._rounds_until(limit_cycles, took)
         if rounds <= 0:
             return
         old = self._counters()

@@ -23,7 +23,7 @@ from vmm import paths
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.operations import OPERATIONS
-from vmm.sidecore.slots import Slot, SlotPage
+from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
 from vmm.vcpu import VCpu
 
@@ -45,7 +45,9 @@ class Sidecore:
         self.pcpu = pcpu
         self.pages: list[SlotPage] = []
         self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
+        self._is_dedicated = is_on_duty
         self.core_in_guest: Callable[[VCpu], Core | None] = lambda vcpu: None  # set by who knows
+        self.on_served: Callable[[Served], None] | None = None  # who wants to know of each request
         self._lines = lines
         self._sleeps = poll == "mwait"
         self._jumps = jumps or self._sleeps
@@ -146,7 +148,7 @@ class Sidecore:
         """Poll from now on; without slots there is nothing to poll."""
         self.pcpu.wait(Category.SPIN if self._slots and not self._sleeps else Category.IDLE)
         if self._finds is not None:
-            self.pcpu.wake(self._finds[0])
+            self._wake()
         elif self._slots and not self._jumps:
             self.pcpu.wake(self._since_cycles)
 
@@ -179,12 +181,21 @@ class Sidecore:
             if self.is_on_duty:
                 self._expect(slot)
             if self._finds is not None:
-                self.pcpu.wake(self._finds[0])
+                self._wake()
 
-    @property
-    def finds_cycles(self) -> int | None:
-        """When polling will find a request."""
-        return None if self._finds is None else self._finds[0]
+    def _wake(self) -> None:
+        """Go on when polling finds something; the guest that waits for it is to get there, too."""
+        assert self._finds is not None
+        when_cycles, slot = self._finds
+        self.pcpu.wake(when_cycles)
+        slot.page.domain.vcpus[0].pcpu.end_spin(when_cycles)
+
+    def will_wake(self, slot: Slot) -> bool:
+        """Whether nothing happens to the request in `slot` before the guest's spinning is ended here."""
+        if not self._is_dedicated:
+            return False
+        is_queued = slot.visible_cycles is not None and self._finds is not None and self._finds[1] is not slot
+        return is_queued or slot.is_in_service
 
     def _expect(self, slot: Slot) -> None:
         """Work out which poll finds the request in `slot`, if it has one."""
@@ -208,7 +219,8 @@ class Sidecore:
         assert slot.visible_cycles is not None
         counts = page.counts
         counts.requests += 1
-        waited_cycles = began_cycles - slot.visible_cycles
+        visible_cycles = slot.visible_cycles
+        waited_cycles = began_cycles - visible_cycles
         counts.waiting_cycles += waited_cycles
         counts.waiting_max_cycles = max(counts.waiting_max_cycles, waited_cycles)
         slot.visible_cycles, slot.is_in_service = None, True
@@ -231,6 +243,8 @@ class Sidecore:
         else:
             self._store_answer(slot, answer, pcpu.clock_cycles)
         counts.service_cycles += pcpu.clock_cycles - began_cycles
+        if self.on_served is not None:
+            self.on_served(Served(page.domain.number, name, visible_cycles, began_cycles, pcpu.clock_cycles))
         pcpu.account = pcpu.ledger.account(HOST, IDLING)
 
     def _flush(self, domain: Domain, then: Callable[[int], None]) -> None:
@@ -269,6 +283,8 @@ class Sidecore:
         machine = self.pcpu.machine
         seen_cycles = now_cycles + self._lines.store_cycles(self.pcpu.number, slot.hpa)
         machine.events.schedule(machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, now_cycles))
+        slot.answer_cycles = seen_cycles
+        slot.page.domain.vcpus[0].pcpu.end_spin(seen_cycles - 1)
 
     def _carry_out(self, slot: Slot, request: abi.Request, worker: Worker) -> abi.Answer:
         if not slot.page.is_open:
@@ -283,7 +299,7 @@ class Sidecore:
 
     def _answer(self, slot: Slot, answer: abi.Answer, issued_cycles: int) -> None:
         """The answer can be seen now."""
-        slot.is_in_service = False
+        slot.is_in_service, slot.answer_cycles = False, None
         if slot.page.is_alive:
             self._lines.store(self.pcpu.number, slot.hpa, issued_cycles)
             slot.answer(answer, is_open=slot.page.is_open)

@@ -1,6 +1,7 @@
 """The page of slots that a guest has registered, and what waits in it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vmm.domain import Domain
 from vmm.sidecore import abi
@@ -17,10 +18,20 @@ class SlotCounts:
     service_cycles: int = 0
 
 
+class Served(NamedTuple):
+    """A request: when it could be seen, when it was, and when the sidecore had done it."""
+
+    domain: int
+    operation: str
+    visible_cycles: int
+    began_cycles: int
+    ended_cycles: int
+
+
 class Slot:
     """Slot `index` of `page`: a line of guest memory."""
 
-    __slots__ = ("gpa", "hpa", "index", "is_in_service", "last_sequence", "page", "visible_cycles")
+    __slots__ = ("answer_cycles", "gpa", "hpa", "index", "is_in_service", "last_sequence", "page", "visible_cycles")
 
     def __init__(self, page: "SlotPage", index: int) -> None:
         self.page = page
@@ -29,6 +40,7 @@ class Slot:
         self.hpa = page.domain.hpa_of(self.gpa)
         self.visible_cycles: int | None = None  # since when the sidecore can see the request; None: there is none
         self.is_in_service = False
+        self.answer_cycles: int | None = None  # when the guest can see the answer, if that is known
         self.last_sequence: int | None = None
 
     def read(self) -> bytes:

@@ -26,6 +26,7 @@ from typing import Any
 from devices.interrupt_bus import InterruptMessage
 from devices.lapic_timer import TimerMode
 from devices.lapic_vectors import VectorState
+from devices.pci_function import PlacedRegion
 from emulator.engine import Engine
 from emulator.errors import ConfigError
 from emulator.events import Event
@@ -52,6 +53,7 @@ CLASSES: dict[str, type] = {
         Event,
         InterruptMessage,
         PagingMode,
+        PlacedRegion,
         Priority,
         ShadowTable,
         TimerMode,

@@ -25,7 +25,7 @@ from vmm.trace import ExitTrace
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
 # What of a run's options a guest is made of; the others say how it is run and shown.
-SAVED_OPTIONS = ("memory_bytes", "paging", "vcpu_count", "pcpu_count", "profile", "overrides", "timing")
+SAVED_OPTIONS = ("memory_bytes", "paging", "vcpu_count", "pcpu_count", "devices", "profile", "overrides", "timing")
 ZEROS = bytes(PAGE_BYTES)
 DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of records that do not fit
 
@@ -102,7 +102,7 @@ class Snapshot:
         """What the guest is made of, from the snapshot, and `options` for the rest. Raises ConfigError."""
         saved: dict[str, Any] = self.document["options"]
         options = replace(options, **{name: saved[name] for name in SAVED_OPTIONS})
-        options = replace(options, overrides=tuple(options.overrides))
+        options = replace(options, overrides=tuple(options.overrides), devices=tuple(options.devices))
         profile = self._profile
         image = replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
         return BootPlan(options, image, profile, Allowance(**self.document["allowance"]))

@@ -1,20 +1,67 @@
-"""Figure 1 under load: guests share a sidecore fairly, and what cannot be is one line."""
+"""Figure 1 under load: guests share a sidecore fairly, their waiting is explained, and what cannot be is one line."""
+
+import json
 
 import pytest
 
-from benchmarks.fig1_load import Load, load_table, run_load
+from benchmarks.fig1_load import CALLS, Load, LoadResults, load_table, run_load, waiting_table
+from benchmarks.queueing import service_cycles
 from emulator.errors import ConfigError
+from emulator.profile import load_profile
+from vmm import paths
+
+PROFILE = load_profile("netburst-2006")
+POLL_CYCLES = paths.POLL.cycles(PROFILE) + PROFILE.caches.l1d_latency_cycles
+NAMES = tuple(name for name, _ in CALLS)
+
+
+def wait_cycles(results: LoadResults, name: str) -> float:
+    return results.figures()["waiting"][name]["mean_cycles"]  # type: ignore[no-any-return]
+
+
+def check_fairness(results: LoadResults) -> None:
+    """Each guest is served in its turn, and as often as the others."""
+    guests = results.load.guests // results.load.sidecores
+    for name in NAMES:
+        for queue in results.queues(name):
+            assert len(queue.guests) == guests
+            assert max(wait.passed_over for wait in queue.waits) < guests
+            assert min(queue.progress()) > 0.95 * max(queue.progress())
+            # Once the sidecore is free it sees a request within a look at each slot.
+            assert max(wait.cycles - wait.behind_cycles for wait in queue.waits) <= guests * POLL_CYCLES
 
 
 def test_two_guests_are_served_alike_and_wait_for_each_other() -> None:
     results = run_load(Load("netburst-2006", guests=2))
     first, second = results.medians
     assert all(first[name] == pytest.approx(second[name], rel=0.05) for name in first)
-    assert [counts.requests for counts in results.counts] == [results.counts[0].requests] * 2
-    assert results.waiting_max_cycles > 50  # another's request was served first
-    title, table = load_table([results])
-    assert "under load" in title
-    assert table.row_count == 1
+    check_fairness(results)
+    assert max(wait.behind_cycles for name in NAMES for wait in results.waits(name)) > 50  # another was served first
+    for name in NAMES:
+        parts = results.parts[name]
+        assert sum(parts.values()) == pytest.approx(service_cycles(results.waits(name)))
+    titles = [title for title, _ in (load_table([results]), waiting_table([results]))]
+    assert "under load" in titles[0]
+    assert "waited for" in titles[1]
+    assert load_table([results])[1].row_count == len(NAMES)
+    assert set(json.loads(json.dumps(results.figures()))["waiting"]) == set(NAMES)
+
+
+@pytest.mark.slow
+def test_with_two_sidecores_eight_guests_wait_at_most_half_as_long() -> None:
+    """N guests that keep a sidecore busy wait (N - 1) S - Z each (S: service, Z: time between answer and request).
+
+    With two sidecores it is (N/2 - 1) S - Z, at most the half; and what is not busy waits less.
+    """
+    one, two = (run_load(Load("netburst-2006", guests=8, sidecores=count)) for count in (1, 2))
+    check_fairness(one)
+    check_fairness(two)
+    for name in NAMES:
+        assert wait_cycles(two, name) < max(wait_cycles(one, name) / 2, 4 * POLL_CYCLES)
+    for name in ("null", "cpuid"):
+        assert one.queues(name)[0].utilisation > 0.95
+        assert wait_cycles(one, name) > 3 * service_cycles(one.waits(name))
+        assert wait_cycles(two, name) < wait_cycles(one, name) / 2
 
 
 def test_more_sidecores_than_guests_are_refused() -> None:

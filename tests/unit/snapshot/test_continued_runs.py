@@ -50,6 +50,10 @@ def test_with_two_processors(image: str, paging: str, tmp_path: Path) -> None:
     check(plan_of(image, paging, vcpu_count=2), tmp_path, 2)
 
 
+def test_with_a_pci_device_that_the_guest_has_moved(tmp_path: Path) -> None:
+    check(plan_of("pci", "ept", devices=("edu",)), tmp_path, 4)
+
+
 def test_with_processors_that_share_a_core(tmp_path: Path) -> None:
     check(plan_of("smp_lock", "ept", vcpu_count=2, pcpu_count=1), tmp_path, 2)
 
