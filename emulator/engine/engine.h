@@ -321,6 +321,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes);
 void do_sysenter(sc_cpu *cpu);
 
 bool engine_run(sc_cpu *cpu);
+uint64_t engine_flags(sc_cpu *cpu); /* RFLAGS, between blocks */
 void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the slots, nothing else */
 
 /* cpu.c */

@@ -22,15 +22,7 @@ static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
     return code == 0x40 + 14 && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
 }
 
-static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
-    sc_cpu *cpu = data;
-    unsigned code = number - 0x100;
-    void *guard = lift_guard();
-    if (number < 0x100 || number > 0x100 + 0x400) {
-        cpu->engine_error = (int)number;
-        uc_emu_stop(uc);
-        return;
-    }
+static void take_intercept(sc_cpu *cpu, unsigned code) {
     close_watched(cpu);
     if (cpu->escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved by escape() has not */
         int kind = cpu->escape;
@@ -71,9 +63,20 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     settle(cpu);
     bool other_hook = wants_memory_hook(cpu) != (cpu->memory_hook != 0);
     if (must_stop(cpu) || is_due(cpu) || other_hook) /* code that cannot be fetched has no blocks where else to stop */
-        uc_emu_stop(uc);
+        uc_emu_stop(cpu->uc);
     else
         engine_load(cpu);
+}
+
+static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
+    sc_cpu *cpu = data;
+    if (number < 0x100 || number > 0x100 + 0x400) {
+        cpu->engine_error = (int)number;
+        uc_emu_stop(uc);
+        return;
+    }
+    void *guard = lift_guard();
+    take_intercept(cpu, number - 0x100);
     restore_guard(guard);
 }
 

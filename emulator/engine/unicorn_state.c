@@ -29,10 +29,15 @@ static void load_segment(sc_cpu *cpu, int index, size_t raw) {
     R32(raw + SEGMENT_FLAGS) = (rights & 0x10000 ? rights & 0xf07f : rights & 0xf0ff) << 8;
 }
 
-void engine_window(sc_cpu *cpu) {
+uint64_t engine_flags(sc_cpu *cpu) {
     uint64_t rflags = 0;
-    uc_context_save(cpu->uc, cpu->context);
     uc_reg_read(cpu->uc, UC_X86_REG_RFLAGS, &rflags);
+    return rflags;
+}
+
+void engine_window(sc_cpu *cpu) {
+    uint64_t rflags = engine_flags(cpu);
+    uc_context_save(cpu->uc, cpu->context);
     SLOT(cpu, GUEST_RFLAGS) = rflags;
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
     bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
