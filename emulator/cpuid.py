@@ -10,13 +10,15 @@ FEATURES_1_EDX = {  # leaf 1, EDX
     "PAT": 16, "PSE36": 17, "CLFSH": 19, "MMX": 23, "FXSR": 24, "SSE": 25, "SSE2": 26,
 }
 FEATURES_1_ECX = {  # leaf 1, ECX
-    "SSE3": 0, "SSSE3": 9, "CX16": 13, "SSE4.1": 19, "SSE4.2": 20, "POPCNT": 23, "TSC_DEADLINE": 24,
+    "SSE3": 0, "MONITOR": 3, "SSSE3": 9, "CX16": 13, "SSE4.1": 19, "SSE4.2": 20, "POPCNT": 23, "TSC_DEADLINE": 24,
 }
 FEATURES_6_EAX = {"ARAT": 2}  # leaf 6, EAX: the timer of the local APIC never stops
 FEATURES_7_EBX = {"SMEP": 7}  # leaf 7, EBX
 FEATURES_EXT_EDX = {"SYSCALL": 11, "NX": 20, "LM": 29}  # leaf 0x80000001, EDX
 FEATURES_EXT_ECX = {"LAHF64": 0}  # leaf 0x80000001, ECX
 # fmt: on
+MONITOR_LEAF, MONITOR_LINE_BYTES = 0x5, 64
+MWAIT_EXTENSIONS_LISTED = 1  # leaf 5, ECX; the list that EDX has of C-states is empty: HLT saves as much
 HYPERVISOR_PRESENT = 1 << 31  # leaf 1, ECX: reserved for VMMs
 
 PHYSICAL_ADDRESS_BITS = 40  # what the engine's page walks check
@@ -42,6 +44,7 @@ def host_leaves(brand: str) -> dict[tuple[int, int], Registers]:
     leaves: dict[tuple[int, int], Registers] = {
         (0x0, 0): (0x7, vendor[0], vendor[2], vendor[1]),
         (0x1, 0): (0x0F64, CLFLUSH_LINE_QUADWORDS << 8, _word(FEATURES_1_ECX), _word(FEATURES_1_EDX)),
+        (MONITOR_LEAF, 0): (MONITOR_LINE_BYTES, MONITOR_LINE_BYTES, MWAIT_EXTENSIONS_LISTED, 0),
         (0x6, 0): (_word(FEATURES_6_EAX), 0, 0, 0),
         (0x7, 0): (0, _word(FEATURES_7_EBX), 0, 0),
         (0x80000000, 0): (0x80000008, 0, 0, 0),

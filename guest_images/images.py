@@ -78,6 +78,7 @@ IMAGES = (
     ImageEntry("control_registers", "CR0, CR2, CR3, CR4, LMSW, CLTS; what is refused"),
     ImageEntry("msrs", "the MSRs a kernel lives on; what is refused"),
     ImageEntry("cpuid", "what is advertised works"),
+    ImageEntry("monitor", "MONITOR and MWAIT, as idle loops use them, where CPUID offers them"),
     ImageEntry("tsc", "RDTSC, RDTSCP, CR4.TSD"),
     ImageEntry("fpu_sse", "x87 and SSE state, FXSAVE, lazy switching by #NM"),
     ImageEntry("debug_registers", "breakpoints and single-stepping"),

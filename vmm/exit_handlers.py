@@ -99,8 +99,8 @@ def handle_vmcall(vcpu: VCpu) -> Outcome:
     return NEXT
 
 
-def handle_vmx_instruction(vcpu: VCpu) -> Outcome:
-    """A VMX instruction: the guest has no VMX, so it is undefined there."""
+def handle_hidden_instruction(vcpu: VCpu) -> Outcome:
+    """An instruction that CPUID hides from the guest (VMX, MONITOR and MWAIT): it is undefined there."""
     vcpu.inject_exception(INVALID_OPCODE)
     return AGAIN
 
@@ -138,33 +138,35 @@ def handle_ept_violation(vcpu: VCpu) -> Outcome:
 
 # fmt: off
 EXIT_HANDLERS: dict[int, Handler] = {
-    R.EXCEPTION_NMI:      handle_exception,
-    R.EXTERNAL_INTERRUPT: handle_external_interrupt,
-    R.TRIPLE_FAULT:       handle_triple_fault,
-    R.INTERRUPT_WINDOW:   handle_interrupt_window,
-    R.NMI_WINDOW:         handle_nmi_window,
-    R.TASK_SWITCH:        handle_task_switch,
-    R.CPUID:              handle_cpuid,
-    R.GETSEC:             handle_vmx_instruction,
-    R.HLT:                handle_hlt,
-    R.INVD:               handle_nothing_to_do,
-    R.INVLPG:             handle_invlpg,
-    R.VMCALL:             handle_vmcall,
-    R.VMCLEAR:            handle_vmx_instruction,
-    R.VMLAUNCH:           handle_vmx_instruction,
-    R.VMPTRLD:            handle_vmx_instruction,
-    R.VMPTRST:            handle_vmx_instruction,
-    R.VMREAD:             handle_vmx_instruction,
-    R.VMRESUME:           handle_vmx_instruction,
-    R.VMWRITE:            handle_vmx_instruction,
-    R.VMXOFF:             handle_vmx_instruction,
-    R.VMXON:              handle_vmx_instruction,
-    R.CR_ACCESS:          handle_cr_access,
-    R.IO_INSTRUCTION:     handle_io,
-    R.MSR_READ:           handle_rdmsr,
-    R.MSR_WRITE:          handle_wrmsr,
-    R.EPT_VIOLATION:      handle_ept_violation,
-    R.WBINVD:             handle_nothing_to_do,
+    R.EXCEPTION_NMI:       handle_exception,
+    R.EXTERNAL_INTERRUPT:  handle_external_interrupt,
+    R.TRIPLE_FAULT:        handle_triple_fault,
+    R.INTERRUPT_WINDOW:    handle_interrupt_window,
+    R.NMI_WINDOW:          handle_nmi_window,
+    R.TASK_SWITCH:         handle_task_switch,
+    R.CPUID:               handle_cpuid,
+    R.GETSEC:              handle_hidden_instruction,
+    R.HLT:                 handle_hlt,
+    R.INVD:                handle_nothing_to_do,
+    R.INVLPG:              handle_invlpg,
+    R.VMCALL:              handle_vmcall,
+    R.VMCLEAR:             handle_hidden_instruction,
+    R.VMLAUNCH:            handle_hidden_instruction,
+    R.VMPTRLD:             handle_hidden_instruction,
+    R.VMPTRST:             handle_hidden_instruction,
+    R.VMREAD:              handle_hidden_instruction,
+    R.VMRESUME:            handle_hidden_instruction,
+    R.VMWRITE:             handle_hidden_instruction,
+    R.VMXOFF:              handle_hidden_instruction,
+    R.VMXON:               handle_hidden_instruction,
+    R.CR_ACCESS:           handle_cr_access,
+    R.IO_INSTRUCTION:      handle_io,
+    R.MSR_READ:            handle_rdmsr,
+    R.MSR_WRITE:           handle_wrmsr,
+    R.MWAIT_INSTRUCTION:   handle_hidden_instruction,
+    R.MONITOR_INSTRUCTION: handle_hidden_instruction,
+    R.EPT_VIOLATION:       handle_ept_violation,
+    R.WBINVD:              handle_nothing_to_do,
 }
 
 IMPOSSIBLE: dict[int, str] = {
@@ -178,9 +180,7 @@ IMPOSSIBLE: dict[int, str] = {
     R.DR_ACCESS:           "MOV-DR exiting is never set",
     R.INVALID_STATE:       "entry failures are reported by the entry checks, with the name of the check",
     R.MSR_LOAD_FAIL:       "the MSR-load area is empty",
-    R.MWAIT_INSTRUCTION:   "CPUID does not offer MWAIT: it raises #UD",
     R.MONITOR_TRAP_FLAG:   "the monitor trap flag is never set",
-    R.MONITOR_INSTRUCTION: "CPUID does not offer MONITOR: it raises #UD",
     R.PAUSE_INSTRUCTION:   "neither PAUSE exiting nor PAUSE-loop exiting is set",
     R.MCE_DURING_VMENTRY:  "the host has no machine checks",
     R.TPR_BELOW_THRESHOLD: "the TPR shadow is never used",

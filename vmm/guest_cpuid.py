@@ -11,6 +11,7 @@ from vmm.vcpu import VCpu
 
 HYPERVISOR_LEAF = 0x4000_0000
 HYPERVISOR_NAME = b"sidecoreVMM\0"
+HIDDEN_1_ECX = 1 << cpuid.FEATURES_1_ECX["MONITOR"]  # a core that waits for a store serves nobody else
 
 IA32_TIME_STAMP_COUNTER = 0x10
 IA32_EFER = 0xC000_0080
@@ -43,12 +44,14 @@ def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
         return (abi.CPUID_LEAF, name[0], name[1], name[2])
     if leaf == abi.CPUID_LEAF:
         return (abi.ABI, abi.CPUID_PRESENT if vcpu.domain.sidecores is not None else 0, abi.SLOTS_MAX, 0)
+    if leaf == cpuid.MONITOR_LEAF:
+        return (0, 0, 0, 0)
     vcpu.execute("cpuid")  # of the core itself: the answer is made from its
     registers = cpuid.look_up(vcpu.pcpu.machine.cpuid_leaves, leaf, subleaf)
     if leaf != 1:
         return registers
     eax, ebx, ecx, edx = cpuid.with_apic(registers, vcpu.number, is_enabled=vcpu.apic.is_enabled)
-    return (eax, ebx, ecx | cpuid.HYPERVISOR_PRESENT, edx)
+    return (eax, ebx, ecx & ~HIDDEN_1_ECX | cpuid.HYPERVISOR_PRESENT, edx)
 
 
 def read_msr(vcpu: VCpu, index: int) -> int | None:

@@ -1,7 +1,7 @@
 """The VMCS of a vCPU before its first VM entry (SDM 3C 31.6, "Preparation and Launching a Virtual Machine")."""
 
 from emulator.memory import HostMemory
-from emulator.pcpu import HOST_MSRS
+from emulator.pcpu import HOST_MSRS, IA32_MISC_ENABLE, MISC_ENABLE_MONITOR
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import AllowedBits
@@ -30,6 +30,7 @@ def set_up_vmcs(vcpu: VCpu, msr_bitmap_hpa: int) -> None:
 
     processor = c.PROC_CR8_LOAD_EXITING | c.PROC_CR8_STORE_EXITING
     processor |= c.PROC_HLT_EXITING | c.PROC_UNCONDITIONAL_IO_EXITING | c.PROC_USE_MSR_BITMAPS
+    processor |= c.PROC_MONITOR_EXITING | c.PROC_MWAIT_EXITING
     if vcpu.paging.name == "shadow":
         processor |= c.PROC_INVLPG_EXITING | c.PROC_CR3_LOAD_EXITING | c.PROC_CR3_STORE_EXITING
     else:
@@ -44,7 +45,8 @@ def set_up_vmcs(vcpu: VCpu, msr_bitmap_hpa: int) -> None:
     vcpu.write(f.GUEST_DR7, 0x400)
     for field, value in HOST_STATE:
         vcpu.write(field, value)
-    vcpu.msrs = dict(HOST_MSRS)  # a guest reads what the host has
+    vcpu.msrs = dict(HOST_MSRS)  # a guest reads what the host has, less what CPUID hides
+    vcpu.msrs[IA32_MISC_ENABLE] &= ~MISC_ENABLE_MONITOR
     vcpu.paging.start(vcpu)
 
 

@@ -37,8 +37,9 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count);
 C_FLAGS = ["-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 C_FLAGS += ["-Wno-missing-field-initializers"]
 SOURCES = (
-    "unicorn.c", "unicorn_state.c", "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c",
-    "blocks.c", "block_cost.c", "boundary.c", "debug.c", "timing.c", "watched_page.c", "saved_state.c",
+    "unicorn.c", "unicorn_state.c", "unicorn_memory.c", "unicorn_abort.c",
+    "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c",
+    "blocks.c", "block_cost.c", "boundary.c", "debug.c", "monitor.c", "timing.c", "watched_page.c", "saved_state.c",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@
 void (*sc_exit_callback)(void *python);
 int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 
-enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1 };
+enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1, FLAG_IF = 0x200 };
 
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
@@ -88,7 +88,7 @@ bool must_settle(sc_cpu *cpu) {
     if (must_stop(cpu) || boundary_exit_due(cpu) || (cpu->step == STEP_NONE && runs_alone(cpu))) return true;
     if (cpu->s.interrupt_pending && interrupt_exits(cpu)) return true;
     bool for_interrupt = cpu->s.interrupt_pending || waits_for_window(cpu);
-    if (!for_interrupt && nmi_is_held(cpu)) return false;
+    if (nmi_is_held(cpu) && (!for_interrupt || !(engine_flags(cpu) & FLAG_IF))) return false;
     engine_window(cpu);
     return nmi_open(cpu) || nmi_window_open(cpu) || (for_interrupt && window_open(cpu));
 }

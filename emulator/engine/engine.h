@@ -172,9 +172,9 @@ typedef struct sc_cpu {
     } pause;
     uint8_t data_hits, code_hits; /* breakpoints that the instruction has hit, or stands at: see debug.c */
     bool iret_unblocked;                            /* the IRET that faults now has done so */
-    enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see on_port in unicorn.c */
-    bool saved, retranslate, empty_cache, bad_lock;
-    uint32_t aborts; /* since the engine was opened: see engine_start in unicorn.c */
+    enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see escape() in unicorn.c */
+    bool saved, retranslate, empty_cache, bad_lock, monitor_armed;
+    uint32_t aborts; /* since the engine was opened: see unicorn_abort.c */
     struct { /* the watched page is open for one access: see watched_page.c */
         bool is_open, is_write;
         uint64_t entry_hpa, gpa; /* of the shadow entry; with EPT: the page's address */
@@ -209,9 +209,7 @@ unsigned engine_code_bits(sc_cpu *cpu);
 int engine_error_code(sc_cpu *cpu);
 uint64_t engine_fault_address(sc_cpu *cpu);
 uint64_t engine_debug_status(sc_cpu *cpu); /* DR6 bits of a #DB that it raises */
-void engine_flush_tlb(sc_cpu *cpu);
 void engine_forget_data(sc_cpu *cpu); /* a data page's entry has changed in memory */
-void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights, bool large);
 void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa); /* the 4 KiB page at `gpa` */
 
@@ -292,6 +290,9 @@ void exit_at_boundary(sc_cpu *cpu);
 bool inject_monitor_trap(sc_cpu *cpu, unsigned type);
 bool pause_exits(sc_cpu *cpu);
 
+/* monitor.c */
+void trap_monitor(sc_cpu *cpu, const instruction *in);
+
 /* debug.c */
 bool has_breakpoints(const sc_cpu *cpu);
 unsigned code_breakpoints(const sc_cpu *cpu, uint64_t pc, uint32_t size, bool *inside);
@@ -320,6 +321,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes);
 void do_sysenter(sc_cpu *cpu);
 
 bool engine_run(sc_cpu *cpu);
+uint64_t engine_flags(sc_cpu *cpu); /* RFLAGS, between blocks */
 void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the slots, nothing else */
 
 /* cpu.c */

@@ -171,6 +171,7 @@ static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
     uint64_t frame[3] = {rflags, cs.selector, SLOT(cpu, GUEST_RIP) + (is_software(e) ? e.instruction_bytes : 0)};
     outcome o = push(cpu, e, &ss, 0, &sp, 2, frame, 3, ACCESS_SYSTEM);
     if (o.what != DONE) return o;
+    linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM); /* the frame may lie there */
     cs.selector = vector >> 16;
     cs.base = (uint64_t)cs.selector << 4;
     set_segment(cpu, CS, cs);
@@ -279,6 +280,7 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 
     cs.selector = (selector & ~3u) | new_cpl;
     cs.rights |= 1;
+    if (wide) cs.base = 0; /* it means nothing in 64-bit code, but the engine adds it */
     set_segment(cpu, CS, cs);
     if (wide && new_cpl != old_cpl)
         set_segment(cpu, SS, (segment){new_cpl, 0, 0, 0x10000 | new_cpl << 5});

@@ -30,10 +30,7 @@ enum {
     TRAP_MSR = 0x7c,
     TRAP_RDTSCP = 0x87,
     TRAP_ICEBP = 0x88,
-    TRAP_WBINVD = 0x89,
-    TRAP_MONITOR = 0x8a,
-    TRAP_MWAIT = 0x8b,
-    TRAP_MWAIT_ARMED = 0x8c
+    TRAP_WBINVD = 0x89
 };
 
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
@@ -44,6 +41,7 @@ void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t inst
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
     if (!cpu->timing.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
+    cpu->monitor_armed = false; /* SDM 3C 28.5.6 */
     end_entry(cpu);
     sc_exit_callback(cpu->python);
     SLOT(cpu, IDT_VECTORING_INFORMATION) = 0;
@@ -154,7 +152,7 @@ static void trap_software_interrupt(sc_cpu *cpu, const instruction *in, unsigned
         cpu->s.instructions += deliver(cpu, e); /* it takes the time of a delivery */
 }
 
-/* Instructions that are unknown to the engine arrive as #UD: INT1 (ICEBP), and VMX instructions, which all exit in
+/* Instructions that are unknown to the engine arrive as #UD: INT1 (ICEBP), MONITOR, MWAIT, and VMX instructions, which all exit in
  * non-root operation (SDM 3C 26.1.2; GETSEC is #UD without CR4.SMXE). */
 static bool trap_unknown_instruction(sc_cpu *cpu) {
     static const struct {
@@ -170,6 +168,10 @@ static bool trap_unknown_instruction(sc_cpu *cpu) {
     instruction in = decode(cpu);
     if (in.id == X86_INS_INT1) {
         trap_software_interrupt(cpu, &in, TRAP_ICEBP);
+        return true;
+    }
+    if (in.id == X86_INS_MONITOR || in.id == X86_INS_MWAIT) {
+        trap_monitor(cpu, &in);
         return true;
     }
     if (!cpu->s.non_root) return false;
@@ -475,11 +477,6 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_INVD:
         if (in.id == X86_INS_INVD) return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);
         return trap_simple(cpu, &in, secondary_control(cpu, PROC2_WBINVD_EXITING), EXIT_REASON_WBINVD, 0);
-    case TRAP_MONITOR: /* MODEL: MONITOR and MWAIT are no-operations where they do not exit */
-        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MONITOR_EXITING), EXIT_REASON_MONITOR_INSTRUCTION, 0);
-    case TRAP_MWAIT:
-    case TRAP_MWAIT_ARMED:
-        return trap_simple(cpu, &in, control(cpu, PRIMARY, PROC_MWAIT_EXITING), EXIT_REASON_MWAIT_INSTRUCTION, 0);
     default: return raise_fault(cpu, VECTOR_UD, 0); /* SVM and SMM instructions this CPU does not have */
     }
 }

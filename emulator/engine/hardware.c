@@ -22,7 +22,7 @@ enum {
 #define CR0_DEFINED 0xe005003full
 #define CR4_DEFINED (0x7fcull | 1 << 13 | 1 << 20) /* TSD..OSXMMEXCPT, VMXE, SMEP; the engine has no VME and PVI */
 enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
-enum { FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
+enum { FLAG_TF = 0x100, FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
 enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };
 enum {
     MSR_EFER = 0xc0000080,
@@ -245,6 +245,11 @@ static void flat(sc_cpu *cpu, int index, uint16_t selector, uint32_t rights) {
 
 enum { CODE64 = 0xa09b, CODE32 = 0xc09b, DATA = 0xc093 };
 
+/* SYSCALL and SYSENTER are done. With TF as they leave it, the trap comes before the first instruction of the kernel. */
+static void end_system_call(sc_cpu *cpu) {
+    if (SLOT(cpu, GUEST_RFLAGS) & FLAG_TF) raise_debug(cpu, 0x4000); /* DR6.BS */
+}
+
 /* SYSCALL, 64-bit mode (SDM 2B): RCX, R11, STAR, LSTAR, FMASK. */
 void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
     bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
@@ -261,6 +266,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
     SLOT(cpu, GUEST_RIP) = *engine_msr(cpu, MSR_LSTAR);
     flat(cpu, 1, selector, CODE64);
     flat(cpu, 2, selector + 8, DATA);
+    end_system_call(cpu);
 }
 
 /* SYSENTER (SDM 2B). */
@@ -277,4 +283,5 @@ void do_sysenter(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RIP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_EIP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
     flat(cpu, 1, selector, wide ? CODE64 : CODE32);
     flat(cpu, 2, selector + 8, DATA);
+    end_system_call(cpu);
 }

@@ -19,7 +19,7 @@ typedef struct {
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
     /* see boundary.c, trap_iret in exits.c, debug.c */
-    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits;
+    uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits, monitor_armed;
     uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
     uint32_t current_bytes, current_bits;
@@ -51,6 +51,7 @@ void sc_save(const sc_cpu *cpu, uint8_t *ret) {
     to->is_entered = cpu->is_entered;
     to->monitor_trap_due = cpu->monitor_trap_due;
     to->iret_unblocked = cpu->iret_unblocked;
+    to->monitor_armed = cpu->monitor_armed;
     to->data_hits = cpu->data_hits;
     to->code_hits = cpu->code_hits;
     to->timer_end_cycles = cpu->timer_end_cycles;
@@ -102,6 +103,7 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count) {
     cpu->is_entered = from->is_entered;
     cpu->monitor_trap_due = from->monitor_trap_due;
     cpu->iret_unblocked = from->iret_unblocked;
+    cpu->monitor_armed = from->monitor_armed;
     cpu->data_hits = from->data_hits & 15;
     cpu->code_hits = from->code_hits & 15;
     cpu->timer_end_cycles = from->timer_end_cycles;

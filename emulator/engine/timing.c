@@ -5,7 +5,6 @@
  *
  * The kernels are numba's (emulator/timing); they know caches and TLBs, and nothing of this folder.
  */
-#include <string.h>
 #include "engine.h"
 
 enum { KIND_CODE, KIND_DATA };

@@ -1,12 +1,9 @@
-/* Running a CPU on Unicorn: hooks, the run itself, opening and closing. With unicorn_state.c, nothing else knows Unicorn.
+/* Running a CPU on Unicorn: hooks, the run itself, opening and closing. Only the unicorn*.c files know Unicorn.
  *
  * The guest runs for ever in the engine's SVM guest mode, so that sensitive instructions and all exceptions come to
  * `on_intercept` with RIP at the instruction.
  */
-#include <setjmp.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include "unicorn_state.h"
 
@@ -25,27 +22,9 @@ static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
     return code == 0x40 + 14 && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
 }
 
-/* The engine calls abort() when it translates LOCK BT, BTS, BTR or BTC with a register operand: it misses that they are no
- * instructions. Its state is that of the last block that ran, so leaving it by longjmp is safe; but it counts a nested run
- * that never returns, of which it allows 64, so it is opened anew before that. */
-enum { ABORTS_MAX = 48 };
-static _Thread_local sigjmp_buf *abort_target;
-static struct sigaction abort_before;
-
-static bool wants_memory_hook(const sc_cpu *cpu) { return cpu->timing.is_detailed || has_data_breakpoints(cpu); }
-
-static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
-    sc_cpu *cpu = data;
-    unsigned code = number - 0x100;
-    sigjmp_buf *target = abort_target;
-    abort_target = NULL; /* from here on an abort is not the engine's */
-    if (number < 0x100 || number > 0x100 + 0x400) {
-        cpu->engine_error = (int)number;
-        uc_emu_stop(uc);
-        return;
-    }
+static void take_intercept(sc_cpu *cpu, unsigned code) {
     close_watched(cpu);
-    if (cpu->escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved in on_port has not */
+    if (cpu->escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved by escape() has not */
         int kind = cpu->escape;
         cpu->escape = ESCAPE_NONE;
         uc_context_restore(cpu->uc, cpu->context);
@@ -84,10 +63,21 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     settle(cpu);
     bool other_hook = wants_memory_hook(cpu) != (cpu->memory_hook != 0);
     if (must_stop(cpu) || is_due(cpu) || other_hook) /* code that cannot be fetched has no blocks where else to stop */
-        uc_emu_stop(uc);
+        uc_emu_stop(cpu->uc);
     else
         engine_load(cpu);
-    abort_target = target;
+}
+
+static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
+    sc_cpu *cpu = data;
+    if (number < 0x100 || number > 0x100 + 0x400) {
+        cpu->engine_error = (int)number;
+        uc_emu_stop(uc);
+        return;
+    }
+    void *guard = lift_guard();
+    take_intercept(cpu, number - 0x100);
+    restore_guard(guard);
 }
 
 /* Leave the middle of a block: reading an MSR that is intercepted makes the engine exit to on_intercept at once, with
@@ -181,72 +171,6 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
         start_block(cpu, h);
 }
 
-/* Before an access that has a hook the engine stores RIP, so that the hook can ask for it. A far return in real or
- * virtual-8086 mode has stored the offset it popped there by the time it pops the selector: it would return to itself. So
- * its RIP is stored once more. */
-static void redo_far_return(sc_cpu *cpu) {
-    const block *b = cpu->current;
-    bool saved = cpu->saved;
-    uint32_t offset = 0;
-    engine_save(cpu);
-    cpu->saved = saved;
-    bool is_protected = (SLOT(cpu, GUEST_CR0) & 1) && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000); /* VM */
-    if (is_protected || offset_in(cpu, b, linear_rip(cpu)) != b->far_return_at) return;
-    linear_read(cpu, linear_of_stack(cpu, 0), &offset, b->far_return_bytes, ACCESS_PROBE);
-    R64(RAW_EIP) = offset;
-    uc_context_restore(cpu->uc, cpu->context);
-}
-
-static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
-    (void)uc, (void)value;
-    sc_cpu *cpu = data;
-    access_memory(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
-    if (has_data_breakpoints(cpu)) note_data_access(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
-    if (cpu->current && cpu->current->far_return_bytes) redo_far_return(cpu);
-}
-
-/* Any memory hook makes the engine leave its fast path for every access, so it is there only while it is wanted. */
-void engine_watch_memory(sc_cpu *cpu, bool watch) {
-    if (watch == (cpu->memory_hook != 0)) return;
-    if (watch)
-        uc_hook_add(cpu->uc, &cpu->memory_hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_memory, cpu, 1, 0);
-    else
-        uc_hook_del(cpu->uc, cpu->memory_hook), cpu->memory_hook = 0;
-    uc_ctl_flush_tb(cpu->uc); /* translated code does not see the change */
-}
-
-/* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off
- * (an interrupt, the end of the run) comes at the end of the block. */
-static void mmio(sc_cpu *cpu, int operation, uint64_t offset, unsigned size, uint64_t *value) {
-    sigjmp_buf *target = abort_target;
-    abort_target = NULL;
-    sc_platform_callback(cpu->python, operation, cpu->memory_bytes + offset, size, value);
-    watch(cpu);
-    abort_target = target;
-}
-
-static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    uint64_t value = ~0ull;
-    (void)uc;
-    mmio(data, PLATFORM_MMIO_READ, offset, size, &value);
-    return value;
-}
-
-static void on_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
-    (void)uc;
-    mmio(data, PLATFORM_MMIO_WRITE, offset, size, &value);
-}
-
-/* Above the engine's own memory nobody answers. */
-static uint64_t on_far_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    (void)uc, (void)offset, (void)size, (void)data;
-    return ~0ull;
-}
-
-static void on_far_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
-    (void)uc, (void)offset, (void)size, (void)value, (void)data;
-}
-
 static bool add_hooks(sc_cpu *cpu) {
     uc_hook h;
     uc_engine *uc = cpu->uc;
@@ -259,40 +183,10 @@ static bool add_hooks(sc_cpu *cpu) {
 }
 
 static bool open_engine(sc_cpu *cpu) {
-    uint64_t behind = ARENA + ARENA_BYTES, bytes = cpu->memory_bytes;
     return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->uc) && !uc_ctl_set_cpu_model(cpu->uc, CPU_MODEL) &&
            !uc_ctl_set_tcg_buffer_size(cpu->uc, 64 << 20) &&
-           !uc_mem_map_ptr(cpu->uc, 0, bytes, UC_PROT_ALL, cpu->memory) &&
-           !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) &&
-           !uc_mmio_map(cpu->uc, bytes, ARENA - bytes, on_hole_read, cpu, on_hole_write, cpu) &&
-           !uc_mmio_map(cpu->uc, behind, (1ull << 52) - behind, on_far_read, NULL, on_far_write, NULL);
-}
-
-static void on_abort(int number) {
-    if (abort_target) siglongjmp(*abort_target, 1);
-    sigaction(number, &abort_before, NULL); /* not ours: whoever was there before, when this returns */
-    raise(number);
-}
-
-static void catch_aborts(void) {
-    struct sigaction ours = {.sa_handler = on_abort, .sa_flags = SA_NODEFER}, now;
-    sigaction(SIGABRT, NULL, &now);
-    if (now.sa_handler == on_abort) return;
-    abort_before = now;
-    sigaction(SIGABRT, &ours, NULL);
-}
-
-/* Run the engine; false: it cannot translate the block at RIP. */
-static bool engine_start(sc_cpu *cpu, uc_err *ret) {
-    sigjmp_buf here;
-    if (sigsetjmp(here, 0)) {
-        abort_target = NULL;
-        return false;
-    }
-    abort_target = &here;
-    *ret = uc_emu_start(cpu->uc, SLOT(cpu, GUEST_RIP), NOWHERE, 0, 0);
-    abort_target = NULL;
-    return true;
+           !uc_mem_map_ptr(cpu->uc, 0, cpu->memory_bytes, UC_PROT_ALL, cpu->memory) &&
+           !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) && map_holes(cpu);
 }
 
 /* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
@@ -314,7 +208,7 @@ bool engine_run(sc_cpu *cpu) {
     engine_watch_memory(cpu, wants_memory_hook(cpu));
     engine_load(cpu);
     bool alone = cpu->step == STEP_ARMED;
-    bool translated = engine_start(cpu, &error);
+    bool translated = start_guarded(cpu, &error);
     alone = alone && cpu->step == STEP_ARMED;
     if (cpu->retranslate && !error) {
         if (cpu->empty_cache)

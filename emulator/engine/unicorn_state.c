@@ -29,10 +29,15 @@ static void load_segment(sc_cpu *cpu, int index, size_t raw) {
     R32(raw + SEGMENT_FLAGS) = (rights & 0x10000 ? rights & 0xf07f : rights & 0xf0ff) << 8;
 }
 
-void engine_window(sc_cpu *cpu) {
+uint64_t engine_flags(sc_cpu *cpu) {
     uint64_t rflags = 0;
-    uc_context_save(cpu->uc, cpu->context);
     uc_reg_read(cpu->uc, UC_X86_REG_RFLAGS, &rflags);
+    return rflags;
+}
+
+void engine_window(sc_cpu *cpu) {
+    uint64_t rflags = engine_flags(cpu);
+    uc_context_save(cpu->uc, cpu->context);
     SLOT(cpu, GUEST_RFLAGS) = rflags;
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
     bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
@@ -111,9 +116,15 @@ static void load_intercepts(sc_cpu *cpu) {
     R32(RAW_EXCEPTIONS) = 0xffffffff;
 }
 
-void forget_nested(sc_cpu *cpu) {
+static void forget_nested(sc_cpu *cpu) {
     memset(cpu->arena + NESTED, 0, 0x1000);
     cpu->arena_used_bytes = NESTED + 0x1000;
+}
+
+static void engine_flush_tlb(sc_cpu *cpu) {
+    cpu->s.flush_tlb = 0;
+    cpu->tlb_generation++;
+    uc_ctl_flush_tlb(cpu->uc);
 }
 
 void engine_load(sc_cpu *cpu) {
@@ -150,12 +161,6 @@ void engine_load(sc_cpu *cpu) {
     if (cpu->s.flush_tlb == FLUSH_ALL || (moved && !cpu->s.flush_tlb)) forget_translations(cpu, false);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
     cpu->saved = false;
-}
-
-void engine_flush_tlb(sc_cpu *cpu) {
-    cpu->s.flush_tlb = 0;
-    cpu->tlb_generation++;
-    uc_ctl_flush_tlb(cpu->uc);
 }
 
 void engine_forget_data(sc_cpu *cpu) { uc_ctl_flush_tlb(cpu->uc); }

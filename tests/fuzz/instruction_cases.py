@@ -7,7 +7,7 @@ from typing import Any
 
 import capstone
 
-from tests.fuzz.modes import CODE, DATA, DATA_BYTES, GDT, HANDLERS, MODES, STACK3, VM, Mode, first_state
+from tests.fuzz.modes import CODE, DATA, DATA_BYTES, GDT, HANDLERS, HLT, MODES, STACK3, VM, Mode, first_state
 from tests.fuzz.processor_state import MSRS, NAMES, PLACE, State
 from tests.fuzz.undefined_flags import UNDEFINED
 
@@ -88,6 +88,23 @@ def mnemonic_and_length(code: bytes, bits: int) -> tuple[str, int]:
         name, length = mnemonic_and_length(plain + rest, bits)
         return name, length + len(before) - len(plain)
     return "?", len(code)
+
+
+def _only_one(code: bytes, bits: int) -> bytes:
+    """Bytes that capstone does not know, with HLTs for what is behind their operand: no other instruction."""
+    prefixes = len(code) - len(code.lstrip(PREFIXES))
+    rest = code[prefixes:].ljust(4, HLT)
+    at = prefixes + (1 if rest[0] != 0x0F else 3 if rest[1] in (0x38, 0x3A) else 2)
+    if at >= len(code):
+        return code
+    modrm, end, is_narrow = code[at], at + 1, (bits == 16) != (0x67 in code[:prefixes])
+    if modrm < 0xC0 and not is_narrow and modrm & 7 == 4:
+        end += 1
+    if modrm & 0xC0 == 0x40:
+        end += 1
+    elif modrm & 0xC0 == 0x80 or modrm & 0xC7 == (6 if is_narrow else 5):
+        end += 2 if is_narrow else 4
+    return code[:end].ljust(15, HLT)[:15]
 
 
 def is_vector(code: bytes) -> bool:
@@ -224,6 +241,9 @@ def _one(random_: random.Random, mode: Mode, *, vector: bool) -> list[bytes]:
             continue  # capstone does not know how long they are
         if is_vector(code) and len(prefixes_of(code) & {0x66, 0xF2, 0xF3}) > 1:
             continue  # which of two mandatory prefixes counts is not defined
+        if mnemonic == "?":
+            code = _only_one(code, mode.bits)
+            length = len(code)
         if mnemonic in UNDEFINED:
             return [code[:length], SETTLE_FLAGS]
         return [code[:length]]

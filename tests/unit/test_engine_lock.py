@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.engine_rig import CODE, Rig, assemble
 
-UD = 6
+UD, BLOCKED_BY_NMI = 6, 8
 # What has no memory destination, or no form with LOCK. The engine aborts when it translates the last four.
 GOOD = ["f00103", "f00fb10b", "f00fc10b", "f08703", "f2f00103", "f00fab03", "f0ff03"]
 BAD = ["f001d8", "f00f45c1", "f00faf03", "f00303", "f2f001d8", "f0f30f58c1"]
@@ -33,6 +33,16 @@ def test_an_instruction_before_a_bad_lock_in_its_block_is_done_first() -> None:
     rig = Rig("mov eax, 7\n push rax\n .byte 0xf0, 0x0f, 0xab, 0xc7").run()
     assert rig.halted_in == UD
     assert rig["rax"] == 7
+
+
+def test_an_abort_behind_an_iret_that_unblocks_nmis_is_survived() -> None:
+    rig = Rig(
+        "mov rax, rsp\n push 0x10\n push rax\n pushfq\n push 8\n lea rbx, [rip + 1f]\n push rbx\n iretq\n"
+        "1: jmp 2f\n 2: .byte 0xf0, 0x0f, 0xab, 0xc7"
+    )
+    rig["interruptibility_state"] = BLOCKED_BY_NMI
+    rig.run()
+    assert (rig.halted_in, rig["interruptibility_state"]) == (UD, 0)
 
 
 def test_any_number_of_aborts_is_survived() -> None:
