@@ -53,9 +53,11 @@ def _is(their: int | Sequence[int], our: int | Sequence[int]) -> Callable[[int, 
     return lambda a, b: a in theirs and b in ours
 
 
+ALIGNED = "0f(1[45]|2[89b]|3[8a]|5.|6.|7[04567cdf]|ae|c[267]|[def].)"
+LOADS_SEGMENT = "8e|07|17|1f|0fa[19]|0fb[245]|c[45]"
 VECTOR = "0f(0[ef]|1[0-7]|2[89a-f]|3[8a]|[5-7].|ae|c[2456]|[def].)|d[89a-f]|9b|c[45]"
 REAL_OR_16 = "*16 real v86"
-TF, VM_RF = 0x100, 0x30000
+TF, VM_RF_VIF_VIP = 0x100, 0x1B0000
 X87 = "d[89a-f]|9b"
 MMX = "0f(0[ef]|2[acd]|38|3a|[67].|c[45]|[def].)"
 ALL_X87 = "fsw_* ftw st? st?_exponent"
@@ -72,9 +74,9 @@ DEVIATIONS = (
     Deviation("MMX instructions leave the upper bits of the x87 registers alone", "st?_exponent", opcodes=MMX,
               values=lambda theirs, ours: theirs == 0xFFFF),
     Deviation("MMX state is entered before the operand faults; EMMS keeps TOP", ALL_X87, opcodes=MMX),
-    Deviation("the alignment of SSE operands is not checked", "exception exception_rip", opcodes="0f",
+    Deviation("the alignment of SSE operands is not checked", "exception exception_rip", opcodes=ALIGNED,
               values=lambda theirs, ours: theirs == GP or theirs > 0x100),
-    Deviation("the alignment of SSE operands is not checked, which may shut down", "ending", opcodes="0f"),
+    Deviation("the alignment of SSE operands is not checked, which may shut down", "ending", opcodes=ALIGNED),
     Deviation("MXCSR gets no exception flags", "mxcsr_exceptions", opcodes="0f"),
     Deviation("so unmasked SSE exceptions are not raised", "exception", opcodes="0f", values=_is(XM, NONE)),
     Deviation("approximations are the processor's own", "xmm*", instructions="rcpps rcpss rsqrtps rsqrtss"),
@@ -84,10 +86,8 @@ DEVIATIONS = (
     Deviation("what was pushed with zeros above is used", "*", opcodes="06|0e|16|1e|0fa[08]",
               when=lambda case: len(case.code) > 1),
     Deviation("the operand of INS is zeroed before the port is asked", "memory", instructions="ins? [?]"),
-    Deviation("null data segments can be used", "exception exception_rip",
-              instructions="pop mov lds les lfs lgs lss",
+    Deviation("null data segments can be used", "exception exception_rip", opcodes=LOADS_SEGMENT,
               values=lambda theirs, ours: theirs == GP or theirs > 0x100),
-    Deviation("POP of a segment register reads the whole operand", "exception", instructions="pop", values=_is(GP, PF)),
     Deviation("far returns read the whole frame first", "exception frame_error_code",
               instructions="retf*"),
     Deviation("RDRAND, RDSEED and RDPID in the same opcode are not offered", "*", opcodes="0fc7"),
@@ -130,8 +130,8 @@ DEVIATIONS = (
     Deviation("SYSRET that sets TF traps at once, as processors do", "exception exception_rip", modes="long*",
               instructions="sysret sysretq",
               when=lambda case: bool(case.registers.get("r11", 0) & TF)),
-    Deviation("SYSRET takes VM and RF from R11", "*", modes="long*", instructions="sysret sysretq",
-              when=lambda case: bool(case.registers.get("r11", 0) & VM_RF)),
+    Deviation("SYSRET takes VM and RF from R11, but not VIF and VIP", "*", modes="long*", instructions="sysret sysretq",
+              when=lambda case: bool(case.registers.get("r11", 0) & VM_RF_VIF_VIP)),
     Deviation("POP ignores the bits of ModRM that make it XOP or no instruction", "exception exception_rip ending",
               opcodes="8f"),
     Deviation("MOV ignores the bits of ModRM that make it no instruction", "exception exception_rip ending",
@@ -185,7 +185,8 @@ DEVIATIONS = (
     Deviation("PCMPESTR with the most negative length is no instruction", "exception",
               opcodes="0f3a6[01]|c4", values=lambda theirs, ours: ours == UD),
     Deviation("an opcode that is no instruction is seen after its operand, or runs", "*",
-              opcodes="0f(0[df]|1[2367abce]|2[0-3]|50|7[1-3]|79|ae|ba|c3|d6|f7)|c[45]|8[ce]|d[89a-f]|ff"),
+              opcodes="0f(0[df]|1[2367abce]|2[0-3]|50|7[1-3]|79|ae|ba|c3|d6|f7)|c[45]|8[ce][37bf]|8e[048c][89a-f]|d[89a-f]"
+                      "|ff([37bf]|[de])[89a-f]"),
     Deviation("VEX forms run as SSE, as does SSE4A", "*", opcodes="c[45]|0f(2b|7[89])"),
     Deviation("instructions this CPU does not offer", "exception",
               opcodes="0f3[8a](c[89a-d]|cc|f[016]|[89ab])|0fae|0f01c[ab]",
@@ -202,12 +203,12 @@ DEVIATIONS = (
     Deviation("ENTER does not try the stack below", "*", instructions="enter"),
     Deviation("near branches out of canonical addresses fault at their target", "exception_rip exception ending",
               instructions="call ret jmp j*", modes="long*"),
+    Deviation("66 in front of LEAVE in 64-bit mode counts; not on Bochs", "*", prefix=0x66, instructions="leave",
+              modes="long*"),
     Deviation("66 in front of a near branch counts, as on AMD's", "*", prefix=0x66, opcodes="0f8|e[89b]|c[23]|7|ff",
               modes="long*"),
     Deviation("SYSRET and SYSCALL exist in compatibility mode, as on AMD's", "exception", opcodes="0f0[57]",
               values=lambda theirs, ours: theirs == UD),
-    Deviation("accesses that wrap at 4 GiB touch their second page first", "cr2",
-              values=lambda theirs, ours: theirs >= 0xFFFFFFF0 and not ours),
     Deviation("DR6 tells of breakpoints that are not enabled", "dr6", values=lambda theirs, ours: (ours ^ theirs) < 16),
     Deviation("stack and save areas are touched in another order", "cr2 memory",
               instructions="pusha* popa* enter frstor fxsave fnsave fldenv fnstenv maskmov* iret* int* retf* lcall",
