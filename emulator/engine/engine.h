@@ -99,7 +99,7 @@ enum {
     BRANCH_INDIRECT,
     BRANCH_RETURN,
     BRANCH_REPEAT,
-    BRANCH_BAD_LOCK /* it is not run as it is: see stop_before_lock in unicorn.c */
+    BRANCH_UNSAFE /* it is not run as it is: see stop_before_unsafe in unicorn.c */
 };
 enum { SLOW_MAX = 8, ACCESSES_MAX = 4095 };
 typedef struct { /* an instruction that occupies the front end */
@@ -185,7 +185,7 @@ typedef struct sc_cpu {
     uint8_t data_hits, code_hits; /* breakpoints that the instruction has hit, or stands at: see debug.c */
     bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see escape() in unicorn.c */
-    bool saved, retranslate, empty_cache, bad_lock, monitor_armed;
+    bool saved, retranslate, empty_cache, is_unsafe, monitor_armed;
     uint32_t aborts; /* since the engine was opened: see unicorn_abort.c */
     struct { /* the watched page is open for one access: see watched_page.c */
         bool is_open, is_write;
@@ -245,6 +245,8 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 const uint8_t *code_host(sc_cpu *cpu, uint64_t linear);
 bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits);
+bool has_string_lengths(const uint8_t *code, size_t bytes);
+bool begins_string_lengths(const uint8_t *code, size_t bytes, unsigned bits);
 int register_index(unsigned reg); /* 0-15 of a general register of any width, or -1 */
 
 /* blocks.c */

@@ -79,7 +79,7 @@ static bool is_possible(const sc_cpu *cpu, const saved_cpu *from, uint64_t bytes
     unsigned bits = from->current_bits;
     bool block = !from->current_bytes || bits == 16 || bits == 32 || bits == 64;
     return whole && block && from->current_bytes <= CODE_MAX && from->step <= STEP_ARMED && from->iret <= IRET_RUNS &&
-           from->last_branch <= BRANCH_BAD_LOCK && from->decoded_class < CLASS_COUNT;
+           from->last_branch <= BRANCH_UNSAFE && from->decoded_class < CLASS_COUNT;
 }
 
 /* Into a CPU that has not run, and has its timing. False: these are not the bytes of a CPU. */
