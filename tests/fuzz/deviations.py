@@ -182,6 +182,8 @@ DEVIATIONS = (
               values=lambda theirs, ours: theirs in (GP, SS)),
     Deviation("segment limits are not checked, and what runs beyond ends elsewhere", "exception_rip ending",
               modes=REAL_OR_16),
+    Deviation("PCMPESTR with the most negative length is no instruction", "exception",
+              opcodes="0f3a6[01]|c4", values=lambda theirs, ours: ours == UD),
     Deviation("an opcode that is no instruction is seen after its operand, or runs", "*",
               opcodes="0f(0[df]|1[2367abce]|2[0-3]|50|7[1-3]|79|ae|ba|c3|d6|f7)|c[45]|8[ce]|d[89a-f]|ff"),
     Deviation("VEX forms run as SSE, as does SSE4A", "*", opcodes="c[45]|0f(2b|7[89])"),
