@@ -36,6 +36,18 @@ typedef struct {
     uint8_t page_shift;  /* WALK_OK: the smaller of the guest's and the EPT's page: 12, 21, 22, 30 */
 } walk_result;
 
+/* Exceptions (SDM 3A table 6-1). */
+enum {
+    VECTOR_DB = 1,
+    VECTOR_UD = 6,
+    VECTOR_DF = 8,
+    VECTOR_TS = 10,
+    VECTOR_NP = 11,
+    VECTOR_SS = 12,
+    VECTOR_GP = 13,
+    VECTOR_PF = 14
+};
+
 /* An event on its way to the guest (SDM 3C 25.8.3 and 25.9.2: interruption information). */
 enum {
     EVENT_EXTERNAL = 0,
@@ -163,7 +175,7 @@ typedef struct sc_cpu {
     block *current;                                                          /* the block being executed */
     block *trapped;                                                          /* the block that the last trap left */
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
-    enum { IRET_NONE, IRET_ARMED, IRET_RUNS } iret; /* it ends blocking by NMI: see trap_iret in exits.c */
+    enum { IRET_NONE, IRET_ARMED, IRET_RUNS } iret; /* it ends blocking by NMI: see trap_instruction */
     bool is_entered, monitor_trap_due; /* see boundary.c */
     uint64_t timer_end_cycles;
     struct {
@@ -272,15 +284,28 @@ bool window_open(const sc_cpu *cpu);
 
 /* exits.c */
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes);
+void trap_instruction(sc_cpu *cpu, unsigned code);
+
+/* exits_events.c */
 void vm_exit_event(sc_cpu *cpu, event e);
 void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, bool linear_valid);
 void set_vectoring(sc_cpu *cpu, event e);
 bool exception_exits(const sc_cpu *cpu, event e);
 void trap_exception(sc_cpu *cpu, unsigned vector);
-int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]);
-void trap_instruction(sc_cpu *cpu, unsigned code);
-void trap_io(sc_cpu *cpu);
+void trap_software_interrupt(sc_cpu *cpu, const instruction *in);
 void trap_nested_fault(sc_cpu *cpu);
+uint64_t fault_address(sc_cpu *cpu); /* of the #PF that the engine reports */
+int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]);
+
+/* exits_registers.c */
+void trap_cr_read(sc_cpu *cpu, const instruction *in);
+void trap_cr_write(sc_cpu *cpu, const instruction *in);
+void trap_msr(sc_cpu *cpu, const instruction *in);
+void trap_dr(sc_cpu *cpu, const instruction *in);
+
+/* exits_io.c */
+bool io_denied(sc_cpu *cpu);
+void trap_io(sc_cpu *cpu);
 
 /* boundary.c */
 bool has_monitor_trap(const sc_cpu *cpu);
