@@ -53,7 +53,7 @@ def _is(their: int | Sequence[int], our: int | Sequence[int]) -> Callable[[int, 
     return lambda a, b: a in theirs and b in ours
 
 
-ALIGNED = "0f(1[45]|2[89b]|3[8a]|5.|6.|7[04567cdf]|ae|c[267]|[def].)"
+ALIGNED = "0f(1[45]|2[89bcd]|3[8a]|5.|6.|7[04567cdf]|ae|c[267]|[def].)"
 LOADS_SEGMENT = "8e|07|17|1f|0fa[19]|0fb[245]|c[45]"
 VECTOR = "0f(0[ef]|1[0-7]|2[89a-f]|3[8a]|[5-7].|ae|c[2456]|[def].)|d[89a-f]|9b|c[45]"
 REAL_OR_16 = "*16 real v86"
@@ -119,7 +119,7 @@ DEVIATIONS = (
     Deviation("16 bytes are loaded as two times 8, and POPA as eight registers: what came before a fault stays",
               "xmm* r??", opcodes="0f(10|28|6f|f0)|61"),
     Deviation("FLDENV and FRSTOR load word by word", f"fcw {ALL_X87}", instructions="fldenv frstor"),
-    Deviation("POPCNT, CRC32 and MOVBE of 16-bit code have operands of 32 bits", "r?? r? rflags frame_rflags",
+    Deviation("POPCNT, CRC32 and MOVBE of 16-bit code have operands of 32 bits", "r?? r? rflags frame_*",
               opcodes="0f(b8|38f[01])"),
     Deviation("LOOPE and LOOPNE with a count of 1 lose flags that are not computed yet", "rflags frame_rflags",
               instructions="loope loopne"),
@@ -158,8 +158,12 @@ DEVIATIONS = (
     Deviation("a far call in virtual-8086 mode pushes with a supervisor's rights", "frame_error_code exception memory",
               modes="v86", instructions="lcall",
               values=lambda theirs, ours: theirs ^ ours == 4 or theirs == PF or theirs > 0x100),
-    Deviation("RETF of 32 bits in 64-bit mode takes ESP", "cr2 exception", modes="long*", instructions="retf",
+    Deviation("RETF and IRET of 32 bits in 64-bit mode take ESP", "cr2 exception", modes="long*",
+              instructions="retf iretd",
               values=lambda theirs, ours: theirs & 0xFFFFFFFF == ours or (theirs in (GP, SS) and ours == PF)),
+    Deviation("BSF and BSR of 0 clear the upper half of their destination", "r?? r?", modes="long*",
+              instructions="bsf bsr", values=lambda theirs, ours: theirs & 0xFFFFFFFF == ours),
+    Deviation("LTR takes a null selector", "exception", instructions="ltr", values=lambda theirs, ours: theirs == GP),
     Deviation("LOCK NEG computes its flags from another value", "rflags frame_rflags", instructions="neg", prefix=0xF0,
               values=lambda theirs, ours: not (theirs ^ ours) & ~STATUS),
     Deviation("LOCK that cannot be is not seen behind an instruction that capstone does not know", "exception",
@@ -171,7 +175,7 @@ DEVIATIONS = (
               opcodes="0f(6[0-2]|2[cd])", values=lambda theirs, ours: ours == PF),
     Deviation("CR0.TS is looked at by MOVBE and CRC32", "exception", opcodes="0f38f[01]",
               values=lambda theirs, ours: ours == NM),
-    Deviation("far pointers in memory do not wrap at 64 KiB", "?s_selector ?s_base cs_limit rip", modes=REAL_OR_16,
+    Deviation("far pointers in memory do not wrap at 64 KiB", "?s_selector ?s_base frame_*", modes=REAL_OR_16,
               instructions="lss les lds lfs lgs"),
     Deviation("the base of 64-bit code is dropped, where it means nothing", "cs_base", modes="long* compatible*",
               values=lambda theirs, ours: ours == 0),
@@ -207,8 +211,14 @@ DEVIATIONS = (
               modes="long*"),
     Deviation("66 in front of a near branch counts, as on AMD's", "*", prefix=0x66, opcodes="0f8|e[89b]|c[23]|7|ff",
               modes="long*"),
-    Deviation("SYSRET and SYSCALL exist in compatibility mode, as on AMD's", "exception", opcodes="0f0[57]",
-              values=lambda theirs, ours: theirs == UD),
+    Deviation("SYSRET and SYSCALL exist in compatibility mode, as on AMD's", "exception ending", opcodes="0f0[57]",
+              values=lambda theirs, ours: theirs in (UD, SHUTDOWN)),
+    Deviation("SYSRET to a non-canonical address faults at its target, as on AMD's", "exception exception_rip ending",
+              modes="long0", instructions="sysretq",
+              when=lambda case: case.registers.get("rcx", 0) >> 47 not in (0, 0x1FFFF)),
+    Deviation("REX.R in front of a segment register is ignored; on Bochs it makes another register",
+              "exception exception_rip ending", modes="long*", opcodes="8[ce]",
+              values=lambda theirs, ours: theirs in (UD, SHUTDOWN) or theirs > 0x100),
     Deviation("DR6 tells of breakpoints that are not enabled", "dr6", values=lambda theirs, ours: (ours ^ theirs) < 16),
     Deviation("stack and save areas are touched in another order", "cr2 memory",
               instructions="pusha* popa* enter frstor fxsave fnsave fldenv fnstenv maskmov* iret* int* retf* lcall",
