@@ -20,6 +20,8 @@ from vmm.profile_commands import make_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from benchmarks.fig1_load import Load
+
 IMAGE = "fig1"
 PAPER_PTE_IMPROVEMENT = 0.41
 # The bars: by VM exit, by sidecall, and what people call it.
@@ -46,22 +48,31 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 GUEST_PART = "guest"  # everything else on the guest's core
 
 
-def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
-    """Run them, print the tables, write the files. Raises ConfigError."""
+def measure_and_report(runs: Sequence[Run], outputs: Outputs, loads: "Sequence[Load]" = ()) -> None:
+    """Run them, print the tables, write the files; with `loads`, so many guests at once, too. Raises ConfigError."""
     outputs.check()
     all_results = run_all(runs)
+    for results in all_results:
+        show_titled(*parts_table(results))
     show_titled(*bars_table(all_results))
-    evens = []
+    found = figures(all_results)
     if len(all_results) > 1:
         from benchmarks.break_even import break_even_table, measure_break_evens
 
         evens = measure_break_evens(all_results)
         show_titled(*break_even_table(all_results, evens))
-    for results in all_results:
-        show_titled(*parts_table(results))
+        for run, by_call in zip(found["runs"], evens, strict=True):
+            run["break_even_line_cycles"] = {name: even.cycles for name, even in by_call.items()}
+    if loads:
+        from benchmarks.fig1_load import load_table, run_load, waiting_table
+
+        loaded = [run_load(load) for load in loads]
+        show_titled(*load_table(loaded))
+        show_titled(*waiting_table(loaded))
+        found["loads"] = [each.figures() for each in loaded]
     from benchmarks.fig1_plot import draw
 
-    outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
+    outputs.write(found, lambda figure: draw(figure, all_results))
 
 
 def measurement(results: Results, name: str) -> Measurement:

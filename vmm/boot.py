@@ -200,7 +200,7 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
     pcpus = guest.machine.pcpus
     ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
     cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
-    return {
+    stats: RunStats = {
         "cycles": cycles,
         "instructions": sum(pcpu.instructions for pcpu in pcpus),
         "guest_seconds": cycles / frequency_hz,
@@ -210,6 +210,8 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
         "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
     }
+    duty_changes = guest.duty_changes()
+    return stats if duty_changes is None else {**stats, "duty_changes": duty_changes}
 
 
 def _transmit(guest: Guest, console: Console, byte: int) -> None:
