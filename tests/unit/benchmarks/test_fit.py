@@ -32,9 +32,13 @@ def test_fast_is_near_detailed_in_the_long_benchmarks(workload: str, paging: Pag
 
 
 def test_there_is_an_allowance_for_every_shipped_profile_workload_and_paging() -> None:
-    wanted = itertools.product(shipped_profiles(), WORKLOADS, PAGING_MODES)
-    assert [key for key in wanted if allowance_for(*key) is None] == []
-    assert {(DEFAULT_PROFILE, "linux", paging) for paging in PAGING_MODES} <= table.allowances().keys()
+    assert set(table.allowances()) == set(itertools.product(shipped_profiles(), WORKLOADS, PAGING_MODES))
+
+
+def test_a_class_that_was_not_fitted_takes_the_allowance_of_test_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "allowances", lambda: {("mine", "kernel", "ept"): Allowance(5)})
+    assert allowance_for("mine", "linux", "ept") == Allowance(5)
+    assert allowance_for("mine", "linux", "native") is None
 
 
 def test_writing_keeps_the_other_allowances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
