@@ -148,18 +148,15 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
         raise ConfigError("--paging: Figure 1 is of one way of paging, shadow or ept")
     runs, outputs = runs_of("fig1", pagings=pagings or ("shadow",), **options), outputs_of(**options)
     runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
-    from benchmarks.fig1 import measure_and_report
-
-    measure_and_report(runs, outputs)
+    loads = []
     if guests is not None:
-        from benchmarks.fig1_load import Load, load_table, run_load, waiting_table
-        from benchmarks.text import show_titled
+        from benchmarks.fig1_load import Load
 
         load = Load(runs[0].profile, guests, sidecores, runs[0].paging, runs[0].poll, runs[0].overrides)
-        alone = replace(load, guests=1, sidecores=1)
-        loads = [run_load(each) for each in dict.fromkeys((alone, load))]
-        show_titled(*load_table(loads))
-        show_titled(*waiting_table(loads))
+        loads = list(dict.fromkeys((replace(load, guests=1, sidecores=1), load)))
+    from benchmarks.fig1 import measure_and_report
+
+    measure_and_report(runs, outputs, loads)
 
 
 def figure3_command(name: str, help_text: str) -> None:

@@ -20,14 +20,22 @@ from vmm.profile_commands import make_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from benchmarks.fig1_load import Load
+
 IMAGE = "fig1"
 PAPER_PTE_IMPROVEMENT = 0.41
 # The bars: by VM exit, by sidecall, and what people call it.
-BARS = (
+FIGURE = (
     ("null_exit", "null", "null call"),
     ("cpuid_exit", "cpuid", "CPUID"),
     ("pte_exit", "pte", "new page-table entry"),
-    ("pte_change_exit", "pte_change", "changed entry, flushed"),  # not in the paper's figure, but in its text
+)
+# Not in the paper's figure, but in its text: an entry that TLBs may have. One sidecall, beside what guests do without.
+BARS = (
+    *FIGURE,
+    ("pte_change_exit", "pte_change", "changed entry: the store"),
+    ("pte_flush_exit", "pte_change", "changed entry, INVLPG"),
+    ("pte_clear_exit", "pte_change", "cleared entries, one flush"),
 )
 # What a bar consists of: categories of the ledger.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -40,16 +48,31 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 GUEST_PART = "guest"  # everything else on the guest's core
 
 
-def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
-    """Run them, print the tables, write the files. Raises ConfigError."""
+def measure_and_report(runs: Sequence[Run], outputs: Outputs, loads: "Sequence[Load]" = ()) -> None:
+    """Run them, print the tables, write the files; with `loads`, so many guests at once, too. Raises ConfigError."""
     outputs.check()
     all_results = run_all(runs)
-    show_titled(*bars_table(all_results))
     for results in all_results:
         show_titled(*parts_table(results))
+    show_titled(*bars_table(all_results))
+    found = figures(all_results)
+    if len(all_results) > 1:
+        from benchmarks.break_even import break_even_table, measure_break_evens
+
+        evens = measure_break_evens(all_results)
+        show_titled(*break_even_table(all_results, evens))
+        for run, by_call in zip(found["runs"], evens, strict=True):
+            run["break_even_line_cycles"] = {name: even.cycles for name, even in by_call.items()}
+    if loads:
+        from benchmarks.fig1_load import load_table, run_load, waiting_table
+
+        loaded = [run_load(load) for load in loads]
+        show_titled(*load_table(loaded))
+        show_titled(*waiting_table(loaded))
+        found["loads"] = [each.figures() for each in loaded]
     from benchmarks.fig1_plot import draw
 
-    outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
+    outputs.write(found, lambda figure: draw(figure, all_results))
 
 
 def measurement(results: Results, name: str) -> Measurement:
@@ -109,10 +132,16 @@ def parts_table(results: Results) -> tuple[str, "Table"]:
     """Where the cycles of each bar went; below a sidecall, what the sidecore did while the guest waited."""
     headings = (*PARTS, GUEST_PART, "sum")
     table = make_table("Bar", *headings, right=headings)
+    shown: set[str] = set()
     for exit_name, call_name, text in BARS:
-        for name, way in ((exit_name, "VM exit"), (call_name, "sidecall")):
+        sides = [(exit_name, "VM exit"), (call_name, "sidecall")]
+        is_shown = call_name in shown
+        for name, way in sides[: 1 if is_shown else 2]:
             split = parts(account_of(results, name))
             table.add_row(f"{text}, {way}", *(cycles_text(split[part]) for part in headings[:-1]), _sum(split))
+        if is_shown:
+            continue
+        shown.add(call_name)
         served = served_parts(account_of(results, call_name))
         cells = (cycles_text(served[part]) if part in served else "" for part in headings[:-1])
         table.add_row("  the sidecore meanwhile", *cells, _sum(served))
@@ -141,5 +170,5 @@ def _run_figures(results: Results) -> dict[str, Any]:
                 "exits": dict(account.exits),
             }
             sides[side] = statistics | more
-        bars[call_name] = {**sides, "improvement": improvement(results, exit_name, call_name)}
+        bars[exit_name.removesuffix("_exit")] = {**sides, "improvement": improvement(results, exit_name, call_name)}
     return results.run.facts() | {"frequency_hz": results.frequency_hz, "poll": results.run.poll, "bars": bars}

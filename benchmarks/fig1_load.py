@@ -12,7 +12,7 @@ from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.accounts import Account, Rounds
-from benchmarks.fig1 import BARS, IMAGE, PARTS
+from benchmarks.fig1 import FIGURE, IMAGE, PARTS
 from benchmarks.guest_runs import SLICE_CYCLES, Lines
 from benchmarks.measurements import Measurement
 from benchmarks.queueing import Queue, Wait, percentile, queue_of, service_cycles
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GUEST_MEMORY_BYTES = 32 << 20
-CALLS = tuple((call_name, text) for _, call_name, text in BARS)
+CALLS = (*((call_name, text) for _, call_name, text in FIGURE), ("pte_change", "changed entry"))
 OPERATION_NAMES = {"null": "null", "cpuid": "CPUID", "pte": "PTE set", "pte_change": "PTE change"}
 WARM_UP = 50  # requests of each kind that a guest sends before its first round
 PERCENTS = (50, 95)

@@ -95,6 +95,8 @@ IMAGES = (
     ImageEntry("paging_copy_on_write", "thousands of write faults: zero page, fork, ring 3"),
     ImageEntry("code_remap", "other code at the same address: remapped, or through an alias"),
     ImageEntry("self_modifying_code", "code that writes code, near and far"),
+    ImageEntry("sidecall_operation", "sidecalls step by step: the ABI alone; operation 100, which a script may add"),
+    ImageEntry("sidecall_smp", "sidecalls of several CPUs, in slots of their own and in one together", cpus=4),
     ImageEntry("sidecall_load", "sidecalls while another CPU is busy now and then", cpus=2),
     ImageEntry("smp_start", "INIT and SIPI start the other CPUs, also again (`--vcpus 4`)", cpus=4),
     ImageEntry("smp_ipi", "interrupts between CPUs arrive once and where they should", cpus=4),

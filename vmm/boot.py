@@ -59,6 +59,7 @@ class RunResult:
     stats: RunStats
     report: str = ""
     recorder: "Recorder | None" = None  # has the exit to explain, if there was one
+    instructions_before: int = 0  # retired before this run, which went on from a snapshot
 
 
 def build_guest(
@@ -147,6 +148,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             save_point.pause = guest.pause
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
+        instructions_before = sum(pcpu.instructions for pcpu in guest.machine.pcpus)
         report = ""
         try:
             while guest.domain.end is None:
@@ -158,7 +160,8 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             report = guest_report(guest)
         console.flush()
         assert guest.domain.end is not None
-        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report, recorder)
+        stats = collect_stats(guest, time.perf_counter() - started)
+        return RunResult(guest.domain.end, stats, report, recorder, instructions_before)
 
 
 def _begin(
@@ -200,7 +203,7 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
     pcpus = guest.machine.pcpus
     ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
     cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
-    return {
+    stats: RunStats = {
         "cycles": cycles,
         "instructions": sum(pcpu.instructions for pcpu in pcpus),
         "guest_seconds": cycles / frequency_hz,
@@ -210,6 +213,8 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
         "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
     }
+    duty_changes = guest.duty_changes()
+    return stats if duty_changes is None else {**stats, "duty_changes": duty_changes}
 
 
 def _transmit(guest: Guest, console: Console, byte: int) -> None:

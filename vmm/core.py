@@ -52,7 +52,7 @@ class Core:
         self.in_guest = False
         self.needs_scheduling = False  # leave the guest at the next occasion, and decide who runs
         self.duty: DynamicSidecore | None = None  # of the core that may serve sidecalls instead
-        self.acknowledgements: list[Callable[[int], None]] = []  # who waits for this core to take an interrupt
+        self.acknowledgements: list[Callable[[Core], None]] = []  # what to do when this core takes an interrupt
         self._cores = cores
         self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
         self._tick_ps: int | None = None
@@ -197,7 +197,7 @@ class Core:
             self.commit()
             asked, self.acknowledgements = self.acknowledgements, []
             for acknowledge in asked:
-                acknowledge(self.pcpu.clock_cycles)
+                acknowledge(self)
             self.pcpu.bound_by_events()
         if self.pcpu.acknowledge_timer():
             self._run_timers()

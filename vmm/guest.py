@@ -7,7 +7,7 @@ from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.vmx.vmcs import Vmcs
 from vmm.domain import Domain
-from vmm.report import ExitStats
+from vmm.report import DutyChange, ExitStats
 
 
 class Guest(Protocol):
@@ -33,4 +33,8 @@ class Guest(Protocol):
 
     def exit_statistics(self) -> dict[str, ExitStats]:
         """Every VM exit so far, by the name of its reason."""
+        ...
+
+    def duty_changes(self) -> list[DutyChange] | None:
+        """When a sidecore that has other duties, too, began to serve and ended; None: there is none."""
         ...

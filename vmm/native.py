@@ -14,7 +14,7 @@ from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
 from vmm.loaders import BootImage
 from vmm.outcome import End, EndKind
-from vmm.report import ExitStats
+from vmm.report import DutyChange, ExitStats
 from vmm.start_up import write_init_state, write_start_address
 
 FLAG_IF = 1 << 9
@@ -160,3 +160,7 @@ class NativeGuest:
     def exit_statistics(self) -> dict[str, ExitStats]:
         """Nothing exits without a VMM."""
         return {}
+
+    def duty_changes(self) -> list[DutyChange] | None:
+        """No sidecore without a VMM."""
+        return None

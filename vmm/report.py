@@ -4,21 +4,23 @@
      "exits": {"CPUID": {"count": 3, "cycles": 900, "min_cycles": 200, "avg_cycles": 300.0, "max_cycles": 400,
                          "p50_cycles": 300, "p90_cycles": 400, "p99_cycles": 400}},
      "ledger": {"pcpu0": {"guest": 300, "exit hardware": 900}},
-     "accounts": {"pcpu0": {"vcpu0": {"running": {"guest": 300}, "CPUID": {"exit hardware": 900}}}}}
+     "accounts": {"pcpu0": {"vcpu0": {"running": {"guest": 300}, "CPUID": {"exit hardware": 900}}}},
+     "duty_changes": [{"cycle": 300000, "serves": true}]}          # only with a sidecore that has other duties, too
 
 `cycles` and all below `exits`, `ledger` and `accounts` are time of the emulated machine; `host_seconds` is the
 workstation's. The exit table has the columns of `perf kvm stat report` (tools/perf/Documentation/perf-kvm.txt in
 Linux), and where there is room for them cycles, which perf cannot know, with the 50th, 90th and 99th percentile. Time%
-is the share of the time in exits, as there. `accounts` splits the ledger by whose time it was and what it was used for.
+is the share of the time in exits, as there. `accounts` splits the ledger by whose time it was and what it was used for;
+core_use.py says from it what each core did.
 """
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypedDict
+from typing import BinaryIO, NotRequired, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.segment import Segments
@@ -46,6 +48,13 @@ class ExitStats(TypedDict):
     p99_cycles: int
 
 
+class DutyChange(TypedDict):
+    """From `cycle` on the dynamic sidecore serves, or runs guests."""
+
+    cycle: int
+    serves: bool
+
+
 class RunStats(TypedDict):
     """A whole run; see the module docstring."""
 
@@ -57,23 +66,32 @@ class RunStats(TypedDict):
     exits: Mapping[str, ExitStats]
     ledger: Mapping[str, Mapping[str, int]]
     accounts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
+    duty_changes: NotRequired[Sequence[DutyChange]]
 
 
-def print_summary(stats: RunStats, console: Console) -> None:
-    """Print the end-of-run summary. Figures are never cut: a terminal too narrow even for perf's columns wraps them."""
+def print_summary(stats: RunStats, console: Console, instructions_before: int = 0) -> None:
+    """Print the end-of-run summary. Figures are never cut: a terminal too narrow even for perf's columns wraps them.
+
+    `instructions_before`: those of `stats` that a snapshot had when this run went on from it.
+    """
     with_cycles = not console.is_terminal or console.width >= WITH_CYCLES_MIN_COLUMNS
     options = console.options.update(width=UNLIMITED_COLUMNS)
-    console.print(Segments(console.render(render_summary(stats, with_cycles=with_cycles), options)), crop=False)
+    summary = render_summary(stats, instructions_before, with_cycles=with_cycles)
+    console.print(Segments(console.render(summary, options)), crop=False)
 
 
-def render_summary(stats: RunStats, *, with_cycles: bool) -> RenderableType:
+def render_summary(stats: RunStats, instructions_before: int, *, with_cycles: bool) -> RenderableType:
     """Exit table, ledger, totals; a table without rows is left out."""
     parts: list[RenderableType] = []
     if stats["exits"]:
         parts += [exit_table(stats, with_cycles=with_cycles), ""]
     if stats["ledger"]:
         parts += [ledger_table(stats), ""]
-    return Group(*parts, totals_table(stats))
+    if len(stats["accounts"]) > 1:
+        from vmm.core_use import cores_table, duty_lines
+
+        parts += [cores_table(stats), *duty_lines(stats), ""]
+    return Group(*parts, totals_table(stats, instructions_before))
 
 
 def exit_table(stats: RunStats, *, with_cycles: bool) -> Table:
@@ -82,10 +100,10 @@ def exit_table(stats: RunStats, *, with_cycles: bool) -> Table:
     all_cycles = sum(row["cycles"] for row in stats["exits"].values())
     hz = stats["frequency_hz"]
     headings = ("Samples", "Samples%", "Time%", "Min Time", "Max Time", "Avg time")
-    table = _table("VM exits", "VM-EXIT", *headings, *(CYCLE_HEADINGS if with_cycles else ()))
+    table = make_table("VM exits", "VM-EXIT", *headings, *(CYCLE_HEADINGS if with_cycles else ()))
 
     def add_row(name: str, count: int, cycles: int, min_text: str, max_text: str, *percentiles: int) -> None:
-        shares = (_percent_text(count, all_count), _percent_text(cycles, all_cycles))
+        shares = (percent_text(count, all_count), percent_text(cycles, all_cycles))
         in_cycles: tuple[str, ...] = ()
         if with_cycles:
             in_cycles = (f"{cycles:,}", _ratio_text(cycles, count, digits=1), *(f"{p:,}" for p in percentiles))
@@ -101,36 +119,37 @@ def exit_table(stats: RunStats, *, with_cycles: bool) -> Table:
 
 def ledger_table(stats: RunStats) -> Table:
     """Where every cycle of each pCPU went: a row per category that has any, most expensive first."""
-    pcpus = sorted(stats["ledger"], key=_natural_order)
+    pcpus = sorted(stats["ledger"], key=natural_order)
     all_cycles = sum(sum(categories.values()) for categories in stats["ledger"].values())
     by_category: dict[str, int] = {}
     for categories in stats["ledger"].values():
         for category, cycles in categories.items():
             by_category[category] = by_category.get(category, 0) + cycles
-    table = _table("Cycle ledger", "Category", "Cycles%", *pcpus)
+    table = make_table("Cycle ledger", "Category", "Cycles%", *pcpus)
     spent = (category for category in by_category if by_category[category])
     for category in sorted(spent, key=lambda name: (-by_category[name], name)):
         cells = (f"{stats['ledger'][pcpu].get(category, 0):,}" for pcpu in pcpus)
-        table.add_row(Text(category), _percent_text(by_category[category], all_cycles), *cells)
+        table.add_row(Text(category), percent_text(by_category[category], all_cycles), *cells)
     sums = (f"{sum(stats['ledger'][pcpu].values()):,}" for pcpu in pcpus)
-    table.add_row("Total", _percent_text(all_cycles, all_cycles), *sums)
+    table.add_row("Total", percent_text(all_cycles, all_cycles), *sums)
     return table
 
 
-def totals_table(stats: RunStats) -> Table:
+def totals_table(stats: RunStats, instructions_before: int = 0) -> Table:
     """Cycles, instructions, both kinds of seconds, and the emulator's speed."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    for value, what in total_lines(stats):
+    for value, what in total_lines(stats, instructions_before):
         table.add_row(value, what)
     return table
 
 
-def total_lines(stats: RunStats) -> tuple[tuple[str, str], ...]:
-    """(value, what) of each line below the tables."""
+def total_lines(stats: RunStats, instructions_before: int = 0) -> tuple[tuple[str, str], ...]:
+    """(value, what) of each line below the tables. MIPS are of this run, the others of the guest's whole life."""
     host_seconds = stats["host_seconds"]
-    mips = f"{stats['instructions'] / host_seconds / 1e6:.1f}" if host_seconds > 0 else "-"
+    executed = stats["instructions"] - instructions_before
+    mips = f"{executed / host_seconds / 1e6:.1f}" if host_seconds > 0 else "-"
     return (
         (f"{stats['cycles']:,}", f"cycles ({stats['frequency_hz'] / 1e6:,.0f} MHz)"),
         (f"{stats['instructions']:,}", "instructions"),
@@ -140,7 +159,8 @@ def total_lines(stats: RunStats) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _table(title: str, first_heading: str, *number_headings: str) -> Table:
+def make_table(title: str, first_heading: str, *number_headings: str) -> Table:
+    """An empty table: names to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(first_heading, no_wrap=True)
     for heading in number_headings:
@@ -148,13 +168,13 @@ def _table(title: str, first_heading: str, *number_headings: str) -> Table:
     return table
 
 
-def _natural_order(name: str) -> tuple[str, int]:
+def natural_order(name: str) -> tuple[str, int]:
     """pcpu2 before pcpu10."""
     digits = len(name) - len(name.rstrip("0123456789"))
     return (name[: len(name) - digits], int(name[len(name) - digits :] or 0)) if digits else (name, -1)
 
 
-def _percent_text(part: int, whole: int) -> str:
+def percent_text(part: int, whole: int) -> str:
     """Hundredths of a percent, rounded half up in integers, so that the text never depends on float rounding."""
     if whole == 0:
         return "-"

@@ -6,7 +6,7 @@ from functools import partial
 from emulator.machine import Machine
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.loaders import BootImage
-from vmm.report import ExitStats
+from vmm.report import DutyChange, ExitStats
 from vmm.scheduler.credit import CreditScheduler
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.service import Poll
@@ -85,3 +85,11 @@ class VirtualGuest:
     def exit_statistics(self) -> dict[str, ExitStats]:
         """Every VM exit so far, by the name of its reason."""
         return self.hypervisor.exit_statistics(self.domain).table()
+
+    def duty_changes(self) -> list[DutyChange] | None:
+        """See `Guest`."""
+        dynamic = self.hypervisor.dynamic_sidecore
+        if dynamic is None:
+            return None
+        to_cycles = self.machine.ps_to_cycles
+        return [{"cycle": to_cycles(when_ps), "serves": serves} for when_ps, serves in dynamic.changes]

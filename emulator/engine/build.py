@@ -38,7 +38,8 @@ C_FLAGS = ["-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-Werror", "-fvisib
 C_FLAGS += ["-Wno-missing-field-initializers"]
 SOURCES = (
     "unicorn.c", "unicorn_state.c", "unicorn_memory.c", "unicorn_abort.c",
-    "cpu.c", "exits.c", "hardware.c", "events.c", "walk.c", "decode.c",
+    "cpu.c", "exits.c", "exits_events.c", "exits_registers.c", "exits_io.c",
+    "hardware.c", "events.c", "walk.c", "decode.c",
     "blocks.c", "block_cost.c", "boundary.c", "debug.c", "monitor.c", "timing.c", "watched_page.c", "saved_state.c",
 )  # fmt: skip
 

@@ -35,6 +35,13 @@ unsigned code_bits(const sc_cpu *cpu) {
     return rights & 0x4000 ? 32 : 16;
 }
 
+static bool is_rep(uint8_t byte) { return byte == 0xf2 || byte == 0xf3; }
+
+static bool is_prefix(uint8_t byte, unsigned bits) {
+    bool rex = bits == 64 && (byte & 0xf0) == 0x40;
+    return is_rep(byte) || rex || byte == 0xf0 || (byte & 0xe7) == 0x26 || (byte >= 0x64 && byte <= 0x67);
+}
+
 /* Has the instruction of `bytes` bytes a LOCK prefix where it cannot be? Capstone knows, except for instructions that load;
  * and it takes LOCK with REP for XACQUIRE and XRELEASE, which it lets pass with anything: it is asked without REP. */
 bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits) {
@@ -45,17 +52,37 @@ bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits)
     if (bytes > sizeof plain) bytes = sizeof plain;
     for (size_t i = 0; i < bytes; i++) {
         uint8_t byte = code[i];
-        bool rep = byte == 0xf2 || byte == 0xf3, rex = bits == 64 && (byte & 0xf0) == 0x40;
-        prefix = prefix && (rep || rex || byte == 0xf0 || (byte & 0xe7) == 0x26 || (byte >= 0x64 && byte <= 0x67));
+        prefix = prefix && is_prefix(byte, bits);
         lock |= prefix && byte == 0xf0;
         if (!prefix && !lock) return false;
         if (!prefix && !opcode_at) opcode_at = i;
-        if (!prefix || !rep) plain[count++] = byte;
+        if (!prefix || !is_rep(byte)) plain[count++] = byte;
     }
     bool loads = opcode_at && code[opcode_at] < 0x40 && (code[opcode_at] & 6) == 2; /* such as ADD r, r/m */
     const uint8_t *next = plain;
     uint64_t address = 0;
     return lock && (loads || !cs_disasm_iter(handle, &next, &count, &address, cpu->decoded));
+}
+
+/* PCMPESTRI or PCMPESTRM, also in the VEX form: see unicorn_abort.c. */
+static bool is_string_lengths(const uint8_t *code, size_t bytes) {
+    if (bytes < 3) return false;
+    if (code[0] == 0x0f) return code[1] == 0x3a && (code[2] & ~1) == 0x60;
+    return bytes > 3 && code[0] == 0xc4 && (code[1] & 0x1f) == 3 && (code[3] & ~1) == 0x60;
+}
+
+/* May one begin anywhere in `code`? */
+bool has_string_lengths(const uint8_t *code, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        if (is_string_lengths(code + i, bytes - i)) return true;
+    return false;
+}
+
+/* Is the first instruction of `code` one? */
+bool begins_string_lengths(const uint8_t *code, size_t bytes, unsigned bits) {
+    size_t i = 0;
+    while (i < bytes && is_prefix(code[i], bits)) i++;
+    return is_string_lengths(code + i, bytes - i);
 }
 
 /* Bases count but for CS, DS, ES and SS in 64-bit mode; `segment`: 0-5 = ES CS SS DS FS GS. */

@@ -36,6 +36,18 @@ typedef struct {
     uint8_t page_shift;  /* WALK_OK: the smaller of the guest's and the EPT's page: 12, 21, 22, 30 */
 } walk_result;
 
+/* Exceptions (SDM 3A table 6-1). */
+enum {
+    VECTOR_DB = 1,
+    VECTOR_UD = 6,
+    VECTOR_DF = 8,
+    VECTOR_TS = 10,
+    VECTOR_NP = 11,
+    VECTOR_SS = 12,
+    VECTOR_GP = 13,
+    VECTOR_PF = 14
+};
+
 /* An event on its way to the guest (SDM 3C 25.8.3 and 25.9.2: interruption information). */
 enum {
     EVENT_EXTERNAL = 0,
@@ -87,7 +99,7 @@ enum {
     BRANCH_INDIRECT,
     BRANCH_RETURN,
     BRANCH_REPEAT,
-    BRANCH_BAD_LOCK /* it is not run as it is: see stop_before_lock in unicorn.c */
+    BRANCH_UNSAFE /* it is not run as it is: see stop_before_unsafe in unicorn.c */
 };
 enum { SLOW_MAX = 8, ACCESSES_MAX = 4095 };
 typedef struct { /* an instruction that occupies the front end */
@@ -163,7 +175,7 @@ typedef struct sc_cpu {
     block *current;                                                          /* the block being executed */
     block *trapped;                                                          /* the block that the last trap left */
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step;                          /* see fetched_ahead in unicorn.c */
-    enum { IRET_NONE, IRET_ARMED, IRET_RUNS } iret; /* it ends blocking by NMI: see trap_iret in exits.c */
+    enum { IRET_NONE, IRET_ARMED, IRET_RUNS } iret; /* it ends blocking by NMI: see trap_instruction */
     bool is_entered, monitor_trap_due; /* see boundary.c */
     uint64_t timer_end_cycles;
     struct {
@@ -173,7 +185,7 @@ typedef struct sc_cpu {
     uint8_t data_hits, code_hits; /* breakpoints that the instruction has hit, or stands at: see debug.c */
     bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see escape() in unicorn.c */
-    bool saved, retranslate, empty_cache, bad_lock, monitor_armed;
+    bool saved, retranslate, empty_cache, is_unsafe, monitor_armed;
     uint32_t aborts; /* since the engine was opened: see unicorn_abort.c */
     struct { /* the watched page is open for one access: see watched_page.c */
         bool is_open, is_write;
@@ -233,6 +245,8 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 const uint8_t *code_host(sc_cpu *cpu, uint64_t linear);
 bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits);
+bool has_string_lengths(const uint8_t *code, size_t bytes);
+bool begins_string_lengths(const uint8_t *code, size_t bytes, unsigned bits);
 int register_index(unsigned reg); /* 0-15 of a general register of any width, or -1 */
 
 /* blocks.c */
@@ -270,15 +284,28 @@ bool window_open(const sc_cpu *cpu);
 
 /* exits.c */
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes);
+void trap_instruction(sc_cpu *cpu, unsigned code);
+
+/* exits_events.c */
 void vm_exit_event(sc_cpu *cpu, event e);
 void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, bool linear_valid);
 void set_vectoring(sc_cpu *cpu, event e);
 bool exception_exits(const sc_cpu *cpu, event e);
 void trap_exception(sc_cpu *cpu, unsigned vector);
-int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]);
-void trap_instruction(sc_cpu *cpu, unsigned code);
-void trap_io(sc_cpu *cpu);
+void trap_software_interrupt(sc_cpu *cpu, const instruction *in);
 void trap_nested_fault(sc_cpu *cpu);
+uint64_t fault_address(sc_cpu *cpu); /* of the #PF that the engine reports */
+int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]);
+
+/* exits_registers.c */
+void trap_cr_read(sc_cpu *cpu, const instruction *in);
+void trap_cr_write(sc_cpu *cpu, const instruction *in);
+void trap_msr(sc_cpu *cpu, const instruction *in);
+void trap_dr(sc_cpu *cpu, const instruction *in);
+
+/* exits_io.c */
+bool io_denied(sc_cpu *cpu);
+void trap_io(sc_cpu *cpu);
 
 /* boundary.c */
 bool has_monitor_trap(const sc_cpu *cpu);

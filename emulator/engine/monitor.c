@@ -7,8 +7,6 @@
 #include <capstone/capstone.h>
 #include "engine.h"
 
-enum { VECTOR_UD = 6, VECTOR_GP = 13 };
-
 static void monitor(sc_cpu *cpu, const instruction *in) {
     uint64_t mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
     uint64_t linear = linear_of(cpu, DS, gpr_read(cpu, 0) & mask);

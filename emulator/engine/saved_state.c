@@ -18,7 +18,7 @@ typedef struct {
     uint32_t hflags, hflags2;
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
-    /* see boundary.c, trap_iret in exits.c, debug.c */
+    /* see boundary.c, trap_instruction, debug.c */
     uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits, monitor_armed;
     uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
@@ -79,7 +79,7 @@ static bool is_possible(const sc_cpu *cpu, const saved_cpu *from, uint64_t bytes
     unsigned bits = from->current_bits;
     bool block = !from->current_bytes || bits == 16 || bits == 32 || bits == 64;
     return whole && block && from->current_bytes <= CODE_MAX && from->step <= STEP_ARMED && from->iret <= IRET_RUNS &&
-           from->last_branch <= BRANCH_BAD_LOCK && from->decoded_class < CLASS_COUNT;
+           from->last_branch <= BRANCH_UNSAFE && from->decoded_class < CLASS_COUNT;
 }
 
 /* Into a CPU that has not run, and has its timing. False: these are not the bytes of a CPU. */

@@ -114,12 +114,16 @@ static void on_sysenter(uc_engine *uc, void *data) {
     escape(data, ESCAPE_SYSENTER);
 }
 
-/* `b` has a LOCK prefix where it cannot be, which the engine lets pass: stop before it. What lies before the prefix runs,
- * each instruction alone, until a block begins with it. */
-static void stop_before_lock(sc_cpu *cpu, const block *b) {
-    cpu->bad_lock = b->bad_lock_at == 0;
-    cpu->step = cpu->bad_lock ? STEP_NONE : STEP_ARMED;
+/* `b` has an instruction that the engine must not run: with a LOCK prefix where it cannot be, which it lets pass, or
+ * perhaps with lengths that end the process. What lies before runs, each instruction alone, until a block is the one; then
+ * that is #UD. True: the block does not run. */
+static bool stop_before_unsafe(sc_cpu *cpu, const block *b) {
+    bool alone = cpu->step != STEP_NONE, locks = b->bad_lock_at < b->size_bytes;
+    cpu->is_unsafe = locks ? b->bad_lock_at == 0 : alone && !lengths_are_safe(cpu, b);
+    if (!locks && alone && !cpu->is_unsafe) return false;
+    cpu->step = cpu->is_unsafe ? STEP_NONE : STEP_ARMED;
     uc_emu_stop(cpu->uc);
+    return true;
 }
 
 /* A breakpoint on an instruction faults before it, unless RF is set, which is for one instruction (SDM 3B 18.3.1.1). */
@@ -165,10 +169,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
         if (has_breakpoints(cpu) && stop_at_breakpoint(cpu, pc, size)) return;
         if (cpu->iret == IRET_ARMED) cpu->iret = IRET_RUNS;
     }
-    if (h->branch == BRANCH_BAD_LOCK)
-        stop_before_lock(cpu, &cpu->blocks[h->block]);
-    else
-        start_block(cpu, h);
+    if (h->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, &cpu->blocks[h->block])) start_block(cpu, h);
 }
 
 static bool add_hooks(sc_cpu *cpu) {
@@ -203,7 +204,7 @@ static bool reopen(sc_cpu *cpu) {
 bool engine_run(sc_cpu *cpu) {
     uc_err error = UC_ERR_OK;
     bool nowhere = false; /* a fetch where nobody answers: all ones are no instruction */
-    cpu->retranslate = cpu->bad_lock = false;
+    cpu->retranslate = cpu->is_unsafe = false;
     cpu->code_hits = 0;
     engine_watch_memory(cpu, wants_memory_hook(cpu));
     engine_load(cpu);
@@ -221,9 +222,9 @@ bool engine_run(sc_cpu *cpu) {
     if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;
     if (!translated && ++cpu->aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
     if (error && !cpu->engine_error) cpu->engine_error = (int)error;
-    if (!cpu->engine_error && (nowhere || cpu->bad_lock || !translated)) { /* no instruction, at RIP or behind it */
+    if (!cpu->engine_error && (nowhere || cpu->is_unsafe || !translated)) { /* no instruction, at RIP or behind it */
         cpu->trapped = cpu->current = NULL;
-        bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->bad_lock || alone;
+        bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->is_unsafe || alone;
         cpu->step = is_next ? STEP_NONE : STEP_ARMED;
         if (is_next) raise_fault(cpu, 6, 0);
     }

@@ -29,6 +29,8 @@ static void load_segment(sc_cpu *cpu, int index, size_t raw) {
     R32(raw + SEGMENT_FLAGS) = (rights & 0x10000 ? rights & 0xf07f : rights & 0xf0ff) << 8;
 }
 
+enum { COMPUTED_FLAGS = 0xcd5 }; /* OF DF SF ZF AF PF CF: the engine has them elsewhere */
+
 uint64_t engine_flags(sc_cpu *cpu) {
     uint64_t rflags = 0;
     uc_reg_read(cpu->uc, UC_X86_REG_RFLAGS, &rflags);
@@ -38,6 +40,8 @@ uint64_t engine_flags(sc_cpu *cpu) {
 void engine_window(sc_cpu *cpu) {
     uint64_t rflags = engine_flags(cpu);
     uc_context_save(cpu->uc, cpu->context);
+    /* After LOOPE and LOOPNE with a count of 1 it takes a whole operand for the arithmetic flags: no other bit is let in. */
+    rflags = (rflags & COMPUTED_FLAGS) | (R64(RAW_EFLAGS) & ~(uint64_t)COMPUTED_FLAGS);
     SLOT(cpu, GUEST_RFLAGS) = rflags;
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
     bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
@@ -55,7 +59,7 @@ void engine_save(sc_cpu *cpu) {
     engine_window(cpu);
     for (int i = 0; i < 16; i++) cpu->s.gpr[i] = R64(RAW_REGS + i * 8);
     SLOT(cpu, GUEST_RSP) = cpu->s.gpr[4];
-    SLOT(cpu, GUEST_RIP) = R64(RAW_EIP);
+    SLOT(cpu, GUEST_RIP) = R32(RAW_HFLAGS) & HF_CS64 ? R64(RAW_EIP) : (uint32_t)R64(RAW_EIP); /* Jcc may wrap */
     for (int i = 0; i < 8; i++) save_segment(cpu, i, i < 6 ? RAW_SEGS + i * SEGMENT_BYTES : i == 6 ? RAW_LDT : RAW_TR);
     SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) |= 2;            /* a loaded TSS is busy; the engine marks it only in memory */
     uint64_t *ss = &SLOT(cpu, GUEST_SS_ACCESS_RIGHTS); /* VMX has the CPL in SS.DPL */

@@ -31,7 +31,7 @@
 #define SIDECORE_CLOSED 0x100
 
 #define SIDECORE_OP_NULL 0    /* does nothing; result 0 is argument 0 */
-#define SIDECORE_OP_CPUID 1   /* leaf, subleaf -> EAX | EBX << 32, ECX | EDX << 32 */
+#define SIDECORE_OP_CPUID 1   /* leaf, subleaf -> EAX | EBX << 32, ECX | EDX << 32, of CPU 0 */
 #define SIDECORE_OP_PTE_SET 2 /* guest-physical address of an entry that is not present, new entry */
 
 #define SIDECORE_OP_PTE_CHANGE 3 /* the same for any entry: all TLBs of the guest are flushed before the answer */

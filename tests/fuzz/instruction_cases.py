@@ -239,7 +239,8 @@ def _one(random_: random.Random, mode: Mode, *, vector: bool) -> list[bytes]:
             continue
         if mnemonic == "?" and code.lstrip(PREFIXES)[:1] == b"\x0f" and code.lstrip(PREFIXES)[1:2] in HINTS:
             continue  # capstone does not know how long they are
-        if is_vector(code) and len(prefixes_of(code) & {0x66, 0xF2, 0xF3}) > 1:
+        mandatory = prefixes_of(code) & {0x66, 0xF2, 0xF3}
+        if (is_vector(code) and len(mandatory) > 1) or mandatory >= {0xF2, 0xF3}:
             continue  # which of two mandatory prefixes counts is not defined
         if mnemonic == "?":
             code = _only_one(code, mode.bits)

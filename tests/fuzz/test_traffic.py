@@ -198,3 +198,28 @@ def test_a_guest_ends_in_a_result_a_guest_error_or_its_limit(paging: str, shard:
             error = raised
         assert error is None or "\n" not in str(error)
         assert error is not None or 0 < guest.pcpu.clock_cycles <= LIMIT_CYCLES + SLACK_CYCLES
+
+
+PLACES = ((0x1000, 0x5000), (0x1000, 0x5000), (0, 0x9000), (0, 0x400000))  # the page tables; what is low; all there is
+
+
+def random_code_on_random_stacks(seed: int) -> str:
+    """Ring-0 instructions, with registers and stack in the page tables that they themselves are reached through."""
+    random_ = random.Random(seed)
+    text = SET_UP_IDT.replace("0x8e01", "0x8e00")  # exceptions are delivered onto the stack as it is
+    for _ in range(30):
+        text += "lea r14, [rip + 5f]\n"
+        for register in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"):
+            if random_.random() < 0.4:
+                text += f"mov {register}, {random_.randrange(*random_.choice(PLACES))}\n"
+        text += f"{_bytes(random_)}\n 5:\n"
+    return text + "mov al, 7\n out 0xf4, al\n 4: jmp 4b\n"
+
+
+@pytest.mark.slow
+def test_shadow_paging_follows_any_instruction_with_its_stack_in_the_page_tables() -> None:
+    for seed in range(FIRST_SEED, FIRST_SEED + GUESTS // 2):
+        print(f"SIDECORE_FUZZ_SEED={seed}")
+        guest = make_guest("shadow", random_code_on_random_stacks(seed))
+        guest.advance(LIMIT_CYCLES)  # a guest error would be that of an instruction that is not emulated
+        assert guest.domain.end is not None or guest.pcpu.clock_cycles >= LIMIT_CYCLES

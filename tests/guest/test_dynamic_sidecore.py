@@ -122,10 +122,14 @@ def test_requests_survive_a_core_that_changes_all_the_time(kernel: str, paging: 
 
 
 def test_executed_polls_change_nothing() -> None:
-    jumped, executed = (
-        facts(*finish_under(Changing(40), "sidecalls", "shadow", jumps=jumps)) for jumps in (True, False)
-    )
-    assert jumped == executed
+    results = []
+    for jumps in (True, False):
+        guest, output = finish_under(Changing(40), "sidecalls", "shadow", jumps=jumps)
+        *others, accounts = facts(guest, output)
+        assert isinstance(accounts, list)
+        accounts[1]["host"].pop("idling")  # it may still be polling, a poll or a turn behind, when all is over
+        results.append((others, accounts))
+    assert results[0] == results[1]
 
 
 def test_what_is_posted_when_nobody_serves_is_answered_as_closed() -> None:

@@ -1,11 +1,16 @@
-"""Guests with a sidecore: the test kernels succeed, and print the same with the flag on and off."""
+"""Guests with a sidecore: test kernels print the same and leave the same memory with the flag on and off."""
+
+import hashlib
 
 import pytest
 
 from tests.guest.running import Finished, run_plan
-from vmm.boot import BootOptions, Paging, plan
+from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 1_000_000_000
+MEMORY_BYTES = 64 << 20
+PAGE_BYTES = 4096
 
 
 def run(kernel: str, paging: Paging, *, has_sidecore: bool, jumps: bool = True, slice_cycles: int = 10**9) -> Finished:
@@ -14,7 +19,7 @@ def run(kernel: str, paging: Paging, *, has_sidecore: bool, jumps: bool = True, 
 
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
-@pytest.mark.parametrize("kernel", ["sidecalls", "sidecall_errors", "sidecall_null", "fig1"])
+@pytest.mark.parametrize("kernel", ["sidecalls", "sidecall_errors", "sidecall_null", "sidecall_operation", "fig1"])
 def test_a_kernel_succeeds_with_a_sidecore(kernel: str, paging: Paging) -> None:
     finished = run(kernel, paging, has_sidecore=True)
     assert finished.end is not None
@@ -42,3 +47,79 @@ def test_executed_spins_and_slices_change_nothing(kernel: str, paging: Paging) -
         assert other.stats["cycles"] == jumped.stats["cycles"]
         assert other.stats["exits"] == jumped.stats["exits"]
         assert other.stats["ledger"]["pcpu0"] == jumped.stats["ledger"]["pcpu0"]
+
+
+def finish(paging: Paging, *, has_sidecore: bool = True, switches: tuple[str, ...] = ()) -> tuple[VirtualGuest, bytes]:
+    """`sidecalls` run to its end, and what it printed: nothing of it is a time."""
+    output = bytearray()
+    options = BootOptions(
+        image="sidecalls", paging=paging, has_sidecore=has_sidecore, switch_sidecore=switches, memory_bytes=MEMORY_BYTES
+    )
+    guest = build_guest(plan(options), output.append)
+    assert isinstance(guest, VirtualGuest)
+    guest.advance(MAX_CYCLES)
+    assert guest.domain.end is not None
+    assert b"PASS: all" in output
+    return guest, bytes(output)
+
+
+def memory_without(guest: VirtualGuest, gpa: int) -> bytes:
+    """All of the guest's memory, but for the page at `gpa`, zeros in its place."""
+    rest = gpa + PAGE_BYTES
+    return guest.domain.read(0, gpa) + bytes(PAGE_BYTES) + guest.domain.read(rest, MEMORY_BYTES - rest)
+
+
+def requests_of(guest: VirtualGuest) -> tuple[int, int]:
+    """Where its page of slots is, and how many requests it made."""
+    assert guest.hypervisor.sidecores is not None
+    page = guest.hypervisor.sidecores.page_of(guest.domain)
+    assert page is not None
+    return page.gpa, page.counts.requests
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_memory_is_the_same_with_the_flag_on_off_and_toggled(paging: Paging) -> None:
+    """Excluded is the page of slots alone: which requests were made depends on the flag, and so on time."""
+    on, output = finish(paging)
+    period = on.pcpu.clock_cycles // 40
+    often = tuple(f"{period * number}:{'off' if number % 2 else 'on'}" for number in range(1, 80))
+    gpa, requests = requests_of(on)
+    digests = {hashlib.sha256(memory_without(on, gpa)).hexdigest()}
+    made = []
+    for switches in (("1:off",), often):
+        guest, printed = finish(paging, switches=switches)
+        assert printed == output
+        assert requests_of(guest)[0] == gpa
+        made.append(requests_of(guest)[1])
+        digests.add(hashlib.sha256(memory_without(guest, gpa)).hexdigest())
+    assert len(digests) == 1
+    assert 0 == made[0] < made[1] < requests
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_memory_without_a_sidecore_lacks_only_the_page_and_what_leads_to_it(paging: Paging) -> None:
+    on, output = finish(paging)
+    never, printed = finish(paging, has_sidecore=False)
+    assert printed == output
+    gpa, _ = requests_of(on)
+    with_page, without = memory_without(on, gpa), memory_without(never, gpa)
+    different = [at for at in range(0, MEMORY_BYTES, 8) if with_page[at : at + 8] != without[at : at + 8]]
+    pairs = {
+        tuple(int.from_bytes(memory[at : at + 8], "little") for memory in (with_page, without)) for at in different
+    }
+    assert pairs == {(gpa, 0), (gpa + PAGE_BYTES, gpa)}  # the library's pointer to it; the allocator's next page
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+@pytest.mark.parametrize("cpus", [2, 4])
+def test_each_processor_has_its_slot_and_two_may_not_agree_on_one(paging: Paging, cpus: int) -> None:
+    outputs = set()
+    for has_sidecore, slice_cycles in ((True, 10**9), (True, 30_011), (False, 10**9)):
+        options = BootOptions(
+            image="sidecall_smp", paging=paging, vcpu_count=cpus, has_sidecore=has_sidecore, memory_bytes=MEMORY_BYTES,
+            overrides=(f"core.core_count={cpus + 1}",),
+        )  # fmt: skip
+        finished = run_plan(plan(options), max_cycles=MAX_CYCLES, slice_cycles=slice_cycles)
+        assert b"PASS: all" in finished.output, finished.output.decode()
+        outputs.add(finished.output)
+    assert len(outputs) == 1

@@ -119,3 +119,72 @@ def test_a_guest_that_ends_in_mid_request_leaves_the_sidecore_to_others() -> Non
     hypervisor.advance(1_000_000)
     ended = [domain.end for domain in hypervisor.domains]
     assert [end and end.value for end in ended] == [3, 0]
+
+
+REGISTER = f"mov eax, {abi.CALL_REGISTER}\n mov edi, {PAGE}\n mov esi, 1\n vmcall\n"
+POST_CHANGE = f"""
+    mov dword ptr [{PAGE + 4}], ebx
+    mov dword ptr [{PAGE + 8}], {abi.OP_PTE_CHANGE}
+    mov dword ptr [{PAGE + 16}], {UNUSED_ENTRY_GPA}
+    mov dword ptr [{PAGE + 24}], {UNUSED_GPA | 0x67}
+    mov dword ptr [{PAGE}], {abi.POSTED}
+"""
+MARK = 0x11223344
+SUCCEED = "mov al, 0\n out 0xf4, al\n jmp ."
+# Entries changed by sidecalls one after the other; 0 when each was answered with 0.
+CHANGE_EIGHT = f"""
+    {REGISTER} mov ebx, 8
+3:  {POST_CHANGE}
+2:  pause
+    cmp dword ptr [{PAGE}], {abi.POSTED}
+    je 2b
+    cmp dword ptr [{PAGE + 12}], 0
+    jne 4f
+    dec ebx
+    jnz 3b
+    {SUCCEED}
+4:  mov al, 1
+    out 0xf4, al
+"""
+END_OF_WAY = {
+    "dies": SUCCEED,
+    "unregisters": f"""
+    mov eax, {abi.CALL_UNREGISTER}
+    vmcall
+    mov dword ptr [{PAGE}], {MARK}
+    mov dword ptr [{PAGE + 12}], {MARK}
+    mov dword ptr [{PAGE + 40}], {MARK}
+    mov ecx, 20000
+1:  dec ecx
+    jnz 1b
+    {SUCCEED}
+""",
+}
+
+
+@pytest.mark.parametrize("way", END_OF_WAY)
+def test_a_page_that_goes_at_any_moment_of_a_request_harms_nobody(way: str) -> None:
+    """Before the request is seen, in service, while the interrupt for its flush is on its way, after the answer."""
+    states = set()
+    for rounds in range(1, 6000, 400):  # of a loop of about two cycles
+        program = f"{REGISTER} mov ebx, 1\n {POST_CHANGE} mov ecx, {rounds}\n 5: dec ecx\n jnz 5b\n {END_OF_WAY[way]}"
+        profile = load_profile("netburst-2006", ("core.core_count=3",))
+        machine = Machine(profile, memory_bytes=host_memory_bytes([MEMORY_BYTES] * 2), pcpu_count=3)
+        hypervisor = Hypervisor(machine, sidecore_count=1)
+        for text in (program, CHANGE_EIGHT):
+            hypervisor.create_domain(make_image(text), memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
+        hypervisor.advance(3_000_000)
+        first, second = hypervisor.domains
+        assert (first.end and first.end.value, second.end and second.end.value) == (0, 0), rounds
+        for pcpu in machine.pcpus:
+            pcpu.check_ledger()
+        slot = first.read(PAGE, abi.SLOT_BYTES)
+        words = [int.from_bytes(slot[at : at + 4], "little") for at in (0, 12, 40)]
+        if way == "unregisters":
+            assert words == [MARK] * 3, rounds  # nobody has touched it since
+        entry = int.from_bytes(first.read(UNUSED_ENTRY_GPA, 8), "little")
+        states.add((words[0], entry == UNUSED_GPA | 0x67))
+    if way == "dies":
+        assert states == {(abi.POSTED, False), (abi.POSTED, True), (abi.DONE, True)}
+    else:
+        assert states == {(MARK, False), (MARK, True)}

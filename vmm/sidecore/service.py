@@ -22,6 +22,7 @@ from emulator.timing.shared_lines import SharedLines
 from vmm import paths
 from vmm.domain import Domain
 from vmm.sidecore import abi
+from vmm.sidecore.flush import flush_by_interrupts
 from vmm.sidecore.operations import OPERATIONS
 from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
@@ -248,35 +249,22 @@ class Sidecore:
         pcpu.account = pcpu.ledger.account(HOST, IDLING)
 
     def _flush(self, domain: Domain, then: Callable[[int], None]) -> None:
-        """Flush the TLBs of the domain's vCPUs; `then` gets the time when all are.
-
-        MODEL: meanwhile the sidecore goes on; it sees the answers without looking for them.
-        """
+        """Flush the TLBs of the domain's vCPUs; `then` gets the time when all are."""
         pcpu = self.pcpu
         hardware_cycles = pcpu.machine.profile.vmx.remote_tlb_flush_cycles
-        waiting: list[Core] = []
+        in_guest: list[Core] = []
         for vcpu in domain.vcpus:
             vcpu.engine.shared.flush_tlb = 1
             core = self.core_in_guest(vcpu)
             if core is not None:
-                waiting.append(core)
-        if hardware_cycles and waiting:
+                in_guest.append(core)
+        if in_guest and not hardware_cycles:
+            flush_by_interrupts(self, self._lines, domain, in_guest, then)
+            return
+        if in_guest:
             pcpu.charge(Category.COHERENCE, hardware_cycles)
             pcpu.commit()
-        if hardware_cycles or not waiting:
-            then(pcpu.clock_cycles)
-            return
-        left = len(waiting)
-
-        def acknowledge(now_cycles: int) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                then(max(now_cycles, pcpu.clock_cycles) + self._lines.transfer_cycles)
-
-        for core in waiting:
-            core.acknowledgements.append(acknowledge)
-            core.interrupt(self)
+        then(pcpu.clock_cycles)
 
     def _store_answer(self, slot: Slot, answer: abi.Answer, now_cycles: int) -> None:
         """The sidecore stores the answer at `now_cycles`; it can be seen when the line is its."""

@@ -25,22 +25,29 @@ static void do_cpuid(unsigned index) { (void)index, compare(sidecore_cpuid(0, 0)
 
 /* Page-table entries: entry i of one table maps the page at TEST_VA + i * 4096. */
 static void do_touch(unsigned index) { mismatches += load64(TEST_VA + index * PAGE_BYTES) != index; }
-static void unmap_all(unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        entries[i] = pages[i] | PTE_ABSENT;
-        invlpg(TEST_VA + i * PAGE_BYTES);
-    }
+static void set_all(unsigned count, uint64_t flags) {
+    for (unsigned i = 0; i < count; i++) *(volatile uint64_t *)(entries + i) = pages[i] | flags;
+    write_cr3(read_cr3());
 }
-/* An entry loses the right to be written, and the TLB what it has of it. */
-static void map_all(unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        entries[i] = pages[i] | PTE_P | PTE_W | PTE_A | PTE_D;
-        invlpg(TEST_VA + i * PAGE_BYTES);
-    }
+static void unmap_all(unsigned count) { set_all(count, PTE_ABSENT); }
+/* An entry loses the right to be written: the store alone, after which the TLB may still have what it was; the store with
+ * the INVLPG that kernels add; and all entries cleared with one flush at the end, as at munmap.
+ */
+static void map_all(unsigned count) { set_all(count, PTE_P | PTE_W | PTE_A | PTE_D); }
+static void use_all(unsigned count) {
+    map_all(count);
+    for (unsigned i = 0; i < count; i++) do_touch(i);
 }
 static void do_change_exit(unsigned index) {
     *(volatile uint64_t *)(entries + index) = pages[index] | PTE_P | PTE_A | PTE_D;
+}
+static void do_flush_exit(unsigned index) {
+    do_change_exit(index);
     invlpg(TEST_VA + index * PAGE_BYTES);
+}
+static void do_clear_exit(unsigned index) {
+    *(volatile uint64_t *)(entries + index) = 0;
+    if (index == BATCH - 1) write_cr3(read_cr3());
 }
 static void do_change(unsigned index) {
     sidecore_change_pte(entries + index, pages[index] | PTE_P | PTE_A | PTE_D, TEST_VA + index * PAGE_BYTES);
@@ -71,6 +78,8 @@ static const struct measurement null_exit = ROW("null_exit", NULL, do_null_exit)
                                 pte_exit = ROW("pte_exit", unmap_all, do_touch),
                                 pte_call = ROW("pte", unmap_all, do_touch),
                                 change_exit = ROW("pte_change_exit", map_all, do_change_exit),
+                                flush_exit = ROW("pte_flush_exit", map_all, do_flush_exit),
+                                clear_exit = ROW("pte_clear_exit", use_all, do_clear_exit),
                                 change_call = ROW("pte_change", map_all, do_change);
 
 static void set_up(void) {
@@ -93,6 +102,8 @@ static void measure_all(bool has_sidecore) {
     trap_set_handler(VECTOR_PF, on_fault_exit);
     measure(&pte_exit);
     measure(&change_exit);
+    measure(&flush_exit);
+    measure(&clear_exit);
     if (has_sidecore) measure(&null_call), measure(&cpuid_call);
     trap_set_handler(VECTOR_PF, on_fault);
     if (has_sidecore) measure(&pte_call), measure(&change_call);

@@ -1,0 +1,72 @@
+"""Flushing a guest's TLBs from another core: an interrupt for each core that is in the guest, and who has answered.
+
+    sidecore                             core in the guest
+    lock; mask |= the core; IPI ------>  external interrupt: VM exit
+    polls the mask, as it does slots     end of interrupt; flush; mask &= ~itself
+    sees it  <---- transfer -----------  VM entry
+
+After Xen of September 2006, xen/arch/x86/smp.c: flush_tlb_mask and smp_invalidate_interrupt. So an entry changed by a
+sidecall costs the guest a VM exit all the same; with `vmx.remote_tlb_flush_cycles`, which the paper asks processors
+for, none.
+MODEL: meanwhile the sidecore serves others, and sees the answers without looking: only the lines' transfers count.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from emulator.ledger import Category
+from emulator.pcpu import PCpu
+from emulator.timing.shared_lines import SharedLines
+from vmm import paths
+from vmm.domain import Domain
+
+if TYPE_CHECKING:
+    from vmm.core import Core
+    from vmm.sidecore.service import Sidecore
+
+MASK_OFFSET = 64  # in the domain's structure: the line behind that of its lock
+MASK_BYTES = 8
+
+
+def flush_by_interrupts(
+    sidecore: "Sidecore", lines: SharedLines, domain: Domain, cores: Sequence["Core"], then: Callable[[int], None]
+) -> None:
+    """Interrupt `cores`; `then` gets the time at which the sidecore can see that all have flushed."""
+    pcpu, mask_hpa = sidecore.pcpu, domain.state_hpa + MASK_OFFSET
+    left = len(cores)
+
+    def acknowledge(core: "Core") -> None:
+        """The core takes the interrupt."""
+        nonlocal left
+        _answer(core, lines, mask_hpa)
+        left -= 1
+        if left == 0:
+            then(max(core.pcpu.clock_cycles, pcpu.clock_cycles) + lines.transfer_cycles)
+
+    sidecore.follow(paths.SEND_FLUSH)
+    _change_mask(pcpu, lines, mask_hpa)
+    sidecore.commit()
+    for core in cores:
+        core.acknowledgements.append(acknowledge)
+        core.interrupt(sidecore)
+
+
+def _answer(core: "Core", lines: SharedLines, mask_hpa: int) -> None:
+    """The interrupt's handler. MODEL: it flushes once more than needed where the VM exit has flushed already."""
+    profile = core.pcpu.machine.profile
+    core.follow(paths.TAKE_FLUSH)
+    core.pcpu.charge(Category.EVENTS, profile.events.apic_access_cycles)  # end of interrupt
+    core.pcpu.charge(Category.PATHS, profile.instructions.mov_to_cr3_cycles)
+    core.commit()
+    _change_mask(core.pcpu, lines, mask_hpa)
+    core.commit()
+
+
+def _change_mask(pcpu: PCpu, lines: SharedLines, mask_hpa: int) -> None:
+    """A locked instruction on the mask, whose line the other side has changed last."""
+    pcpu.charge(Category.PATHS, pcpu.machine.profile.instructions.locked_cycles)
+    stall_cycles = lines.store_cycles(pcpu.number, mask_hpa)
+    lines.store(pcpu.number, mask_hpa, pcpu.clock_cycles)
+    if pcpu.machine.fidelity != "detailed":  # which has it from the caches
+        pcpu.charge(Category.COHERENCE, stall_cycles)
+    pcpu.touch(mask_hpa, MASK_BYTES, True)
