@@ -44,7 +44,7 @@ class Runnable(Protocol):
 R = TypeVar("R", bound=Runnable)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Turn(Generic[R]):
     """`runnable` can go on at `ready_cycles`, and may run to the next event, but not beyond `until_cycles`."""
 
@@ -71,10 +71,11 @@ class Interleaver(Generic[R]):
             if self._is_paused:
                 return
             turn = self._next_turn()
-            next_ps = events.next_ps()
-            due = None if next_ps is None else self._machine.ps_to_cycles(next_ps)
+            due = self._machine.next_event_cycles()
             first_cycles = limit_cycles if turn is None else turn.ready_cycles
-            if next_ps is not None and due is not None and due <= first_cycles:
+            if due is not None and due <= first_cycles:
+                next_ps = events.next_ps()
+                assert next_ps is not None
                 events.run_until(next_ps)
             elif turn is not None and turn.ready_cycles < limit_cycles:
                 self._take(turn, limit_cycles)

@@ -41,6 +41,8 @@ class Machine:
         self.mmio = MmioBus()
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
         self.pcpu_count = pcpu_count
+        self._next_event_ps: int | None = None  # and its cycle: asked for at every turn, and most often the same
+        self._next_event_cycles: int | None = None
         self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
 
     def set_timing(self, fidelity: Fidelity) -> None:
@@ -56,3 +58,11 @@ class Machine:
     def ps_to_cycles(self, when_ps: int) -> int:
         """The first cycle of a core at or after `when_ps`."""
         return -(-when_ps * self.profile.frequency_hz // PS_PER_SECOND)
+
+    def next_event_cycles(self) -> int | None:
+        """When the next event is due by a core's clock, or None when nothing is scheduled."""
+        next_ps = self.events.next_ps()
+        if next_ps != self._next_event_ps:
+            self._next_event_ps = next_ps
+            self._next_event_cycles = None if next_ps is None else self.ps_to_cycles(next_ps)
+        return self._next_event_cycles

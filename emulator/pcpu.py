@@ -259,6 +259,11 @@ class PCpu:
         self._waits_as, self._wake_cycles, self._skip = Category.SPIN, None, skip
 
     @property
+    def is_deaf(self) -> bool:
+        """Whether the core waits, and no interrupt ends it."""
+        return self._waits_as is not None and not self._ends_by_interrupt
+
+    @property
     def is_spinning(self) -> bool:
         """Whether a guest's spinning is jumped over now."""
         return self._skip is not None
@@ -301,9 +306,9 @@ class PCpu:
         """Run the loaded engine until the clock reaches the deadline or the machine's next event, or it stops."""
         assert self._engine is not None
         self.commit()
-        next_ps = self.machine.events.next_ps()
-        if next_ps is not None:
-            deadline_cycles = min(deadline_cycles, self.machine.ps_to_cycles(next_ps))
+        due_cycles = self.machine.next_event_cycles()
+        if due_cycles is not None and due_cycles < deadline_cycles:
+            deadline_cycles = due_cycles
         if self._intr_from_cycles > self.clock_cycles:
             self._engine.run(min(deadline_cycles, self._intr_from_cycles))
             self._drive_intr()

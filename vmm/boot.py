@@ -59,6 +59,7 @@ class RunResult:
     stats: RunStats
     report: str = ""
     recorder: "Recorder | None" = None  # has the exit to explain, if there was one
+    instructions_before: int = 0  # retired before this run, which went on from a snapshot
 
 
 def build_guest(
@@ -147,6 +148,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             save_point.pause = guest.pause
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
+        instructions_before = sum(pcpu.instructions for pcpu in guest.machine.pcpus)
         report = ""
         try:
             while guest.domain.end is None:
@@ -158,7 +160,8 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             report = guest_report(guest)
         console.flush()
         assert guest.domain.end is not None
-        return RunResult(guest.domain.end, collect_stats(guest, time.perf_counter() - started), report, recorder)
+        stats = collect_stats(guest, time.perf_counter() - started)
+        return RunResult(guest.domain.end, stats, report, recorder, instructions_before)
 
 
 def _begin(

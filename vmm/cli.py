@@ -194,7 +194,7 @@ def finish(options: "BootOptions", console: "Console", result: "RunResult") -> N
     )
     if result.report:
         click.echo(result.report, err=True)
-    print_summary(result.stats, rich.console.Console(stderr=True))
+    print_summary(result.stats, rich.console.Console(stderr=True), result.instructions_before)
     if result.recorder is not None:
         from vmm.explain_table import print_explanation
 

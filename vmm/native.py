@@ -145,9 +145,13 @@ class NativeGuest:
         self._stop()
 
     def _is_over(self) -> bool:
-        if self.domain.end is None and all(processor.is_parked for processor in self._processors):
-            self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
-        return self.domain.end is not None
+        if self.domain.end is not None:
+            return True
+        for processor in self._processors:
+            if not processor.pcpu.is_deaf or not processor.is_parked:
+                return False
+        self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
+        return True
 
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""

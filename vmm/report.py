@@ -69,14 +69,18 @@ class RunStats(TypedDict):
     duty_changes: NotRequired[Sequence[DutyChange]]
 
 
-def print_summary(stats: RunStats, console: Console) -> None:
-    """Print the end-of-run summary. Figures are never cut: a terminal too narrow even for perf's columns wraps them."""
+def print_summary(stats: RunStats, console: Console, instructions_before: int = 0) -> None:
+    """Print the end-of-run summary. Figures are never cut: a terminal too narrow even for perf's columns wraps them.
+
+    `instructions_before`: those of `stats` that a snapshot had when this run went on from it.
+    """
     with_cycles = not console.is_terminal or console.width >= WITH_CYCLES_MIN_COLUMNS
     options = console.options.update(width=UNLIMITED_COLUMNS)
-    console.print(Segments(console.render(render_summary(stats, with_cycles=with_cycles), options)), crop=False)
+    summary = render_summary(stats, instructions_before, with_cycles=with_cycles)
+    console.print(Segments(console.render(summary, options)), crop=False)
 
 
-def render_summary(stats: RunStats, *, with_cycles: bool) -> RenderableType:
+def render_summary(stats: RunStats, instructions_before: int, *, with_cycles: bool) -> RenderableType:
     """Exit table, ledger, totals; a table without rows is left out."""
     parts: list[RenderableType] = []
     if stats["exits"]:
@@ -87,7 +91,7 @@ def render_summary(stats: RunStats, *, with_cycles: bool) -> RenderableType:
         from vmm.core_use import cores_table, duty_lines
 
         parts += [cores_table(stats), *duty_lines(stats), ""]
-    return Group(*parts, totals_table(stats))
+    return Group(*parts, totals_table(stats, instructions_before))
 
 
 def exit_table(stats: RunStats, *, with_cycles: bool) -> Table:
@@ -131,20 +135,21 @@ def ledger_table(stats: RunStats) -> Table:
     return table
 
 
-def totals_table(stats: RunStats) -> Table:
+def totals_table(stats: RunStats, instructions_before: int = 0) -> Table:
     """Cycles, instructions, both kinds of seconds, and the emulator's speed."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    for value, what in total_lines(stats):
+    for value, what in total_lines(stats, instructions_before):
         table.add_row(value, what)
     return table
 
 
-def total_lines(stats: RunStats) -> tuple[tuple[str, str], ...]:
-    """(value, what) of each line below the tables."""
+def total_lines(stats: RunStats, instructions_before: int = 0) -> tuple[tuple[str, str], ...]:
+    """(value, what) of each line below the tables. MIPS are of this run, the others of the guest's whole life."""
     host_seconds = stats["host_seconds"]
-    mips = f"{stats['instructions'] / host_seconds / 1e6:.1f}" if host_seconds > 0 else "-"
+    executed = stats["instructions"] - instructions_before
+    mips = f"{executed / host_seconds / 1e6:.1f}" if host_seconds > 0 else "-"
     return (
         (f"{stats['cycles']:,}", f"cycles ({stats['frequency_hz'] / 1e6:,.0f} MHz)"),
         (f"{stats['instructions']:,}", "instructions"),

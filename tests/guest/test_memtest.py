@@ -13,13 +13,16 @@ FIRST_TEST, SECOND_TEST = b"[Address test, walking ones, no cache]", b"0xfffffff
 
 
 @pytest.mark.parametrize("paging", MODES)
-def test_memtest_tests_the_memory_without_errors(paging: Paging) -> None:
+@pytest.mark.parametrize("vcpus", [1, 4])
+def test_memtest_tests_the_memory_without_errors(vcpus: int, paging: Paging) -> None:
     output = bytearray()
-    guest = build_guest(plan(BootOptions(image="memtest", paging=paging, memory_bytes=16 << 20)), output.append)
+    options = BootOptions(image="memtest", paging=paging, memory_bytes=16 << 20, vcpu_count=vcpus)
+    guest = build_guest(plan(options), output.append)
     while guest.domain.end is None and guest.pcpu.clock_cycles < MAX_CYCLES and SECOND_TEST not in output:
         guest.advance(guest.pcpu.clock_cycles + SLICE_CYCLES)
     assert guest.domain.end is None
     assert b"Memtest86+" in output
+    assert b"SMP: %dT" % vcpus in output or vcpus == 1
     assert FIRST_TEST in output
     assert SECOND_TEST in output, "the pattern of the second pass"
     assert b"Errors: 0 " in output

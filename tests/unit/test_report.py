@@ -150,6 +150,13 @@ def test_total_lines_do_not_depend_on_the_tables() -> None:
     assert total_lines(make_stats())[1] == ("90,000,000", "instructions")
 
 
+def test_the_speed_is_that_of_this_run() -> None:
+    stats = make_stats()
+    speeds = [total_lines(stats, before)[-1][0] for before in (0, 45_000_000, 90_000_000)]
+    mips = 90 / stats["host_seconds"]
+    assert speeds == [f"{mips:.1f}", f"{mips / 2:.1f}", "0.0"]
+
+
 def test_the_file_is_the_same_for_the_same_stats_in_any_order(tmp_path: Path) -> None:
     stats = make_stats()
     reverse = make_stats(exits=dict(reversed(list(stats["exits"].items()))))
