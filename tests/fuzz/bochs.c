@@ -128,7 +128,8 @@ void bx_instr_before_execution(uint32_t cpu, void *instruction) {
 void bx_instr_lin_access(uint32_t cpu, uint64_t linear, uint64_t gpa, uint32_t bytes, uint32_t type, uint32_t rw) {
     (void)cpu, (void)linear, (void)type;
     if (gpa + bytes > low_bytes && gpa - tables_start >= tables_bytes) strayed = true;
-    if ((rw & 1) && gpa - code_start < code_bytes) strayed = true; /* it runs on with what it has fetched */
+    bool is_code = gpa - code_start < code_bytes || gpa - handlers_start < HANDLERS_BYTES;
+    if ((rw & 1) && is_code) strayed = true; /* it runs on with what it has fetched */
 }
 void bx_instr_repeat_iteration(uint32_t cpu, void *instruction) {
     (void)cpu, (void)instruction;

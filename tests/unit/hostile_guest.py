@@ -43,15 +43,17 @@ def make_image(program: str) -> BootImage:
     )
 
 
-def make_guest(paging: str, program: str) -> Guest:
-    """A guest about to run `program`, under the VMM or natively."""
+def make_guest(paging: str, program: str, *, cpus: int = 1) -> Guest:
+    """A guest about to run `program` on its first processor, under the VMM or natively."""
     image = make_image(program)
     profile = load_profile("netburst-2006")
     if paging == "native":
-        machine = Machine(profile, memory_bytes=MEMORY_BYTES)
+        machine = Machine(profile, memory_bytes=MEMORY_BYTES, pcpu_count=cpus)
         return NativeGuest(machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
-    machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES))
-    return VirtualGuest(machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, paging=paging)
+    machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES), pcpu_count=cpus)
+    return VirtualGuest(
+        machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, paging=paging, vcpu_count=cpus
+    )
 
 
 def how_it_ends(paging: str, program: str) -> str:

@@ -120,6 +120,25 @@ STORMS = {
 }
 
 
+def ipi(command: int) -> str:
+    """An IPI to the second processor."""
+    return f"mov dword ptr [rbx + 0x310], 0x1000000\n mov dword ptr [rbx + 0x300], {command}\n"
+
+
+START_SECOND = "mov dword ptr [0x30000], 0xfeebfa\n" + ipi(0x4500) + ipi(0x4630) + ipi(0x4630)  # CLI, and a loop
+STORMS_OF_TWO = {
+    "INIT": MAP_APICS + START_SECOND + f"1: {ipi(0x4500)}jmp 1b\n",
+    "INIT and start-up": MAP_APICS + START_SECOND + f"1: {ipi(0x4500)}{ipi(0x4630)}jmp 1b\n",
+    "NMIs": MAP_APICS + START_SECOND + f"1: {ipi(0x4400)}jmp 1b\n",
+    "IPIs that nobody takes": MAP_APICS + START_SECOND + f"1: {ipi(0x4050)}jmp 1b\n",
+    "IPIs to all": MAP_APICS + WITH_EOI + START_SECOND + "sti\n 1: mov dword ptr [rbx + 0x300], 0x84050\n jmp 1b\n",
+    "page-table stores and flushes": MAP_APICS + START_SECOND + "1: mov rax, 0x9067\n mov [0x4048], rax\n"
+    " mov rax, cr3\n mov cr3, rax\n jmp 1b\n",
+    "write protection off and on": MAP_APICS + START_SECOND + "1: mov rax, cr0\n btc rax, 16\n mov cr0, rax\n jmp 1b\n",
+    "zeros as code": MAP_APICS + "mov dword ptr [0x30000], 0\n" + ipi(0x4500) + ipi(0x4630) + LOOP,
+}
+
+
 def counted(callback: Callable[[], None], counts: list[int]) -> Callable[[], None]:
     def call() -> None:
         counts[0] += 1
@@ -142,6 +161,15 @@ def test_a_storm_gets_to_its_limit_with_few_events(monkeypatch: pytest.MonkeyPat
     assert guest.domain.end is None
     assert LIMIT_CYCLES <= guest.pcpu.clock_cycles <= LIMIT_CYCLES + SLACK_CYCLES
     assert counts[0] * CYCLES_PER_EVENT_MIN <= guest.pcpu.clock_cycles
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+@pytest.mark.parametrize("storm", STORMS_OF_TWO)
+def test_a_storm_of_two_processors_gets_to_its_limit(storm: str, paging: str) -> None:
+    guest = make_guest(paging, STORMS_OF_TWO[storm], cpus=2)
+    guest.advance(LIMIT_CYCLES)
+    assert guest.domain.end is None
+    assert LIMIT_CYCLES <= guest.pcpu.clock_cycles <= LIMIT_CYCLES + SLACK_CYCLES
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
