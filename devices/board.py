@@ -19,7 +19,7 @@ from devices.debug_exit import DebugExit
 from devices.edu import Edu
 from devices.fw_cfg import FirmwareConfiguration, firmware_items
 from devices.i8254 import I8254
-from devices.i8259 import I8259Pair
+from devices.i8259_pair import I8259Pair
 from devices.i82371ab import ROUTABLE_IRQS, I82371ab
 from devices.interrupt_bus import InterruptBus
 from devices.ioapic import PAGE_BYTES as IOAPIC_BYTES

@@ -5,7 +5,7 @@
 
     PIRQRC   7 = 1: not routed | 6-4: 0 | 3-0: IRQ 3-7, 9-12, 14, 15; others: not routed
 
-The 8259 input has to be level-triggered, by the ELCR (i8259.py). Source: Intel 82371AB data sheet (290562), 4.1.10.
+The 8259 input has to be level-triggered, by the ELCR (i8259_pair.py). Source: 82371AB data sheet (290562), 4.1.10.
 
 MODEL: the other ISA registers read 0, and functions 1 to 3 (IDE, USB, power management) are not there: header type 0.
 """

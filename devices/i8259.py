@@ -1,4 +1,4 @@
-"""8259A interrupt controller, and the PC's cascaded pair of them.
+"""8259A interrupt controller; a PC has a cascaded pair of them (i8259_pair.py).
 
 One chip turns eight request lines into one INT pin and, at INTA, a vector:
 
@@ -8,7 +8,7 @@ One chip turns eight request lines into one INT pin and, at INTA, a vector:
 
 Ports: offset 0 takes ICW1, OCW2 and OCW3 and reads IRR, ISR or a poll byte; offset 1 takes ICW2-4 and
 OCW1 and reads IMR. Sources: Intel 8259A data sheet (231468-003), figures 7 and 8; Intel 82371AB (PIIX4),
-section 4.3, for the edge/level control registers (ELCR).
+section 4.3, for `elcr`: which inputs are level-triggered.
 
 Left out: 8080/8085 vectors (CALL), buffered mode pins. A line that falls before INTA takes its request
 back, in edge mode too, and the CPU that comes nevertheless gets the default level 7 (data sheet, "Edge and Level
@@ -16,14 +16,9 @@ Triggered Modes"); so a caller must hold a line, not pulse it.
 """
 
 from collections.abc import Callable
-from functools import partial
-
-from emulator.bus import InterruptLine
 
 NO_REQUEST = -1
 SPURIOUS_LEVEL = 7  # "default IR7": what INTA yields when the request has gone
-CASCADE_IRQ = 2  # the slave's INT pin on a PC
-UNDRIVEN_VECTOR = 0xFF  # what the CPU reads when no chip puts a vector on the bus
 
 ICW1_IC4, ICW1_SNGL, ICW1_LTIM, ICW1_INIT = 0x01, 0x02, 0x08, 0x10
 ICW2_BASE = 0xF8
@@ -35,7 +30,7 @@ POLL_REQUEST = 0x80
 # MODEL: a chip programmed for 8080/8085 (ICW4.uPM = 0) still answers INTA with one 8086 vector byte.
 
 
-def _ignore_output(level: bool) -> None:
+def ignore_output(level: bool) -> None:
     """INT pin that is connected to nothing."""
 
 
@@ -44,7 +39,7 @@ class I8259:
 
     widths_bytes: tuple[int, ...] = (1,)
 
-    def __init__(self, on_output: Callable[[bool], None] = _ignore_output) -> None:
+    def __init__(self, on_output: Callable[[bool], None] = ignore_output) -> None:
         self.on_output = on_output  # called with the new level when the INT pin changes
         self.output = False  # INT pin: a latch, set by the resolver, reset by INTA or a command word
         self.lines = 0  # levels of the eight IR inputs
@@ -261,67 +256,3 @@ OCW2_COMMANDS: tuple[Callable[[I8259, int], object], ...] = (
     I8259._set_priority,
     I8259._rotate_on_specific_end_of_interrupt,
 )
-
-
-class EdgeLevelControl:
-    """ELCR1 and ELCR2 (ports 0x4d0 and 0x4d1): which inputs of the pair are level-triggered."""
-
-    widths_bytes: tuple[int, ...] = (1,)
-
-    # IRQ 0, 1, 2, 8 and 13 are always edge-triggered (82371AB, 4.3.2 "ELCR1, ELCR2").
-    WRITABLE = (0xF8, 0xDE)
-
-    def __init__(self, master: I8259, slave: I8259) -> None:
-        self.chips = (master, slave)
-
-    def read(self, offset: int, size_bytes: int) -> int:
-        """ELCR of the chip at `offset`: 0 master, 1 slave."""
-        return self.chips[offset].elcr
-
-    def write(self, offset: int, size_bytes: int, value: int) -> None:
-        """Set the ELCR of the chip at `offset`; fixed bits stay 0."""
-        self.chips[offset].set_elcr(value & self.WRITABLE[offset])
-
-
-class I8259Pair:
-    """A PC's two 8259As: `master` (IRQ 0-7), `slave` (IRQ 8-15, INT on the master's IR2), and their `elcr`.
-
-    IRQ 2 belongs to the cascade. INTA is acknowledge(), and the pin to the CPU is `output` / `on_output`.
-    """
-
-    def __init__(self, on_output: Callable[[bool], None] = _ignore_output) -> None:
-        self.master = I8259(on_output)
-        self.slave = I8259(partial(self.master.set_line, CASCADE_IRQ))
-        self.elcr = EdgeLevelControl(self.master, self.slave)
-
-    @property
-    def output(self) -> bool:
-        """Level of the INT pin that goes to the CPU."""
-        return self.master.output
-
-    @property
-    def on_output(self) -> Callable[[bool], None]:
-        """Called with the new level whenever `output` changes."""
-        return self.master.on_output
-
-    @on_output.setter
-    def on_output(self, on_output: Callable[[bool], None]) -> None:
-        self.master.on_output = on_output
-
-    def line(self, irq: int) -> InterruptLine:
-        """The wire to input `irq`, 0-15 without the cascade's 2. Raises ValueError for any other."""
-        if not 0 <= irq < 16 or irq == CASCADE_IRQ:
-            raise ValueError(f"IRQ {irq} is not an input of the pair")
-        return partial((self.slave if irq >= 8 else self.master).set_line, irq & 7)
-
-    def acknowledge(self) -> int:
-        """INTA: take the best request into service and return its vector (spurious: level 7 or 15)."""
-        master = self.master
-        level = master.begin_acknowledge()
-        if level != CASCADE_IRQ or not master.has_slave(CASCADE_IRQ):
-            return master.end_acknowledge(level)
-        vector = UNDRIVEN_VECTOR
-        if self.slave.icw3 & 7 == CASCADE_IRQ:  # a slave compares the cascade lines with its ICW3
-            vector = self.slave.acknowledge()
-        master.end_acknowledge(level)
-        return vector

@@ -70,6 +70,7 @@ IMAGES = (
     ImageEntry("acpi", "ACPI and MP tables, PM timer; the run ends by S5", ends_by="shutdown"),
     ImageEntry("mmio", "every kind of instruction on a device's register"),
     ImageEntry("pci", "finds a PCI device, moves it, takes its interrupts (`--device edu`)", devices=("edu",)),
+    ImageEntry("fw_cfg", "what the ports of QEMU's fw_cfg tell of the machine", cpus=2),
     ImageEntry("sti_shadow", "where exactly a waiting interrupt is taken"),
     ImageEntry("hlt_wake", "HLT waits for interrupts and for nothing else"),
     ImageEntry("syscall", "SYSCALL, SYSENTER, INT, IRETQ, SWAPGS, FMASK"),

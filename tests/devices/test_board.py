@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -322,3 +323,21 @@ def test_a_pci_route_to_the_uarts_irq_shares_its_wire() -> None:
     host.acknowledge_interrupt(1)
     host.out((0x20, 0x20))
     assert not host.intr
+
+
+def test_random_traffic_at_a_pci_device_raises_nothing_and_reads_fit_their_width() -> None:
+    rng, host = random.Random(6), EduHost()
+    for _ in range(3000):
+        size = rng.choice((1, 2, 4, 8))
+        address = rng.choice((0xE000_0000, host.registers)) + rng.randrange(0x100)
+        match rng.randrange(4):
+            case 0:
+                host.bus.write(0xCF8, 4, 1 << 31 | rng.randrange(4) << 11 | rng.randrange(0x40) << 2)
+                host.bus.write(0xCFC + rng.randrange(4), min(size, 4), rng.getrandbits(8 * min(size, 4)))
+            case 1:
+                host.mmio.write(address, size, rng.getrandbits(8 * size))
+            case 2:
+                assert 0 <= host.mmio.read(address, size) < 1 << 8 * size
+            case 3:
+                host.events.run_until(host.events.now_ps + rng.randrange(2_000_000))
+        host.registers = 0xE000_0000 | host.config(0x10) & 0xFFF_FFF0

@@ -129,7 +129,7 @@ class Sidecore:
         pcpu = self.pcpu
         if self._slots and not self._jumps:
             self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1, self._next_event_cycles()))
-        if self._finds is not None and self._finds[0] <= pcpu.clock_cycles:
+        if self._finds is not None and self._finds[0] <= pcpu.clock_cycles <= pcpu.horizon_cycles:
             slot = self._finds[1]
             self._finds = None
             if slot.visible_cycles is not None and slot.page.is_alive:
