@@ -87,7 +87,7 @@ class Saboteur:
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
 def test_a_guest_whose_vmcs_is_changed_ends_in_a_result_an_error_or_its_limit(paging: str) -> None:
     failed = 0
-    for seed in range(FIRST_SEED, FIRST_SEED + ENTRIES // 20):
+    for seed in range(FIRST_SEED, FIRST_SEED + ENTRIES // 50):
         print(f"SIDECORE_FUZZ_SEED={seed} {paging}")
         guest = make_guest(paging, PROGRAM)
         assert isinstance(guest, VirtualGuest)
@@ -100,4 +100,4 @@ def test_a_guest_whose_vmcs_is_changed_ends_in_a_result_an_error_or_its_limit(pa
         assert "\n" not in message
         failed += message.startswith("VM entry failed")
         assert 0 < guest.pcpu.clock_cycles <= LIMIT_CYCLES + SLACK_CYCLES
-    assert 0 < failed < ENTRIES // 20, f"{failed} entries failed: the test shows nothing"
+    assert 0 < failed < ENTRIES // 50, f"{failed} entries failed: the test shows nothing"
