@@ -123,6 +123,11 @@ class MmioBus:
         here = any(start < address + length_bytes and address < end for start, end, _ in self._ranges)
         return here or (self._behind is not None and self._behind.covers(address, length_bytes))
 
+    def is_filled(self, address: int, length_bytes: int) -> bool:
+        """Whether one device has all of [address, address + length_bytes)."""
+        here = any(start <= address and address + length_bytes <= end for start, end, _ in self._ranges)
+        return here or (self._behind is not None and self._behind.is_filled(address, length_bytes))
+
     def is_own(self, address: int) -> bool:
         """Whether a device of this bus answers at `address`, and not one behind it."""
         place = bisect_right(self._starts, address) - 1

@@ -107,6 +107,10 @@ class Domain:
         """Whether a device answers anywhere in [gpa, gpa + length_bytes)."""
         return self.cpu_mmio[0].covers(gpa, length_bytes)
 
+    def mmio_fills(self, gpa: int, length_bytes: int) -> bool:
+        """Whether one device has all of [gpa, gpa + length_bytes)."""
+        return self.cpu_mmio[0].is_filled(gpa, length_bytes)
+
     def is_device_page(self, gfn: int) -> bool:
         """Whether a device answers in page `gfn`, so that an access there is the VMM's to carry out."""
         return gfn >= self.page_count and self.mmio_covers(gfn * PAGE_BYTES, PAGE_BYTES)

@@ -137,6 +137,8 @@ def test_what_lies_in_front_hides_what_is_behind() -> None:
         True,
         False,
     ]
+    filled = [(0x2000, 0x1000), (0x1000, 0x2000), (0x1FFF, 0x1001), (0x2FFF, 2), (0x2FFF, 1), (0, 0x1000)]
+    assert [front.is_filled(*place) for place in filled] == [True, True, True, False, True, False]
 
 
 def test_nobody_answers_in_memory_either() -> None:

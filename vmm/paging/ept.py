@@ -52,13 +52,13 @@ class EptPaging:
             gpa += self._map_largest(gpa)
 
     def _map_largest(self, gpa: int) -> int:
-        """Map the largest page at `gpa` that is all RAM or all empty, or skip one of a device; returns its size."""
+        """Map the largest page at `gpa` that is all RAM or all empty, or skip a device's; returns its size."""
         ram = self._domain.memory_bytes
         for size, level in ((GIB, 3), (MIB2, 2), (PAGE_BYTES, 1)):
             hpa = self._domain.hpa_of(gpa)
             inside = gpa + size <= ram and hpa % size == 0
             if gpa >= ram and self._domain.mmio_covers(gpa, size):
-                if size == PAGE_BYTES:
+                if size == PAGE_BYTES or (gpa % size == 0 and self._domain.mmio_fills(gpa, size)):
                     return size
                 continue
             if gpa % size == 0 and (inside or gpa >= ram):
