@@ -32,7 +32,7 @@ linux: .make/linux
 
 test: .make/linux
 	@$(BIN)/sidecore images fetch linux-generic memtest >/dev/null
-	@$(BIN)/pytest -n $(JOBS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 test-fast: setup
 	@$(BIN)/pytest -n $(JOBS) -m 'not slow'

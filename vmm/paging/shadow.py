@@ -136,6 +136,8 @@ class ShadowPaging:
             words[(root >> 3) + gib] = directory | 1
             for index in range(512):
                 gpa = (gib << 30) + index * MIB2
+                if domain.mmio_fills(gpa, MIB2):
+                    continue
                 if gpa < domain.memory_bytes < gpa + MIB2 or domain.mmio_covers(gpa, MIB2):  # memory ends inside
                     table = pages.allocate()
                     for page in range(512):
