@@ -393,9 +393,9 @@ class PCpu:
 
     def bound_by_events(self) -> None:
         """Let the running engine stop no later than the machine's next event, which may wake another core."""
-        next_ps = self.machine.events.next_ps()
-        if self._engine is not None and next_ps is not None:
-            shared, next_cycles = self._engine.shared, self.machine.ps_to_cycles(next_ps)
+        next_cycles = self.machine.next_event_cycles()
+        if self._engine is not None and next_cycles is not None:
+            shared = self._engine.shared
             shared.deadline_cycles = min(int(shared.deadline_cycles), next_cycles)
             if self.machine.pcpu_count > 1:
                 self.horizon_cycles = min(self.horizon_cycles, next_cycles)

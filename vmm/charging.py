@@ -29,7 +29,33 @@ _EXIT_REASON_SLOT = f.SLOT[f.EXIT_REASON]
 _EXIT, _ENTRY, _VMCS, _PATHS = Category.EXIT, Category.ENTRY, Category.VMCS, Category.PATHS
 
 
-class ChargedVmcs:
+class SpinLocks:
+    """The VMM's locks, for whoever charges paths, instructions and words of memory."""
+
+    __slots__ = ()
+    touch: Callable[[int, int, bool], int]  # (hpa, size in bytes, whether it is a write)
+
+    def follow(self, path: paths.Path) -> None:
+        """Charge the instructions of `path`."""
+        raise NotImplementedError
+
+    def execute(self, instruction: str) -> None:
+        """Charge an instruction that is slower than those of paths: `<instruction>_cycles` of the profile."""
+        raise NotImplementedError
+
+    def lock(self, hpa: int) -> None:
+        """Take the spin lock in the word at `hpa`."""
+        self.follow(paths.LOCK)
+        self.execute("locked")
+        self.touch(hpa, LOCK_BYTES, True)
+
+    def unlock(self, hpa: int) -> None:
+        """Release it."""
+        self.follow(paths.UNLOCK)
+        self.touch(hpa, LOCK_BYTES, True)
+
+
+class ChargedVmcs(SpinLocks):
     """A vCPU's VMCS and structure as a VMM on `pcpu` uses them.
 
     Slots, because CPython 3.11 finds attributes of an object with more than 30 of them 20 ns later.
@@ -66,7 +92,7 @@ class ChargedVmcs:
         """Let `pcpu` run this vCPU, and its ledger have the charges; those of an exit in progress too."""
         assert not self._other_cycles, "cycles of another core"
         self.pcpu = pcpu
-        self.touch: Callable[[int, int, bool], int] = pcpu.touch  # (hpa, size in bytes, whether it is a write)
+        self.touch = pcpu.touch
         self._exits: dict[int, tuple[Account, int, str]] = {}  # see exit_costs
         self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
         activity = name(self.pending_reason) if self.vmcs.is_launched else STARTING
@@ -141,17 +167,6 @@ class ChargedVmcs:
     def execute(self, instruction: str) -> None:
         """Charge an instruction that is slower than those of paths: `<instruction>_cycles` of the profile."""
         self._path_cycles += self._cycles_by_instruction[instruction]
-
-    def lock(self, hpa: int) -> None:
-        """Take the spin lock in the word at `hpa`."""
-        self.follow(paths.LOCK)
-        self.execute("locked")
-        self.touch(hpa, LOCK_BYTES, True)
-
-    def unlock(self, hpa: int) -> None:
-        """Release it."""
-        self.follow(paths.UNLOCK)
-        self.touch(hpa, LOCK_BYTES, True)
 
     def commit_cycles(self) -> None:
         """Put what was charged on the core's clock: before time matters, and before the guest goes on."""

@@ -20,6 +20,7 @@ from emulator.events import EventQueue
 from emulator.interleave import Interleaver
 from emulator.machine import Machine
 from emulator.vmx import fields as f
+from emulator.vmx.guest_checks import BLOCKING_BY_NMI
 from vmm import paths
 from vmm.boot_state import write_boot_state
 from vmm.core import Core
@@ -40,7 +41,7 @@ from vmm.sidecore.service import Poll, Sidecore
 from vmm.start_up import write_init_state, write_start_address
 from vmm.statistics import ExitStatistics
 from vmm.trace import ExitTrace
-from vmm.vcpu import BLOCKED_BY_NMI, VCpu
+from vmm.vcpu import VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
@@ -242,7 +243,7 @@ class Hypervisor:
     def _on_nmi(self, vcpu: VCpu) -> None:
         """An NMI arrives; it ends a HLT even with interrupts off, but not in the handler of another."""
         vcpu.nmi_request = True
-        if not vcpu.is_blocked or not vcpu.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_NMI:
+        if not vcpu.is_blocked or not vcpu.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI:
             vcpu.is_parked = False
             self.kick(vcpu)
 

@@ -9,6 +9,7 @@ from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
+from emulator.vmx.guest_checks import BLOCKING_BY_NMI
 from emulator.vmx.vmcs import Vmcs
 from vmm.boot_state import write_boot_state
 from vmm.domain import Domain
@@ -18,7 +19,6 @@ from vmm.report import DutyChange, ExitStats
 from vmm.start_up import write_init_state, write_start_address
 
 FLAG_IF = 1 << 9
-BLOCKED_BY_NMI = 8  # of the interruptibility state
 
 
 class NativeProcessor:
@@ -77,7 +77,7 @@ class NativeProcessor:
         """A pending event wakes a core only if it may take it."""
         shared = self.engine.shared
         is_woken = shared.interrupt_pending and self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF
-        is_woken |= shared.nmi_pending and not self.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_NMI
+        is_woken |= shared.nmi_pending and not self.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI
         return bool(self.vmcs.read(f.GUEST_ACTIVITY_STATE)) and not is_woken
 
     @property

@@ -14,6 +14,7 @@ from emulator.events import EventQueue
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
+from emulator.vmx.guest_checks import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
 from vmm import paths
 from vmm.charging import ChargedVmcs
 from vmm.domain import Domain
@@ -30,7 +31,7 @@ _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f
 FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
 DEBUG_EXCEPTION = 1
 DR6_SINGLE_STEP = 1 << 14
-BLOCKED_BY_STI_OR_MOV_SS, BLOCKED_BY_NMI = 3, 8
+BLOCKING_BY_STI_OR_MOV_SS = BLOCKING_BY_STI | BLOCKING_BY_MOV_SS
 NMI_VECTOR = 2
 _CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 
@@ -108,8 +109,8 @@ class VCpu(ChargedVmcs):
     def finish_instruction(self) -> None:
         """The VMM did an instruction: blocking by STI or MOV SS ends; with RFLAGS.TF it traps (SDM 3B 17.3.1)."""
         blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
-        if blocking & BLOCKED_BY_STI_OR_MOV_SS:
-            self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKED_BY_STI_OR_MOV_SS)
+        if blocking & BLOCKING_BY_STI_OR_MOV_SS:
+            self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKING_BY_STI_OR_MOV_SS)
         if self._words[_RFLAGS_SLOT] & FLAG_TF:
             self.engine.shared.dr6 |= DR6_SINGLE_STEP
             self.inject(DEBUG_EXCEPTION, i.HARDWARE_EXCEPTION)
@@ -219,7 +220,7 @@ class VCpu(ChargedVmcs):
         """Whether an external interrupt could be injected at the next entry."""
         if self.is_injecting or not self.read(f.GUEST_RFLAGS) & FLAG_IF:
             return False
-        return not self.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_STI_OR_MOV_SS
+        return not self.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS
 
     @property
     def is_woken(self) -> bool:
@@ -231,7 +232,7 @@ class VCpu(ChargedVmcs):
     def can_take_nmi(self) -> bool:
         """Whether an NMI could be injected at the next entry."""
         blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
-        return not self.is_injecting and not blocking & (BLOCKED_BY_STI_OR_MOV_SS | BLOCKED_BY_NMI)
+        return not self.is_injecting and not blocking & (BLOCKING_BY_STI_OR_MOV_SS | BLOCKING_BY_NMI)
 
     def take_back_iret(self) -> None:
         """An IRET has exited after it ended blocking by NMI, and will run again (SDM 3C 31.7.1.1, bit 12)."""
@@ -239,5 +240,5 @@ class VCpu(ChargedVmcs):
             self._set_nmi_blocking(is_blocked=True)
 
     def _set_nmi_blocking(self, *, is_blocked: bool) -> None:
-        blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE) & ~BLOCKED_BY_NMI
-        self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking | (BLOCKED_BY_NMI if is_blocked else 0))
+        blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE) & ~BLOCKING_BY_NMI
+        self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking | (BLOCKING_BY_NMI if is_blocked else 0))

@@ -205,11 +205,10 @@ class GuestAccess:
         """
         shared, pcpu, ready = self._shared, self._vcpu.pcpu, self._sidecore.pcpu.ready_cycles
         limit_cycles = min(int(shared.deadline_cycles), pcpu.horizon_cycles)
-        next_ps = pcpu.machine.events.next_ps()
         if ready is None or len(self._page.domain.vcpus) > 1:
             return limit_cycles
-        events_cycles = ready if next_ps is None else pcpu.machine.ps_to_cycles(next_ps)
-        return max(limit_cycles, min(ready, events_cycles))
+        next_cycles = pcpu.machine.next_event_cycles()
+        return max(limit_cycles, ready if next_cycles is None else min(ready, next_cycles))
 
     def _loop_instructions(self, rip: int) -> int:
         """How many instructions the loop around RIP has, if it does nothing but load and compare; else 0."""

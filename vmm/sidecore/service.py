@@ -163,9 +163,8 @@ class Sidecore:
 
     def _next_event_cycles(self) -> int:
         """When the machine's next event is due, which may end the duty."""
-        machine = self.pcpu.machine
-        next_ps = machine.events.next_ps()
-        return NO_HORIZON if next_ps is None else machine.ps_to_cycles(next_ps)
+        next_cycles = self.pcpu.machine.next_event_cycles()
+        return NO_HORIZON if next_cycles is None else next_cycles
 
     def _drop_ended(self) -> None:
         if any(not page.is_alive for page in self.pages):

@@ -10,12 +10,12 @@ from typing import Any
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
 from vmm import paths
-from vmm.charging import LOCK_BYTES
+from vmm.charging import SpinLocks
 from vmm.guest_walk import Visit
 from vmm.vcpu import VCpu
 
 
-class Worker:
+class Worker(SpinLocks):
     """`pcpu` working for `vcpu`."""
 
     def __init__(self, vcpu: VCpu, pcpu: PCpu) -> None:
@@ -43,17 +43,6 @@ class Worker:
         """Charge an instruction that is slower than those of paths."""
         cycles = getattr(self.pcpu.machine.profile.instructions, f"{instruction}_cycles")
         self.pcpu.charge(Category.PATHS, cycles)
-
-    def lock(self, hpa: int) -> None:
-        """Take the spin lock in the word at `hpa`."""
-        self.follow(paths.LOCK)
-        self.execute("locked")
-        self.touch(hpa, LOCK_BYTES, True)
-
-    def unlock(self, hpa: int) -> None:
-        """Release it."""
-        self.follow(paths.UNLOCK)
-        self.touch(hpa, LOCK_BYTES, True)
 
     def charge(self, category: int, cycles: int, what: str, parameter: str) -> None:
         """Charge anything else."""
