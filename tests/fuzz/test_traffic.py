@@ -15,7 +15,7 @@ import pytest
 from devices.lapic_registers import DEFAULT_BASE
 from emulator.errors import GuestError
 from tests.fuzz.instruction_cases import random_instruction
-from tests.unit.hostile_guest import make_guest
+from tests.unit.hostile_guest import idt_to_7, make_guest
 
 FIRST_SEED = int(os.environ.get("SIDECORE_FUZZ_SEED", "0"))
 GUESTS = int(os.environ.get("SIDECORE_FUZZ_GUESTS", "60"))
@@ -144,23 +144,7 @@ MAKERS: tuple[Callable[[random.Random], str], ...] = (
     *(_port, _msr, _hypercall, _device, _device, _system) * 3, _control, _table, _bytes,
 )  # fmt: skip
 # Every vector leads, on a stack of its own (IST 1), to code that goes on with the next operation.
-SET_UP_IDT = """
-    lea rdi, [rip + 7f]
-    mov ecx, 256
-    mov ebx, 0x20000
-    6: mov word ptr [rbx], di
-    mov word ptr [rbx + 2], 0x10
-    mov word ptr [rbx + 4], 0x8e01
-    mov rax, rdi
-    shr rax, 16
-    mov word ptr [rbx + 6], ax
-    mov qword ptr [rbx + 8], 0
-    add rbx, 16
-    dec ecx
-    jnz 6b
-    mov word ptr [0x7ff0], 0xfff
-    mov qword ptr [0x7ff2], 0x20000
-    lidt [0x7ff0]
+GO_ON = """
     mov qword ptr [0x24], 0x7e00
     jmp 8f
     7: inc r15d
@@ -171,12 +155,13 @@ SET_UP_IDT = """
     9: mov al, 1
     out 0xf4, al
     8: """
+IST_1, NO_IST = 0x8E01, 0x8E00  # interrupt gates
 
 
 def program_of(seed: int) -> str:
     """The guest of a seed: its operations, each of which an exception or interrupt leaves for the next."""
     random_ = random.Random(seed)
-    text = SET_UP_IDT
+    text = idt_to_7("rbx", IST_1) + GO_ON
     for _ in range(OPERATIONS):
         operation = random_.choice(MAKERS)(random_)
         text += f"lea r14, [rip + 5f]\n {operation}\n 5:\n"
@@ -206,7 +191,7 @@ PLACES = ((0x1000, 0x5000), (0x1000, 0x5000), (0, 0x9000), (0, 0x400000))  # the
 def random_code_on_random_stacks(seed: int) -> str:
     """Ring-0 instructions, with registers and stack in the page tables that they themselves are reached through."""
     random_ = random.Random(seed)
-    text = SET_UP_IDT.replace("0x8e01", "0x8e00")  # exceptions are delivered onto the stack as it is
+    text = idt_to_7("rbx", NO_IST) + GO_ON  # exceptions are delivered onto the stack as it is
     for _ in range(30):
         text += "lea r14, [rip + 5f]\n"
         for register in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"):

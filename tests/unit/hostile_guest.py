@@ -23,6 +23,31 @@ def entries(*words: int) -> bytes:
     return b"".join(word.to_bytes(8, "little") for word in words)
 
 
+def idt_to_7(at: str, gate: int) -> str:
+    """Code that makes an IDT at 0x20000, all of whose vectors lead to the label 7 below it.
+
+    `at`: the register that it walks with; `gate`: type and IST of the gates.
+    """
+    return f"""
+    lea rdi, [rip + 7f]
+    mov ecx, 256
+    mov e{at[1:]}, 0x20000
+    6: mov word ptr [{at}], di
+    mov word ptr [{at} + 2], 0x10
+    mov word ptr [{at} + 4], {gate:#x}
+    mov rax, rdi
+    shr rax, 16
+    mov word ptr [{at} + 6], ax
+    mov qword ptr [{at} + 8], 0
+    add {at}, 16
+    dec ecx
+    jnz 6b
+    mov word ptr [0x7ff0], 0xfff
+    mov qword ptr [0x7ff2], 0x20000
+    lidt [0x7ff0]
+"""
+
+
 def make_image(program: str) -> BootImage:
     """An image that runs `program`."""
     return BootImage(

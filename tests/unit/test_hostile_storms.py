@@ -10,7 +10,7 @@ import pytest
 
 from devices.lapic_registers import DEFAULT_BASE
 from emulator.events import Event, EventQueue
-from tests.unit.hostile_guest import make_guest
+from tests.unit.hostile_guest import idt_to_7, make_guest
 
 PAGINGS = ["native", "shadow", "ept"]
 LIMIT_CYCLES, SLACK_CYCLES = 250_000, 4_000_000
@@ -28,27 +28,14 @@ MAP_APICS = f"""
     mov dword ptr [rbx + 0xf0], 0x1ff
 """
 # Every vector leads to 7, which `handler` follows; the stack stays the interrupted one.
-SET_UP_IDT = """
-    lea rdi, [rip + 7f]
-    mov ecx, 256
-    mov ebp, 0x20000
-    6: mov word ptr [rbp], di
-    mov word ptr [rbp + 2], 0x10
-    mov word ptr [rbp + 4], 0x8e00
-    mov rax, rdi
-    shr rax, 16
-    mov word ptr [rbp + 6], ax
-    mov qword ptr [rbp + 8], 0
-    add rbp, 16
-    dec ecx
-    jnz 6b
-    mov word ptr [0x7ff0], 0xfff
-    mov qword ptr [0x7ff2], 0x20000
-    lidt [0x7ff0]
+SET_UP_IDT = (
+    idt_to_7("rbp", 0x8E00)
+    + """
     jmp 8f
     7: {handler}
     8:
 """
+)
 EOI = "mov dword ptr [rbx + 0xb0], 0\n iretq\n"
 WITH_EOI, WITH_IRET = (SET_UP_IDT.replace("{handler}", handler) for handler in (EOI, "iretq\n"))
 PIC_ON = "".join(
