@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.measurements import Measurement
 from emulator.ledger import HOST, LABELS
-from vmm.guest import Guest
+from vmm.session.guest import Guest
 
 OTHER_CORES = "other cores: "  # before the label of a category: not the guest's time
 MARK_END, MARK_EMPTY, MARK_OPERATION = 0x01, 0x10, 0x20

@@ -15,7 +15,7 @@ from benchmarks.fig1 import FIGURE, measurement
 from benchmarks.guest_runs import Results, Run, run_all
 from benchmarks.text import cycles_text
 from emulator.profile import load_profile
-from vmm.profile_commands import make_table
+from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError, choices_text
-from vmm.cli import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
-from vmm.profile_commands import profiles
+from vmm.cli.main import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
+from vmm.cli.profiles import profiles
 
 if TYPE_CHECKING:
     from benchmarks.guest_runs import Run
@@ -54,7 +54,7 @@ def fit(
     from benchmarks.fit import Case, fit_all, fits_table, write_allowances
     from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
     from emulator.timing.allowances import WORKLOADS
-    from vmm.profile_commands import show
+    from vmm.cli.profiles import show
 
     for chosen, choices in ((workloads, list(WORKLOADS)), (pagings, list(BENCH_PAGING))):
         for name in chosen:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.session.run import BootOptions, Paging, build_guest, plan
 
 SLICE_CYCLES = 10**12
 REPEAT = 5

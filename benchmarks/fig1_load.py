@@ -20,10 +20,10 @@ from benchmarks.text import cycles_text
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS
 from emulator.machine import Machine
-from vmm.boot import BootOptions, Paging, plan
+from vmm.cli.profiles import make_table
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import End, EndKind
-from vmm.profile_commands import make_table
+from vmm.session.run import BootOptions, Paging, plan
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.sidecore.slots import Served
 

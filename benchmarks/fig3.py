@@ -17,7 +17,7 @@ from benchmarks.guest_runs import Results, Run, run_all
 from benchmarks.measurements import Measurement, nanoseconds
 from benchmarks.outputs import Outputs
 from benchmarks.text import cycles_text, show_titled
-from vmm.profile_commands import make_table
+from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from emulator.errors import ConfigError
 from emulator.timing.allowances import ALLOWANCES_PATH, WORKLOADS, Allowance, allowances
 from guest_images.linux import READY_LINE
-from vmm.boot import BootOptions, BootPlan, Paging, plan, run
-from vmm.console import Console
-from vmm.profile_commands import make_table
-from vmm.report import RunStats
+from vmm.cli.profiles import make_table
+from vmm.session.console import Console
+from vmm.session.report.summary import RunStats
+from vmm.session.run import BootOptions, BootPlan, Paging, plan, run
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -20,9 +20,9 @@ from benchmarks.measurements import LINE_START, Measurement, Unavailable, parse_
 from emulator.errors import ConfigError, GuestError
 from emulator.timing.core_timing import Fidelity
 from guest_images.images import resolve
-from vmm.boot import BootOptions, Paging, build_guest, plan
-from vmm.cli import say
+from vmm.cli.main import say
 from vmm.outcome import End, EndKind
+from vmm.session.run import BootOptions, Paging, build_guest, plan
 from vmm.sidecore.service import Poll
 
 SLICE_CYCLES = 10**12

@@ -15,8 +15,8 @@ from benchmarks.guest_runs import Results, Run, run_all
 from benchmarks.measurements import nanoseconds
 from benchmarks.outputs import Outputs
 from benchmarks.text import show_titled, tenths_text
-from vmm.loaders.memory_size import size_text
-from vmm.profile_commands import make_table
+from vmm.boot.loaders.memory_size import size_text
+from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:
     from rich.table import Table

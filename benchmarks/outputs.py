@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.plotting import PLOT_SUFFIXES, plot_bytes
 from emulator.errors import ConfigError
-from vmm.report import check_writable, write_file
+from vmm.session.report.summary import check_writable, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,10 +28,10 @@ from benchmarks.vmexit import accounts_by_name, by_name
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
 from emulator.profile import Profile, load_profile
-from vmm.boot import Paging
-from vmm.loaders.memory_size import size_text
-from vmm.profile_commands import make_table, show
-from vmm.report import check_writable, write_file
+from vmm.boot.loaders.memory_size import size_text
+from vmm.cli.profiles import make_table, show
+from vmm.session.report.summary import check_writable, write_file
+from vmm.session.run import Paging
 
 SOFTWARE = tuple(LABELS[number] for number in (Category.VMCS, Category.PATHS, Category.VMM_MEMORY, Category.COHERENCE))
 OPERATIONS: Mapping[Quantity, str] = {"CPUID round trip": "cpuid", "VMCALL round trip": "vmcall"}

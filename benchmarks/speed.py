@@ -25,8 +25,8 @@ from benchmarks.exit_cost import ExitCost, measure_exit_costs
 from emulator.errors import ConfigError
 from guest_images.images import Image, resolve
 from guest_images.linux import READY_LINE
-from vmm.cli import say
-from vmm.report import check_writable, write_file
+from vmm.cli.main import say
+from vmm.session.report.summary import check_writable, write_file
 
 QEMU = "qemu-system-x86_64"
 QEMU_MACHINE = ("-cpu", "qemu64", "-m", "256", "-no-reboot", "-nic", "none")

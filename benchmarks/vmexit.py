@@ -17,7 +17,7 @@ from benchmarks.measurements import Measurement, Unavailable
 from benchmarks.outputs import Outputs
 from benchmarks.text import cycles_text, show_titled
 from emulator.ledger import LABELS
-from vmm.profile_commands import make_table
+from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 from emulator.events import EventQueue
 from emulator.ledger import HOST, Category
 from emulator.pcpu import PCpu
-from vmm import paths
-from vmm.dispatch import Dispatcher
+from vmm.boot.start_up import write_init_state
+from vmm.cost import paths
+from vmm.exits.loop import Dispatcher
 from vmm.scheduler import Scheduler
-from vmm.start_up import write_init_state
 from vmm.vcpu import VCpu
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.memory import PAGE_BYTES
-from vmm.firmware import FIRMWARE_GPA, firmware_image
-from vmm.host_pages import HostPages
-from vmm.loaders import BootImage
+from vmm.boot.firmware import FIRMWARE_GPA, firmware_image
+from vmm.boot.loaders import BootImage
 from vmm.outcome import End, EndKind
+from vmm.paging.host_pages import HostPages
 
 if TYPE_CHECKING:
     from vmm.sidecore.registry import Sidecores

@@ -21,26 +21,26 @@ from emulator.interleave import Interleaver
 from emulator.machine import Machine
 from emulator.vmx import fields as f
 from emulator.vmx.guest_checks import BLOCKING_BY_NMI
-from vmm import paths
-from vmm.boot_state import write_boot_state
+from vmm.boot.boot_state import write_boot_state
+from vmm.boot.loaders import BootImage
+from vmm.boot.start_up import write_init_state, write_start_address
 from vmm.core import Core
-from vmm.dispatch import Dispatcher
+from vmm.cost import paths
 from vmm.domain import Domain
-from vmm.host_pages import HostPages
-from vmm.loaders import BootImage
+from vmm.exits.loop import Dispatcher
 from vmm.paging import Paging
 from vmm.paging.ept import EptPaging
+from vmm.paging.host_pages import HostPages
 from vmm.paging.shadow import ShadowPaging
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
+from vmm.session.observe.statistics import ExitStatistics
+from vmm.session.observe.trace import ExitTrace
 from vmm.sidecore.dynamic import DynamicSidecore
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Poll, Sidecore
-from vmm.start_up import write_init_state, write_start_address
-from vmm.statistics import ExitStatistics
-from vmm.trace import ExitTrace
 from vmm.vcpu import VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 

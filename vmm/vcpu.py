@@ -15,11 +15,11 @@ from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.guest_checks import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
-from vmm import paths
-from vmm.charging import ChargedVmcs
+from vmm.cost import paths
+from vmm.cost.meter import ChargedVmcs
 from vmm.domain import Domain
-from vmm.guest_walk import GuestFault, PagingMode, Translation, Visit, walk
 from vmm.outcome import End, EndKind
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, Visit, walk
 
 if TYPE_CHECKING:
     from vmm.core import Core

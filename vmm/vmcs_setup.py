@@ -5,8 +5,8 @@ from emulator.pcpu import HOST_MSRS, IA32_MISC_ENABLE, MISC_ENABLE_MONITOR
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import AllowedBits
-from vmm.guest_cpuid import PASSED_THROUGH_MSRS
-from vmm.host_pages import HostPages
+from vmm.exits.cpuid import PASSED_THROUGH_MSRS
+from vmm.paging.host_pages import HostPages
 from vmm.vcpu import VCpu
 
 # The VMM is Python, not machine code of the host: host state only has to be valid (SDM 3C 26.2.2, 26.2.3).

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmm.boot import PAGING_MODES, BootPlan, build_guest, collect_stats
-from vmm.guest import Guest
 from vmm.outcome import End
-from vmm.report import RunStats
+from vmm.session.guest import Guest
+from vmm.session.report.summary import RunStats
+from vmm.session.run import PAGING_MODES, BootPlan, build_guest, collect_stats
 
 MODES = PAGING_MODES
 SLICE_CYCLES = 50_000_000

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.guest.running import Finished, run_plan
-from vmm.boot import BootOptions, BootPlan, Paging, build_guest, plan
+from vmm.session.run import BootOptions, BootPlan, Paging, build_guest, plan
+from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore import abi
 from vmm.sidecore.policy import Never, Policy, Sample, WhenIdle
-from vmm.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 3_000_000_000
 MEMORY_BYTES = 64 << 20

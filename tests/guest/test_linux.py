@@ -12,8 +12,8 @@ from guest_images import linux_small
 from guest_images.images import resolve
 from guest_images.linux import READY_LINE
 from tests.guest.running import MODES, Finished, run_plan
-from vmm.boot import BootOptions, Paging, plan
 from vmm.outcome import EndKind
+from vmm.session.run import BootOptions, Paging, plan
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from guest_images import linux_small
-from vmm.boot import PAGING_MODES, BootOptions, BootPlan, collect_stats, plan
-from vmm.guest import Guest
-from vmm.snapshot import SaveableGuest, Snapshot, read_snapshot, write_snapshot
+from vmm.session.guest import Guest
+from vmm.session.run import PAGING_MODES, BootOptions, BootPlan, collect_stats, plan
+from vmm.session.snapshot import SaveableGuest, Snapshot, read_snapshot, write_snapshot
 
 MEMORY_BYTES = 32 << 20
 END_CYCLES = 1_200_000_000

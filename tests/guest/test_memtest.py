@@ -3,7 +3,7 @@
 import pytest
 
 from tests.guest.running import MODES
-from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.session.run import BootOptions, Paging, build_guest, plan
 
 pytestmark = pytest.mark.slow
 

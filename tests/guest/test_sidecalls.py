@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from tests.guest.running import Finished, run_plan
-from vmm.boot import BootOptions, Paging, build_guest, plan
-from vmm.virtual_guest import VirtualGuest
+from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 1_000_000_000
 MEMORY_BYTES = 64 << 20

@@ -7,10 +7,10 @@
 from emulator.machine import Machine
 from emulator.profile import load_profile
 from tests.unit.engine_rig import assemble
-from vmm.guest import Guest
-from vmm.loaders import BootImage
-from vmm.native import NativeGuest
-from vmm.virtual_guest import VirtualGuest
+from vmm.boot.loaders import BootImage
+from vmm.session.guest import Guest
+from vmm.session.native import NativeGuest
+from vmm.session.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 4 << 20
 PROGRAM = 0x100000

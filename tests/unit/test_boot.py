@@ -15,13 +15,13 @@ import pytest
 from emulator.errors import GuestError
 from emulator.ledger import Category
 from tests.unit import tiny_kernels as tiny
-from vmm import boot_plan
-from vmm import console as console_module
-from vmm.boot import BootOptions, RunResult, plan, run
-from vmm.console import Console
-from vmm.guest import Guest
-from vmm.native import NativeGuest
 from vmm.outcome import EndKind
+from vmm.session import console as console_module
+from vmm.session import plan as boot_plan
+from vmm.session.console import Console
+from vmm.session.guest import Guest
+from vmm.session.native import NativeGuest
+from vmm.session.run import BootOptions, RunResult, plan, run
 
 MAX_CYCLES = 100_000_000
 

@@ -20,7 +20,8 @@ from emulator.profile_sections import BY_REASON, PARAMETERS
 from emulator.timing import core_timing
 from guest_images.images import all_images
 from tests.unit import tiny_kernels as tiny
-from vmm import boot, cli
+from vmm.cli import main as cli
+from vmm.session import run as boot
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "benchmarks.cli"]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.errors import ConfigError
-from vmm.console import POLL_MAX_SECONDS, TAIL_BYTES, Console, StopReason
+from vmm.session.console import POLL_MAX_SECONDS, TAIL_BYTES, Console, StopReason
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)  # a key or byte that never comes must not stop the whole suite
@@ -369,7 +369,9 @@ def test_sys_exit_restores_the_terminal() -> None:
 
 
 def test_a_forgotten_console_restores_the_terminal_at_interpreter_exit() -> None:
-    program = "from vmm.console import Console\nConsole().__enter__()\nprint('pid 1 ready', flush=True); input()"
+    program = (
+        "from vmm.session.console import Console\nConsole().__enter__()\nprint('pid 1 ready', flush=True); input()"
+    )
     with spawned(sys.executable, ["-c", program]) as child:
         wait_ready(child)
         assert is_raw(child.fileno())
@@ -419,7 +421,7 @@ def test_a_job_continued_in_the_background_leaves_the_shell_its_terminal(tmp_pat
 
 def test_a_broken_pipe_leaves_no_traceback() -> None:
     program = (
-        "from vmm.console import Console\n"
+        "from vmm.session.console import Console\n"
         "with Console(allow_input=False) as console:\n"
         "    while console.stop_reason is None: [console.transmit(b) for b in b'line\\n']\n"
         "import os, sys\n"

@@ -5,8 +5,8 @@ from io import StringIO
 from rich.console import Console
 
 from tests.unit.test_report import make_stats
-from vmm.core_use import duty_lines, uses
-from vmm.report import RunStats, print_summary
+from vmm.session.report.core_use import duty_lines, uses
+from vmm.session.report.summary import RunStats, print_summary
 
 ACCOUNTS = {
     "pcpu0": {"d0v0": {"running": {"guest": 40, "memory stalls": 10, "spin": 20}, "CPUID": {"exit hardware": 30}}},

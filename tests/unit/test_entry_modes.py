@@ -7,7 +7,7 @@ import pytest
 from tests.guest.running import MODES, run_plan
 from tests.unit.engine_rig import assemble
 from tests.unit.loaders.sample_images import Segment, make_bzimage, make_elf, multiboot_header, pvh_note
-from vmm.boot import BootOptions, Paging, plan
+from vmm.session.run import BootOptions, Paging, plan
 
 BASE = 0x200000
 PAGINGS = pytest.mark.parametrize("paging", MODES)

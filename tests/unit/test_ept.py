@@ -6,9 +6,9 @@ import pytest
 
 from emulator.machine import Machine
 from emulator.profile import load_profile
-from vmm.loaders import BootImage
+from vmm.boot.loaders import BootImage
 from vmm.paging.ept import EptPaging
-from vmm.virtual_guest import VirtualGuest
+from vmm.session.virtual_guest import VirtualGuest
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

@@ -1,7 +1,7 @@
 """The exit table is complete, and says why what it leaves out cannot happen."""
 
 from emulator.vmx.exit_reasons import NAMES
-from vmm.exit_handlers import EXIT_HANDLERS, IMPOSSIBLE
+from vmm.exits.table import EXIT_HANDLERS, IMPOSSIBLE
 
 
 def test_every_exit_reason_is_handled_or_declared_impossible() -> None:

@@ -12,10 +12,10 @@ from emulator.errors import ConfigError
 from emulator.ledger import Category
 from emulator.profile import load_profile
 from emulator.vmx.exit_reasons import ExitReason
-from vmm.boot import BootOptions, BootPlan, Paging, build_guest, plan
-from vmm.explain import Explanation, Line, Recorder, Request, parse_request
-from vmm.explain_table import missing_text, print_explanation, source_texts
-from vmm.trace import TraceWriter
+from vmm.session.observe.explain import Explanation, Line, Recorder, Request, parse_request
+from vmm.session.observe.trace import TraceWriter
+from vmm.session.report.explain_table import missing_text, print_explanation, source_texts
+from vmm.session.run import BootOptions, BootPlan, Paging, build_guest, plan
 
 LIMIT_CYCLES = 10**9
 WITHOUT_PARAMETER = {Category.IDLE}

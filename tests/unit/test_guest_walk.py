@@ -12,7 +12,7 @@ from emulator.machine import Machine
 from emulator.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.domain import Domain
-from vmm.guest_walk import GuestFault, PagingMode, Translation, walk
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk
 
 MEMORY_BYTES = 4 << 20
 PAGES = MEMORY_BYTES >> 12

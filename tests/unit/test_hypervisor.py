@@ -6,8 +6,8 @@ from emulator.errors import GuestError
 from emulator.pcpu import ENGINE_COUNTERS
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
-from vmm.boot import BootOptions, Paging, build_guest, plan
-from vmm.virtual_guest import VirtualGuest
+from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.virtual_guest import VirtualGuest
 
 LIMIT_CYCLES = 10**9
 

@@ -5,7 +5,7 @@ import pytest
 from emulator.ledger import HOST, IDLING, LABELS, RUNNING, Category, Ledger
 from emulator.machine import Machine
 from emulator.profile import load_profile
-from vmm.boot import BootOptions, Paging, build_guest, plan
+from vmm.session.run import BootOptions, Paging, build_guest, plan
 
 
 def test_every_category_has_a_label() -> None:

@@ -8,9 +8,9 @@ from emulator.errors import GuestError
 from tests.unit.engine_rig import assemble
 from tests.unit.loaders.sample_images import Segment, make_elf, multiboot_header
 from tests.unit.tiny_kernels import ENTRY, write_kernel
-from vmm.boot import BootOptions, Paging, build_guest, plan
-from vmm.guest import Guest
 from vmm.outcome import EndKind
+from vmm.session.guest import Guest
+from vmm.session.run import BootOptions, Paging, build_guest, plan
 
 APIC = 0xFEE0_0000
 SPURIOUS, ICR_HIGH, INITIAL_COUNT = APIC + 0xF0, APIC + 0x310, APIC + 0x380

@@ -3,17 +3,19 @@
 import tomllib
 from pathlib import Path
 
+from setuptools import find_packages
+
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_package_is_installed() -> None:
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     packages = [
         ".".join(path.parent.relative_to(ROOT).parts)
         for top in ("emulator", "devices", "vmm", "guest_images", "benchmarks")
         for path in (ROOT / top).rglob("__init__.py")
     ]
-    assert sorted(setuptools["packages"]) == sorted(packages)
+    assert sorted(find_packages(str(ROOT), include=find["include"])) == sorted(packages)
 
 
 def test_every_folder_of_python_files_is_a_package() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path as File
 
 from emulator.profile import load_profile
 from emulator.profile_file import CONFIDENCES
-from vmm import paths
+from vmm.cost import paths
 
 ROOT = File(__file__).parents[2]
 

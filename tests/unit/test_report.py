@@ -9,7 +9,15 @@ import pytest
 from rich.console import Console
 
 from emulator.errors import ConfigError
-from vmm.report import ExitStats, RunStats, check_writable, print_summary, stats_json, total_lines, write_stats
+from vmm.session.report.summary import (
+    ExitStats,
+    RunStats,
+    check_writable,
+    print_summary,
+    stats_json,
+    total_lines,
+    write_stats,
+)
 
 
 def exit_stats(count: int, cycles: int, least: int, most: int) -> ExitStats:

@@ -15,11 +15,11 @@ from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.profile import load_profile
 from emulator.vmx import fields as f
+from vmm.boot.loaders import BootImage
 from vmm.domain import Domain
-from vmm.guest_walk import DIRTY, WRITABLE, GuestFault, PagingMode, Translation, walk
-from vmm.loaders import BootImage
+from vmm.paging.guest_walk import DIRTY, WRITABLE, GuestFault, PagingMode, Translation, walk
 from vmm.paging.shadow import ShadowPaging
-from vmm.virtual_guest import VirtualGuest
+from vmm.session.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 16 << 20
 ROOT = 0x1000

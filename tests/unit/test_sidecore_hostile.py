@@ -8,8 +8,8 @@ import pytest
 from emulator.machine import Machine
 from emulator.profile import load_profile
 from tests.unit.hostile_guest import MEMORY_BYTES, make_image
+from vmm.boot.loaders import BootImage
 from vmm.hypervisor import Hypervisor, host_memory_bytes
-from vmm.loaders import BootImage
 from vmm.sidecore import abi
 
 PAGE, REQUESTS_GPA, SLOTS = 0x10000, 0x20000, 4

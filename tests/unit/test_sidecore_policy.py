@@ -9,7 +9,7 @@ from emulator.errors import ConfigError
 from emulator.ledger import HOST, Category
 from emulator.machine import Machine
 from emulator.profile import load_profile
-from vmm.cli import main
+from vmm.cli.main import main
 from vmm.scheduler.credit import CreditScheduler
 from vmm.scheduler.pinned import PinnedScheduler
 from vmm.sidecore.policy import AlwaysOn, CoreUse, Never, Policy, Sample, UseMeter, WhenIdle, named_policy

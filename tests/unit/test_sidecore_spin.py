@@ -7,11 +7,11 @@ import pytest
 from emulator.ledger import HOST
 from emulator.machine import Machine
 from emulator.timing.core_timing import Fidelity
-from vmm.boot import BootOptions, Paging, build_guest, plan
 from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.session.observe.trace import TraceWriter
+from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore.service import Poll
-from vmm.trace import TraceWriter
-from vmm.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 64 << 20
 

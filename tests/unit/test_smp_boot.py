@@ -3,7 +3,7 @@
 import pytest
 
 from emulator.errors import ConfigError
-from vmm.boot import PROCESSORS_MAX, BootOptions, build_guest, collect_stats, plan
+from vmm.session.run import PROCESSORS_MAX, BootOptions, build_guest, collect_stats, plan
 
 LIMIT_CYCLES = 100_000_000
 

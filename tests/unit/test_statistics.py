@@ -5,7 +5,7 @@ import random
 import pytest
 
 from emulator.vmx.exit_reasons import ExitReason
-from vmm.statistics import VALUES_MAX, Distribution, ExitStatistics, bucket_of
+from vmm.session.observe.statistics import VALUES_MAX, Distribution, ExitStatistics, bucket_of
 
 
 def nearest_rank(ordered: list[int], percent: int) -> int:

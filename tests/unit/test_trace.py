@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError
-from vmm.trace import BUFFER_RECORDS, TraceWriter
+from vmm.session.observe.trace import BUFFER_RECORDS, TraceWriter
 
 RUN: dict[str, str | int] = {"frequency_hz": 3_000_000_000, "paging": "ept"}
 

@@ -7,11 +7,11 @@ import pytest
 
 from emulator.ledger import LABELS, Category
 from emulator.vmx import fields as f
-from vmm import paths
-from vmm.boot import BootOptions, Paging, build_guest, plan
-from vmm.guest_walk import GuestFault, PagingMode, Translation
+from vmm.cost import paths
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation
+from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.virtual_guest import VirtualGuest
 from vmm.vcpu import VCpu
-from vmm.virtual_guest import VirtualGuest
 
 READ, WRITE, L1, LOCKED = 3, 7, 11, 1301
 OVERRIDES = (

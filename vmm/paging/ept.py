@@ -14,11 +14,11 @@ from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
-from vmm import paths
+from vmm.cost import paths
 from vmm.domain import HOLE_HPA, Domain
-from vmm.host_pages import HostPages
-from vmm.mmio import DeviceAccess
 from vmm.outcome import AGAIN, Outcome
+from vmm.paging.device_access import DeviceAccess
+from vmm.paging.host_pages import HostPages
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu

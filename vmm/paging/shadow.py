@@ -25,11 +25,12 @@ from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
-from vmm import paths
+from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault
-from vmm.guest_state import PAGE_MASK, InstructionEmulation
-from vmm.guest_walk import (
+from vmm.outcome import AGAIN, Outcome
+from vmm.paging.device_access import DeviceAccess
+from vmm.paging.guest_walk import (
     CR0_PG,
     CR0_WP,
     CR4_PAE,
@@ -50,9 +51,8 @@ from vmm.guest_walk import (
     Translation,
     reserved_bits,
 )
-from vmm.host_pages import HostPages, OutOfHostMemory
-from vmm.mmio import DeviceAccess
-from vmm.outcome import AGAIN, Outcome
+from vmm.paging.host_pages import HostPages, OutOfHostMemory
+from vmm.paging.instructions import PAGE_MASK, InstructionEmulation
 from vmm.paging.shadow_tables import ENTRY_BYTES, PDPT, ShadowTable, ShadowTables
 
 if TYPE_CHECKING:

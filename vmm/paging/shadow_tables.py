@@ -26,19 +26,10 @@ lists of writable places have no addresses, so they cost instructions only; Xen 
 from typing import TYPE_CHECKING
 
 from emulator.memory import PAGE_BYTES, HostMemory
-from vmm import paths
+from vmm.cost import paths
 from vmm.domain import Domain
-from vmm.guest_walk import (
-    ACCESSED,
-    ADDRESS_MASK,
-    DIRTY,
-    LARGE,
-    NO_EXECUTE,
-    PRESENT,
-    USER,
-    WRITABLE,
-)
-from vmm.host_pages import HostPages
+from vmm.paging.guest_walk import ACCESSED, ADDRESS_MASK, DIRTY, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE
+from vmm.paging.host_pages import HostPages
 
 if TYPE_CHECKING:
     from vmm.vcpu import VCpu

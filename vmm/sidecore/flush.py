@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
-from vmm import paths
+from vmm.cost import paths
 from vmm.domain import Domain
 
 if TYPE_CHECKING:

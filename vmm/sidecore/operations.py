@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from vmm import paths
+from vmm.cost import paths
 from vmm.domain import Domain
-from vmm.guest_cpuid import guest_cpuid
-from vmm.guest_walk import ADDRESS_MASK, PRESENT
+from vmm.exits.cpuid import guest_cpuid
+from vmm.paging.guest_walk import ADDRESS_MASK, PRESENT
 from vmm.sidecore.abi import EADDRESS, EVALUE, MASK_32, OK, OP_CPUID, OP_NULL, OP_PTE_CHANGE, OP_PTE_SET, Answer
 from vmm.sidecore.worker import Worker
 from vmm.vcpu import VCpu

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from emulator.ledger import HOST, IDLING, Category
 from emulator.pcpu import NO_HORIZON, PS_PER_NS, PCpu
 from emulator.timing.shared_lines import SharedLines
-from vmm import paths
+from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.flush import flush_by_interrupts

@@ -9,9 +9,9 @@ from typing import Any
 
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
-from vmm import paths
-from vmm.charging import SpinLocks
-from vmm.guest_walk import Visit
+from vmm.cost import paths
+from vmm.cost.meter import SpinLocks
+from vmm.paging.guest_walk import Visit
 from vmm.vcpu import VCpu
 
 

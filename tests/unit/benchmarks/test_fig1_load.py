@@ -9,7 +9,7 @@ from benchmarks.fig1_load import CALLS, OPERATION_NAMES, Load, LoadResults, load
 from benchmarks.queueing import service_cycles
 from emulator.errors import ConfigError
 from emulator.profile import load_profile
-from vmm import paths
+from vmm.cost import paths
 
 PROFILE = load_profile("netburst-2006")
 POLL_CYCLES = paths.POLL.cycles(PROFILE) + PROFILE.caches.l1d_latency_cycles

@@ -10,7 +10,7 @@ from benchmarks.fit import Case, Fit, fit, write_allowances
 from emulator.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
 from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for
-from vmm.boot import PAGING_MODES, Paging
+from vmm.session.run import PAGING_MODES, Paging
 
 ERROR_MAX = 0.15
 

@@ -15,7 +15,7 @@ from benchmarks.mem import bandwidth_curve, latency_curve, page_curve, run_names
 from benchmarks.mem_plot import power_text
 from emulator.profile import load_profile
 from emulator.timing.core_timing import Fidelity
-from vmm.boot import Paging
+from vmm.session.run import Paging
 
 SIZES = [1024 * half * 2**power // 2 for power in range(17) for half in (2, 3)]  # 1 KiB .. 96 MiB
 PAGES = [count for power in range(4, 13) for count in (2**power, 2**power * 3 // 2)]

@@ -18,7 +18,7 @@ from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name
 from emulator.errors import ConfigError
 from emulator.profile import load_profile
 from emulator.timing.core_timing import Fidelity
-from vmm.boot import Paging
+from vmm.session.run import Paging
 
 PROFILE = "netburst-2006"
 PAGINGS: tuple[Paging, ...] = ("native", "shadow", "ept")

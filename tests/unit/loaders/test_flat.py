@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError
-from vmm.loaders import BootImage, BootProtocol, EntryMode, load
+from vmm.boot.loaders import BootImage, BootProtocol, EntryMode, load
 
 MEMORY_BYTES = 32 << 20
 CODE = b"\xfa\xf4"

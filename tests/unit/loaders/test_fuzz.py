@@ -17,11 +17,11 @@ from tests.unit.loaders.sample_images import (
     pvh_note,
 )
 from tests.unit.loaders.test_initrd import lz4_legacy, zstd_raw
-from vmm.loaders import BootImage, EntryMode, low_memory
-from vmm.loaders.image_file import ImageFile
-from vmm.loaders.initrd import check_initrd
-from vmm.loaders.load import check_areas, parse_kernel, place
-from vmm.loaders.modules import ModuleFile
+from vmm.boot.loaders import BootImage, EntryMode, low_memory
+from vmm.boot.loaders.image_file import ImageFile
+from vmm.boot.loaders.initrd import check_initrd
+from vmm.boot.loaders.load import check_areas, parse_kernel, place
+from vmm.boot.loaders.modules import ModuleFile
 
 MEMORY_BYTES = 16 << 20
 CPIO = make_cpio({"init": b"#!/bin/sh\n", "etc/motd": b"hello" * 50})

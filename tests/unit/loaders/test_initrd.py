@@ -12,7 +12,7 @@ import pytest
 
 from emulator.errors import ConfigError
 from tests.unit.loaders.sample_images import cpio_entry, make_cpio
-from vmm.loaders.initrd import check_initrd
+from vmm.boot.loaders.initrd import check_initrd
 
 NOISE = random.Random(7).randbytes(300_000)  # does not compress: every stream is long
 CPIO = make_cpio({"init": NOISE, "empty": b"", "odd": b"123"})

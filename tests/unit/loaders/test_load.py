@@ -9,7 +9,7 @@ import pytest
 
 from emulator.errors import ConfigError
 from tests.unit.loaders.sample_images import Segment, make_bzimage, make_cpio, make_elf
-from vmm.loaders import BootImage, EntryMode, load
+from vmm.boot.loaders import BootImage, EntryMode, load
 
 MEMORY_BYTES = 32 << 20
 TEXT = b"\xf4" * 16

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from vmm.loaders import EntryMode, low_memory
+from vmm.boot.loaders import EntryMode, low_memory
 
 
 def test_regions_are_ascending_disjoint_and_below_the_end_of_the_loader() -> None:

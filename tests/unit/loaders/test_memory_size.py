@@ -3,7 +3,7 @@
 import pytest
 
 from emulator.errors import ConfigError
-from vmm.loaders.memory_size import parse_memory_size, size_text
+from vmm.boot.loaders.memory_size import parse_memory_size, size_text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from emulator.errors import ConfigError
 from tests.unit.loaders.sample_images import Segment, make_elf, multiboot_header
-from vmm.loaders import BootImage, BootProtocol, EntryMode, load
+from vmm.boot.loaders import BootImage, BootProtocol, EntryMode, load
 
 MEMORY_BYTES = 32 << 20
 BASE = 0x200000

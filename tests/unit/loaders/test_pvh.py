@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.unit.loaders.sample_images import Segment, make_elf, make_note, pvh_note
 from tests.unit.loaders.test_multiboot import MEMORY_BYTES, boot, memory_of, text
-from vmm.firmware.layout import RSDP_GPA
-from vmm.loaders import BootProtocol, EntryMode, load
+from vmm.boot.firmware.layout import RSDP_GPA
+from vmm.boot.loaders import BootProtocol, EntryMode, load
 
 BASE = 0x200000
 TEXT = Segment(BASE, b"\xf4" * 64)

@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vmm.boot import BootOptions, BootPlan, collect_stats, plan
-from vmm.guest import Guest
-from vmm.snapshot import SaveableGuest, Snapshot
-from vmm.trace import TraceWriter
+from vmm.session.guest import Guest
+from vmm.session.observe.trace import TraceWriter
+from vmm.session.run import BootOptions, BootPlan, collect_stats, plan
+from vmm.session.snapshot import SaveableGuest, Snapshot
 
 SLICE_CYCLES = 30_000_000
 

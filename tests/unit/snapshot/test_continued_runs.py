@@ -7,8 +7,8 @@ import pytest
 
 from emulator.errors import ConfigError
 from tests.unit.snapshot.saved_runs import Run, continued, cut, plan_of, whole
-from vmm.boot import PAGING_MODES, BootPlan
-from vmm.snapshot import SaveableGuest, read_snapshot, write_snapshot
+from vmm.session.run import PAGING_MODES, BootPlan
+from vmm.session.snapshot import SaveableGuest, read_snapshot, write_snapshot
 
 SEED = 20060516
 

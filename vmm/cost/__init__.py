@@ -1,0 +1,1 @@
+"""What the VMM's own work costs: paths of instructions, and who pays."""

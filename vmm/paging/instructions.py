@@ -1,0 +1,162 @@
+"""Instructions carried out by the VMM in a vCPU's place: stores to guest page tables, accesses to devices in memory.
+
+    instruction at RIP --vmm/emulation--> load, store --guest's page tables--> gpa: RAM of the domain, or a device
+
+Stores to RAM are remembered, so that shadow tables follow.
+"""
+
+from typing import TYPE_CHECKING
+
+from emulator.vmx import fields as f
+from vmm.cost import paths
+from vmm.domain import Domain
+from vmm.emulation import Emulated, PageFault, Unhandled, emulate
+from vmm.paging.guest_walk import EFER_LMA, GuestFault, PagingMode, Translation, Visit, walk
+
+if TYPE_CHECKING:
+    from vmm.vcpu import VCpu
+
+CS_L, CS_D = 1 << 13, 1 << 14
+PAGE_MASK = 0xFFF
+ADDRESS_SPACE = (1 << 64) - 1
+
+
+class GuestState:
+    """A vCPU as the instruction emulator sees it. Memory goes through the guest's own page tables."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._ram_bytes = domain.memory_bytes
+        self._vcpu: VCpu
+        self._mode: PagingMode
+        self._known: dict[int, int] = {}  # linear page -> guest-physical page, writable
+        self._is_user = False
+        self.stored: list[tuple[int, int, int]] = []  # (gpa, size in bytes, value), each inside one page
+
+    def begin(self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None) -> None:
+        """Start with one instruction; `known` are linear pages that are known to translate for writing."""
+        self._vcpu, self._mode = vcpu, mode
+        self._known = {} if known is None else known
+        self._is_user = vcpu.cpl == 3
+        self.stored = []
+
+    def read_gpr(self, index: int) -> int:
+        """A general register."""
+        return self._vcpu.read_gpr(index)
+
+    def write_gpr(self, index: int, value: int) -> None:
+        """Set a general register."""
+        self._vcpu.write_gpr(index, value)
+
+    @property
+    def rip(self) -> int:
+        """Instruction pointer."""
+        return self._vcpu.read(f.GUEST_RIP)
+
+    @rip.setter
+    def rip(self, value: int) -> None:
+        self._vcpu.write(f.GUEST_RIP, value)
+
+    @property
+    def rflags(self) -> int:
+        """Flags."""
+        return self._vcpu.read(f.GUEST_RFLAGS)
+
+    @rflags.setter
+    def rflags(self, value: int) -> None:
+        self._vcpu.write(f.GUEST_RFLAGS, value)
+
+    def segment_base(self, index: int) -> int:
+        """Base of ES, CS, SS, DS, FS or GS (0 to 5)."""
+        return self._vcpu.read(f.GUEST_ES_BASE + 2 * index)
+
+    def load(self, linear: int, size_bytes: int) -> int | PageFault:
+        """Read guest memory."""
+        places = self._places(linear, size_bytes, write=False)
+        if isinstance(places, PageFault):
+            return places
+        return int.from_bytes(b"".join(self._read(gpa, size) for gpa, size in places), "little")
+
+    def store(self, linear: int, size_bytes: int, value: int) -> PageFault | None:
+        """Write guest memory, and remember that."""
+        places = self._places(linear, size_bytes, write=True)
+        if isinstance(places, PageFault):
+            return places
+        for gpa, size in places:
+            part = value & (1 << 8 * size) - 1
+            if gpa < self._ram_bytes:
+                self._charge_copy(gpa, size, is_write=True)
+                self._domain.write(gpa, part.to_bytes(size, "little"))
+                self.stored.append((gpa, size, part))
+            else:
+                self._vcpu.mmio.write(gpa, size, part)
+            value >>= 8 * size
+        return None
+
+    def _read(self, gpa: int, size_bytes: int) -> bytes:
+        if gpa < self._ram_bytes:  # a piece lies inside one page
+            self._charge_copy(gpa, size_bytes, is_write=False)
+            return self._domain.read(gpa, size_bytes)
+        return self._vcpu.mmio.read(gpa, size_bytes).to_bytes(size_bytes, "little")
+
+    def _charge_copy(self, gpa: int, size_bytes: int, *, is_write: bool) -> None:
+        self._vcpu.follow(paths.GUEST_COPY)
+        self._vcpu.touch(self._domain.hpa_of(gpa), size_bytes, is_write)
+
+    def _places(self, linear: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]] | PageFault:
+        """Where the bytes lie: one or two pieces of (gpa, size in bytes)."""
+        first = min(size_bytes, 0x1000 - (linear & PAGE_MASK))
+        pieces = [(linear, first)] if first == size_bytes else [(linear, first), (linear + first, size_bytes - first)]
+        places = []
+        for start, size in pieces:
+            page = self._known.get(start >> 12)
+            if page is None:
+                found = self._vcpu.walk(self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
+                if isinstance(found, GuestFault):
+                    return PageFault(found.gva, found.error_code)
+                page = found.gpa & ~PAGE_MASK
+            places.append((page | start & PAGE_MASK, size))
+        return places
+
+
+class InstructionEmulation:
+    """Emulates instructions of one domain's vCPUs."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._state = GuestState(domain)
+
+    @property
+    def stored(self) -> list[tuple[int, int, int]]:
+        """Stores to RAM of the last instruction, as (gpa, size in bytes, value)."""
+        return self._state.stored
+
+    def emulate(
+        self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None
+    ) -> Emulated | PageFault | Unhandled:
+        """Carry out the instruction at RIP, and tell what came of it; a PageFault is the guest's."""
+        rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
+        bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
+        state = self._state
+        state.begin(vcpu, mode, known=known)
+        rip = vcpu.rip
+        vcpu.follow(paths.EMULATE)
+        result = emulate(state, vcpu.engine.code_at_rip(), bits)
+        if isinstance(result, Emulated):
+            vcpu.finish_instruction()
+            self._charge_fetches(vcpu, mode, rip, result.fetch_count)
+        return result
+
+    def _charge_fetches(self, vcpu: "VCpu", mode: PagingMode, rip: int, count: int) -> None:
+        """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
+
+        MODEL: as if the whole instruction were in the page of its first byte.
+        """
+        linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
+        visited: list[Visit] = []
+        found = walk(self._domain, mode, linear, fetch=True, probe=True, visited=visited)
+        for _ in range(count):
+            vcpu.follow(paths.FETCH)
+            vcpu.charge_walk(visited)
+            if isinstance(found, Translation):
+                vcpu.touch(self._domain.hpa_of(found.gpa), 1, False)

@@ -1,0 +1,40 @@
+"""What a run needs of a guest, whether a VMM is under it or it has the machine to itself."""
+
+from typing import Protocol
+
+from emulator.engine import Engine
+from emulator.machine import Machine
+from emulator.pcpu import PCpu
+from emulator.vmx.vmcs import Vmcs
+from vmm.domain import Domain
+from vmm.session.report.summary import DutyChange, ExitStats
+
+
+class Guest(Protocol):
+    """A loaded guest on core `pcpu` of `machine`: `native.NativeGuest`, `virtual_guest.VirtualGuest`."""
+
+    machine: Machine
+    pcpu: PCpu
+    engine: Engine
+    vmcs: Vmcs  # its guest-state fields are the registers, natively too
+    domain: Domain
+
+    def advance(self, limit_cycles: int) -> None:
+        """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""
+        ...
+
+    def pause(self) -> None:
+        """Return from `advance` soon, between two instructions; another goes on."""
+        ...
+
+    def run_timers(self) -> None:
+        """Bring the devices to the core's time, before the outside world touches one."""
+        ...
+
+    def exit_statistics(self) -> dict[str, ExitStats]:
+        """Every VM exit so far, by the name of its reason."""
+        ...
+
+    def duty_changes(self) -> list[DutyChange] | None:
+        """When a sidecore that has other duties, too, began to serve and ended; None: there is none."""
+        ...

@@ -1,0 +1,1 @@
+"""Who watches VM exits: statistics, trace, explanation, save points."""

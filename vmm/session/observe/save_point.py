@@ -1,0 +1,93 @@
+"""Where a run is saved: behind a text on the console, at a cycle, or behind a VM exit. One of them, as the user says.
+
+The run is paused there, at the next place between two instructions where nothing is half done, saved, and ends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import ConfigError
+from vmm.session.observe.trace import ExitTrace
+
+
+@dataclass(frozen=True)
+class SaveOptions:
+    """`--save` and what goes with it; nothing is checked yet."""
+
+    path: Path | None = None
+    text: str | None = None
+    cycle: int | None = None
+    exit: str | None = None  # REASON or REASON:n
+
+
+class SavePoint:
+    """The place, and whether the run has come to it. Raises ConfigError when the user named none, or several."""
+
+    def __init__(self, options: SaveOptions) -> None:
+        given = [value for value in (options.text, options.cycle, options.exit) if value is not None]
+        if options.path is None:
+            raise ConfigError("--save-at-text, --save-at-cycle and --save-at-exit need --save; name the file")
+        if len(given) != 1:
+            raise ConfigError("--save needs one of --save-at-text, --save-at-cycle and --save-at-exit")
+        if options.text == "":
+            raise ConfigError("--save-at-text needs a text that is not empty")
+        if options.cycle is not None and options.cycle < 1:
+            raise ConfigError(f"--save-at-cycle {options.cycle} is not possible; give a number above 0")
+        self.path = options.path
+        self.cycle = options.cycle
+        self.is_reached = False
+        self.pause: Callable[[], None] = lambda: None  # of the guest, once there is one
+        self._text = (options.text or "").encode()
+        self._sent = bytearray()
+        self._reason, self._left = "", 0
+        if options.exit is not None:
+            self._reason, self._left = parse_exit(options.exit)
+
+    def transmit(self, byte: int) -> None:
+        """The guest sent `byte`."""
+        if self._text:
+            self._sent = (self._sent + bytes([byte]))[-len(self._text) :]
+            if self._sent == self._text:
+                self._reach()
+
+    def watch(self, trace: ExitTrace | None) -> ExitTrace | None:
+        """`trace`, and between the VMM and it somebody who counts, where an exit is waited for."""
+        return ExitCounter(self._count, trace) if self._left else trace
+
+    def _count(self, reason: str) -> None:
+        self._left -= reason == self._reason
+        if self._left == 0:
+            self._reach()
+
+    def _reach(self) -> None:
+        if not self.is_reached:
+            self.is_reached = True
+            self.pause()
+
+
+class ExitCounter:
+    """Tells `count` of each VM exit when it has ended, then passes it on."""
+
+    def __init__(self, count: Callable[[str], None], trace: ExitTrace | None) -> None:
+        self._count = count
+        self._trace = trace
+
+    def exit(self, cycle: int, cycles: int, **record: Any) -> None:
+        """Record a VM exit."""
+        if self._trace is not None:
+            self._trace.exit(cycle, cycles, **record)
+        self._count(record["reason"])
+
+
+def parse_exit(text: str) -> tuple[str, int]:
+    """Name of the reason, and which exit for it. Raises ConfigError."""
+    from emulator.vmx.exit_reasons import name
+    from vmm.session.observe.explain import parse_request
+
+    try:
+        request = parse_request(text)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--explain", "--save-at-exit")) from None
+    return name(request.reason), request.number

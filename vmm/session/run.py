@@ -1,0 +1,296 @@
+"""Boots a guest and runs it to its end: from options to a result, everything between once.
+
+    BootOptions --plan()--> BootPlan --run()--> RunResult(end, stats, report)
+                 boot_plan.py: finds every      | build_guest: machine, domain, native core or VMM
+                 mistake of the user's          | loop: advance one slice, look at console, limits and signals
+
+How a run is cut into slices, and how fast the workstation is, has no influence on the guest: what the outside sends
+(keys) arrives between slices, and only that is not reproducible.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from emulator.errors import ConfigError, GuestError
+from emulator.ledger import Category
+from emulator.machine import Machine
+from vmm.boot.loaders.memory_size import size_text
+from vmm.outcome import End, EndKind
+from vmm.session.console import POLL_MAX_SECONDS, Console, StopReason
+from vmm.session.guest import Guest
+from vmm.session.native import NativeGuest
+from vmm.session.observe.save_point import SavePoint
+from vmm.session.observe.trace import ExitTrace, TraceWriter
+from vmm.session.plan import PAGING_MODES, PROCESSORS_MAX, BootOptions, BootPlan, Paging, plan
+from vmm.session.report.guest_report import guest_report
+from vmm.session.report.summary import RunStats
+
+if TYPE_CHECKING:
+    from vmm.session.observe.explain import Recorder
+    from vmm.session.snapshot import SaveableGuest
+
+__all__ = [
+    "PAGING_MODES",
+    "PROCESSORS_MAX",
+    "BootOptions",
+    "BootPlan",
+    "Paging",
+    "RunResult",
+    "build_guest",
+    "collect_stats",
+    "plan",
+    "run",
+]
+
+END_OF_STOP = {StopReason.UNTIL: EndKind.UNTIL, StopReason.OUTPUT_LIMIT: EndKind.LIMIT}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended, what it cost, and, after a guest error, the guest's state for people."""
+
+    end: End
+    stats: RunStats
+    report: str = ""
+    recorder: "Recorder | None" = None  # has the exit to explain, if there was one
+    instructions_before: int = 0  # retired before this run, which went on from a snapshot
+
+
+def build_guest(
+    plan: BootPlan,
+    transmit: Callable[[int], None],
+    *,
+    trace: ExitTrace | None = None,
+    recorder: "Recorder | None" = None,
+    memory_file: int | None = None,
+) -> Guest:
+    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
+
+    `memory_file`: what the machine's memory begins with, see HostMemory.
+    """
+    memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
+    if paging == "native":
+        machine = _build_machine(plan, memory_bytes, memory_file)
+        return NativeGuest(
+            machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=plan.options.devices
+        )
+    from vmm.session.observe.explain import vcpu_maker
+    from vmm.session.virtual_guest import VirtualGuest
+
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
+    return VirtualGuest(
+        machine,
+        plan.image,
+        memory_bytes=memory_bytes,
+        transmit=transmit,
+        paging=paging,
+        sidecore_count=int(plan.options.has_sidecore and plan.policy is None),
+        poll=plan.options.poll,
+        policy=plan.policy,
+        switches=plan.switches,
+        jumps_spins=plan.options.jumps_spins,
+        vcpu_count=plan.options.vcpu_count,
+        devices=plan.options.devices,
+        trace=trace,
+        make_vcpu=vcpu_maker(recorder),
+    )
+
+
+def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
+    options = plan.options
+    try:
+        return Machine(
+            plan.profile,
+            memory_bytes=memory_bytes,
+            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
+            timing=options.timing,
+            allowance=plan.allowance,
+            memory_file=memory_file,
+        )
+    except (OSError, ValueError, MemoryError):
+        what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
+        raise ConfigError(f"{what}; choose a smaller --memory") from None
+
+
+def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = lambda guest: None) -> RunResult:
+    """Run the plan's guest until it ends, with `console` as its serial line; `on_slice` is called now and then.
+
+    `console` must have been entered. Raises ConfigError when a file cannot be written after all.
+    """
+    options = plan.options
+    with ExitStack() as stack:
+        trace = None
+        if options.trace_path is not None:
+            facts: dict[str, str | int] = {
+                "frequency_hz": plan.profile.frequency_hz,
+                "profile": plan.profile.name,
+                "timing": options.timing,
+                "paging": options.paging,
+            }
+            trace = stack.enter_context(TraceWriter(options.trace_path, facts))
+        recorder = _recorder(plan)
+        save_point = SavePoint(options.save) if options.save is not None else None
+
+        def transmit(byte: int) -> None:
+            _transmit(guest, console, byte)
+            if save_point is not None:
+                save_point.transmit(byte)
+
+        watch: ExitTrace | None = trace if save_point is None else save_point.watch(trace)
+        guest, saveable = _begin(plan, console, transmit, watch, recorder)
+        if save_point is not None:
+            save_point.pause = guest.pause
+        stack.enter_context(_interruptible(guest))
+        started = time.perf_counter()
+        instructions_before = sum(pcpu.instructions for pcpu in guest.machine.pcpus)
+        report = ""
+        try:
+            while guest.domain.end is None:
+                _loop(guest, console, options, on_slice, save_point)
+                if saveable is not None and save_point is not None and guest.domain.end is None:
+                    _save(saveable, console, save_point)
+        except GuestError as error:
+            guest.domain.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
+            report = guest_report(guest)
+        console.flush()
+        assert guest.domain.end is not None
+        stats = collect_stats(guest, time.perf_counter() - started)
+        return RunResult(guest.domain.end, stats, report, recorder, instructions_before)
+
+
+def _begin(
+    plan: BootPlan, console: Console, transmit: Callable[[int], None], trace: ExitTrace | None,
+    recorder: "Recorder | None",
+) -> "tuple[Guest, SaveableGuest | None]":  # fmt: skip
+    """The guest, from its image or from a snapshot, and with what can save it where that is wanted."""
+    if plan.snapshot is not None:
+        saveable = plan.snapshot.clone(transmit, trace=trace, options=plan.options)
+        console.resume(plan.snapshot.console_tail)
+        return saveable.guest, saveable
+    if plan.options.save is None:
+        return build_guest(plan, transmit, trace=trace, recorder=recorder), None
+    from vmm.session.snapshot import SaveableGuest
+
+    saveable = SaveableGuest.build(plan, transmit, trace=trace)
+    return saveable.guest, saveable
+
+
+def _save(saveable: "SaveableGuest", console: Console, save_point: SavePoint) -> None:
+    """Write the snapshot, and end the run."""
+    from vmm.session.snapshot import write_snapshot
+
+    console.flush()
+    write_snapshot(saveable.snapshot(console_tail=console.tail), save_point.path)
+    saveable.guest.domain.finish(End(EndKind.SAVED, detail=str(save_point.path)))
+
+
+def _recorder(plan: BootPlan) -> "Recorder | None":
+    if plan.explain is None:
+        return None
+    from vmm.session.observe.explain import Recorder
+
+    return Recorder(plan.explain, plan.profile)
+
+
+def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
+    """What the run cost so far; all but `host_seconds` is the same in every run with the same input."""
+    pcpus = guest.machine.pcpus
+    ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
+    cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
+    stats: RunStats = {
+        "cycles": cycles,
+        "instructions": sum(pcpu.instructions for pcpu in pcpus),
+        "guest_seconds": cycles / frequency_hz,
+        "host_seconds": host_seconds,
+        "frequency_hz": frequency_hz,
+        "exits": guest.exit_statistics(),
+        "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
+        "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
+    }
+    duty_changes = guest.duty_changes()
+    return stats if duty_changes is None else {**stats, "duty_changes": duty_changes}
+
+
+def _transmit(guest: Guest, console: Console, byte: int) -> None:
+    """The guest sent `byte`: after the byte that completes the awaited text it sends no other."""
+    if guest.domain.end is None:
+        console.transmit(byte)
+        _heed_console(guest, console)
+
+
+def _heed_console(guest: Guest, console: Console) -> None:
+    """End the run if the console wants it to."""
+    if console.stop_reason is not None:
+        kind = END_OF_STOP.get(console.stop_reason, EndKind.QUIT)
+        guest.domain.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
+
+
+def _loop(
+    guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None],
+    save_point: SavePoint | None,
+) -> None:  # fmt: skip
+    """Advance slice by slice, to the end or to where it is saved; between slices look at the outside world."""
+    started = time.perf_counter()
+    while guest.domain.end is None:
+        slice_started, idle_before = time.perf_counter(), _idle_cycles(guest)
+        limit_cycles = guest.pcpu.clock_cycles + options.slice_cycles
+        if options.max_cycles is not None:
+            limit_cycles = min(limit_cycles, options.max_cycles)
+        save_at_cycle = None if save_point is None else save_point.cycle
+        if save_at_cycle is not None:
+            limit_cycles = min(limit_cycles, save_at_cycle)
+        guest.advance(limit_cycles)
+        if guest.domain.end is not None or (save_point is not None and save_point.is_reached):
+            return
+        if save_at_cycle is not None and guest.pcpu.clock_cycles >= save_at_cycle:
+            return
+        now, clock_cycles = time.perf_counter(), guest.pcpu.clock_cycles
+        if options.max_cycles is not None and clock_cycles >= options.max_cycles:
+            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-cycles {options.max_cycles}"))
+        elif options.max_seconds is not None and now - started >= options.max_seconds:
+            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-seconds {options.max_seconds:g}"))
+        elif clock_cycles < limit_cycles and not console.is_interactive:
+            guest.domain.finish(End(EndKind.SHUTDOWN, detail="halted, and nothing is left that could wake it"))
+        elif clock_cycles < limit_cycles:
+            _take_input(guest, console, POLL_MAX_SECONDS)
+        else:
+            idle_seconds = (_idle_cycles(guest) - idle_before) / guest.machine.profile.frequency_hz
+            _take_input(guest, console, idle_seconds - (now - slice_started))
+        on_slice(guest)
+
+
+def _idle_cycles(guest: Guest) -> int:
+    return guest.pcpu.ledger.cycles[Category.IDLE]
+
+
+def _take_input(guest: Guest, console: Console, timeout_seconds: float) -> None:
+    """Give typed keys to the guest; what an interactive guest idles passes as real time, waiting for a key."""
+    typed = console.poll(max(0.0, timeout_seconds))
+    _heed_console(guest, console)
+    if typed:
+        guest.run_timers()
+        guest.domain.board.uart.receive(typed)
+
+
+@contextmanager
+def _interruptible(guest: Guest) -> Iterator[None]:
+    """While the guest runs, the first Ctrl-C ends it in order; the second is a KeyboardInterrupt."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, previous)
+        guest.domain.finish(End(EndKind.QUIT, detail="Ctrl-C"))
+
+    if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,95 @@
+"""One guest under the VMM, with the machine to itself: what `sidecore boot` runs unless it is native."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from emulator.machine import Machine
+from vmm.boot.loaders import BootImage
+from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.scheduler.credit import CreditScheduler
+from vmm.session.observe.trace import ExitTrace
+from vmm.session.report.summary import DutyChange, ExitStats
+from vmm.sidecore.policy import Policy
+from vmm.sidecore.service import Poll
+from vmm.vcpu import VCpu
+
+
+class VirtualGuest:
+    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging.
+
+    Each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
+    `switches` are (clock in cycles, whether sidecalls are on from then on).
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        image: BootImage,
+        *,
+        memory_bytes: int,
+        transmit: Callable[[int], None],
+        paging: str = "shadow",
+        sidecore_count: int = 0,
+        poll: Poll = "spin",
+        policy: Policy | None = None,
+        switches: Sequence[tuple[int, bool]] = (),
+        jumps_spins: bool = True,
+        vcpu_count: int = 1,
+        devices: Sequence[str] = (),
+        trace: ExitTrace | None = None,
+        make_vcpu: Callable[..., VCpu] = VCpu,
+    ) -> None:
+        self.machine = machine
+        self.pcpu = machine.pcpus[0]
+        core_count = machine.pcpu_count - sidecore_count
+        is_shared = vcpu_count > core_count or policy is not None
+        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if is_shared else None
+        self.hypervisor = Hypervisor(
+            machine,
+            paging=paging,
+            scheduler=scheduler,
+            sidecore_count=sidecore_count,
+            poll=poll,
+            policy=policy,
+            jumps_spins=jumps_spins,
+            trace=trace,
+            make_vcpu=make_vcpu,
+        )
+        if self.hypervisor.sidecores is not None:
+            for cycles, is_on in switches:
+                turn = partial(self.hypervisor.sidecores.turn, is_on)
+                machine.events.schedule(machine.cycles_to_ps(cycles), turn)
+        self.domain = self.hypervisor.create_domain(
+            image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count, devices=devices
+        )
+        self.vcpu = self.domain.vcpus[0]
+        self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
+
+    @staticmethod
+    def host_memory_bytes(memory_bytes: int) -> int:
+        """Host memory that a guest of `memory_bytes` needs, with the VMM's own."""
+        return host_memory_bytes([memory_bytes])
+
+    def advance(self, limit_cycles: int) -> None:
+        """Run until the cores' clocks reach `limit_cycles`, the guest ends, or only the outside could wake it."""
+        self.hypervisor.advance(limit_cycles)
+
+    def pause(self) -> None:
+        """Return from `advance` soon, between two instructions; another goes on."""
+        self.hypervisor.pause(self.domain)
+
+    def run_timers(self) -> None:
+        """Bring the devices to the core's time, before the outside world touches one."""
+        self.domain.timers.run_until(self.pcpu.now_ps)
+
+    def exit_statistics(self) -> dict[str, ExitStats]:
+        """Every VM exit so far, by the name of its reason."""
+        return self.hypervisor.exit_statistics(self.domain).table()
+
+    def duty_changes(self) -> list[DutyChange] | None:
+        """See `Guest`."""
+        dynamic = self.hypervisor.dynamic_sidecore
+        if dynamic is None:
+            return None
+        to_cycles = self.machine.ps_to_cycles
+        return [{"cycle": to_cycles(when_ps), "serves": serves} for when_ps, serves in dynamic.changes]
