@@ -12,27 +12,27 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from devices.acpi_pm import LENGTH as ACPI_PM_BYTES
-from devices.acpi_pm import AcpiPm
 from devices.cpu_pins import CpuPins
-from devices.debug_exit import DebugExit
-from devices.edu import Edu
-from devices.fw_cfg import FirmwareConfiguration, firmware_items
-from devices.i8254 import I8254
-from devices.i8259_pair import I8259Pair
-from devices.i82371ab import ROUTABLE_IRQS, I82371ab
-from devices.interrupt_bus import InterruptBus
-from devices.ioapic import PAGE_BYTES as IOAPIC_BYTES
-from devices.ioapic import IoApic
-from devices.lapic import LocalApic
-from devices.lapic_registers import VIRTUAL_WIRE
-from devices.mc146818 import DEFAULT_START, Mc146818
-from devices.ns16550 import Ns16550
-from devices.pci import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, PciBus, PciConfigAddress, PciConfigData
-from devices.pci_setup import set_up_pci
-from devices.post import PostCode
-from devices.reset import KeyboardResetPort, ResetControl
-from devices.system_control import SystemControlPortA, SystemControlPortB
+from devices.interrupts.i8259_pair import I8259Pair
+from devices.interrupts.interrupt_bus import InterruptBus
+from devices.interrupts.ioapic import PAGE_BYTES as IOAPIC_BYTES
+from devices.interrupts.ioapic import IoApic
+from devices.interrupts.lapic import LocalApic
+from devices.interrupts.lapic_registers import VIRTUAL_WIRE
+from devices.isa.debug_exit import DebugExit
+from devices.isa.fw_cfg import FirmwareConfiguration, firmware_items
+from devices.isa.i8254 import I8254
+from devices.isa.mc146818 import DEFAULT_START, Mc146818
+from devices.isa.ns16550 import Ns16550
+from devices.isa.post import PostCode
+from devices.isa.reset import KeyboardResetPort, ResetControl
+from devices.isa.system_control import SystemControlPortA, SystemControlPortB
+from devices.pci.acpi_pm import LENGTH as ACPI_PM_BYTES
+from devices.pci.acpi_pm import AcpiPm
+from devices.pci.bus import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, PciBus, PciConfigAddress, PciConfigData
+from devices.pci.edu import Edu
+from devices.pci.i82371ab import ROUTABLE_IRQS, I82371ab
+from devices.pci.setup import set_up_pci
 from emulator.bus import BusDevice, InterruptLine, MmioBus, PortBus, SharedLine
 from emulator.events import EventQueue
 

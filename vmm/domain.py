@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from devices.board import Board
 from devices.cpu_pins import CpuPins
-from devices.lapic_registers import DEFAULT_BASE
-from devices.lapic_registers import PAGE_BYTES as APIC_PAGE_BYTES
+from devices.interrupts.lapic_registers import DEFAULT_BASE
+from devices.interrupts.lapic_registers import PAGE_BYTES as APIC_PAGE_BYTES
 from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine

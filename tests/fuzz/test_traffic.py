@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from devices.lapic_registers import DEFAULT_BASE
+from devices.interrupts.lapic_registers import DEFAULT_BASE
 from emulator.errors import GuestError
 from tests.fuzz.instruction_cases import random_instruction
 from tests.unit.hostile_guest import idt_to_7, make_guest

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from devices.acpi_pm import S5_TYPE
+from devices.pci.acpi_pm import S5_TYPE
 from vmm.boot.firmware import FIRMWARE_BYTES, FIRMWARE_GPA, RSDP_GPA, acpi_tables, aml, firmware_image, mp_table
 from vmm.boot.firmware.layout import MP_POINTER_GPA
 from vmm.boot.loaders.low_memory import E820_RESERVED, memory_map

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from devices.lapic_registers import DEFAULT_BASE
+from devices.interrupts.lapic_registers import DEFAULT_BASE
 from emulator.events import Event, EventQueue
 from tests.unit.hostile_guest import idt_to_7, make_guest
 

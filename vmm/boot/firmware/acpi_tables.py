@@ -8,9 +8,9 @@ Every table begins with the same header, and its bytes add up to 0 modulo 256.
 
 import struct
 
-from devices import acpi_pm
 from devices.board import ACPI_PM_PORT, IOAPIC_BASE, SCI_IRQ, TIMER_IRQ, TIMER_PIN
-from devices.lapic_registers import DEFAULT_BASE as APIC_BASE
+from devices.interrupts.lapic_registers import DEFAULT_BASE as APIC_BASE
+from devices.pci import acpi_pm
 from vmm.boot.firmware.dsdt import dsdt_body
 
 OEM_ID, OEM_TABLE_ID, CREATOR_ID = b"SIDECO", b"SIDECORE", b"SDCR"

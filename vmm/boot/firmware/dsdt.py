@@ -25,10 +25,10 @@ No processor objects: they would offer power states, of which there are none.
 
 from collections.abc import Sequence
 
-from devices.acpi_pm import S5_TYPE
 from devices.board import PIRQ_PIN, RTC_IRQ, TIMER_IRQ, UART_IRQ
-from devices.pci import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, pirq_of
-from devices.pci_setup import IRQ_OF_PIRQ
+from devices.pci.acpi_pm import S5_TYPE
+from devices.pci.bus import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, pirq_of
+from devices.pci.setup import IRQ_OF_PIRQ
 from vmm.boot.firmware import aml
 
 CONFIGURATION_PORTS = 0xCF8, 0xCFF

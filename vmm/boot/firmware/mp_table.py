@@ -6,10 +6,10 @@ floating pointer "_MP_" --> "PCMP" header | processors | PCI and ISA bus | I/O A
 import struct
 
 from devices.board import IOAPIC_BASE, PIC_PIN, PIRQ_PIN, TIMER_IRQ, TIMER_PIN
-from devices.ioapic import VERSION_VALUE as IOAPIC_VERSION
-from devices.lapic_registers import DEFAULT_BASE as APIC_BASE
-from devices.lapic_registers import VERSION_VALUE as APIC_VERSION
-from devices.pci import SLOT_COUNT, pirq_of
+from devices.interrupts.ioapic import VERSION_VALUE as IOAPIC_VERSION
+from devices.interrupts.lapic_registers import DEFAULT_BASE as APIC_BASE
+from devices.interrupts.lapic_registers import VERSION_VALUE as APIC_VERSION
+from devices.pci.bus import SLOT_COUNT, pirq_of
 from vmm.boot.firmware.acpi_tables import checksum, io_apic_id
 
 POINTER_BYTES = 16

@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from devices.interrupt_bus import InterruptMessage
-from devices.lapic_timer import TimerMode
-from devices.lapic_vectors import VectorState
-from devices.pci_function import PlacedRegion
+from devices.interrupts.interrupt_bus import InterruptMessage
+from devices.interrupts.lapic_timer import TimerMode
+from devices.interrupts.lapic_vectors import VectorState
+from devices.pci.function import PlacedRegion
 from emulator.engine import Engine
 from emulator.errors import ConfigError
 from emulator.events import Event

@@ -10,7 +10,7 @@ Sources: IBM PC AT technical reference; Intel 82371AB (PIIX4), section 4.3, for 
 from collections.abc import Callable
 from functools import partial
 
-from devices.i8259 import I8259, ignore_output
+from devices.interrupts.i8259 import I8259, ignore_output
 from emulator.bus import InterruptLine
 
 CASCADE_IRQ = 2  # the slave's INT pin on a PC

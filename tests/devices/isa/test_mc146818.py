@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.mc146818 import Mc146818
+from devices.isa.mc146818 import Mc146818
 from emulator.events import PS_PER_SECOND, EventQueue
 from tests.devices.wire import Wire
 

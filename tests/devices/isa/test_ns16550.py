@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.ns16550 import Ns16550
+from devices.isa.ns16550 import Ns16550
 from tests.devices.wire import Wire
 
 DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)

@@ -12,12 +12,12 @@ performance entries of the LVT are never triggered. A register address that is n
 
 from collections.abc import Callable
 
-from devices import lapic_registers as r
 from devices.cpu_pins import CpuPins
-from devices.interrupt_bus import BROADCAST, DeliveryMode, InterruptBus, InterruptMessage
-from devices.lapic_icr import TO_DESTINATION, TO_OTHERS, TO_SELF, decode_icr
-from devices.lapic_timer import LapicTimer
-from devices.lapic_vectors import NONE, VectorState, word
+from devices.interrupts import lapic_registers as r
+from devices.interrupts.interrupt_bus import BROADCAST, DeliveryMode, InterruptBus, InterruptMessage
+from devices.interrupts.lapic_icr import TO_DESTINATION, TO_OTHERS, TO_SELF, decode_icr
+from devices.interrupts.lapic_timer import LapicTimer
+from devices.interrupts.lapic_vectors import NONE, VectorState, word
 from emulator.events import EventQueue
 
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from devices import lapic_registers as r
-from devices.ioapic import IoApic
-from tests.devices.apic_rig import ApicRig
+from devices.interrupts import lapic_registers as r
+from devices.interrupts.ioapic import IoApic
+from tests.devices.interrupts.apic_rig import ApicRig
 
 SELECT, WINDOW = 0x00, 0x10
 MASKED, LEVEL, REMOTE_IRR, POLARITY, LOGICAL = 1 << 16, 1 << 15, 1 << 14, 1 << 13, 1 << 11

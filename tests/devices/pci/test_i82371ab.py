@@ -1,6 +1,6 @@
 """PIRQA# to PIRQD# reach the 8259s by the routes that firmware and drivers set."""
 
-from devices.i82371ab import ROUTABLE_IRQS, I82371ab
+from devices.pci.i82371ab import ROUTABLE_IRQS, I82371ab
 from tests.devices.wire import Wire
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from devices.acpi_pm import PM_TIMER_HZ, AcpiPm
+from devices.pci.acpi_pm import PM_TIMER_HZ, AcpiPm
 from emulator.events import PS_PER_SECOND, EventQueue
 from tests.devices.wire import Wire
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from devices import lapic_registers as r
-from devices.interrupt_bus import InterruptMessage
-from tests.devices.apic_rig import ApicRig
+from devices.interrupts import lapic_registers as r
+from devices.interrupts.interrupt_bus import InterruptMessage
+from tests.devices.interrupts.apic_rig import ApicRig
 
 LOGICAL, ASSERT, LEVEL = 1 << 11, 1 << 14, 1 << 15
 LOWEST, SMI, NMI, INIT, SIPI = 1 << 8, 2 << 8, 4 << 8, 5 << 8, 6 << 8

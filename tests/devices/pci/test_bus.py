@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from devices.pci import PIRQ_COUNT, WINDOW_BASE, PciBus, PciConfigAddress, PciConfigData, pirq_of
-from devices.pci_function import DECODES_MEMORY, DECODES_PORTS, PciFunction, Region
+from devices.pci.bus import PIRQ_COUNT, WINDOW_BASE, PciBus, PciConfigAddress, PciConfigData, pirq_of
+from devices.pci.function import DECODES_MEMORY, DECODES_PORTS, PciFunction, Region
 from tests.devices.registers import Registers
 from tests.devices.wire import Wire
 

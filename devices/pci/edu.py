@@ -16,7 +16,7 @@ MODEL: no DMA engine: its registers from 0x80 on and its buffer read all ones. A
 
 from math import factorial
 
-from devices.pci_function import DECODES_MEMORY, IS_MASTER, NO_INTERRUPTS, PciFunction, Region
+from devices.pci.function import DECODES_MEMORY, IS_MASTER, NO_INTERRUPTS, PciFunction, Region
 from emulator.events import Event, EventQueue
 
 REGION_BYTES = 1 << 20

@@ -16,7 +16,7 @@ MODEL: a line is asserted or not whatever the polarity bit says; a message to no
 
 from functools import partial
 
-from devices.interrupt_bus import DeliveryMode, InterruptBus, InterruptMessage
+from devices.interrupts.interrupt_bus import DeliveryMode, InterruptBus, InterruptMessage
 from emulator.bus import InterruptLine
 
 PIN_COUNT = 24

@@ -4,10 +4,10 @@ PIRQA# --> IRQ 10    PIRQB# --> IRQ 11    PIRQC# --> IRQ 10    PIRQD# --> IRQ 11
 regions in memory: from WINDOW_BASE on; at ports: from PORT_WINDOW_BASE on; each at a multiple of its size
 """
 
-from devices.i8259_pair import EdgeLevelControl
-from devices.i82371ab import PIRQRC, I82371ab
-from devices.pci import PORT_WINDOW_BASE, PORT_WINDOW_END, WINDOW_BASE, WINDOW_END, PciBus, pirq_of
-from devices.pci_function import BARS, COMMAND, DECODES_MEMORY, DECODES_PORTS, INTERRUPT_LINE, PciFunction
+from devices.interrupts.i8259_pair import EdgeLevelControl
+from devices.pci.bus import PORT_WINDOW_BASE, PORT_WINDOW_END, WINDOW_BASE, WINDOW_END, PciBus, pirq_of
+from devices.pci.function import BARS, COMMAND, DECODES_MEMORY, DECODES_PORTS, INTERRUPT_LINE, PciFunction
+from devices.pci.i82371ab import PIRQRC, I82371ab
 
 IRQ_OF_PIRQ = (10, 11, 10, 11)
 

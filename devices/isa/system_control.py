@@ -5,8 +5,8 @@ Source: IBM PS/2 Hardware Interface Technical Reference, "System Control Port A"
 
 from collections.abc import Callable
 
-from devices.i8254 import Counter
-from devices.i8254_modes import ticks_in
+from devices.isa.i8254 import Counter
+from devices.isa.i8254_modes import ticks_in
 from emulator.events import EventQueue
 
 FAST_RESET, A20_GATE = 0x01, 0x02

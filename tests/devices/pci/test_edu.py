@@ -2,7 +2,7 @@
 
 import pytest
 
-from devices.edu import Edu
+from devices.pci.edu import Edu
 from emulator.events import EventQueue
 from tests.devices.wire import Wire
 

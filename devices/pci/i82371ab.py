@@ -13,8 +13,8 @@ MODEL: the other ISA registers read 0, and functions 1 to 3 (IDE, USB, power man
 from collections.abc import Mapping
 from functools import partial
 
-from devices.pci import PIRQ_COUNT
-from devices.pci_function import PciFunction
+from devices.pci.bus import PIRQ_COUNT
+from devices.pci.function import PciFunction
 from emulator.bus import InterruptLine
 
 PIRQRC = 0x60

@@ -14,7 +14,7 @@ Ports: offsets 0-2 are the counters, offset 3 the control word:
 Source: Intel 8254 data sheet (231164-005), "Mode Definitions". The modes and the length of a tick: i8254_modes.py.
 """
 
-from devices.i8254_modes import MODE_OF_BITS, MODES, SQUARE_WAVE, Mode, ps_of_tick, ticks_in
+from devices.isa.i8254_modes import MODE_OF_BITS, MODES, SQUARE_WAVE, Mode, ps_of_tick, ticks_in
 from emulator.bus import InterruptLine
 from emulator.events import Event, EventQueue
 

@@ -6,8 +6,8 @@ destination   shorthand   level   assert  status   logical  delivery mode  vecto
 
 from dataclasses import dataclass
 
-from devices.interrupt_bus import DeliveryMode, InterruptMessage
-from devices.lapic_registers import ILLEGAL_VECTORS
+from devices.interrupts.interrupt_bus import DeliveryMode, InterruptMessage
+from devices.interrupts.lapic_registers import ILLEGAL_VECTORS
 
 LOGICAL, ASSERT, LEVEL = 1 << 11, 1 << 14, 1 << 15
 TO_DESTINATION, TO_SELF, TO_ALL, TO_OTHERS = range(4)  # shorthands

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.i8259 import I8259
-from devices.i8259_pair import I8259Pair
+from devices.interrupts.i8259 import I8259
+from devices.interrupts.i8259_pair import I8259Pair
 from tests.devices.wire import Wire
 
 MASTER_BASE, SLAVE_BASE = 0x20, 0x28

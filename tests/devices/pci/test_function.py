@@ -2,7 +2,7 @@
 
 import pytest
 
-from devices.pci_function import PciFunction, Region
+from devices.pci.function import PciFunction, Region
 from tests.devices.registers import Registers
 from tests.devices.wire import Wire
 

@@ -1,9 +1,9 @@
 """Debug exit, POST code, the reset registers and system control ports."""
 
-from devices.debug_exit import DebugExit
-from devices.post import PostCode
-from devices.reset import KeyboardResetPort, ResetControl
-from devices.system_control import SystemControlPortA
+from devices.isa.debug_exit import DebugExit
+from devices.isa.post import PostCode
+from devices.isa.reset import KeyboardResetPort, ResetControl
+from devices.isa.system_control import SystemControlPortA
 
 
 class Resets:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from devices import lapic_registers as r
-from tests.devices.apic_rig import TICK_PS, TSC_PS, ApicRig, Cpu
+from devices.interrupts import lapic_registers as r
+from tests.devices.interrupts.apic_rig import TICK_PS, TSC_PS, ApicRig, Cpu
 
 PERIODIC, DEADLINE = 1 << 17, 2 << 17
 DIVIDE_BY_1 = 0b1011

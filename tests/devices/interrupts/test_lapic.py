@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from devices import lapic_registers as r
-from devices.interrupt_bus import InterruptMessage
-from tests.devices.apic_rig import ENABLE, ApicRig, Cpu
+from devices.interrupts import lapic_registers as r
+from devices.interrupts.interrupt_bus import InterruptMessage
+from tests.devices.interrupts.apic_rig import ENABLE, ApicRig, Cpu
 
 SELF = 1 << 18
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.i8254 import I8254, Counter
-from devices.i8254_modes import CLOCK_HZ, ps_of_tick
-from devices.system_control import SystemControlPortB
+from devices.isa.i8254 import I8254, Counter
+from devices.isa.i8254_modes import CLOCK_HZ, ps_of_tick
+from devices.isa.system_control import SystemControlPortB
 from emulator.events import EventQueue
 from tests.devices.wire import Wire
 

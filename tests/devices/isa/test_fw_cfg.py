@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from devices.fw_cfg import FirmwareConfiguration, firmware_items
+from devices.isa.fw_cfg import FirmwareConfiguration, firmware_items
 from emulator.bus import PortBus
 
 

@@ -16,7 +16,7 @@ whatever else is at those ports. So it claims the single port 0xcf8 with width 4
 Sources: PCI Local Bus Specification 2.2, 3.2.2.3.2 and 6.1; Intel 82441FX data sheet (290549), 3.2.
 """
 
-from devices.pci_function import PciFunction
+from devices.pci.function import PciFunction
 from emulator.bus import BusDevice, InterruptLine, SharedLine
 
 ADDRESS_BITS = 0x80FF_FFFC  # the bits CONFIG_ADDRESS stores; the others read 0

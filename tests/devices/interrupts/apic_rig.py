@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from devices import lapic_registers as r
 from devices.cpu_pins import CpuPins
-from devices.interrupt_bus import InterruptBus
-from devices.lapic import LocalApic
+from devices.interrupts import lapic_registers as r
+from devices.interrupts.interrupt_bus import InterruptBus
+from devices.interrupts.lapic import LocalApic
 from emulator.events import PS_PER_SECOND, EventQueue
 
 TIMER_HZ = 100_000_000

@@ -1,0 +1,1 @@
+"""The PCI bus and the functions on it."""
