@@ -16,8 +16,8 @@ from vmm.cli.main import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
 from vmm.cli.profiles import profiles
 
 if TYPE_CHECKING:
-    from benchmarks.guest_runs import Run
-    from benchmarks.outputs import Outputs
+    from benchmarks.harness.guest_runs import Run
+    from benchmarks.harness.outputs import Outputs
 
 __all__ = ["cli", "main"]
 
@@ -36,7 +36,7 @@ def bench() -> None:
 @click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
 def speed(repeat: int, json_path: Path | None) -> None:
     """Boot Linux in every mode and in QEMU, and time one exit to the VMM: how fast is it on this workstation?"""
-    from benchmarks.speed import measure_and_report
+    from benchmarks.speed.measure import measure_and_report
 
     measure_and_report(repeat, json_path)
 
@@ -51,8 +51,8 @@ def fit(
     profiles: tuple[str, ...], all_profiles: bool, workloads: tuple[str, ...], pagings: tuple[str, ...], write: bool
 ) -> None:
     """Fit what memory costs in `--timing fast` to runs with `--timing detailed`, and show how far it is off."""
-    from benchmarks.fit import Case, fit_all, fits_table, write_allowances
-    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from benchmarks.calibration.fit import Case, fit_all, fits_table, write_allowances
+    from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
     from emulator.timing.allowances import WORKLOADS
     from vmm.cli.profiles import show
 
@@ -104,7 +104,7 @@ def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., 
 def vmexit(**options: Any) -> None:
     """Cycles of each operation that a VMM may have to step in for, and where they went."""
     runs, outputs = runs_of("vmexit", **options), outputs_of(**options)
-    from benchmarks.vmexit import measure_and_report
+    from benchmarks.vmexit.measure import measure_and_report
 
     measure_and_report(runs, outputs)
 
@@ -114,7 +114,7 @@ def vmexit(**options: Any) -> None:
 def mem(**options: Any) -> None:
     """What memory costs: latency of a load by size and stride, reach of the TLBs, bandwidth."""
     runs, outputs = runs_of("mem", **options), outputs_of(**options)
-    from benchmarks.mem import measure_and_report
+    from benchmarks.mem.measure import measure_and_report
 
     measure_and_report(runs, outputs)
 
@@ -129,8 +129,8 @@ def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path
     Round trips of VM exits, latencies of the caches and of memory, and the reach of the TLBs. Exit status 1 when one
     is further off than is allowed.
     """
-    from benchmarks.profile_check import check_and_report
-    from emulator.profile import shipped_profiles
+    from benchmarks.calibration.check import check_and_report
+    from emulator.profiles.profile import shipped_profiles
 
     chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())
     if not check_and_report(chosen, overrides, json_path):
@@ -150,17 +150,17 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
     runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
     loads = []
     if guests is not None:
-        from benchmarks.fig1_load import Load
+        from benchmarks.fig1.load import Load
 
         load = Load(runs[0].profile, guests, sidecores, runs[0].paging, runs[0].poll, runs[0].overrides)
         loads = list(dict.fromkeys((replace(load, guests=1, sidecores=1), load)))
-    from benchmarks.fig1 import measure_and_report
+    from benchmarks.fig1.measure import measure_and_report
 
     measure_and_report(runs, outputs, loads)
 
 
 def figure3_command(name: str, help_text: str) -> None:
-    """Add a command that shows some of what the guest `fig3` measures: see benchmarks/fig3.py."""
+    """Add a command that shows some of what the guest `fig3` measures: see benchmarks/fig3/measure.py."""
 
     @bench.command(name, help=help_text)
     @guest_options(timing=DEFAULT_FIDELITY)
@@ -170,7 +170,7 @@ def figure3_command(name: str, help_text: str) -> None:
             raise ConfigError("--paging: Figure 3 is of one way of paging, shadow or ept")
         runs, outputs = runs_of("fig3", pagings=pagings or ("shadow",), **options), outputs_of(**options)
         runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
-        from benchmarks.fig3 import measure_and_report
+        from benchmarks.fig3.measure import measure_and_report
 
         measure_and_report(runs, outputs, name)
 
@@ -196,8 +196,8 @@ def runs_of(
         raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if profiles and all_profiles:
         raise ConfigError("both --profile and --all-profiles were given; leave one out")
-    from benchmarks.guest_runs import Run
-    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from benchmarks.harness.guest_runs import Run
+    from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 
     if all_profiles:
         loaded = [load_profile(name) for name in shipped_profiles()]
@@ -212,7 +212,7 @@ def runs_of(
 
 def outputs_of(*, json_path: Path | None, plot_path: Path | None, **_runs: Any) -> "Outputs":
     """The files asked for, not checked yet."""
-    from benchmarks.outputs import Outputs
+    from benchmarks.harness.outputs import Outputs
 
     return Outputs(json_path, plot_path)
 

@@ -11,7 +11,7 @@ from emulator.bus import MmioBus, PortBus
 from emulator.events import PS_PER_SECOND, EventQueue
 from emulator.memory import HostMemory
 from emulator.pcpu import PCpu
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
 from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity, MachineTiming
 

@@ -8,7 +8,7 @@ detailed   the block-cost model, branch prediction, and every access through TLB
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
 from emulator.timing.instruction_classes import Cost, costs
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 from emulator.timing.kernels import layout
 from emulator.timing.kernels.layout import ARRAY_NAMES, ARRAY_WORDS, FIRST_COUNTER, PCPU_WORDS, PCPUS, Pcpu
 from emulator.timing.state import build_state

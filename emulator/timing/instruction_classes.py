@@ -30,7 +30,7 @@ from types import MappingProxyType
 
 import capstone.x86_const
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 
 ID_PREFIX = "X86_INS_"
 

@@ -11,7 +11,7 @@ The costs are those of the memory hierarchy (hierarchy.py, state.py): stalls bey
 
 from dataclasses import dataclass, field
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 from emulator.timing.topology import places_of
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 from emulator.timing.kernels import layout
 from emulator.timing.kernels.layout import ARRAY_NAMES, ARRAY_WORDS, PCPU_WORDS, PCPUS, Pcpu
 from emulator.timing.topology import Place, places_of

@@ -12,7 +12,7 @@ by package, then the second threads. So two pCPUs are two cores wherever there a
 from typing import NamedTuple
 
 from emulator.errors import ConfigError
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 
 
 class Place(NamedTuple):

@@ -5,7 +5,7 @@
 """
 
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from tests.unit.engine_rig import assemble
 from vmm.boot.loaders import BootImage
 from vmm.session.guest import Guest

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks.cli import main
 from emulator.errors import choices_text
-from emulator.profile import shipped_profiles
-from emulator.profile_file import profile_path
-from emulator.profile_sections import BY_REASON, PARAMETERS
+from emulator.profiles.file import profile_path
+from emulator.profiles.profile import shipped_profiles
+from emulator.profiles.sections import BY_REASON, PARAMETERS
 from emulator.timing import core_timing
 from guest_images.images import all_images
 from tests.unit import tiny_kernels as tiny

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.profile import DEFAULT_PROFILE, load_profile
+from emulator.profiles.profile import DEFAULT_PROFILE, load_profile
 from emulator.timing.allowances import NO_ALLOWANCE
 from emulator.timing.core_timing import Fidelity, MachineTiming
 from tests.unit.engine_rig import CODE, DATA, HANDLERS, Rig

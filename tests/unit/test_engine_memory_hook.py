@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from tests.unit.engine_rig import CODE, CODE16_0, CODE32_0, GDT, Rig, descriptor
 from tests.unit.test_engine_events16 import SEGMENT, STACK, pushed, real_mode, virtual_8086
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from vmm.boot.loaders import BootImage
 from vmm.paging.ept import EptPaging
 from vmm.session.virtual_guest import VirtualGuest

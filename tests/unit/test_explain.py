@@ -10,7 +10,7 @@ from rich.console import Console
 
 from emulator.errors import ConfigError
 from emulator.ledger import Category
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from emulator.vmx.exit_reasons import ExitReason
 from vmm.session.observe.explain import Explanation, Line, Recorder, Request, parse_request
 from vmm.session.observe.trace import TraceWriter

@@ -9,7 +9,7 @@ from emulator.bus import MmioBus
 from emulator.engine import Engine
 from emulator.events import EventQueue
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.domain import Domain
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk

@@ -9,7 +9,7 @@ from emulator.interleave import Interleaver
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 
 PROFILE = load_profile("netburst-2006")
 LOOKAHEAD = PROFILE.events.ipi_receive_cycles

@@ -4,7 +4,7 @@ import pytest
 
 from emulator.ledger import HOST, IDLING, LABELS, RUNNING, Category, Ledger
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from vmm.session.run import BootOptions, Paging, build_guest, plan
 
 

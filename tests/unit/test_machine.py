@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import SPURIOUS_VECTOR
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 
 PROFILE = load_profile("netburst-2006")
 

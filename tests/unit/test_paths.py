@@ -2,8 +2,8 @@
 
 from pathlib import Path as File
 
-from emulator.profile import load_profile
-from emulator.profile_file import CONFIDENCES
+from emulator.profiles.file import CONFIDENCES
+from emulator.profiles.profile import load_profile
 from vmm.cost import paths
 
 ROOT = File(__file__).parents[2]

@@ -13,7 +13,7 @@ from emulator.pcpu import (
     SPURIOUS_VECTOR,
     PCpu,
 )
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from tests.unit.engine_rig import assemble
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import ConfigError
-from emulator.profile import DEFAULT_PROFILE, load_profile
-from emulator.profile_file import Row, parse_override, read_profile_file
-from emulator.profile_sections import BY_REASON, FLAG_PREFIXES, PARAMETERS, REASONS, SECTIONS, UNITS
+from emulator.profiles.file import Row, parse_override, read_profile_file
+from emulator.profiles.profile import DEFAULT_PROFILE, load_profile
+from emulator.profiles.sections import BY_REASON, FLAG_PREFIXES, PARAMETERS, REASONS, SECTIONS, UNITS
 from emulator.timing.instruction_classes import CLASSES
 from emulator.vmx.exit_reasons import ExitReason
 

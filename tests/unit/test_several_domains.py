@@ -8,7 +8,7 @@ import pytest
 from emulator.errors import ConfigError
 from emulator.ledger import Category
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from tests.unit.hostile_guest import MEMORY_BYTES, make_image
 from vmm.domain import Domain
 from vmm.hypervisor import Hypervisor, host_memory_bytes

@@ -13,7 +13,7 @@ from devices.cpu_pins import CpuPins
 from emulator.bus import MmioBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.boot.loaders import BootImage
 from vmm.domain import Domain

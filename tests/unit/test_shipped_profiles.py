@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.published import REFERENCES, Reference, references_of
-from emulator.profile import DEFAULT_PROFILE, Profile, load_profile, shipped_profiles
+from benchmarks.calibration.published import REFERENCES, Reference, references_of
+from emulator.profiles.profile import DEFAULT_PROFILE, Profile, load_profile, shipped_profiles
 from emulator.vmx.exit_reasons import ExitReason
 
 

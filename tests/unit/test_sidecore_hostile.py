@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from tests.unit.hostile_guest import MEMORY_BYTES, make_image
 from vmm.boot.loaders import BootImage
 from vmm.hypervisor import Hypervisor, host_memory_bytes

@@ -8,7 +8,7 @@ import pytest
 from emulator.errors import ConfigError
 from emulator.ledger import HOST, Category
 from emulator.machine import Machine
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from vmm.cli.main import main
 from vmm.scheduler.credit import CreditScheduler
 from vmm.scheduler.pinned import PinnedScheduler

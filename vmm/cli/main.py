@@ -154,7 +154,7 @@ def boot_options(
         raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if protocol is not None and protocol not in PROTOCOLS:
         raise ConfigError(f"no boot protocol {protocol!r}; {choices_text(protocol, PROTOCOLS)}")
-    from emulator.profile import DEFAULT_PROFILE
+    from emulator.profiles.profile import DEFAULT_PROFILE
     from vmm.boot.loaders import BootProtocol
     from vmm.session.observe.save_point import SaveOptions
     from vmm.session.run import BootOptions

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from emulator.profile import Profile
+    from emulator.profiles.profile import Profile
 
 FOLD_MIN_COLUMNS = 120  # a terminal this wide has room for a source folded beside its value
 UNLIMITED_COLUMNS = 10_000
@@ -27,7 +27,7 @@ def list_profiles() -> None:
 
     Round trip: cycles of the hardware alone, for an exit of the common kind, without what the VMM does between.
     """
-    from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 
     table = make_table("Profile", "Round trip", "Description", right=("Round trip",))
     for name in shipped_profiles():
@@ -42,7 +42,7 @@ def list_profiles() -> None:
 @click.argument("profile")
 def show_profile(profile: str) -> None:
     """Every value of PROFILE with how far it can be trusted, and its source."""
-    from emulator.profile import load_profile
+    from emulator.profiles.profile import load_profile
 
     loaded = load_profile(profile)
     click.echo(f"{loaded.name}: {loaded.description}")
@@ -57,7 +57,7 @@ def show_profile(profile: str) -> None:
 @click.argument("second", metavar="B")
 def diff_profiles(first: str, second: str) -> None:
     """The values in which the profiles A and B differ."""
-    from emulator.profile import load_profile
+    from emulator.profiles.profile import load_profile
 
     pair = (load_profile(first), load_profile(second))
     rows = different_rows(*pair)
@@ -77,7 +77,7 @@ def list_parameters() -> None:
     REASON stands for the name of a VM-exit reason, such as CPUID; reasons
     without a row of their own take vmx.exit_cycles.
     """
-    from emulator.profile_sections import BY_REASON, PARAMETERS, REASONS
+    from emulator.profiles.sections import BY_REASON, PARAMETERS, REASONS
 
     table = make_table("Parameter", "Values", "Meaning")
     names = {key: key for key in PARAMETERS if not key.startswith(f"{BY_REASON}.")}
@@ -91,7 +91,7 @@ def list_parameters() -> None:
 
 def different_rows(first: "Profile", second: "Profile") -> list[tuple[str, str, str]]:
     """(parameter, first's value, second's value) where they differ; `-` where one has no row of its own."""
-    from emulator.profile_sections import PARAMETERS
+    from emulator.profiles.sections import PARAMETERS
 
     cells = []
     for key in PARAMETERS:

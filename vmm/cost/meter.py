@@ -14,7 +14,7 @@ from collections.abc import Callable
 from emulator.engine import Engine
 from emulator.ledger import RUNNING, STARTING, Account, Category
 from emulator.pcpu import PCpu
-from emulator.profile_sections import BY_REASON
+from emulator.profiles.sections import BY_REASON
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import name
 from emulator.vmx.vmcs import Vmcs

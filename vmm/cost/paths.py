@@ -11,7 +11,7 @@ MODEL: a path takes the same every time, whatever its branches.
 
 from dataclasses import dataclass
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 
 PATH_PARAMETER = "core.path_cycles_per_100_instructions"
 

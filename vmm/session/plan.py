@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devices.board import PCI_DEVICES, PCI_DEVICES_MAX
 from emulator.errors import ConfigError, choices_text
-from emulator.profile import DEFAULT_PROFILE, Profile, load_profile
+from emulator.profiles.profile import DEFAULT_PROFILE, Profile, load_profile
 from emulator.timing.allowances import (
     DEFAULT_WORKLOAD,
     LINUX_WORKLOAD,

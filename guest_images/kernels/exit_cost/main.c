@@ -1,5 +1,5 @@
 /* Claim: many exits of one kind leave nothing behind but time. The workstation measures how long it takes from each line
- * that ends in `begin` to the next that ends in `end` (benchmarks/exit_cost.py); the guest's own cycles stand behind.
+ * that ends in `begin` to the next that ends in `end` (benchmarks/speed/exit_cost.py); the guest's own cycles stand behind.
  */
 #include "guest.h"
 

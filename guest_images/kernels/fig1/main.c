@@ -1,6 +1,6 @@
 /* Claim: a null call, CPUID and a new page-table entry do the same by VM exit and by sidecall; and what each takes (the
  * paper's Figure 1). A new entry is what demand paging does: a load from an absent page faults, the guest's handler sets
- * the entry and returns, the load is done. benchmarks/fig1.py reads the lines.
+ * the entry and returns, the load is done. benchmarks/fig1/measure.py reads the lines.
  */
 #include "guest.h"
 #include "measure.h"

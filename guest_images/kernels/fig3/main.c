@@ -1,5 +1,5 @@
 /* Claim: demand-paged processes do the same with their new page-table entries set by stores and by sidecalls; and what
- * a page fault and a context switch take (the paper's Figure 3), after LMbench. benchmarks/fig3.py reads the lines.
+ * a page fault and a context switch take (the paper's Figure 3), after LMbench. benchmarks/fig3/measure.py reads the lines.
  *
  * pagefault (lat_pagefault): a process maps a file of 1024 pages that are in memory, touches a byte of each in a random
  *   order that is always the same, and unmaps it; the same without touching is subtracted. What is left, of one page, is

@@ -1,5 +1,5 @@
 /* Claim: memory gives back what was stored, near and far; and what loads, page walks and streams cost, as the guest
- * sees it (after LMbench's lat_mem_rd, tlb and bw_mem). benchmarks/mem.py reads the lines.
+ * sees it (after LMbench's lat_mem_rd, tlb and bw_mem). benchmarks/mem/measure.py reads the lines.
  *
  *   load_latency/SIZE/STRIDE   one load that the next one waits for: a ring of pointers, each to its lower neighbour
  *   page_latency/PAGES         the same with one line on each of so many 4 KiB pages

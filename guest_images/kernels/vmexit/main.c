@@ -1,5 +1,5 @@
 /* Claim: each operation that a VMM may have to step in for does, many times over, what it does on bare hardware; and
- * what one of each costs, as the guest sees it (after kvm-unit-tests' vmexit). benchmarks/vmexit.py reads the lines.
+ * what one of each costs, as the guest sees it (after kvm-unit-tests' vmexit). benchmarks/vmexit/measure.py reads the lines.
  */
 #include "apic.h"
 #include "guest.h"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.accounts import MARK_EMPTY, MARK_END, MARK_OPERATION, Account, Rounds
-from benchmarks.measurements import Measurement
+from benchmarks.harness.accounts import MARK_EMPTY, MARK_END, MARK_OPERATION, Account, Rounds
+from benchmarks.harness.measurements import Measurement
 
 
 def test_differences_that_are_zero_are_left_out() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.break_even import STEP_CYCLES, break_even_table, break_evens, slower_run
 from benchmarks.cli import main
-from benchmarks.fig1 import BARS, FIGURE, account_of, figures, improvement, measurement, parts, served_parts
-from benchmarks.guest_runs import Results, Run, run_guest
+from benchmarks.fig1.break_even import STEP_CYCLES, break_even_table, break_evens, slower_run
+from benchmarks.fig1.measure import BARS, FIGURE, account_of, figures, improvement, measurement, parts, served_parts
+from benchmarks.harness.guest_runs import Results, Run, run_guest
 
 
 @pytest.fixture(scope="module")

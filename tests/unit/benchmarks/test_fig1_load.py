@@ -5,10 +5,10 @@ from statistics import mean
 
 import pytest
 
-from benchmarks.fig1_load import CALLS, OPERATION_NAMES, Load, LoadResults, load_table, run_load, waiting_table
-from benchmarks.queueing import service_cycles
+from benchmarks.fig1.load import CALLS, OPERATION_NAMES, Load, LoadResults, load_table, run_load, waiting_table
+from benchmarks.fig1.queueing import service_cycles
 from emulator.errors import ConfigError
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from vmm.cost import paths
 
 PROFILE = load_profile("netburst-2006")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.fig1 import parts, served_parts
-from benchmarks.fig3 import Pair, figures, latency_table, pairs
-from benchmarks.fig3_plot import draw
-from benchmarks.guest_runs import Results, Run, run_guest
-from benchmarks.plotting import plot_bytes
+from benchmarks.fig1.measure import parts, served_parts
+from benchmarks.fig3.measure import Pair, figures, latency_table, pairs
+from benchmarks.fig3.plot import draw
+from benchmarks.harness.guest_runs import Results, Run, run_guest
+from benchmarks.harness.plotting import plot_bytes
 
 NAMES = ("pagefault", "ctx")
 ARRAY_PAGES, FILE_PAGES, TABLE_PAGES = 4, 1024, 512

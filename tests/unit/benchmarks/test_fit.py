@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fit as fitting
-from benchmarks.fit import Case, Fit, fit, write_allowances
-from emulator.profile import DEFAULT_PROFILE, shipped_profiles
+from benchmarks.calibration import fit as fitting
+from benchmarks.calibration.fit import Case, Fit, fit, write_allowances
+from emulator.profiles.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
 from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for
 from vmm.session.run import PAGING_MODES, Paging

@@ -2,7 +2,14 @@
 
 import pytest
 
-from benchmarks.measurements import Measurement, ProtocolError, Unavailable, median_index, nanoseconds, parse_line
+from benchmarks.harness.measurements import (
+    Measurement,
+    ProtocolError,
+    Unavailable,
+    median_index,
+    nanoseconds,
+    parse_line,
+)
 
 
 def measurement(cycles: tuple[int, ...], empty: tuple[int, ...] = (0,), operations: int = 1) -> Measurement:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import mem
 from benchmarks.cli import main
-from benchmarks.guest_runs import Results, Run, run_guest
-from benchmarks.measurements import Measurement
-from benchmarks.mem import bandwidth_curve, latency_curve, page_curve, run_names, strides, translation_curve
-from benchmarks.mem_plot import power_text
-from emulator.profile import load_profile
+from benchmarks.harness.guest_runs import Results, Run, run_guest
+from benchmarks.harness.measurements import Measurement
+from benchmarks.mem import measure as mem
+from benchmarks.mem.measure import bandwidth_curve, latency_curve, page_curve, run_names, strides, translation_curve
+from benchmarks.mem.plot import power_text
+from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import Fidelity
 from vmm.session.run import Paging
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.outputs import Outputs
-from benchmarks.plotting import plot_bytes
+from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.plotting import plot_bytes
 from emulator.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import profile_check
-from benchmarks.accounts import Account
+from benchmarks.calibration import check as profile_check
+from benchmarks.calibration.check import Finding, find, latency_cycles, reach, row_texts
+from benchmarks.calibration.published import Quantity, Reference, references_of
 from benchmarks.cli import main
-from benchmarks.guest_runs import Results, Run
-from benchmarks.measurements import Measurement
-from benchmarks.profile_check import Finding, find, latency_cycles, reach, row_texts
-from benchmarks.published import Quantity, Reference, references_of
+from benchmarks.harness.accounts import Account
+from benchmarks.harness.guest_runs import Results, Run
+from benchmarks.harness.measurements import Measurement
 from emulator.errors import ConfigError
-from emulator.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 
 KIB = 1024
 TLB_CURVE = {16: 0.0, 32: 0.6, 64: 0.1, 128: 7.0, 256: 7.3, 512: 7.0, 1024: 20.0, 2048: 45.0}

@@ -1,6 +1,6 @@
 """The arithmetic of queues, on requests made up: who waited how long, for whom."""
 
-from benchmarks.queueing import percentile, queue_of, service_cycles, waits_of
+from benchmarks.fig1.queueing import percentile, queue_of, service_cycles, waits_of
 from vmm.sidecore.slots import Served
 
 SERVED = (  # domain, operation, visible, began, ended

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import speed
 from benchmarks.cli import main
-from benchmarks.exit_cost import ExitCost, Stopwatch, costs_of
-from benchmarks.speed import Contender, boot_rows, exit_rows, run_once, seconds_until, table_text
+from benchmarks.speed import measure as speed
+from benchmarks.speed.exit_cost import ExitCost, Stopwatch, costs_of
+from benchmarks.speed.measure import Contender, boot_rows, exit_rows, run_once, seconds_until, table_text
 from emulator.errors import ConfigError
 
 

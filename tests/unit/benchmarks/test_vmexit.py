@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import vmexit
 from benchmarks.cli import main
-from benchmarks.guest_runs import Results, Run, run_all, run_guest
-from benchmarks.measurements import Unavailable
-from benchmarks.text import cycles_text
-from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name
+from benchmarks.harness.guest_runs import Results, Run, run_all, run_guest
+from benchmarks.harness.measurements import Unavailable
+from benchmarks.harness.text import cycles_text
+from benchmarks.vmexit import measure as vmexit
+from benchmarks.vmexit.measure import OPERATIONS, accounts_by_name, by_name
 from emulator.errors import ConfigError
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import Fidelity
 from vmm.session.run import Paging
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from emulator.profile import Profile, load_profile
+from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.hierarchy import MemoryHierarchy
 from emulator.timing.kernels.layout import LINEAR_BITS, STATE_BITS, STATE_MASK
 

@@ -6,7 +6,7 @@ from emulator.engine import Engine
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import FIDELITIES, Fidelity
 from emulator.vmx import fields as f
 from tests.unit.test_pcpu import make_engine

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.profile import load_profile, shipped_profiles
+from emulator.profiles.profile import load_profile, shipped_profiles
 from emulator.timing.hierarchy import MemoryHierarchy
 from tests.unit.timing.hierarchy_rig import BEYOND_L1, DRAM, LINE, NO_L2, PRIVATE_L2_ONLY, load, store, tiny_hierarchy
 

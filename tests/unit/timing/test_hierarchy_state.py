@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emulator.profile_sections import PARAMETERS
+from emulator.profiles.sections import PARAMETERS
 from emulator.timing.hierarchy import COUNTERS
 from emulator.timing.kernels.layout import PCPU_WORDS, PCPUS, STORE_BUFFER_ENTRIES, Pcpu
 from emulator.timing.state import build_state

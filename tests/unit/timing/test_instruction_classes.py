@@ -7,8 +7,8 @@ import capstone
 import capstone.x86_const as x86
 import pytest
 
-from emulator.profile import DEFAULT_PROFILE, load_profile
-from emulator.profile_sections import PARAMETERS, Instructions
+from emulator.profiles.profile import DEFAULT_PROFILE, load_profile
+from emulator.profiles.sections import PARAMETERS, Instructions
 from emulator.timing.instruction_classes import (
     CLASS_OF,
     CLASSES,

@@ -16,8 +16,8 @@ from typing import Any
 from emulator.errors import ConfigError, choices_text
 from emulator.ledger import LABELS, Category
 from emulator.pcpu import PCpu
-from emulator.profile import Profile
-from emulator.profile_sections import REASONS
+from emulator.profiles.profile import Profile
+from emulator.profiles.sections import REASONS
 from emulator.vmx.exit_reasons import name
 from emulator.vmx.fields import FIELD_BY_ENCODING
 from vmm.cost import paths

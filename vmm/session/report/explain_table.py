@@ -5,7 +5,7 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
-from emulator.profile import Profile
+from emulator.profiles.profile import Profile
 from emulator.vmx.exit_reasons import name
 from vmm.session.observe.explain import Explanation, Line, Recorder
 

@@ -15,7 +15,7 @@ from typing import Any
 from emulator.engine import Engine
 from emulator.errors import ConfigError
 from emulator.memory import PAGE_BYTES, HostMemory
-from emulator.profile import Profile, load_profile
+from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import Allowance
 from vmm.boot.loaders import BootImage, EntryMode
 from vmm.session.guest import Guest

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.guest_runs import Results, Run, run_all
-from benchmarks.mem import latency_curve, translation_curve
-from benchmarks.published import Quantity, Reference, references_of
-from benchmarks.text import cycles_text
-from benchmarks.vmexit import accounts_by_name, by_name
+from benchmarks.calibration.published import Quantity, Reference, references_of
+from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.text import cycles_text
+from benchmarks.mem.measure import latency_curve, translation_curve
+from benchmarks.vmexit.measure import accounts_by_name, by_name
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
-from emulator.profile import Profile, load_profile
+from emulator.profiles.profile import Profile, load_profile
 from vmm.boot.loaders.memory_size import size_text
 from vmm.cli.profiles import make_table, show
 from vmm.session.report.summary import check_writable, write_file
@@ -69,7 +69,7 @@ def check_and_report(names: Sequence[str], overrides: tuple[str, ...], json_path
     profiles = {name: load_profile(name, overrides) for name in names}
     for name, profile in profiles.items():
         if not references_of(profile.name):
-            raise ConfigError(f"nothing published is known of profile {name}; see benchmarks/published.py")
+            raise ConfigError(f"nothing published is known of profile {name}; see benchmarks/calibration/published.py")
     runs = [run for name, profile in profiles.items() for run in runs_of(name, profile, overrides)]
     results = {result.run: result for result in run_all(runs)}
     findings = []

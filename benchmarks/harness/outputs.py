@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.plotting import PLOT_SUFFIXES, plot_bytes
+from benchmarks.harness.plotting import PLOT_SUFFIXES, plot_bytes
 from emulator.errors import ConfigError
 from vmm.session.report.summary import check_writable, write_file
 

@@ -13,8 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.errors import ConfigError
-from emulator.profile_file import ProfileFile, Row, parse_override, profile_path, read_profile_file, shipped_profiles
-from emulator.profile_sections import BY_REASON, REASONS, SECTIONS, Caches, Core, Events, Instructions, Memory, Tlb, Vmx
+from emulator.profiles.file import ProfileFile, Row, parse_override, profile_path, read_profile_file, shipped_profiles
+from emulator.profiles.sections import (
+    BY_REASON,
+    REASONS,
+    SECTIONS,
+    Caches,
+    Core,
+    Events,
+    Instructions,
+    Memory,
+    Tlb,
+    Vmx,
+)
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "load_profile", "shipped_profiles"]
 

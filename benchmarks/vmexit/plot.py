@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.guest_runs import Results
-from benchmarks.plotting import COLOURS, MARKERS
-from benchmarks.vmexit import OPERATIONS, accounts_by_name, by_name, categories_of
+from benchmarks.harness.guest_runs import Results
+from benchmarks.harness.plotting import COLOURS, MARKERS
+from benchmarks.vmexit.measure import OPERATIONS, accounts_by_name, by_name, categories_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

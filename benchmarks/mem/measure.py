@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.guest_runs import Results, Run, run_all
-from benchmarks.measurements import nanoseconds
-from benchmarks.outputs import Outputs
-from benchmarks.text import show_titled, tenths_text
+from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.measurements import nanoseconds
+from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.text import show_titled, tenths_text
 from vmm.boot.loaders.memory_size import size_text
 from vmm.cli.profiles import make_table
 
@@ -33,7 +33,7 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
     all_results = run_all(runs)
     for title, table in tables(all_results):
         show_titled(title, table)
-    from benchmarks.mem_plot import draw
+    from benchmarks.mem.plot import draw
 
     outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
 

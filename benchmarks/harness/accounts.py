@@ -11,7 +11,7 @@ so one minus the other is the operations alone.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from benchmarks.measurements import Measurement
+from benchmarks.harness.measurements import Measurement
 from emulator.ledger import HOST, LABELS
 from vmm.session.guest import Guest
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from benchmarks.exit_cost import ExitCost, measure_exit_costs
+from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
 from emulator.errors import ConfigError
 from guest_images.images import Image, resolve
 from guest_images.linux import READY_LINE
@@ -98,7 +98,7 @@ def qemu_contenders(image: Image) -> list[Contender]:
 
 def run_once(contender: Contender) -> None:
     """Boot once and add what it took. Raises ConfigError when the shell is not reached."""
-    pipe, root = subprocess.PIPE, Path(__file__).parents[1]
+    pipe, root = subprocess.PIPE, Path(__file__).parents[2]
     with subprocess.Popen(
         contender.command, cwd=root, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.DEVNULL
     ) as process:

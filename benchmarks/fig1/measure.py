@@ -10,17 +10,17 @@ Systems: The Sidecore Approach", WIOSCA 2007, section IV: 41 % less for a new en
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.accounts import OTHER_CORES, Account
-from benchmarks.guest_runs import Results, Run, run_all
-from benchmarks.measurements import Measurement, nanoseconds
-from benchmarks.outputs import Outputs
-from benchmarks.text import cycles_text, show_titled
+from benchmarks.harness.accounts import OTHER_CORES, Account
+from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.measurements import Measurement, nanoseconds
+from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.text import cycles_text, show_titled
 from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from benchmarks.fig1_load import Load
+    from benchmarks.fig1.load import Load
 
 IMAGE = "fig1"
 PAPER_PTE_IMPROVEMENT = 0.41
@@ -57,20 +57,20 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, loads: "Sequence[L
     show_titled(*bars_table(all_results))
     found = figures(all_results)
     if len(all_results) > 1:
-        from benchmarks.break_even import break_even_table, measure_break_evens
+        from benchmarks.fig1.break_even import break_even_table, measure_break_evens
 
         evens = measure_break_evens(all_results)
         show_titled(*break_even_table(all_results, evens))
         for run, by_call in zip(found["runs"], evens, strict=True):
             run["break_even_line_cycles"] = {name: even.cycles for name, even in by_call.items()}
     if loads:
-        from benchmarks.fig1_load import load_table, run_load, waiting_table
+        from benchmarks.fig1.load import load_table, run_load, waiting_table
 
         loaded = [run_load(load) for load in loads]
         show_titled(*load_table(loaded))
         show_titled(*waiting_table(loaded))
         found["loads"] = [each.figures() for each in loaded]
-    from benchmarks.fig1_plot import draw
+    from benchmarks.fig1.plot import draw
 
     outputs.write(found, lambda figure: draw(figure, all_results))
 

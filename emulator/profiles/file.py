@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.errors import ConfigError, choices_text
-from emulator.profile_sections import BY_REASON, PARAMETERS, SECTIONS
+from emulator.profiles.sections import BY_REASON, PARAMETERS, SECTIONS
 
 CONFIDENCES = {
     "exact": "read in the source",
@@ -21,7 +21,7 @@ CONFIDENCES = {
     "recalled": "from memory of the source, or split off a number that is: a knob, not a reference",
     "guess": "no source; the text says how it was chosen",
 }
-_FOLDER = Path(__file__).parent / "profiles"
+_FOLDER = Path(__file__).parent
 _TEXTS = ("name", "description")
 _ROW_KEYS = ("value", "source", "confidence")
 _TABLES = (*SECTIONS, BY_REASON)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.fig1 import FIGURE, measurement
-from benchmarks.guest_runs import Results, Run, run_all
-from benchmarks.text import cycles_text
-from emulator.profile import load_profile
+from benchmarks.fig1.measure import FIGURE, measurement
+from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.text import cycles_text
+from emulator.profiles.profile import load_profile
 from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:

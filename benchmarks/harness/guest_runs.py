@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.accounts import Account, Rounds, account_now
-from benchmarks.measurements import LINE_START, Measurement, Unavailable, parse_line
+from benchmarks.harness.accounts import Account, Rounds, account_now
+from benchmarks.harness.measurements import LINE_START, Measurement, Unavailable, parse_line
 from emulator.errors import ConfigError, GuestError
 from emulator.timing.core_timing import Fidelity
 from guest_images.images import resolve

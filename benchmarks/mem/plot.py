@@ -7,8 +7,9 @@ profile a line.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.guest_runs import Results
-from benchmarks.mem import (
+from benchmarks.harness.guest_runs import Results
+from benchmarks.harness.plotting import COLOURS, LINES
+from benchmarks.mem.measure import (
     LINE_BYTES,
     STREAMS,
     Curve,
@@ -18,8 +19,7 @@ from benchmarks.mem import (
     strides,
     translation_curve,
 )
-from benchmarks.plotting import COLOURS, LINES
-from emulator.profile import load_profile
+from emulator.profiles.profile import load_profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

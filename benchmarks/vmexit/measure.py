@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.accounts import Account
-from benchmarks.guest_runs import Results, Run, run_all
-from benchmarks.measurements import Measurement, Unavailable
-from benchmarks.outputs import Outputs
-from benchmarks.text import cycles_text, show_titled
+from benchmarks.harness.accounts import Account
+from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.measurements import Measurement, Unavailable
+from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.text import cycles_text, show_titled
 from emulator.ledger import LABELS
 from vmm.cli.profiles import make_table
 
@@ -59,7 +59,7 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
         show_titled(title, table)
     for line in reasons(all_results):
         click.echo(line)
-    from benchmarks.vmexit_plot import draw
+    from benchmarks.vmexit.plot import draw
 
     outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
 

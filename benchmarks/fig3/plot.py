@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.fig1 import GUEST_PART, PARTS, parts
-from benchmarks.fig3 import pairs
-from benchmarks.guest_runs import Results
-from benchmarks.plotting import COLOURS
+from benchmarks.fig1.measure import GUEST_PART, PARTS, parts
+from benchmarks.fig3.measure import pairs
+from benchmarks.harness.guest_runs import Results
+from benchmarks.harness.plotting import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

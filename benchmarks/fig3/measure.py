@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.accounts import Account
-from benchmarks.fig1 import GUEST_PART, PARTS, parts, served_parts
-from benchmarks.guest_runs import Results, Run, run_all
-from benchmarks.measurements import Measurement, nanoseconds
-from benchmarks.outputs import Outputs
-from benchmarks.text import cycles_text, show_titled
+from benchmarks.fig1.measure import GUEST_PART, PARTS, parts, served_parts
+from benchmarks.harness.accounts import Account
+from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.measurements import Measurement, nanoseconds
+from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.text import cycles_text, show_titled
 from vmm.cli.profiles import make_table
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, command: str) -> N
     show_titled(*latency_table(all_results, names))
     for results in all_results:
         show_titled(*parts_table(results, names))
-    from benchmarks.fig3_plot import draw
+    from benchmarks.fig3.plot import draw
 
     outputs.write(figures(all_results, command), lambda figure: draw(figure, all_results, names))
 

@@ -1,0 +1,1 @@
+"""What benchmarks share: guests that measure, accounts, statistics, files, tables, plots."""

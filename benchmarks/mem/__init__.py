@@ -1,0 +1,1 @@
+"""What memory costs a guest."""

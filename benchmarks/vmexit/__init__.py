@@ -1,0 +1,1 @@
+"""What operations cost a guest that a VMM may have to step in for."""
