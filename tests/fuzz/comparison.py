@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emulator.memory import HostMemory
+from tests.emulator.engine.rig import UNUSABLE
 from tests.fuzz.bochs import HALT, LIMIT, SHUTDOWN, Bochs
 from tests.fuzz.engine_side import OurCpu
 from tests.fuzz.instruction_cases import Case
@@ -32,7 +33,6 @@ from tests.fuzz.modes import (
     vector_snippet,
 )
 from tests.fuzz.processor_state import NAMES, PLACE, State
-from tests.unit.engine_rig import UNUSABLE
 
 LIMIT_INSTRUCTIONS = 300
 REGIONS = ((0, LOW_BYTES), (TABLES, VECTOR_AFTER))

@@ -14,8 +14,8 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 
+from tests.emulator.engine.rig import UNUSABLE, descriptor
 from tests.fuzz.processor_state import NAMES, PLACE, SEGMENT_NAMES, State
-from tests.unit.engine_rig import UNUSABLE, descriptor
 
 MEMORY_BYTES = 0x220000
 HANDLERS, CODE, DATA, STACK3, STACK0 = 0x1000, 0x4000, 0x8000, 0xF000, 0xFF00

@@ -14,8 +14,8 @@ import pytest
 from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx.entry_checks import bind_checks, check_entry
-from tests.unit.hostile_guest import make_guest
-from tests.unit.vmx_examples import EXAMPLES, everything_allowed, make_vmcs
+from tests.emulator.vmx.examples import EXAMPLES, everything_allowed, make_vmcs
+from tests.guest.hostile_guest import make_guest
 from vmm.session.virtual_guest import VirtualGuest
 
 FIRST_SEED = int(os.environ.get("SIDECORE_FUZZ_SEED", "0"))

@@ -15,7 +15,7 @@ import pytest
 from devices.interrupts.lapic_registers import DEFAULT_BASE
 from emulator.errors import GuestError
 from tests.fuzz.instruction_cases import random_instruction
-from tests.unit.hostile_guest import idt_to_7, make_guest
+from tests.guest.hostile_guest import idt_to_7, make_guest
 
 FIRST_SEED = int(os.environ.get("SIDECORE_FUZZ_SEED", "0"))
 GUESTS = int(os.environ.get("SIDECORE_FUZZ_GUESTS", "60"))

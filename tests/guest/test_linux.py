@@ -3,7 +3,6 @@
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pexpect
 import pytest
@@ -11,13 +10,13 @@ import pytest
 from guest_images import linux_small
 from guest_images.images import resolve
 from guest_images.linux import READY_LINE
+from tests import ROOT
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.outcome import EndKind
 from vmm.session.run import BootOptions, Paging, plan
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 PROMPT = b"/root # \x1b[6n"  # and asks the terminal where the cursor is
 MAX_CYCLES = 60_000_000_000
 ALIVE = b"echo $((6 * 7)) $(uname -m); cat /proc/sys/kernel/ostype\n"

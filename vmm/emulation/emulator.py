@@ -8,7 +8,7 @@ Speed of a cached instruction on the tests' register file, CPython 3.11 on a sma
     mov [rdi], rsi         1.0 us      lock and [rdi], imm32   1.6 us      lock cmpxchg [rdi], rsi   2.2 us
     xchg [rdi], rsi        1.7 us      lock bts [rdi], imm8    1.7 us      lock bts [rdi], rcx       2.8 us
 
-    python -m timeit -s 'import tests.unit.emulation_oracle as o; from vmm.emulation import emulate' \\
+    python -m timeit -s 'import tests.vmm.emulation.oracle as o; from vmm.emulation import emulate' \\
         -s 'machine = o.Machine([o.DATA] * 16, bytearray(o.DATA_BYTES))' \\
         -s 'code = bytes.fromhex("f0480fb137").ljust(15)' \\
         'emulate(machine, code, 64)'
