@@ -15,8 +15,7 @@ from functools import partial
 from devices.cpu_pins import CpuPins
 from devices.interrupts.i8259_pair import I8259Pair
 from devices.interrupts.interrupt_bus import InterruptBus
-from devices.interrupts.ioapic import PAGE_BYTES as IOAPIC_BYTES
-from devices.interrupts.ioapic import IoApic
+from devices.interrupts.ioapic import IOAPIC_BYTES, IoApic
 from devices.interrupts.lapic import LocalApic
 from devices.interrupts.lapic_registers import VIRTUAL_WIRE
 from devices.isa.debug_exit import DebugExit

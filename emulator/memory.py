@@ -9,7 +9,7 @@ Every access is checked against the size; there is no unchecked path. `words` gi
 
 import mmap
 
-PAGE_BYTES = 4096
+from emulator.x86 import PAGE_BYTES
 
 
 class HostMemory:

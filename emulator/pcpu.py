@@ -16,6 +16,7 @@ from emulator.bus import MmioBus
 from emulator.engine import Engine
 from emulator.events import Event
 from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
+from emulator.x86 import IA32_BIOS_SIGN_ID, IA32_MISC_ENABLE, IA32_PLATFORM_ID, MISC_ENABLE_MONITOR
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
@@ -35,13 +36,10 @@ PS_PER_NS = 1000
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
-IA32_MISC_ENABLE = 0x1A0
-MISC_ENABLE_MONITOR = 1 << 18
-IA32_BIOS_SIGN_ID = 0x8B
 # MSRs of the host that software may read; the rest raise #GP, as hardware does for an address it does not implement.
 # MODEL: writes to all but the last are dropped, those to IA32_PLATFORM_ID too.
 HOST_MSRS = {
-    0x17: 0,  # IA32_PLATFORM_ID
+    IA32_PLATFORM_ID: 0,
     IA32_BIOS_SIGN_ID: 0,  # no microcode update loaded
     IA32_MISC_ENABLE: 1 | MISC_ENABLE_MONITOR,  # fast strings; MODEL: no bit changes anything
 }

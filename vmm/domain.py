@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from devices.board import Board
 from devices.cpu_pins import CpuPins
 from devices.interrupts.lapic_registers import DEFAULT_BASE
-from devices.interrupts.lapic_registers import PAGE_BYTES as APIC_PAGE_BYTES
 from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
-from emulator.memory import PAGE_BYTES
+from emulator.x86 import PAGE_BYTES
 from vmm.boot.firmware import FIRMWARE_GPA, firmware_image
 from vmm.boot.loaders import BootImage
 from vmm.outcome import End, EndKind
@@ -81,7 +80,7 @@ class Domain:
         )
         self.cpu_mmio = [MmioBus(behind=mmio) for _ in cpus]  # what each CPU sees
         for bus, apic in zip(self.cpu_mmio, self.board.apics, strict=True):
-            bus.attach(DEFAULT_BASE, APIC_PAGE_BYTES, apic)
+            bus.attach(DEFAULT_BASE, PAGE_BYTES, apic)
 
     def finish(self, end: End) -> None:
         """Note how the guest ended; the first end counts."""

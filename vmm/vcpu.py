@@ -15,6 +15,7 @@ from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.guest_checks import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
+from emulator.x86 import DOUBLE_FAULT, PAGE_FAULT
 from vmm.cost import paths
 from vmm.cost.meter import ChargedVmcs
 from vmm.domain import Domain
@@ -182,18 +183,18 @@ class VCpu(ChargedVmcs):
         if vectoring & i.VALID:
             first, type_ = vectoring & i.VECTOR_MASK, vectoring >> i.TYPE_SHIFT & i.TYPE_MASK
             if type_ in (i.HARDWARE_EXCEPTION, i.SOFTWARE_EXCEPTION, i.PRIVILEGED_SOFTWARE_EXCEPTION):
-                if first == i.DOUBLE_FAULT:
+                if first == DOUBLE_FAULT:
                     self.shut_down()
                     return
-                second_is_serious = vector in _CONTRIBUTORY or (first == i.PAGE_FAULT and vector == i.PAGE_FAULT)
-                if (first in _CONTRIBUTORY or first == i.PAGE_FAULT) and second_is_serious:
-                    vector, error_code = i.DOUBLE_FAULT, 0
+                second_is_serious = vector in _CONTRIBUTORY or (first == PAGE_FAULT and vector == PAGE_FAULT)
+                if (first in _CONTRIBUTORY or first == PAGE_FAULT) and second_is_serious:
+                    vector, error_code = DOUBLE_FAULT, 0
         self.inject(vector, i.HARDWARE_EXCEPTION, error_code=error_code)
 
     def inject_page_fault(self, gva: int, error_code: int) -> None:
         """#PF: CR2 is the VMM's to set (SDM 3C 26.6.1.1)."""
         self.engine.shared.cr2 = gva
-        self.inject_exception(i.PAGE_FAULT, error_code)
+        self.inject_exception(PAGE_FAULT, error_code)
 
     def shut_down(self) -> None:
         """The guest's processor shuts down."""

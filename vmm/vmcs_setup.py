@@ -1,10 +1,11 @@
 """The VMCS of a vCPU before its first VM entry (SDM 3C 31.6, "Preparation and Launching a Virtual Machine")."""
 
 from emulator.memory import HostMemory
-from emulator.pcpu import HOST_MSRS, IA32_MISC_ENABLE, MISC_ENABLE_MONITOR
+from emulator.pcpu import HOST_MSRS
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import AllowedBits
+from emulator.x86 import IA32_MISC_ENABLE, MISC_ENABLE_MONITOR
 from vmm.exits.cpuid import PASSED_THROUGH_MSRS
 from vmm.paging.host_pages import HostPages
 from vmm.vcpu import VCpu

@@ -20,7 +20,7 @@ from devices.interrupts.interrupt_bus import DeliveryMode, InterruptBus, Interru
 from emulator.bus import InterruptLine
 
 PIN_COUNT = 24
-PAGE_BYTES = 0x1000
+IOAPIC_BYTES = 0x1000
 SELECT, WINDOW = 0x00, 0x10
 ID, VERSION, ARBITRATION, REDIRECTION = 0x00, 0x01, 0x02, 0x10
 VERSION_VALUE = (PIN_COUNT - 1) << 16 | 0x11

@@ -18,6 +18,7 @@ from devices.interrupts.interrupt_bus import BROADCAST, DeliveryMode, InterruptB
 from devices.interrupts.lapic_icr import TO_DESTINATION, TO_OTHERS, TO_SELF, decode_icr
 from devices.interrupts.lapic_timer import LapicTimer
 from devices.interrupts.lapic_vectors import NONE, VectorState, word
+from emulator import x86
 from emulator.events import EventQueue
 
 
@@ -301,19 +302,19 @@ class LocalApic:
     def read_msr(self, index: int) -> int | None:
         """RDMSR of IA32_APIC_BASE and IA32_TSC_DEADLINE; None: another."""
         match index:
-            case r.IA32_APIC_BASE:
+            case x86.IA32_APIC_BASE:
                 return self.base
-            case r.IA32_TSC_DEADLINE:
+            case x86.IA32_TSC_DEADLINE:
                 return self.timer.deadline
             case _:
                 return None
 
     def write_msr(self, index: int, value: int) -> bool:
         """WRMSR; False: another, or #GP."""
-        if index == r.IA32_TSC_DEADLINE:
+        if index == x86.IA32_TSC_DEADLINE:
             self.timer.deadline = value
             return True
-        if index != r.IA32_APIC_BASE or (value ^ r.DEFAULT_BASE) & ~(r.BASE_BOOT_CPU | r.BASE_ENABLED):
+        if index != x86.IA32_APIC_BASE or (value ^ r.DEFAULT_BASE) & ~(r.BASE_BOOT_CPU | r.BASE_ENABLED):
             return False
         was_enabled = self.is_enabled
         self.base = r.DEFAULT_BASE | value & (r.BASE_BOOT_CPU | r.BASE_ENABLED)

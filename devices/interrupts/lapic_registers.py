@@ -5,8 +5,6 @@ A register is 32 bits at a multiple of 16; ISR, TMR and IRR are eight registers 
 
 from typing import NamedTuple
 
-PAGE_BYTES = 0x1000
-
 ID, VERSION, TPR, APR, PPR, EOI, RRD = 0x020, 0x030, 0x080, 0x090, 0x0A0, 0x0B0, 0x0C0
 LDR, DFR, SVR, ISR, TMR, IRR, ESR = 0x0D0, 0x0E0, 0x0F0, 0x100, 0x180, 0x200, 0x280
 ICR_LOW, ICR_HIGH = 0x300, 0x310
@@ -74,7 +72,6 @@ VIRTUAL_WIRE = (
     (LVT_LINT1, 4 << LVT_MODE_SHIFT),  # NMI
 )
 
-# IA32_APIC_BASE (SDM 3A figure 10-5) and IA32_TSC_DEADLINE
-IA32_APIC_BASE, IA32_TSC_DEADLINE = 0x1B, 0x6E0
+# IA32_APIC_BASE (SDM 3A figure 10-5)
 BASE_BOOT_CPU, BASE_ENABLED = 1 << 8, 1 << 11
 DEFAULT_BASE = 0xFEE0_0000

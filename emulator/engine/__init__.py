@@ -31,9 +31,6 @@ from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the libraries
 from emulator.timing.core_timing import CoreTiming  # noqa: E402
 from emulator.timing.instruction_classes import CLASS_OF  # noqa: E402
 
-GPR_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
-RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
-
 
 class Platform(Protocol):
     """What is outside the core: it answers what no VMCS control intercepts."""

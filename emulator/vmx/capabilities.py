@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from emulator.vmx import controls as c
 from emulator.vmx import fields
 from emulator.vmx.vmcs import REVISION_ID
+from emulator.x86 import CR0_NE, CR0_PE, CR0_PG, CR4_VMXE
 
-CR0_FIXED0 = 0x8000_0021  # PG, NE and PE must be 1
-CR4_VMXE = 1 << 13
+CR0_FIXED0 = CR0_PG | CR0_NE | CR0_PE
 
 IA32_VMX_BASIC = 0x480
 IA32_VMX_PINBASED_CTLS = 0x481

@@ -11,7 +11,7 @@ from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import EPT_CAP_ACCESSED_DIRTY, VmxCapabilities
 from emulator.vmx.check import Check, secondary
-from emulator.vmx.registers import CR0_PE, is_physical
+from emulator.x86 import CR0_PE, ERROR_CODE_VECTORS, is_physical
 
 _EXECUTION = "26.2.1.1"
 _EXIT = "26.2.1.2"
@@ -108,7 +108,7 @@ def _is_valid_error_code_bit(cap: VmxCapabilities, info: int, proc: int, proc2: 
     if not event.is_valid:
         return True
     is_real_mode = bool(secondary(proc, proc2) & c.PROC2_UNRESTRICTED_GUEST) and not cr0 & CR0_PE
-    has_code = event.type == i.HARDWARE_EXCEPTION and event.vector in i.ERROR_CODE_VECTORS
+    has_code = event.type == i.HARDWARE_EXCEPTION and event.vector in ERROR_CODE_VECTORS
     return event.has_error_code == (has_code and not is_real_mode)
 
 

@@ -7,10 +7,10 @@ MODEL: the processor has no RTM, SGX, CET or SMM, so their bits in the non-regis
 
 from collections.abc import Callable
 
+from emulator import x86
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
-from emulator.vmx import registers as r
 from emulator.vmx.capabilities import VmxCapabilities
 from emulator.vmx.check import (
     QUALIFICATION_LINK_POINTER,
@@ -43,16 +43,16 @@ PENDING_BS = 1 << 14
 PENDING_RESERVED = 0xFFFF_FFFF_FFFF_AFF0  # all but B3-B0, 12 (enabled breakpoint) and 14 (BS)
 NO_LINK = (1 << 64) - 1
 
-_DEBUG_EXCEPTION, _MACHINE_CHECK, _PENDING_MTF = 1, 18, 0
+_PENDING_MTF = 0
 # activity state -> events that may be injected into it, as (type, vectors); 26.3.1.5
 _WAKING_EVENTS: dict[int, dict[int, range | tuple[int, ...]]] = {
     HLT: {
         i.EXTERNAL_INTERRUPT: range(256),
         i.NMI: range(256),
-        i.HARDWARE_EXCEPTION: (_DEBUG_EXCEPTION, _MACHINE_CHECK),
+        i.HARDWARE_EXCEPTION: (x86.DEBUG_EXCEPTION, x86.MACHINE_CHECK),
         i.OTHER_EVENT: (_PENDING_MTF,),
     },
-    SHUTDOWN: {i.NMI: range(256), i.HARDWARE_EXCEPTION: (_MACHINE_CHECK,)},
+    SHUTDOWN: {i.NMI: range(256), i.HARDWARE_EXCEPTION: (x86.MACHINE_CHECK,)},
     WAIT_FOR_SIPI: {},
 }
 PdpteReader = Callable[[int], tuple[int, ...]]
@@ -61,7 +61,7 @@ PdpteReader = Callable[[int], tuple[int, ...]]
 def _is_cr0(cap: VmxCapabilities, proc: int, proc2: int, cr0: int) -> bool:
     """An unrestricted guest may clear PE and PG, one in paged real mode only PE; they are fixed otherwise."""
     if is_unrestricted(cap, proc, proc2):
-        must_be_one = cap.cr0.must_be_one & ~(r.CR0_PE | (0 if cap.has_paged_real_mode else r.CR0_PG))
+        must_be_one = cap.cr0.must_be_one & ~(x86.CR0_PE | (0 if cap.has_paged_real_mode else x86.CR0_PG))
         return cr0 & must_be_one == must_be_one and not cr0 & ~cap.cr0.may_be_one
     return cap.cr0.allows(cr0)
 
@@ -72,13 +72,13 @@ def _is_long(entry: int) -> bool:
 
 def _is_rip(cap: VmxCapabilities, entry: int, cs: int, rip: int) -> bool:
     """64-bit mode: bits 63:N equal each other (N linear-address bits); otherwise bits 63:32 are 0."""
-    if _is_long(entry) and cs & r.AR_L:
+    if _is_long(entry) and cs & x86.AR_L:
         return rip >> cap.linear_address_bits in (0, (1 << (64 - cap.linear_address_bits)) - 1)
     return rip >> 32 == 0
 
 
 def _is_rflags(cap: VmxCapabilities, rflags: int) -> bool:
-    return not rflags & r.RFLAGS_RESERVED_0 and bool(rflags & r.RFLAGS_RESERVED_1)
+    return not rflags & x86.RFLAGS_RESERVED_0 and bool(rflags & x86.RFLAGS_RESERVED_1)
 
 
 def _is_injecting(info: int, event_type: int) -> bool:
@@ -102,13 +102,13 @@ def _is_single_step_pending(
     """While #DBs are held back, BS must say that a single-step trap (TF without BTF) is among them."""
     if not blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS) and activity != HLT:
         return True
-    is_stepping = bool(rflags & r.RFLAGS_TF) and not debugctl & r.DEBUGCTL_BTF
+    is_stepping = bool(rflags & x86.RFLAGS_TF) and not debugctl & x86.DEBUGCTL_BTF
     return bool(pending & PENDING_BS) == is_stepping
 
 
 def _is_pae(entry: int, cr0: int, cr4: int) -> bool:
     """Whether the guest will use PAE paging."""
-    return bool(cr0 & r.CR0_PG) and bool(cr4 & r.CR4_PAE) and not _is_long(entry)
+    return bool(cr0 & x86.CR0_PG) and bool(cr4 & x86.CR4_PAE) and not _is_long(entry)
 
 
 def is_pdpte(pdpte: int, physical_address_bits: int) -> bool:
@@ -141,38 +141,38 @@ def pdpte_memory_check(read_pdptes: PdpteReader) -> Check:
 _REGISTER_CHECKS: tuple[Check, ...] = (
     Check("guest CR0 must have the bits fixed in VMX operation", _REGISTERS, (PROC, PROC2, f.GUEST_CR0), _is_cr0),
     Check("guest CR0.PE must be 1 when CR0.PG is 1", _REGISTERS,
-          (f.GUEST_CR0,), lambda cap, cr0: not cr0 & r.CR0_PG or bool(cr0 & r.CR0_PE) or cap.has_paged_real_mode),
+          (f.GUEST_CR0,), lambda cap, cr0: not cr0 & x86.CR0_PG or bool(cr0 & x86.CR0_PE) or cap.has_paged_real_mode),
     Check("guest CR4 must have the bits fixed in VMX operation", _REGISTERS,
           (f.GUEST_CR4,), lambda cap, cr4: cap.cr4.allows(cr4)),
     Check("reserved bits of guest IA32_DEBUGCTL must be 0 when 'load debug controls' is 1", _REGISTERS,
           (ENTRY, f.GUEST_IA32_DEBUGCTL),
-          lambda cap, entry, value: not entry & c.ENTRY_LOAD_DEBUG_CONTROLS or not value & ~r.DEBUGCTL_DEFINED),
+          lambda cap, entry, value: not entry & c.ENTRY_LOAD_DEBUG_CONTROLS or not value & ~x86.DEBUGCTL_DEFINED),
     Check("CR0.PG must be 1 when 'IA-32e mode guest' is 1", _REGISTERS,
-          (ENTRY, f.GUEST_CR0), lambda cap, entry, cr0: not _is_long(entry) or bool(cr0 & r.CR0_PG)),
+          (ENTRY, f.GUEST_CR0), lambda cap, entry, cr0: not _is_long(entry) or bool(cr0 & x86.CR0_PG)),
     Check("CR4.PAE must be 1 when 'IA-32e mode guest' is 1", _REGISTERS,
-          (ENTRY, f.GUEST_CR4), lambda cap, entry, cr4: not _is_long(entry) or bool(cr4 & r.CR4_PAE)),
+          (ENTRY, f.GUEST_CR4), lambda cap, entry, cr4: not _is_long(entry) or bool(cr4 & x86.CR4_PAE)),
     Check("CR4.PCIDE must be 0 when 'IA-32e mode guest' is 0", _REGISTERS,
-          (ENTRY, f.GUEST_CR4), lambda cap, entry, cr4: _is_long(entry) or not cr4 & r.CR4_PCIDE),
+          (ENTRY, f.GUEST_CR4), lambda cap, entry, cr4: _is_long(entry) or not cr4 & x86.CR4_PCIDE),
     Check("guest CR3 must not set bits beyond the physical-address width", _REGISTERS,
           (f.GUEST_CR3,), lambda cap, cr3: cr3 >> cap.physical_address_bits == 0),
     Check("bits 63:32 of guest DR7 must be 0 when 'load debug controls' is 1", _REGISTERS,
           (ENTRY, f.GUEST_DR7), lambda cap, entry, dr7: not entry & c.ENTRY_LOAD_DEBUG_CONTROLS or dr7 >> 32 == 0),
     Check("guest IA32_SYSENTER_ESP must be canonical", _REGISTERS,
-          (f.GUEST_IA32_SYSENTER_ESP,), lambda cap, address: r.is_canonical(address, cap.linear_address_bits)),
+          (f.GUEST_IA32_SYSENTER_ESP,), lambda cap, address: x86.is_canonical(address, cap.linear_address_bits)),
     Check("guest IA32_SYSENTER_EIP must be canonical", _REGISTERS,
-          (f.GUEST_IA32_SYSENTER_EIP,), lambda cap, address: r.is_canonical(address, cap.linear_address_bits)),
+          (f.GUEST_IA32_SYSENTER_EIP,), lambda cap, address: x86.is_canonical(address, cap.linear_address_bits)),
     Check("guest IA32_PAT must hold memory types when 'load IA32_PAT' is 1", _REGISTERS,
-          (ENTRY, f.GUEST_IA32_PAT), lambda cap, entry, pat: not entry & c.ENTRY_LOAD_IA32_PAT or r.is_pat(pat)),
+          (ENTRY, f.GUEST_IA32_PAT), lambda cap, entry, pat: not entry & c.ENTRY_LOAD_IA32_PAT or x86.is_pat(pat)),
     Check("reserved bits of guest IA32_EFER must be 0 when 'load IA32_EFER' is 1", _REGISTERS,
           (ENTRY, f.GUEST_IA32_EFER),
-          lambda cap, entry, efer: not entry & c.ENTRY_LOAD_IA32_EFER or not efer & ~r.EFER_DEFINED),
+          lambda cap, entry, efer: not entry & c.ENTRY_LOAD_IA32_EFER or not efer & ~x86.EFER_DEFINED),
     Check("guest EFER.LMA must equal 'IA-32e mode guest'", _REGISTERS,
           (ENTRY, f.GUEST_IA32_EFER),
-          lambda cap, entry, efer: not entry & c.ENTRY_LOAD_IA32_EFER or bool(efer & r.EFER_LMA) == _is_long(entry)),
+          lambda cap, entry, efer: not entry & c.ENTRY_LOAD_IA32_EFER or bool(efer & x86.EFER_LMA) == _is_long(entry)),
     Check("guest EFER.LME must equal EFER.LMA when CR0.PG is 1", _REGISTERS,
           (ENTRY, f.GUEST_CR0, f.GUEST_IA32_EFER),
-          lambda cap, entry, cr0, efer: not entry & c.ENTRY_LOAD_IA32_EFER or not cr0 & r.CR0_PG
-          or bool(efer & r.EFER_LMA) == bool(efer & r.EFER_LME)),
+          lambda cap, entry, cr0, efer: not entry & c.ENTRY_LOAD_IA32_EFER or not cr0 & x86.CR0_PG
+          or bool(efer & x86.EFER_LMA) == bool(efer & x86.EFER_LME)),
 )
 
 _RIP_CHECKS: tuple[Check, ...] = (
@@ -181,17 +181,17 @@ _RIP_CHECKS: tuple[Check, ...] = (
     Check("reserved bits of guest RFLAGS must have their fixed values", _RIP, (f.GUEST_RFLAGS,), _is_rflags),
     Check("RFLAGS.VM must be 0 in IA-32e mode and when CR0.PE is 0", _RIP,
           (ENTRY, f.GUEST_CR0, f.GUEST_RFLAGS),
-          lambda cap, entry, cr0, rflags: not rflags & r.RFLAGS_VM
-          or (not _is_long(entry) and bool(cr0 & r.CR0_PE))),
+          lambda cap, entry, cr0, rflags: not rflags & x86.RFLAGS_VM
+          or (not _is_long(entry) and bool(cr0 & x86.CR0_PE))),
     Check("RFLAGS.IF must be 1 when an external interrupt is injected", _RIP,
           (INFO, f.GUEST_RFLAGS),
-          lambda cap, info, rflags: not _is_injecting(info, i.EXTERNAL_INTERRUPT) or bool(rflags & r.RFLAGS_IF)),
+          lambda cap, info, rflags: not _is_injecting(info, i.EXTERNAL_INTERRUPT) or bool(rflags & x86.RFLAGS_IF)),
 )
 
 _NON_REGISTER_CHECKS: tuple[Check, ...] = (
     Check("the activity state must be one that the processor supports", _NON_REGISTER, (ACTIVITY,), _is_activity),
     Check("the activity state must not be HLT when SS DPL is not 0", _NON_REGISTER,
-          (ACTIVITY, f.GUEST_SS_ACCESS_RIGHTS), lambda cap, activity, ss: activity != HLT or r.dpl(ss) == 0),
+          (ACTIVITY, f.GUEST_SS_ACCESS_RIGHTS), lambda cap, activity, ss: activity != HLT or x86.dpl(ss) == 0),
     Check("the activity state must be active when there is blocking by STI or MOV SS", _NON_REGISTER,
           (ACTIVITY, BLOCKING),
           lambda cap, activity, blocking: activity == ACTIVE
@@ -204,7 +204,7 @@ _NON_REGISTER_CHECKS: tuple[Check, ...] = (
           (BLOCKING,), lambda cap, blocking: blocking & 3 != BLOCKING_BY_STI | BLOCKING_BY_MOV_SS),
     Check("there must not be blocking by STI when RFLAGS.IF is 0", _NON_REGISTER,
           (BLOCKING, f.GUEST_RFLAGS),
-          lambda cap, blocking, rflags: not blocking & BLOCKING_BY_STI or bool(rflags & r.RFLAGS_IF)),
+          lambda cap, blocking, rflags: not blocking & BLOCKING_BY_STI or bool(rflags & x86.RFLAGS_IF)),
     Check("an external interrupt must not be injected with blocking by STI or MOV SS", _NON_REGISTER,
           (INFO, BLOCKING), lambda cap, info, blocking: not _is_injecting(info, i.EXTERNAL_INTERRUPT)
           or not blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)),

@@ -7,9 +7,9 @@ Three kinds of segment register are checked differently: CS, TR always; SS, DS, 
 virtual-8086 mode (RFLAGS.VM) CS to GS must look exactly as that mode loads them.
 """
 
+from emulator import x86
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
-from emulator.vmx import registers as r
 from emulator.vmx.capabilities import VmxCapabilities
 from emulator.vmx.check import Check, secondary
 
@@ -44,7 +44,7 @@ _BUSY_TSS_16, _BUSY_TSS_32_OR_64 = 3, 11
 
 def is_v86(rflags: int) -> bool:
     """Whether the guest will be in virtual-8086 mode."""
-    return bool(rflags & r.RFLAGS_VM)
+    return bool(rflags & x86.RFLAGS_VM)
 
 
 def is_unrestricted(cap: VmxCapabilities, proc: int, proc2: int) -> bool:
@@ -54,55 +54,55 @@ def is_unrestricted(cap: VmxCapabilities, proc: int, proc2: int) -> bool:
 
 def is_usable(rights: int) -> bool:
     """Whether the register holds a usable segment."""
-    return not rights & r.AR_UNUSABLE
+    return not rights & x86.AR_UNUSABLE
 
 
 def is_granular(limit: int, rights: int) -> bool:
     """G is 0 if any of limit bits 11:0 is 0, and 1 if any of limit bits 31:20 is 1."""
-    if limit & 0xFFF != 0xFFF and rights & r.AR_G:
+    if limit & 0xFFF != 0xFFF and rights & x86.AR_G:
         return False
-    return not limit >> 20 or bool(rights & r.AR_G)
+    return not limit >> 20 or bool(rights & x86.AR_G)
 
 
 def _is_cs_type(cap: VmxCapabilities, rflags: int, proc: int, proc2: int, rights: int) -> bool:
-    kind = rights & r.AR_TYPE
+    kind = rights & x86.AR_TYPE
     return is_v86(rflags) or kind in _CODE_TYPES or (kind == _READ_WRITE_DATA and is_unrestricted(cap, proc, proc2))
 
 
 def _is_data_type(cap: VmxCapabilities, rflags: int, rights: int) -> bool:
     if is_v86(rflags) or not is_usable(rights):
         return True
-    return bool(rights & r.AR_ACCESSED) and (not rights & r.AR_CODE or bool(rights & r.AR_READABLE))
+    return bool(rights & x86.AR_ACCESSED) and (not rights & x86.AR_CODE or bool(rights & x86.AR_READABLE))
 
 
 def _is_cs_dpl(cap: VmxCapabilities, rflags: int, cs: int, ss: int) -> bool:
     if is_v86(rflags):
         return True
-    kind = cs & r.AR_TYPE
+    kind = cs & x86.AR_TYPE
     if kind == _READ_WRITE_DATA:
-        return r.dpl(cs) == 0
-    return r.dpl(cs) == r.dpl(ss) if kind in (9, 11) else r.dpl(cs) <= r.dpl(ss)
+        return x86.dpl(cs) == 0
+    return x86.dpl(cs) == x86.dpl(ss) if kind in (9, 11) else x86.dpl(cs) <= x86.dpl(ss)
 
 
 def _is_ss_dpl_rpl(cap: VmxCapabilities, rflags: int, proc: int, proc2: int, selector: int, rights: int) -> bool:
-    return is_v86(rflags) or is_unrestricted(cap, proc, proc2) or r.dpl(rights) == selector & r.SELECTOR_RPL
+    return is_v86(rflags) or is_unrestricted(cap, proc, proc2) or x86.dpl(rights) == selector & x86.SELECTOR_RPL
 
 
 def _is_ss_dpl_real(cap: VmxCapabilities, rflags: int, cr0: int, cs: int, ss: int) -> bool:
-    if is_v86(rflags) or (cs & r.AR_TYPE != _READ_WRITE_DATA and cr0 & r.CR0_PE):
+    if is_v86(rflags) or (cs & x86.AR_TYPE != _READ_WRITE_DATA and cr0 & x86.CR0_PE):
         return True
-    return r.dpl(ss) == 0
+    return x86.dpl(ss) == 0
 
 
 def _is_data_dpl(cap: VmxCapabilities, rflags: int, proc: int, proc2: int, selector: int, rights: int) -> bool:
-    is_conforming = rights & r.AR_TYPE > 11
+    is_conforming = rights & x86.AR_TYPE > 11
     if is_v86(rflags) or is_unrestricted(cap, proc, proc2) or not is_usable(rights) or is_conforming:
         return True
-    return r.dpl(rights) >= selector & r.SELECTOR_RPL
+    return x86.dpl(rights) >= selector & x86.SELECTOR_RPL
 
 
 def _is_tr_type(cap: VmxCapabilities, entry: int, rights: int) -> bool:
-    kind = rights & r.AR_TYPE
+    kind = rights & x86.AR_TYPE
     return kind == _BUSY_TSS_32_OR_64 or (kind == _BUSY_TSS_16 and not entry & c.ENTRY_IA32E_MODE_GUEST)
 
 
@@ -111,7 +111,7 @@ def _canonical(name: str, section: str, field: int) -> Check:
         f"guest {name} base must be canonical",
         section,
         (field,),
-        lambda cap, base: r.is_canonical(base, cap.linear_address_bits),
+        lambda cap, base: x86.is_canonical(base, cap.linear_address_bits),
     )
 
 
@@ -171,14 +171,14 @@ def _low_base(name: str) -> Check:
 # fmt: off
 _SELECTOR_CHECKS: tuple[Check, ...] = (
     Check("TI of the guest TR selector must be 0", _SEGMENTS,
-          (f.GUEST_TR_SELECTOR,), lambda cap, selector: not selector & r.SELECTOR_TI),
+          (f.GUEST_TR_SELECTOR,), lambda cap, selector: not selector & x86.SELECTOR_TI),
     Check("TI of the guest LDTR selector must be 0", _SEGMENTS,
           (f.GUEST_LDTR_SELECTOR, f.GUEST_LDTR_ACCESS_RIGHTS),
-          lambda cap, selector, rights: not is_usable(rights) or not selector & r.SELECTOR_TI),
+          lambda cap, selector, rights: not is_usable(rights) or not selector & x86.SELECTOR_TI),
     Check("RPL of the guest SS selector must equal that of CS", _SEGMENTS,
           (RFLAGS, PROC, PROC2, f.GUEST_SS_SELECTOR, f.GUEST_CS_SELECTOR),
           lambda cap, rflags, proc, proc2, ss, cs: is_v86(rflags) or is_unrestricted(cap, proc, proc2)
-          or not (ss ^ cs) & r.SELECTOR_RPL),
+          or not (ss ^ cs) & x86.SELECTOR_RPL),
 )
 
 _BASE_CHECKS: tuple[Check, ...] = (
@@ -189,7 +189,7 @@ _BASE_CHECKS: tuple[Check, ...] = (
     *(_canonical(name, _SEGMENTS, REGISTERS[name][1]) for name in ("TR", "FS", "GS")),
     Check("guest LDTR base must be canonical", _SEGMENTS,
           (f.GUEST_LDTR_BASE, f.GUEST_LDTR_ACCESS_RIGHTS),
-          lambda cap, base, rights: not is_usable(rights) or r.is_canonical(base, cap.linear_address_bits)),
+          lambda cap, base, rights: not is_usable(rights) or x86.is_canonical(base, cap.linear_address_bits)),
     *(_low_base(name) for name in ("CS", "SS", "DS", "ES")),
 )
 
@@ -209,11 +209,11 @@ _RIGHTS_CHECKS: tuple[Check, ...] = (
           (RFLAGS, PROC, PROC2, f.GUEST_CS_ACCESS_RIGHTS), _is_cs_type),
     Check("guest SS type must be accessed read/write data", _SEGMENTS,
           (RFLAGS, f.GUEST_SS_ACCESS_RIGHTS),
-          lambda cap, rflags, rights: is_v86(rflags) or not is_usable(rights) or rights & r.AR_TYPE in _STACK_TYPES),
+          lambda cap, rflags, rights: is_v86(rflags) or not is_usable(rights) or rights & x86.AR_TYPE in _STACK_TYPES),
     *(Check(f"guest {name} type must be accessed, and readable if it is code", _SEGMENTS,
             (RFLAGS, REGISTERS[name][3]), _is_data_type)
       for name in DATA),
-    *(_rights(name, "must be a code or data segment", r.AR_S, r.AR_S) for name in CODE_AND_DATA),
+    *(_rights(name, "must be a code or data segment", x86.AR_S, x86.AR_S) for name in CODE_AND_DATA),
     Check("guest CS DPL must fit its type and SS DPL", _SEGMENTS,
           (RFLAGS, f.GUEST_CS_ACCESS_RIGHTS, f.GUEST_SS_ACCESS_RIGHTS), _is_cs_dpl),
     Check("guest SS DPL must equal the RPL of the SS selector", _SEGMENTS,
@@ -223,28 +223,28 @@ _RIGHTS_CHECKS: tuple[Check, ...] = (
     *(Check(f"guest {name} DPL must not be below the RPL of its selector", _SEGMENTS,
             (RFLAGS, PROC, PROC2, REGISTERS[name][0], REGISTERS[name][3]), _is_data_dpl)
       for name in DATA),
-    *(_rights(name, "must be present", r.AR_P, r.AR_P) for name in CODE_AND_DATA),
-    *(_rights(name, "access rights bits 11:8 must be 0", r.AR_RESERVED_LOW, 0) for name in CODE_AND_DATA),
+    *(_rights(name, "must be present", x86.AR_P, x86.AR_P) for name in CODE_AND_DATA),
+    *(_rights(name, "access rights bits 11:8 must be 0", x86.AR_RESERVED_LOW, 0) for name in CODE_AND_DATA),
     Check("guest CS.D must be 0 when CS.L is 1 in IA-32e mode", _SEGMENTS,
           (RFLAGS, ENTRY, f.GUEST_CS_ACCESS_RIGHTS),
           lambda cap, rflags, entry, rights: is_v86(rflags) or not entry & c.ENTRY_IA32E_MODE_GUEST
-          or rights & (r.AR_L | r.AR_D) != r.AR_L | r.AR_D),
+          or rights & (x86.AR_L | x86.AR_D) != x86.AR_L | x86.AR_D),
     *(_granularity(name) for name in CODE_AND_DATA),
-    *(_rights(name, "access rights bits 31:17 must be 0", r.AR_RESERVED_HIGH, 0) for name in CODE_AND_DATA),
+    *(_rights(name, "access rights bits 31:17 must be 0", x86.AR_RESERVED_HIGH, 0) for name in CODE_AND_DATA),
     Check("guest TR must be a busy TSS of the right size", _SEGMENTS,
           (ENTRY, f.GUEST_TR_ACCESS_RIGHTS), _is_tr_type),
-    _rights("TR", "must be a system segment", r.AR_S, 0),
-    _rights("TR", "must be present", r.AR_P, r.AR_P),
-    _rights("TR", "access rights bits 11:8 must be 0", r.AR_RESERVED_LOW, 0),
+    _rights("TR", "must be a system segment", x86.AR_S, 0),
+    _rights("TR", "must be present", x86.AR_P, x86.AR_P),
+    _rights("TR", "access rights bits 11:8 must be 0", x86.AR_RESERVED_LOW, 0),
     _granularity("TR"),
-    _rights("TR", "must be usable", r.AR_UNUSABLE, 0),
-    _rights("TR", "access rights bits 31:17 must be 0", r.AR_RESERVED_HIGH, 0),
-    _rights("LDTR", "type must be an LDT", r.AR_TYPE, _LDT_TYPE),
-    _rights("LDTR", "must be a system segment", r.AR_S, 0),
-    _rights("LDTR", "must be present", r.AR_P, r.AR_P),
-    _rights("LDTR", "access rights bits 11:8 must be 0", r.AR_RESERVED_LOW, 0),
+    _rights("TR", "must be usable", x86.AR_UNUSABLE, 0),
+    _rights("TR", "access rights bits 31:17 must be 0", x86.AR_RESERVED_HIGH, 0),
+    _rights("LDTR", "type must be an LDT", x86.AR_TYPE, _LDT_TYPE),
+    _rights("LDTR", "must be a system segment", x86.AR_S, 0),
+    _rights("LDTR", "must be present", x86.AR_P, x86.AR_P),
+    _rights("LDTR", "access rights bits 11:8 must be 0", x86.AR_RESERVED_LOW, 0),
     _granularity("LDTR"),
-    _rights("LDTR", "access rights bits 31:17 must be 0", r.AR_RESERVED_HIGH, 0),
+    _rights("LDTR", "access rights bits 31:17 must be 0", x86.AR_RESERVED_HIGH, 0),
 )
 
 _TABLE_CHECKS: tuple[Check, ...] = (

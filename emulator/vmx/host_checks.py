@@ -9,7 +9,7 @@ from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import VmxCapabilities
 from emulator.vmx.check import Check
-from emulator.vmx.registers import (
+from emulator.x86 import (
     CR4_PAE,
     EFER_DEFINED,
     EFER_LMA,

@@ -32,18 +32,6 @@ TYPE_MASK = 7
 # Software events push the address of the next instruction, so an entry that injects one needs an instruction length.
 SOFTWARE_TYPES = frozenset({SOFTWARE_INTERRUPT, PRIVILEGED_SOFTWARE_EXCEPTION, SOFTWARE_EXCEPTION})
 
-# SDM volume 3, 6.15: the exceptions that push an error code. MODEL: without CET, so no #CP (21).
-DOUBLE_FAULT = 8
-INVALID_TSS = 10
-SEGMENT_NOT_PRESENT = 11
-STACK_FAULT = 12
-GENERAL_PROTECTION = 13
-PAGE_FAULT = 14
-ALIGNMENT_CHECK = 17
-ERROR_CODE_VECTORS = frozenset(
-    {DOUBLE_FAULT, INVALID_TSS, SEGMENT_NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION, PAGE_FAULT, ALIGNMENT_CHECK}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Interruption:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from emulator.memory import PAGE_BYTES, HostMemory
+from emulator.memory import HostMemory
+from emulator.x86 import PAGE_BYTES
 
 
 @pytest.mark.parametrize("size_bytes", [0, -PAGE_BYTES, 1, PAGE_BYTES + 1, 1 << 32])

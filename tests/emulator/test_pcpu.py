@@ -6,15 +6,13 @@ from emulator.engine import Engine
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import (
-    IA32_BIOS_SIGN_ID,
-    IA32_MISC_ENABLE,
     LOCAL_TIMER_VECTOR,
-    MISC_ENABLE_MONITOR,
     SPURIOUS_VECTOR,
     PCpu,
 )
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
+from emulator.x86 import IA32_BIOS_SIGN_ID, IA32_MISC_ENABLE, MISC_ENABLE_MONITOR
 from tests.emulator.engine.rig import assemble
 
 MEMORY_BYTES = 1 << 20

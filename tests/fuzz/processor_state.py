@@ -3,8 +3,8 @@
 `bochs.c` has the same order.
 """
 
-from emulator.engine import GPR_NAMES
 from emulator.vmx import fields as f
+from emulator.x86 import GPR_NAMES
 
 SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 SEGMENT_PARTS = ("selector", "base", "limit", "access_rights")

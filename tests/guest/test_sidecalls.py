@@ -4,13 +4,13 @@ import hashlib
 
 import pytest
 
+from emulator.x86 import PAGE_BYTES
 from tests.guest.running import Finished, run_plan
 from vmm.session.run import BootOptions, Paging, build_guest, plan
 from vmm.session.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 1_000_000_000
 MEMORY_BYTES = 64 << 20
-PAGE_BYTES = 4096
 
 
 def run(kernel: str, paging: Paging, *, has_sidecore: bool, jumps: bool = True, slice_cycles: int = 10**9) -> Finished:

@@ -7,9 +7,10 @@ Protocol"; Multiboot 0.6.96, 3.2; Xen docs/misc/pvh.pandoc; real mode: SDM 3A ta
 
 from typing import NamedTuple
 
-from emulator.engine import GPR_NAMES, Engine
+from emulator.engine import Engine
 from emulator.vmx import fields as f
 from emulator.vmx.vmcs import Vmcs
+from emulator.x86 import GPR_NAMES
 from vmm.boot.loaders import BootImage, EntryMode
 
 RFLAGS_START = 0x2

@@ -6,9 +6,10 @@ One table for a vCPU under the VMM and a native core alike; a vCPU's paging has 
 MODEL: INIT clears CR0.CD and NW, which it leaves alone on hardware: caches are always on.
 """
 
-from emulator.engine import RDX, Engine
+from emulator.engine import Engine
 from emulator.vmx import fields as f
 from emulator.vmx.vmcs import Vmcs
+from emulator.x86 import RDX
 
 SIGNATURE = 0x0F64  # family, model, stepping as CPUID leaf 1 has them: in EDX after INIT
 LIMIT_64K = 0xFFFF

@@ -3,9 +3,8 @@
 Leaves from 0x40000000 are the hypervisor's own, as every VMM has them; the vendor text names this one.
 """
 
-from devices.interrupts.lapic_registers import IA32_APIC_BASE, IA32_TSC_DEADLINE
 from emulator import cpuid
-from emulator.pcpu import IA32_MISC_ENABLE
+from emulator.x86 import IA32_APIC_BASE, IA32_MISC_ENABLE, IA32_TSC_DEADLINE
 from vmm.sidecore import abi
 from vmm.vcpu import VCpu
 

@@ -10,10 +10,10 @@ devices have no entry: an access there is an EPT violation, and the VMM carries 
 from typing import TYPE_CHECKING
 
 from emulator.errors import GuestError
-from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
-from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, with_ept
+from emulator.vmx.capabilities import VmxCapabilities, with_ept
+from emulator.x86 import CR4_VMXE, PAGE_BYTES
 from vmm.cost import paths
 from vmm.domain import HOLE_HPA, Domain
 from vmm.outcome import AGAIN, Outcome

@@ -1,6 +1,7 @@
 """Pages of host memory for the VMM's own structures: page tables, bitmaps. Guests never see them."""
 
-from emulator.memory import PAGE_BYTES, HostMemory
+from emulator.memory import HostMemory
+from emulator.x86 import PAGE_BYTES
 
 
 class OutOfHostMemory(Exception):  # noqa: N818 - a condition the caller handles, not an error of the user's

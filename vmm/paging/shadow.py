@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emulator.errors import GuestError
-from emulator.memory import PAGE_BYTES
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
-from emulator.vmx.capabilities import CR4_VMXE, VmxCapabilities, without_ept
+from emulator.vmx.capabilities import VmxCapabilities, without_ept
+from emulator.x86 import CR4_VMXE, PAGE_BYTES
 from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault

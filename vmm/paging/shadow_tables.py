@@ -25,7 +25,8 @@ lists of writable places have no addresses, so they cost instructions only; Xen 
 
 from typing import TYPE_CHECKING
 
-from emulator.memory import PAGE_BYTES, HostMemory
+from emulator.memory import HostMemory
+from emulator.x86 import PAGE_BYTES
 from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.paging.guest_walk import ACCESSED, ADDRESS_MASK, DIRTY, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from emulator.machine import Machine
-from emulator.memory import PAGE_BYTES
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
+from emulator.x86 import PAGE_BYTES
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.access import GuestAccess

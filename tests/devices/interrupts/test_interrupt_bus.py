@@ -4,6 +4,7 @@ import pytest
 
 from devices.interrupts import lapic_registers as r
 from devices.interrupts.interrupt_bus import InterruptMessage
+from emulator import x86
 from tests.devices.interrupts.apic_rig import ApicRig
 
 LOGICAL, ASSERT, LEVEL = 1 << 11, 1 << 14, 1 << 15
@@ -102,7 +103,7 @@ def test_the_universal_start_up_sequence_of_linux() -> None:
 def test_a_cpu_whose_apic_is_off_gets_nothing() -> None:
     rig = ApicRig(3)
     rig.cpus[1].write(r.SVR, 0xFF)
-    rig.cpus[2].apic.write_msr(r.IA32_APIC_BASE, 0xFEE0_0000)
+    rig.cpus[2].apic.write_msr(x86.IA32_APIC_BASE, 0xFEE0_0000)
     rig.cpus[0].send(ALL | 0x40)
     rig.cpus[0].send(OTHERS | NMI)
     assert interrupted(rig) == [0]

@@ -6,6 +6,7 @@ import pytest
 
 from devices.interrupts import lapic_registers as r
 from devices.interrupts.interrupt_bus import InterruptMessage
+from emulator import x86
 from tests.devices.interrupts.apic_rig import ENABLE, ApicRig, Cpu
 
 SELF = 1 << 18
@@ -206,23 +207,23 @@ def test_lint_pins_deliver_what_their_lvt_says(cpu: Cpu) -> None:
 
 def test_a_disabled_apic_is_not_there_and_its_pins_are_the_cpus(cpu: Cpu) -> None:
     request(cpu, 0x41)
-    assert cpu.apic.write_msr(r.IA32_APIC_BASE, 0xFEE0_0100)
+    assert cpu.apic.write_msr(x86.IA32_APIC_BASE, 0xFEE0_0100)
     assert (cpu.apic.is_enabled, cpu.intr, cpu.read(r.VERSION)) == (False, False, 0xFFFF_FFFF)
     cpu.write(r.TPR, 0x20)
     cpu.pic_vectors = [0x25]
     cpu.apic.set_lint(0, True)
     assert cpu.take() == 0x25
     cpu.apic.set_lint(0, False)
-    assert cpu.apic.write_msr(r.IA32_APIC_BASE, 0xFEE0_0900)
+    assert cpu.apic.write_msr(x86.IA32_APIC_BASE, 0xFEE0_0900)
     assert (cpu.read(r.TPR), cpu.read(r.SVR), cpu.intr) == (0, 0xFF, False)  # as after power-up
 
 
 def test_the_base_msr_tells_the_boot_cpu_and_refuses_what_is_not_there() -> None:
     boot, other = ApicRig(2).cpus
-    assert boot.apic.read_msr(r.IA32_APIC_BASE) == 0xFEE0_0900
-    assert other.apic.read_msr(r.IA32_APIC_BASE) == 0xFEE0_0800
+    assert boot.apic.read_msr(x86.IA32_APIC_BASE) == 0xFEE0_0900
+    assert other.apic.read_msr(x86.IA32_APIC_BASE) == 0xFEE0_0800
     for value in (0xFEE0_0D00, 0xFEE0_0901, 0xFEC0_0900, 1 << 40 | 0xFEE0_0900):  # x2APIC, reserved, moved
-        assert not boot.apic.write_msr(r.IA32_APIC_BASE, value)
+        assert not boot.apic.write_msr(x86.IA32_APIC_BASE, value)
     assert boot.apic.read_msr(0x10) is None
     assert not boot.apic.write_msr(0x10, 0)
 

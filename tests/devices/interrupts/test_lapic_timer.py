@@ -3,6 +3,7 @@
 import pytest
 
 from devices.interrupts import lapic_registers as r
+from emulator import x86
 from tests.devices.interrupts.apic_rig import TICK_PS, TSC_PS, ApicRig, Cpu
 
 PERIODIC, DEADLINE = 1 << 17, 2 << 17
@@ -111,12 +112,12 @@ def test_periodic_to_one_shot_ends_with_the_period_under_way() -> None:
 def test_a_tsc_deadline_fires_when_the_counter_reaches_it_and_clears() -> None:
     rig, cpu = timer(DEADLINE | VECTOR)
     cpu.write(r.TIMER_INITIAL, 5)  # ignored
-    assert cpu.apic.write_msr(r.IA32_TSC_DEADLINE, 1000)
-    assert (cpu.apic.read_msr(r.IA32_TSC_DEADLINE), cpu.read(r.TIMER_CURRENT)) == (1000, 0)
+    assert cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, 1000)
+    assert (cpu.apic.read_msr(x86.IA32_TSC_DEADLINE), cpu.read(r.TIMER_CURRENT)) == (1000, 0)
     rig.events.run_until(1000 * TSC_PS - 1)
     assert not cpu.intr
     rig.events.run_until(1000 * TSC_PS)
-    assert (cpu.serve(), cpu.apic.read_msr(r.IA32_TSC_DEADLINE)) == (VECTOR, 0)
+    assert (cpu.serve(), cpu.apic.read_msr(x86.IA32_TSC_DEADLINE)) == (VECTOR, 0)
     rig.ticks(10**6)
     assert not cpu.intr
 
@@ -124,29 +125,29 @@ def test_a_tsc_deadline_fires_when_the_counter_reaches_it_and_clears() -> None:
 def test_a_deadline_that_has_passed_fires_at_once_and_zero_disarms() -> None:
     rig, cpu = timer(DEADLINE | VECTOR)
     rig.ticks(1000)
-    cpu.apic.write_msr(r.IA32_TSC_DEADLINE, 1)
-    assert (cpu.serve(), cpu.apic.read_msr(r.IA32_TSC_DEADLINE)) == (VECTOR, 0)
-    cpu.apic.write_msr(r.IA32_TSC_DEADLINE, 10**6)
-    cpu.apic.write_msr(r.IA32_TSC_DEADLINE, 0)
+    cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, 1)
+    assert (cpu.serve(), cpu.apic.read_msr(x86.IA32_TSC_DEADLINE)) == (VECTOR, 0)
+    cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, 10**6)
+    cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, 0)
     rig.ticks(10**6)
     assert not cpu.intr
 
 
 def test_a_deadline_is_ignored_in_other_modes_and_forgotten_with_its_own() -> None:
     rig, cpu = timer(VECTOR)
-    cpu.apic.write_msr(r.IA32_TSC_DEADLINE, 1000)
-    assert cpu.apic.read_msr(r.IA32_TSC_DEADLINE) == 0
+    cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, 1000)
+    assert cpu.apic.read_msr(x86.IA32_TSC_DEADLINE) == 0
     cpu.write(r.LVT_TIMER, DEADLINE | VECTOR)
-    cpu.apic.write_msr(r.IA32_TSC_DEADLINE, 1000)
+    cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, 1000)
     cpu.write(r.LVT_TIMER, VECTOR)
     cpu.write(r.LVT_TIMER, DEADLINE | VECTOR)
-    assert cpu.apic.read_msr(r.IA32_TSC_DEADLINE) == 0
+    assert cpu.apic.read_msr(x86.IA32_TSC_DEADLINE) == 0
     rig.ticks(10**6)
     assert not cpu.intr
 
 
 def test_the_farthest_deadline_is_only_far() -> None:
     rig, cpu = timer(DEADLINE | VECTOR)
-    cpu.apic.write_msr(r.IA32_TSC_DEADLINE, (1 << 64) - 1)
+    cpu.apic.write_msr(x86.IA32_TSC_DEADLINE, (1 << 64) - 1)
     rig.ticks(10**12)
     assert not cpu.intr

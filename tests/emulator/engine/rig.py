@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from emulator.engine import GPR_NAMES, Engine
+from emulator.engine import Engine
 from emulator.memory import HostMemory
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
 from emulator.vmx.vmcs import Vmcs
+from emulator.x86 import GPR_NAMES
 
 MEMORY_BYTES = 4 << 20
 PML4, PDPT, PD, PT = 0x1000, 0x2000, 0x3000, 0x4000
@@ -48,10 +49,6 @@ _DESCRIPTORS = {
 }  # fmt: skip
 GDT_LIMIT = 0x7F
 UNUSABLE = 0x10000
-
-RFLAGS_CF, RFLAGS_TF, RFLAGS_IF, RFLAGS_DF, RFLAGS_IOPL3, RFLAGS_NT, RFLAGS_RF = (
-    1, 0x100, 0x200, 0x400, 0x3000, 0x4000, 0x10000,
-)  # fmt: skip
 
 
 @cache

@@ -5,6 +5,7 @@ import pytest
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
+from emulator.x86 import DS, R9, RBX, SS
 from tests.emulator.engine.rig import CODE, DATA, HANDLERS, TSS_64, Exit, Rig, assemble, exits_of, guest
 
 PROC, PROC2 = f.PRIMARY_PROCESSOR_BASED_CONTROLS, f.SECONDARY_PROCESSOR_BASED_CONTROLS
@@ -163,7 +164,6 @@ def test_pauses_of_a_user_do_not_exit() -> None:
 
 GDTR_IDTR, LDTR_TR = R.GDTR_IDTR, R.LDTR_TR
 SCALE4, ADDRESS64, OPERAND32, NO_INDEX, NO_BASE, REGISTER = 2, 2 << 7, 1 << 11, 1 << 22, 1 << 27, 1 << 10
-RBX, R9, DS, SS = 3, 9, 3, 2
 # text, reason, qualification, instruction information without its address size and operand size
 TABLES = {
     "SGDT": ("sgdt [rbx + 0x10]", GDTR_IDTR, 0x10, 0 << 28 | RBX << 23 | NO_INDEX | DS << 15),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from emulator.vmx import fields as f
+from emulator.x86 import RFLAGS_IF, RFLAGS_NT, RFLAGS_RF
 from tests.emulator.engine.rig import (
     ABSENT_CODE,
     CODE,
@@ -17,9 +18,6 @@ from tests.emulator.engine.rig import (
     GDT,
     HANDLERS,
     IST1,
-    RFLAGS_IF,
-    RFLAGS_NT,
-    RFLAGS_RF,
     STACK0,
     STACK3,
     TSS,

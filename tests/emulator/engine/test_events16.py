@@ -1,24 +1,9 @@
 """Event delivery from real mode through its vector table, and from virtual-8086 mode through the IDT (SDM 3A 21)."""
 
-from tests.emulator.engine.rig import (
-    CODE,
-    CODE32_0,
-    CODE32_3,
-    DATA_0,
-    GDT,
-    HANDLERS,
-    RFLAGS_IF,
-    RFLAGS_IOPL3,
-    RFLAGS_RF,
-    RFLAGS_TF,
-    STACK0,
-    UNUSABLE,
-    Rig,
-    descriptor,
-)
+from emulator.x86 import RFLAGS_AC, RFLAGS_IF, RFLAGS_IOPL, RFLAGS_RF, RFLAGS_TF, RFLAGS_VM
+from tests.emulator.engine.rig import CODE, CODE32_0, CODE32_3, DATA_0, GDT, HANDLERS, STACK0, UNUSABLE, Rig, descriptor
 
 VECTORS, SEGMENT, STACK = 0, CODE >> 4, 0x800
-RFLAGS_VM, RFLAGS_AC = 0x20000, 0x40000
 DATA_SEGMENTS = {"es": 0x1111, "ds": 0x2222, "fs": 0x3333, "gs": 0x4444}
 
 
@@ -112,7 +97,7 @@ def test_virtual_8086_mode_pushes_all_segments_and_leaves_them_null() -> None:
     assert (rig["cs_selector"], rig["ss_selector"], rig["rsp"]) == (CODE32_0, DATA_0, STACK0 - 36)
     eip, cs, eflags, esp, ss, es, ds, fs, gs = pushed(rig, 9, 4)
     assert (eip, cs, esp, ss) == (2, SEGMENT, STACK, 0x3000)
-    assert eflags == RFLAGS_VM | RFLAGS_IOPL3 | 2
+    assert eflags == RFLAGS_VM | RFLAGS_IOPL | 2
     assert {"es": es, "ds": ds, "fs": fs, "gs": gs} == DATA_SEGMENTS
     assert not rig["rflags"] & RFLAGS_VM
     assert all(rig[f"{name}_access_rights"] & UNUSABLE and not rig[f"{name}_selector"] for name in DATA_SEGMENTS)
@@ -122,7 +107,7 @@ def test_a_fault_in_virtual_8086_mode_has_its_error_code() -> None:
     rig = virtual_8086("mov eax, cr0").run()
     assert rig.halted_in == 13
     error, eip, _cs, eflags = pushed(rig, 4, 4)
-    assert (error, eip, eflags) == (0, 0, RFLAGS_VM | RFLAGS_IOPL3 | RFLAGS_RF | 2)
+    assert (error, eip, eflags) == (0, 0, RFLAGS_VM | RFLAGS_IOPL | RFLAGS_RF | 2)
 
 
 def test_int_n_and_other_iopl_sensitive_instructions_fault_below_iopl_3() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.vmx.qualifications import TASK_SWITCH_GATE, TaskSwitch, decode_task_switch
+from emulator.x86 import RFLAGS_IF, RFLAGS_NT, RFLAGS_RF
 from tests.emulator.engine.rig import (
     ABSENT_CODE,
     CODE,
@@ -18,9 +19,6 @@ from tests.emulator.engine.rig import (
     DATA_3,
     GDT,
     HANDLERS,
-    RFLAGS_IF,
-    RFLAGS_NT,
-    RFLAGS_RF,
     STACK0,
     STACK3,
     STACK16,

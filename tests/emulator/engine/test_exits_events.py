@@ -5,7 +5,8 @@ import pytest
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
-from tests.emulator.engine.rig import CODE, RFLAGS_IF, Rig, exits_of, guest
+from emulator.x86 import RFLAGS_IF
+from tests.emulator.engine.rig import CODE, Rig, exits_of, guest
 
 PIN, PROC, PROC2 = f.PIN_BASED_CONTROLS, f.PRIMARY_PROCESSOR_BASED_CONTROLS, f.SECONDARY_PROCESSOR_BASED_CONTROLS
 

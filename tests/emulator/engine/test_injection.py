@@ -5,7 +5,8 @@ import pytest
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
-from tests.emulator.engine.rig import CODE, EPT, HANDLERS, IST1, RFLAGS_IF, RFLAGS_RF, STACK0, STACK3, TSS, P, Rig, W
+from emulator.x86 import RFLAGS_IF, RFLAGS_RF
+from tests.emulator.engine.rig import CODE, EPT, HANDLERS, IST1, STACK0, STACK3, TSS, P, Rig, W
 
 EXTERNAL, NMI, HARDWARE, SOFT_INT, PRIVILEGED, SOFT_EXCEPTION = 0, 2, 3, 4, 5, 6
 VALID, HAS_ERROR = 1 << 31, 1 << 11

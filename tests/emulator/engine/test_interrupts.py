@@ -1,6 +1,7 @@
 """External interrupts and single step: when they are taken, and behind which instruction."""
 
-from tests.emulator.engine.rig import CODE, DATA, HANDLERS, RFLAGS_IF, Rig, assemble
+from emulator.x86 import RFLAGS_IF
+from tests.emulator.engine.rig import CODE, DATA, HANDLERS, Rig, assemble
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Where there is no RAM the platform answers loads and stores; what that sets off comes at the end of the block."""
 
-from tests.emulator.engine.rig import DATA, MEMORY_BYTES, RFLAGS_IF, P, Rig, W
+from emulator.x86 import RFLAGS_IF
+from tests.emulator.engine.rig import DATA, MEMORY_BYTES, P, Rig, W
 
 DEVICE = 0xFEE0_0000
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.emulator.engine.rig import CODE, CODE32_3, DATA, RFLAGS_DF, TSS, P, Rig, W  # fmt: skip
+from emulator.x86 import RFLAGS_DF
+from tests.emulator.engine.rig import CODE, CODE32_3, DATA, TSS, P, Rig, W  # fmt: skip
 
 
 @pytest.mark.parametrize(

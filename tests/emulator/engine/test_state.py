@@ -5,7 +5,8 @@ from functools import cache
 import pytest
 
 from emulator.vmx import fields as f
-from tests.emulator.engine.rig import DATA, HANDLERS, RFLAGS_RF, Rig
+from emulator.x86 import RFLAGS_RF
+from tests.emulator.engine.rig import DATA, HANDLERS, Rig
 
 IRETQ = b"\x48\xcf"
 TRAPS = {

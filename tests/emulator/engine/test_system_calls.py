@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.emulator.engine.rig import (  # fmt: skip
+from emulator.x86 import RFLAGS_DF, RFLAGS_IF
+from tests.emulator.engine.rig import (
     CODE,
     CODE32_0,
     CODE32_3,
@@ -11,8 +12,6 @@ from tests.emulator.engine.rig import (  # fmt: skip
     DATA,
     DATA_0,
     HANDLERS,
-    RFLAGS_DF,
-    RFLAGS_IF,
     STACK3,
     Rig,
     assemble,

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from emulator import x86
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
-from emulator.vmx import registers as r
 from emulator.vmx.capabilities import AllowedBits, VmxCapabilities, with_ept
 from emulator.vmx.vmcs import Vmcs
 
@@ -18,14 +18,14 @@ UNUSABLE = 0x1_0000
 PAT_AFTER_RESET = 0x0007_0406_0007_0406
 
 _HOST: State = {
-    f.HOST_CR0: r.CR0_PE | r.CR0_PG | 1 << 5,
+    f.HOST_CR0: x86.CR0_PE | x86.CR0_PG | 1 << 5,
     f.HOST_CR3: 0x1000,
-    f.HOST_CR4: r.CR4_PAE | 1 << 13,
+    f.HOST_CR4: x86.CR4_PAE | 1 << 13,
     f.HOST_CS_SELECTOR: 0x08,
     f.HOST_SS_SELECTOR: 0x10,
     f.HOST_TR_SELECTOR: 0x40,
     f.HOST_GS_BASE: 0xFFFF_8880_0000_0000,
-    f.HOST_IA32_EFER: r.EFER_LMA | r.EFER_LME | r.EFER_SCE,
+    f.HOST_IA32_EFER: x86.EFER_LMA | x86.EFER_LME | x86.EFER_SCE,
     f.HOST_IA32_PAT: PAT_AFTER_RESET,
     f.HOST_RIP: 0xFFFF_FFFF_8100_0000,
 }
@@ -36,13 +36,13 @@ _CONTROLS: State = {
     f.VM_ENTRY_CONTROLS: c.DEFAULT1["ENTRY"] | c.ENTRY_IA32E_MODE_GUEST | c.ENTRY_LOAD_IA32_EFER,
 }
 _GUEST: State = {
-    f.GUEST_CR0: r.CR0_PE | r.CR0_PG | 1 << 5,
+    f.GUEST_CR0: x86.CR0_PE | x86.CR0_PG | 1 << 5,
     f.GUEST_CR3: 0x2000,
-    f.GUEST_CR4: r.CR4_PAE | 1 << 13,
+    f.GUEST_CR4: x86.CR4_PAE | 1 << 13,
     f.GUEST_DR7: 0x400,
     f.GUEST_RIP: 0xFFFF_FFFF_8100_0000,
     f.GUEST_RFLAGS: 0x202,
-    f.GUEST_IA32_EFER: r.EFER_LMA | r.EFER_LME,
+    f.GUEST_IA32_EFER: x86.EFER_LMA | x86.EFER_LME,
     f.GUEST_IA32_PAT: PAT_AFTER_RESET,
     f.VMCS_LINK_POINTER: (1 << 64) - 1,
     f.GUEST_CS_SELECTOR: 0x10,
@@ -78,7 +78,7 @@ _V86_SEGMENTS: State = {
         f.FIELD_BY_NAME[f"GUEST_{name}_ACCESS_RIGHTS"].encoding: 0xF3,
     }.items()
 }
-VIRTUAL_8086: State = FLAT_64 | _LEGACY | _V86_SEGMENTS | {f.GUEST_RFLAGS: r.RFLAGS_VM | 0x202, f.GUEST_RIP: 0xFFF0}
+VIRTUAL_8086: State = FLAT_64 | _LEGACY | _V86_SEGMENTS | {f.GUEST_RFLAGS: x86.RFLAGS_VM | 0x202, f.GUEST_RIP: 0xFFF0}
 EPT: State = {
     f.PRIMARY_PROCESSOR_BASED_CONTROLS: FLAT_64[f.PRIMARY_PROCESSOR_BASED_CONTROLS]
     | c.PROC_ACTIVATE_SECONDARY_CONTROLS,

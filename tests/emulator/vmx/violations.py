@@ -1,9 +1,9 @@
 """For every VM-entry check, a state that breaks it and no earlier one: check name -> (valid state, changes)."""
 
+from emulator import x86
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
-from emulator.vmx import registers as r
 from emulator.vmx.interruption import Interruption
 from tests.emulator.vmx.examples import (
     DATA,
@@ -147,8 +147,8 @@ CONTROL_VIOLATIONS: dict[str, Violation] = {
 }
 
 HOST_VIOLATIONS: dict[str, Violation] = {
-    "host CR0 must have the bits fixed in VMX operation": _flat({f.HOST_CR0: r.CR0_PE | r.CR0_PG}),
-    "host CR4 must have the bits fixed in VMX operation": _flat({f.HOST_CR4: r.CR4_PAE}),
+    "host CR0 must have the bits fixed in VMX operation": _flat({f.HOST_CR0: x86.CR0_PE | x86.CR0_PG}),
+    "host CR4 must have the bits fixed in VMX operation": _flat({f.HOST_CR4: x86.CR4_PAE}),
     "host CR3 must not set bits beyond the physical-address width": _flat({f.HOST_CR3: BEYOND_PHYSICAL}),
     "host IA32_SYSENTER_ESP must be canonical": _flat({f.HOST_IA32_SYSENTER_ESP: NOT_CANONICAL}),
     "host IA32_SYSENTER_EIP must be canonical": _flat({f.HOST_IA32_SYSENTER_EIP: NOT_CANONICAL}),
@@ -156,7 +156,7 @@ HOST_VIOLATIONS: dict[str, Violation] = {
         _flat({EXIT: FLAT_64[EXIT] | c.EXIT_LOAD_IA32_PAT, f.HOST_IA32_PAT: 2 << 56}),
     "reserved bits of host IA32_EFER must be 0 when 'load IA32_EFER' is 1":
         _flat({f.HOST_IA32_EFER: FLAT_64[f.HOST_IA32_EFER] | 1 << 1}),
-    "host EFER.LMA and EFER.LME must equal 'host address-space size'": _flat({f.HOST_IA32_EFER: r.EFER_LME}),
+    "host EFER.LMA and EFER.LME must equal 'host address-space size'": _flat({f.HOST_IA32_EFER: x86.EFER_LME}),
     **{f"RPL and TI of the host {name} selector must be 0": _flat({_field(f"HOST_{name}_SELECTOR"): 0x40 | bits})
        for name, bits in (("CS", 1), ("SS", 2), ("DS", 3), ("ES", 4), ("FS", 5), ("GS", 6), ("TR", 7))},
     "the host CS selector must not be null": _flat({f.HOST_CS_SELECTOR: 0}),
@@ -198,43 +198,43 @@ SEGMENT_VIOLATIONS: dict[str, Violation] = {
        (VIRTUAL_8086, {_field(f"GUEST_{name}_ACCESS_RIGHTS"): 0x93}) for name in _CODE_AND_DATA},
     "guest CS type must be accessed code, or read/write data for an unrestricted guest":
         _flat({f.GUEST_CS_ACCESS_RIGHTS: DATA}),
-    "guest SS type must be accessed read/write data": _rights("SS", clear=r.AR_READABLE),
-    **{f"guest {name} type must be accessed, and readable if it is code": _rights(name, clear=r.AR_READABLE, set_=8)
+    "guest SS type must be accessed read/write data": _rights("SS", clear=x86.AR_READABLE),
+    **{f"guest {name} type must be accessed, and readable if it is code": _rights(name, clear=x86.AR_READABLE, set_=8)
        for name in _DATA},
-    **{f"guest {name} must be a code or data segment": _rights(name, clear=r.AR_S) for name in _CODE_AND_DATA},
+    **{f"guest {name} must be a code or data segment": _rights(name, clear=x86.AR_S) for name in _CODE_AND_DATA},
     "guest CS DPL must fit its type and SS DPL": _rights("CS", set_=3 << 5),
     "guest SS DPL must equal the RPL of the SS selector":
         _flat({f.GUEST_SS_ACCESS_RIGHTS: DATA | 3 << 5, f.GUEST_CS_ACCESS_RIGHTS: 0xA0FB}),
     "guest SS DPL must be 0 when CS is data or CR0.PE is 0": (REAL_MODE, {f.GUEST_SS_ACCESS_RIGHTS: 0xF3}),
     **{f"guest {name} DPL must not be below the RPL of its selector":
        _flat({_field(f"GUEST_{name}_SELECTOR"): 0x1B}) for name in _DATA},
-    **{f"guest {name} must be present": _rights(name, clear=r.AR_P) for name in (*_CODE_AND_DATA, "TR", "LDTR")},
+    **{f"guest {name} must be present": _rights(name, clear=x86.AR_P) for name in (*_CODE_AND_DATA, "TR", "LDTR")},
     **{f"guest {name} access rights bits 11:8 must be 0": _rights(name, set_=1 << 11)
        for name in (*_CODE_AND_DATA, "TR", "LDTR")},
-    "guest CS.D must be 0 when CS.L is 1 in IA-32e mode": _rights("CS", set_=r.AR_D),
-    **{f"guest {name} granularity must fit its limit": _rights(name, clear=r.AR_G) for name in _CODE_AND_DATA},
-    "guest TR granularity must fit its limit": _rights("TR", set_=r.AR_G),
+    "guest CS.D must be 0 when CS.L is 1 in IA-32e mode": _rights("CS", set_=x86.AR_D),
+    **{f"guest {name} granularity must fit its limit": _rights(name, clear=x86.AR_G) for name in _CODE_AND_DATA},
+    "guest TR granularity must fit its limit": _rights("TR", set_=x86.AR_G),
     "guest LDTR granularity must fit its limit": (FLAT_64 | _LDT, {f.GUEST_LDTR_LIMIT: 1 << 20}),
     **{f"guest {name} access rights bits 31:17 must be 0": _rights(name, set_=1 << 17)
        for name in (*_CODE_AND_DATA, "TR", "LDTR")},
     "guest TR must be a busy TSS of the right size": _flat({f.GUEST_TR_ACCESS_RIGHTS: 0x83}),
-    "guest TR must be a system segment": _rights("TR", set_=r.AR_S),
+    "guest TR must be a system segment": _rights("TR", set_=x86.AR_S),
     "guest TR must be usable": _rights("TR", set_=UNUSABLE),
     "guest LDTR type must be an LDT": _rights("LDTR", set_=1),
-    "guest LDTR must be a system segment": _rights("LDTR", set_=r.AR_S),
+    "guest LDTR must be a system segment": _rights("LDTR", set_=x86.AR_S),
     "bits 31:16 of guest GDTR limit must be 0": _flat({f.GUEST_GDTR_LIMIT: 0x1_0000}),
     "bits 31:16 of guest IDTR limit must be 0": _flat({f.GUEST_IDTR_LIMIT: 0x8000_0000}),
 }
 
 GUEST_VIOLATIONS: dict[str, Violation] = SEGMENT_VIOLATIONS | {
-    "guest CR0 must have the bits fixed in VMX operation": _flat({f.GUEST_CR0: r.CR0_PE | r.CR0_PG}),
-    "guest CR0.PE must be 1 when CR0.PG is 1": (REAL_MODE, {f.GUEST_CR0: r.CR0_PG | 1 << 5}),
-    "guest CR4 must have the bits fixed in VMX operation": _flat({f.GUEST_CR4: r.CR4_PAE | 1 << 13 | 1 << 15}),
+    "guest CR0 must have the bits fixed in VMX operation": _flat({f.GUEST_CR0: x86.CR0_PE | x86.CR0_PG}),
+    "guest CR0.PE must be 1 when CR0.PG is 1": (REAL_MODE, {f.GUEST_CR0: x86.CR0_PG | 1 << 5}),
+    "guest CR4 must have the bits fixed in VMX operation": _flat({f.GUEST_CR4: x86.CR4_PAE | 1 << 13 | 1 << 15}),
     "reserved bits of guest IA32_DEBUGCTL must be 0 when 'load debug controls' is 1":
         _flat(_WITH_DEBUG_CONTROLS | {f.GUEST_IA32_DEBUGCTL: 1 << 4}),
     "CR0.PG must be 1 when 'IA-32e mode guest' is 1": (REAL_MODE, {ENTRY: FLAT_64[ENTRY]}),
     "CR4.PAE must be 1 when 'IA-32e mode guest' is 1": _flat({f.GUEST_CR4: 1 << 13}),
-    "CR4.PCIDE must be 0 when 'IA-32e mode guest' is 0": (PAE_32, {f.GUEST_CR4: PAE_32[f.GUEST_CR4] | r.CR4_PCIDE}),
+    "CR4.PCIDE must be 0 when 'IA-32e mode guest' is 0": (PAE_32, {f.GUEST_CR4: PAE_32[f.GUEST_CR4] | x86.CR4_PCIDE}),
     "guest CR3 must not set bits beyond the physical-address width": _flat({f.GUEST_CR3: BEYOND_PHYSICAL}),
     "bits 63:32 of guest DR7 must be 0 when 'load debug controls' is 1":
         _flat(_WITH_DEBUG_CONTROLS | {f.GUEST_DR7: 1 << 32}),
@@ -244,8 +244,8 @@ GUEST_VIOLATIONS: dict[str, Violation] = SEGMENT_VIOLATIONS | {
         _flat({ENTRY: FLAT_64[ENTRY] | c.ENTRY_LOAD_IA32_PAT, f.GUEST_IA32_PAT: 3}),
     "reserved bits of guest IA32_EFER must be 0 when 'load IA32_EFER' is 1":
         _flat({f.GUEST_IA32_EFER: FLAT_64[f.GUEST_IA32_EFER] | 1 << 12}),
-    "guest EFER.LMA must equal 'IA-32e mode guest'": _flat({f.GUEST_IA32_EFER: r.EFER_LME}),
-    "guest EFER.LME must equal EFER.LMA when CR0.PG is 1": _flat({f.GUEST_IA32_EFER: r.EFER_LMA}),
+    "guest EFER.LMA must equal 'IA-32e mode guest'": _flat({f.GUEST_IA32_EFER: x86.EFER_LME}),
+    "guest EFER.LME must equal EFER.LMA when CR0.PG is 1": _flat({f.GUEST_IA32_EFER: x86.EFER_LMA}),
     "guest RIP must fit the guest's address width": (PAE_32, {f.GUEST_RIP: 1 << 32}),
     "reserved bits of guest RFLAGS must have their fixed values": _flat({f.GUEST_RFLAGS: 0}),
     "RFLAGS.VM must be 0 in IA-32e mode and when CR0.PE is 0":

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from emulator.x86 import GS, RAX, RCX, RDI, RDX, RSI, RSP
 from tests.vmm.emulation.oracle import CODE, DATA, DATA_BYTES, FLAGS_FIXED, GS_BASE, STATUS, Machine
 
-RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7
-GS = 5
 CF, AF, OF = 1, 0x10, 0x800
 BIT_UNDEFINED = 0x894  # OF SF AF PF
 MASK_64 = (1 << 64) - 1

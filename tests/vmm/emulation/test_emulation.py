@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.vmm.emulation.forms import BIT_UNDEFINED, FORMS, RCX, RDI, RSP, Case, Form, cases
+from emulator.x86 import RCX, RDI, RSP
+from tests.vmm.emulation.forms import BIT_UNDEFINED, FORMS, Case, Form, cases
 from tests.vmm.emulation.oracle import CODE, DATA, DATA_BYTES, STATUS, Machine, run_oracle
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
 from vmm.emulation.decode import Decoded, decode

@@ -2,11 +2,10 @@
 
 import pytest
 
+from emulator.x86 import DS, ES, GS, RAX, RCX, RDI, RDX, RSI, SS
 from tests.vmm.emulation.oracle import CODE, DATA, DATA_BYTES, Machine
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
 
-RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
-ES, CS, SS, DS, FS, GS = range(6)
 CF, PF, AF, ZF, SF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x400, 0x800
 PAGE_1 = DATA + 0x1000
 WRITE = 2

@@ -2,8 +2,8 @@
 
 import capstone
 
-from emulator.engine import GPR_NAMES, RSP
 from emulator.vmx import fields as f
+from emulator.x86 import GPR_NAMES, RSP
 from vmm.session.guest import Guest
 
 INSTRUCTION_COUNT = 6

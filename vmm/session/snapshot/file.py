@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emulator.errors import ConfigError
-from emulator.memory import PAGE_BYTES
+from emulator.x86 import PAGE_BYTES
 from vmm.session.snapshot.saved import MemoryFile, Snapshot
 
 MAGIC = b"SCSNAP\r\n"

@@ -14,9 +14,10 @@ from typing import Any
 
 from emulator.engine import Engine
 from emulator.errors import ConfigError
-from emulator.memory import PAGE_BYTES, HostMemory
+from emulator.memory import HostMemory
 from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import Allowance
+from emulator.x86 import PAGE_BYTES
 from vmm.boot.loaders import BootImage, EntryMode
 from vmm.session.guest import Guest
 from vmm.session.observe.trace import ExitTrace
