@@ -1,8 +1,8 @@
 """The CPU engine as Python sees it: one `Engine` per virtual (or native) CPU.
 
 C is mechanism (see engine.h for the picture); this wrapper opens it, runs it, and carries its two callbacks: a VM exit
-(`on_exit`) and what a core asks of its platform when nothing exits (`Platform`). A Python exception never crosses C:
-it is kept, the core is stopped, and `run` raises it again.
+(`on_exit`, which answers RESUME or LEAVE) and what a core asks of its platform when nothing exits (`Platform`). A
+Python exception never crosses C: it is kept, the core is stopped, and `run` raises it again.
 """
 
 import ctypes
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from emulator.engine.abi import LEAVE as LEAVE
+from emulator.engine.abi import RESUME as RESUME
+from emulator.engine.abi import Next as Next
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
 
@@ -121,7 +124,7 @@ class Engine:
         self.memory = memory
         self.platform = platform
         self.owner = owner
-        self.on_exit: Callable[[], None] | None = None
+        self.on_exit: Callable[[], Next] | None = None
         self.on_watched_access: Callable[[int, bool], bool] | None = None  # (hpa, is a store): may it take place now?
         self.on_watched_store: Callable[[], None] | None = None  # it has taken place
         self.error: BaseException | None = None
@@ -180,7 +183,7 @@ class Engine:
             raise GuestError(f"the CPU engine stopped with error {status}")
 
     def stop(self) -> None:
-        """From a callback: return from `run` before the next instruction."""
+        """From a callback: return from `run` before the next instruction. (`on_exit` returns LEAVE for that.)"""
         self.shared.stop_request = 1
 
     def read_linear(self, linear: int, length_bytes: int) -> bytes:
@@ -233,12 +236,12 @@ def _keep_error(_kind: object, error: BaseException, traceback: object) -> None:
         engine.stop()
 
 
-@ffi.def_extern(onerror=_keep_error)
-def python_on_exit(python: object) -> None:
+@ffi.def_extern(onerror=_keep_error, error=LEAVE)
+def python_on_exit(python: object) -> int:
     """A VM exit took place: the VMCS slots hold it."""
     engine: Engine = ffi.from_handle(python)
     assert engine.on_exit is not None
-    engine.on_exit()
+    return engine.on_exit()
 
 
 @ffi.def_extern(onerror=_keep_error, error=0)

@@ -5,6 +5,7 @@ before it imports the extension, so the extension works wherever the wheels are 
 """
 
 import importlib.util
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 CALLBACKS = """
-extern "Python" void python_on_exit(void *python);
+extern "Python" int python_on_exit(void *python);
 extern "Python" int python_on_platform(void *python, int operation, uint64_t number, uint64_t argument,
                                        uint64_t *values);
 """
@@ -45,7 +46,7 @@ SOURCES = (
 
 
 def _tables() -> tuple[dict[str, str], int]:
-    """Headers of C defines made from the tables of emulator/vmx and emulator/timing, and the number of VMCS slots."""
+    """Headers of C defines made from tables in Python, and the number of VMCS slots."""
     sys.path.insert(0, str(PROJECT))
     try:
         from emulator.timing import instruction_classes
@@ -53,7 +54,11 @@ def _tables() -> tuple[dict[str, str], int]:
     finally:
         sys.path.remove(str(PROJECT))
     text = fields.c_defines() + exit_reasons.c_defines() + controls.c_defines()
-    headers = {"vmx_tables.h": text, "instruction_classes.h": instruction_classes.c_defines()}
+    headers = {
+        "vmx_tables.h": text,
+        "instruction_classes.h": instruction_classes.c_defines(),
+        "abi.h": runpy.run_path(str(HERE / "abi.py"))["c_defines"](),
+    }
     return headers, fields.SLOT_COUNT
 
 
@@ -79,7 +84,7 @@ def make() -> FFI:
         "emulator.engine._engine",
         '#include "engine.h"\n'
         + FUNCTIONS.replace("typedef struct sc_cpu sc_cpu;", "")
-        + "static void python_on_exit(void *);\n"
+        + "static int python_on_exit(void *);\n"
         "static int python_on_platform(void *, int, uint64_t, uint64_t, uint64_t *);\n"
         "__attribute__((constructor)) static void connect(void) {\n"
         "    sc_exit_callback = python_on_exit;\n"

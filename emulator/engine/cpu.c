@@ -5,7 +5,7 @@
 #include <string.h>
 #include "engine.h"
 
-void (*sc_exit_callback)(void *python);
+int (*sc_exit_callback)(void *python);
 int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 
 enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1, FLAG_IF = 0x200 };
@@ -116,7 +116,7 @@ static void do_exit_interrupt(sc_cpu *cpu) {
     uint64_t vector = 0;
     if (cpu->s.vmcs[VMCS_VM_EXIT_CONTROLS] & EXIT_ACKNOWLEDGE_INTERRUPT) {
         sc_platform_callback(cpu->python, PLATFORM_INTERRUPT_VECTOR, 0, 0, &vector);
-        SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = (vector & 0xff) | 1u << 31;
+        cpu->exiting.interruption = (vector & 0xff) | 1u << 31;
     }
     vm_exit(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0, 0);
 }

@@ -6,6 +6,7 @@
  *   exits_io.c          ports
  */
 #include <capstone/capstone.h>
+#include <string.h>
 #include "engine.h"
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
@@ -36,17 +37,20 @@ enum {
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
     SLOT(cpu, EXIT_REASON) = reason;
     SLOT(cpu, EXIT_QUALIFICATION) = qualification;
-    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = cpu->vectoring_bytes ? cpu->vectoring_bytes : instruction_bytes;
+    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = cpu->exiting.interruption;
+    SLOT(cpu, VM_EXIT_INTERRUPTION_ERROR_CODE) = cpu->exiting.interruption_error_code;
+    SLOT(cpu, IDT_VECTORING_INFORMATION) = cpu->exiting.vectoring;
+    SLOT(cpu, IDT_VECTORING_ERROR_CODE) = cpu->exiting.vectoring_error_code;
+    uint32_t vectored_bytes = cpu->exiting.vectored_bytes;
+    SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = vectored_bytes ? vectored_bytes : instruction_bytes;
+    memset(&cpu->exiting, 0, sizeof cpu->exiting);
     SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= 0x7fffffff;
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
     if (!cpu->timing.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
     cpu->monitor_armed = false;                                 /* SDM 3C 28.5.6 */
     end_entry(cpu);
-    sc_exit_callback(cpu->python);
-    SLOT(cpu, IDT_VECTORING_INFORMATION) = 0;
-    cpu->vectoring_bytes = 0;
-    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = 0;
+    if (sc_exit_callback(cpu->python) == NEXT_LEAVE) cpu->s.stop_request = 1;
 }
 
 static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {

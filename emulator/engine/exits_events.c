@@ -9,9 +9,9 @@ static uint64_t information(event e) {
 }
 
 void set_vectoring(sc_cpu *cpu, event e) {
-    SLOT(cpu, IDT_VECTORING_INFORMATION) = information(e);
-    SLOT(cpu, IDT_VECTORING_ERROR_CODE) = e.error_code;
-    cpu->vectoring_bytes = e.instruction_bytes; /* SDM 3C 28.2.5: the length of the INT that was being delivered */
+    cpu->exiting.vectoring = information(e);
+    cpu->exiting.vectoring_error_code = e.error_code;
+    cpu->exiting.vectored_bytes = e.instruction_bytes;
 }
 
 bool exception_exits(const sc_cpu *cpu, event e) {
@@ -23,8 +23,8 @@ bool exception_exits(const sc_cpu *cpu, event e) {
 }
 
 void vm_exit_event(sc_cpu *cpu, event e) {
-    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = information(e) | (cpu->iret_unblocked ? NMI_UNBLOCKING : 0);
-    SLOT(cpu, VM_EXIT_INTERRUPTION_ERROR_CODE) = e.error_code;
+    cpu->exiting.interruption = information(e) | (cpu->iret_unblocked ? NMI_UNBLOCKING : 0);
+    cpu->exiting.interruption_error_code = e.error_code;
     uint64_t qualification = e.vector == VECTOR_PF ? e.address : e.vector == VECTOR_DB ? e.payload : 0;
     vm_exit(cpu, EXIT_REASON_EXCEPTION_NMI, qualification, e.instruction_bytes);
 }

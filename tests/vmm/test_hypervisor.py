@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.engine import Next
 from emulator.errors import GuestError
 from emulator.pcpu import ENGINE_COUNTERS
 from emulator.vmx import fields as f
@@ -24,13 +25,14 @@ def test_the_ledger_sums_to_the_clock_at_every_exit(paging: Paging) -> None:
     dispatch, exits = guest.engine.on_exit, 0
     assert dispatch is not None
 
-    def dispatch_and_check() -> None:
+    def dispatch_and_check() -> Next:
         nonlocal exits
-        dispatch()
+        next_ = dispatch()
         exits += 1
         shared = guest.engine.shared
         counted = sum(getattr(shared, counter) for counter, _ in ENGINE_COUNTERS)
         assert guest.pcpu.ledger.total_cycles + counted == shared.clock_cycles
+        return next_
 
     guest.engine.on_exit = dispatch_and_check
     guest.advance(LIMIT_CYCLES)

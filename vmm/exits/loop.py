@@ -10,6 +10,7 @@ One table, one place that moves RIP.
 
 from typing import TYPE_CHECKING
 
+from emulator.engine import LEAVE, RESUME, Next
 from emulator.errors import GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
@@ -27,7 +28,6 @@ from vmm.vcpu import FLAG_IF, NMI_VECTOR, VCpu
 if TYPE_CHECKING:
     from vmm.core import Core
 
-ONLY_DURING_AN_EXIT = (f.VM_EXIT_INTERRUPTION_INFORMATION, f.IDT_VECTORING_INFORMATION)  # then the engine clears them
 WINDOW_EXITING = c.PROC_INTERRUPT_WINDOW_EXITING | c.PROC_NMI_WINDOW_EXITING
 WITH_GPA = (R.EPT_VIOLATION, R.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 
@@ -41,7 +41,6 @@ class Dispatcher:
         self.engine = vcpu.engine
         self.core: Core | None = None  # where the vCPU's state is loaded, or was last
         self.has_deferred_exit = False  # a VM exit took place that waits for its turn
-        self._deferred_fields: list[tuple[int, int]] = []
         self._shared = vcpu.engine.shared  # while a core runs the engine, the core's clock is here
         self._statistics = statistics
         self._trace = trace
@@ -51,26 +50,19 @@ class Dispatcher:
         self.engine.on_exit = self._on_exit
         self.engine.shared.non_root = 1
 
-    def _on_exit(self) -> None:
-        """Called by the engine at a VM exit; when it returns the guest goes on, or the engine stops."""
+    def _on_exit(self) -> Next:
+        """Called by the engine at a VM exit."""
         if self._shared.clock_cycles > self._shared.horizon_cycles:
             self.has_deferred_exit = True
-            self._deferred_fields = [(field, self.vcpu.vmcs.read(field)) for field in ONLY_DURING_AN_EXIT]
-            self.engine.stop()
-            return
-        self._handle_exit()
+            return LEAVE
+        return self._handle_exit()
 
     def handle_deferred_exit(self) -> None:
         """The core has its turn: the exit takes place now."""
-        vmcs = self.vcpu.vmcs
         self.has_deferred_exit = False
-        for field, value in self._deferred_fields:
-            vmcs.save(field, value)
         self._handle_exit()
-        for field, _ in self._deferred_fields:
-            vmcs.save(field, 0)
 
-    def _handle_exit(self) -> None:
+    def _handle_exit(self) -> Next:
         """From a VM exit to the next entry, or to leaving the guest."""
         vcpu = self.vcpu
         began = self._shared.clock_cycles
@@ -92,8 +84,9 @@ class Dispatcher:
             self._block(core)
         if core.needs_scheduling or vcpu.domain.end is not None:
             self._leave(core)
-        else:
-            self.enter()
+            return LEAVE
+        self.enter()
+        return RESUME
 
     def _block(self, core: "Core") -> None:
         """The vCPU sleeps until its virtual interrupt controller asks for it."""
@@ -109,7 +102,6 @@ class Dispatcher:
     def _leave(self, core: "Core") -> None:
         """Stay in root mode: the core decides who runs next."""
         self.vcpu.commit_cycles()
-        self.engine.stop()
         core.leave_guest()
         if self.vcpu.domain.end is not None and self._exit_in_progress is not None:
             self._book_exit(*self._exit_in_progress)

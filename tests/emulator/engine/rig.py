@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from emulator.engine import Engine
+from emulator.engine import LEAVE, RESUME, Engine, Next
 from emulator.memory import HostMemory
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
@@ -148,7 +148,7 @@ class Exit:
 
 
 class Rig:
-    """One engine with a program in it. `on_exit` is called with each `Exit`; by default the first one stops the run."""
+    """One engine with a program in it. `on_exit` is called with each `Exit`; by default the first one ends the run."""
 
     def __init__(self, code: str | bytes = "hlt", *, bits: int = 64, cpl: int = 0, non_root: bool = False) -> None:
         self.memory = HostMemory(MEMORY_BYTES)
@@ -158,7 +158,7 @@ class Rig:
         self.shared = self.engine.shared
         self.vmcs = Vmcs(self.engine.vmcs)
         self.exits: list[Exit] = []
-        self.on_exit: Callable[[Exit], None] = lambda seen: self.engine.stop()
+        self.on_exit: Callable[[Exit], Next] = lambda seen: LEAVE
         self.bits = bits
         self._fill_tables()
         self._fill_registers(cpl)
@@ -284,7 +284,7 @@ class Rig:
         self.engine.run(self.shared.clock_cycles + cycles)
         return self
 
-    def _record(self) -> None:
+    def _record(self) -> Next:
         read = self.vmcs.read
         seen = Exit(
             read(f.EXIT_REASON), read(f.EXIT_QUALIFICATION), read(f.VM_EXIT_INSTRUCTION_LENGTH),
@@ -294,11 +294,12 @@ class Rig:
             int(self.shared.instructions),
         )  # fmt: skip
         self.exits.append(seen)
-        self.on_exit(seen)
+        return self.on_exit(seen)
 
-    def step_over(self, seen: Exit) -> None:
+    def step_over(self, seen: Exit) -> Next:
         """An `on_exit` that goes on behind the instruction."""
         self["rip"] += seen.instruction_bytes
+        return RESUME
 
     def frame(self, *, has_error: bool) -> dict[str, int]:
         """What a 64-bit delivery pushed, by name."""
@@ -324,13 +325,7 @@ def _field(name: str) -> int:
 def exits_of(rig: Rig) -> list[Exit]:
     """The exits of a run, without the VMCALL at its end; each instruction that exits is stepped over."""
 
-    def go_on(seen: Exit) -> None:
-        if seen.reason == ExitReason.VMCALL:
-            rig.engine.stop()
-        else:
-            rig.step_over(seen)
-
-    rig.on_exit = go_on
+    rig.on_exit = lambda seen: LEAVE if seen.reason == ExitReason.VMCALL else rig.step_over(seen)
     rig.run()
     assert rig.exits, "the program did not reach its end"
     assert rig.exits[-1].reason == ExitReason.VMCALL

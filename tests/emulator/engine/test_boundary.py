@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.engine import LEAVE, RESUME, Next
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
@@ -16,11 +17,12 @@ TIMER_UNIT_CYCLES = 1 << c.PREEMPTION_TIMER_SHIFT
 def go_on(rig: Rig) -> Rig:
     """Exits go on: VMCALL ends, an instruction is stepped over, what comes between instructions is not."""
 
-    def handle(seen: Exit) -> None:
+    def handle(seen: Exit) -> Next:
         if seen.reason == R.VMCALL:
-            rig.engine.stop()
-        elif seen.reason not in (R.MONITOR_TRAP_FLAG, R.PREEMPTION_TIMER):
+            return LEAVE
+        if seen.reason not in (R.MONITOR_TRAP_FLAG, R.PREEMPTION_TIMER):
             rig.step_over(seen)
+        return RESUME
 
     rig.on_exit = handle
     return rig
@@ -126,7 +128,7 @@ def test_another_exit_saves_what_is_left_if_it_shall(saves: bool) -> None:
 
 def test_a_saved_timer_goes_on_at_the_next_entry() -> None:
     rig = timed("1: cpuid\n jmp 1b", 4)
-    rig.on_exit = lambda seen: rig.engine.stop() if seen.reason == R.PREEMPTION_TIMER else rig.step_over(seen)
+    rig.on_exit = lambda seen: LEAVE if seen.reason == R.PREEMPTION_TIMER else rig.step_over(seen)
     rig.run()
     assert rig.exits[-1].reason == R.PREEMPTION_TIMER
     assert rig.shared.clock_cycles == 4 * TIMER_UNIT_CYCLES
@@ -212,7 +214,7 @@ def test_cr8_is_the_virtual_tpr_and_exits_behind_a_write_below_the_threshold(val
     rig.vmcs.write(f.VIRTUAL_APIC_ADDRESS, DATA)
     rig.vmcs.write(f.TPR_THRESHOLD, 5)
     rig["rax"] = value
-    rig.on_exit = lambda seen: rig.engine.stop() if seen.reason == R.VMCALL else None
+    rig.on_exit = lambda seen: LEAVE if seen.reason == R.VMCALL else RESUME
     rig.run()
     assert places(rig) == [(R.TPR_BELOW_THRESHOLD, 4)] * is_below + [(R.VMCALL, 8)]
     assert (rig.word(DATA + 0x80, 1), rig["rbx"], rig.platform.cr8) == (value << 4, value, 0)

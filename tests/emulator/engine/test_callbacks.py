@@ -1,18 +1,23 @@
 """What a callback raises comes out of `run`, whichever callback it was, and the engine goes on afterwards."""
 
+from typing import NoReturn
+
 import pytest
 
-from emulator.engine import Engine
+from emulator.engine import LEAVE, Engine, Next
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
-from tests.emulator.engine.rig import CODE, DATA, MEMORY_BYTES, P, RecordingPlatform, Rig, W
+from emulator.vmx import controls as c
+from emulator.vmx import fields as f
+from emulator.vmx.exit_reasons import ExitReason as R
+from tests.emulator.engine.rig import CODE, DATA, MEMORY_BYTES, Exit, P, RecordingPlatform, Rig, W
 
 
 class BrokenError(Exception):
     """Not an error this project knows."""
 
 
-def fail(_: object) -> None:
+def fail(_: object) -> NoReturn:
     raise BrokenError
 
 
@@ -57,7 +62,7 @@ def test_an_exception_of_the_exit_handler_comes_out_of_run_with_its_traceback() 
         rig.run()
     assert "fail" in [entry.name for entry in raised.traceback]
     assert rig["rip"] == CODE
-    rig.on_exit = lambda seen: rig.step_over(seen) if seen.reason == 10 else rig.engine.stop()
+    rig.on_exit = lambda seen: rig.step_over(seen) if seen.reason == 10 else LEAVE
     rig.run()
     assert rig["rbx"] == 1
     assert [seen.reason for seen in rig.exits] == [10, 10, 18]
@@ -83,6 +88,26 @@ def test_stop_from_a_callback_stops_before_the_next_instruction() -> None:
     assert (rig["rip"], rig["rbx"], rig.shared.instructions) == (CODE + 2, 0, 1)
     rig.run()
     assert (rig.is_halted, rig["rbx"]) == (True, 1)
+
+
+@pytest.mark.parametrize("answer", Next)
+def test_the_guest_goes_on_behind_an_exit_or_not_as_its_callback_answers(answer: Next) -> None:
+    rig = Rig("cpuid\n inc ebx\n hlt", non_root=True)
+    rig.on_exit = lambda seen: (rig.step_over(seen), answer)[1]
+    rig.run()
+    assert (rig["rbx"], rig.is_halted) == ((0, False) if answer is LEAVE else (1, True))
+    rig.run()
+    assert (rig["rbx"], rig.is_halted, len(rig.exits)) == (1, True, 1)
+
+
+def test_what_waits_behind_an_exit_that_is_left_comes_in_the_next_run() -> None:
+    rig = Rig("cpuid\n inc ebx\n hlt", non_root=True)
+    rig["rflags"] = 0x202
+    rig.shared.interrupt_pending = 1
+    rig.vmcs.write(f.PIN_BASED_CONTROLS, c.PIN_EXTERNAL_INTERRUPT_EXITING)
+    rig.on_exit = lambda seen: LEAVE
+    reasons = [rig.run().exits[-1].reason for _ in range(2)]
+    assert (reasons, rig["rip"], len(rig.exits)) == ([R.EXTERNAL_INTERRUPT] * 2, CODE, 2)
 
 
 def test_a_deadline_that_a_callback_brings_nearer_counts() -> None:
@@ -149,7 +174,12 @@ def test_memory_at_a_linear_address_is_read_as_far_as_it_is_mapped() -> None:
 def test_code_at_rip_during_an_exit_is_what_exits() -> None:
     rig = Rig("nop\n cpuid\n hlt", non_root=True)
     seen: list[bytes] = []
-    rig.on_exit = lambda exit: (seen.append(rig.engine.code_at_rip()), rig.engine.stop())[0]  # type: ignore[func-returns-value]
+
+    def look(_exit: Exit) -> Next:
+        seen.append(rig.engine.code_at_rip())
+        return LEAVE
+
+    rig.on_exit = look
     rig.run()
     assert seen[0].startswith(b"\x0f\xa2\xf4")
     assert len(seen[0]) == 15

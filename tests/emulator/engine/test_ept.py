@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.engine import LEAVE, RESUME, Next
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
-from tests.emulator.engine.rig import CODE, DATA, EPT, MEMORY_BYTES, PD, PT, P, Rig, U, W
+from tests.emulator.engine.rig import CODE, DATA, EPT, MEMORY_BYTES, PD, PT, Exit, P, Rig, U, W
 
 READ, WRITE, EXECUTE, WRITE_BACK, LARGE = 1, 2, 4, 6 << 3, 1 << 7
 RWX = READ | WRITE | EXECUTE
@@ -65,11 +66,10 @@ def test_the_exit_repeats_until_the_vmm_maps_the_page_and_then_never_again() -> 
     rig = ept_guest("mov eax, [rdi]\n mov ebx, [rdi + 4]\n mov [rdi], ebx", entry=0)
     rig.put_word(0x41000, 0x1111111122222222)
 
-    def fill(seen: object) -> None:
-        if rig.exits[-1].reason == R.VMCALL:
-            rig.engine.stop()
-        elif len(rig.exits) == 3:
+    def fill(seen: Exit) -> Next:
+        if len(rig.exits) == 3:
             set_ept(rig, DATA, 0x41000 | RWX | WRITE_BACK)
+        return LEAVE if seen.reason == R.VMCALL else RESUME
 
     rig.on_exit = fill
     rig.run()
@@ -95,9 +95,12 @@ def test_a_mapping_that_is_taken_away_is_used_until_invept() -> None:
 
 def test_a_right_that_is_added_is_seen_at_once() -> None:
     rig = ept_guest("mov eax, [rdi]\n mov [rdi], eax", entry=DATA | READ | WRITE_BACK)
-    rig.on_exit = lambda seen: (
-        rig.engine.stop() if seen.reason == R.VMCALL else set_ept(rig, DATA, DATA | RWX | WRITE_BACK)
-    )
+
+    def add(seen: Exit) -> Next:
+        set_ept(rig, DATA, DATA | RWX | WRITE_BACK)
+        return LEAVE if seen.reason == R.VMCALL else RESUME
+
+    rig.on_exit = add
     rig.run()
     assert [(seen.reason, seen.qualification & 0x3F) for seen in rig.exits] == [
         (R.EPT_VIOLATION, WRITE | READ << 3),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.engine import LEAVE
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
@@ -69,7 +70,7 @@ def test_every_other_control_leaves_an_instruction_alone(name: str) -> None:
     for other_word in (PROC, PROC2):
         bits = sum({row[2] for row in BY_CONTROL.values() if row[1] == other_word and (row[1], row[2]) != (word, bit)})
         rig.set_control(other_word, bits)
-    rig.on_exit = lambda seen: rig.engine.stop()
+    rig.on_exit = lambda seen: LEAVE
     rig.run()
     assert [seen.reason for seen in rig.exits] == ([] if name == "HLT" else [R.VMCALL])
 
@@ -79,7 +80,7 @@ def test_without_secondary_controls_their_bits_mean_nothing(name: str) -> None:
     _, word, *_ = BY_CONTROL[name]
     rig = prepared(name, True)
     rig.clear_control(PROC, c.PROC_ACTIVATE_SECONDARY_CONTROLS)
-    rig.on_exit = lambda seen: rig.engine.stop()
+    rig.on_exit = lambda seen: LEAVE
     rig.run()
     if name == "RDTSCP":
         assert (rig.exits, rig.halted_in) == ([], 6)  # not enabled: #UD

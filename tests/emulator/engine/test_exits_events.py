@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.engine import LEAVE, RESUME
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
@@ -98,7 +99,7 @@ def test_a_single_step_exits_with_its_cause() -> None:
 def test_a_single_step_over_an_emulated_instruction_exits_too() -> None:
     rig = guest("push 0x102\n popfq\n mov rax, cr3\n mov cr3, rax")
     rig.vmcs.write(f.EXCEPTION_BITMAP, 2)
-    rig.on_exit = lambda seen: rig.engine.stop() if len(rig.exits) == 2 else None
+    rig.on_exit = lambda seen: LEAVE if len(rig.exits) == 2 else RESUME
     rig.run()
     assert [(seen.qualification, seen.rip) for seen in rig.exits] == [(0x4000, CODE + 10), (0x4000, CODE + 13)]
 

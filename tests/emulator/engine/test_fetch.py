@@ -5,6 +5,7 @@ The engine translates whole blocks, so it asks for the page behind while the ins
 
 import pytest
 
+from emulator.engine import LEAVE
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from tests.emulator.engine.rig import CODE, DATA, EPT, HANDLERS, NX, P, Rig, U, W, assemble
@@ -51,7 +52,7 @@ def test_a_fault_before_the_edge_comes_first() -> None:
 def test_an_exit_before_the_edge_comes_first_and_its_state_can_be_entered() -> None:
     rig = at_the_edge("nop\n cpuid\n nop", non_root=True)
     rig.vmcs.write(f.EXCEPTION_BITMAP, 1 << 14)
-    rig.on_exit = lambda seen: rig.step_over(seen) if seen.reason == 10 else rig.engine.stop()
+    rig.on_exit = lambda seen: rig.step_over(seen) if seen.reason == 10 else LEAVE
     rig.run()
     assert [(seen.reason, seen.rip) for seen in rig.exits] == [(10, END - 3), (0, END)]
     assert rig["interruptibility_state"] == 0

@@ -2,11 +2,12 @@
 
 import pytest
 
+from emulator.engine import RESUME, Next
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.x86 import RFLAGS_IF, RFLAGS_RF
-from tests.emulator.engine.rig import CODE, EPT, HANDLERS, IST1, STACK0, STACK3, TSS, P, Rig, W
+from tests.emulator.engine.rig import CODE, EPT, HANDLERS, IST1, STACK0, STACK3, TSS, Exit, P, Rig, W
 
 EXTERNAL, NMI, HARDWARE, SOFT_INT, PRIVILEGED, SOFT_EXCEPTION = 0, 2, 3, 4, 5, 6
 VALID, HAS_ERROR = 1 << 31, 1 << 11
@@ -78,7 +79,12 @@ def test_an_event_is_injected_before_a_pending_interrupt_exits() -> None:
 
 def test_an_event_injected_from_an_exit_is_delivered_before_the_next_instruction() -> None:
     rig = Rig("nop\n cpuid\n nop", non_root=True)
-    rig.on_exit = lambda seen: inject(rig, 13, HARDWARE, error=0)
+
+    def answer(_seen: Exit) -> Next:
+        inject(rig, 13, HARDWARE, error=0)
+        return RESUME
+
+    rig.on_exit = answer
     rig.run()
     assert rig.halted_in == 13
     assert rig.words(rig["rsp"], 2) == [0, CODE + 1]
@@ -131,11 +137,12 @@ def test_the_delivery_can_be_repeated_from_the_vectoring_information() -> None:
     rig.vmcs.write(f.EXCEPTION_BITMAP, 1 << 14)
     rig.set_page(STACK0 - 8, 0)
 
-    def repair(seen: object) -> None:
+    def repair(seen: Exit) -> Next:
         rig.set_page(STACK0 - 8, STACK0 - 0x1000 | P | W)
         rig.shared.flush_tlb = 1
-        rig.vmcs.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, rig.exits[-1].vectoring)
-        rig.vmcs.write(f.VM_ENTRY_INSTRUCTION_LENGTH, rig.exits[-1].instruction_bytes)
+        rig.vmcs.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, seen.vectoring)
+        rig.vmcs.write(f.VM_ENTRY_INSTRUCTION_LENGTH, seen.instruction_bytes)
+        return RESUME
 
     rig.on_exit = repair
     rig.run()
@@ -153,6 +160,23 @@ def test_the_vectoring_information_is_gone_at_the_next_exit() -> None:
     rig.put(CODE, b"\x0f\xa2")
     rig.run()
     assert [(seen.reason, seen.vectoring) for seen in rig.exits] == [(R.EXCEPTION_NMI, 0x80000040), (R.CPUID, 0)]
+
+
+def test_what_an_exit_tells_stays_until_the_next_exit() -> None:
+    rig = Rig("nop", non_root=True)
+    rig.vmcs.write(f.EXCEPTION_BITMAP, 1 << 14)
+    rig.set_page(STACK0 - 8, 0)
+    inject(rig, 13, HARDWARE, error=0x1234)
+    told = [f.VM_EXIT_INTERRUPTION_INFORMATION, f.VM_EXIT_INTERRUPTION_ERROR_CODE]
+    told += [f.IDT_VECTORING_INFORMATION, f.IDT_VECTORING_ERROR_CODE]
+    rig.run()
+    assert [rig.vmcs.read(field) for field in told] == [0x80000B0E, 2, 0x80000B0D, 0x1234]
+    rig.put(CODE, b"\xeb\x00\x0f\xa2")  # JMP to CPUID
+    rig.run(1)
+    assert [rig.vmcs.read(field) for field in told] == [0x80000B0E, 2, 0x80000B0D, 0x1234]
+    rig.run()
+    assert [seen.reason for seen in rig.exits] == [R.EXCEPTION_NMI, R.CPUID]
+    assert [rig.vmcs.read(field) for field in told] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("bitmap", "exits"), [(1 << 11, 0x80000B0B), (1 << 8, 0x80000B08)])

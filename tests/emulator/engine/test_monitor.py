@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.engine import LEAVE
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
@@ -63,7 +64,7 @@ def test_faults(name: str) -> None:
     rig = ring0(text)
     rig["rax"], rig["rcx"] = rax, rcx
     rig.vmcs.write(f.EXCEPTION_BITMAP, 1 << 13 | 1 << 14)
-    rig.on_exit = lambda seen: rig.engine.stop()
+    rig.on_exit = lambda seen: LEAVE
     rig.run()
     (seen,) = rig.exits
     assert (seen.reason, seen.information, seen.rip) == (R.EXCEPTION_NMI, information, CODE + 1)

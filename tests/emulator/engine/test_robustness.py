@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from emulator.engine import RESUME, Next
 from emulator.vmx import fields as f
 from tests.emulator.engine.rig import DATA, EPT, MSR_BITMAP, PT, TSS, Exit, Rig
 
@@ -26,7 +27,7 @@ STARTS = [bytes.fromhex(text) for text in STARTS_TEXT.split()]
 def step_or_inject(rig: Rig, how: int) -> None:
     """Three things a VMM may do about an exit, each at a price."""
 
-    def handle(seen: Exit) -> None:
+    def handle(seen: Exit) -> Next:
         rig.shared.clock_cycles += 20
         if how == 0:
             rig["rip"] = rig["rip"] + max(1, seen.instruction_bytes) & (1 << 64) - 1
@@ -34,6 +35,7 @@ def step_or_inject(rig: Rig, how: int) -> None:
             rig.vmcs.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, 0x80000306)
         else:
             rig.vmcs.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, 1 << 31 | len(rig.exits) % 256)
+        return RESUME
 
     rig.on_exit = handle
 

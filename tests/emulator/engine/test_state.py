@@ -4,9 +4,10 @@ from functools import cache
 
 import pytest
 
+from emulator.engine import Next
 from emulator.vmx import fields as f
 from emulator.x86 import RFLAGS_RF
-from tests.emulator.engine.rig import DATA, HANDLERS, Rig
+from tests.emulator.engine.rig import DATA, HANDLERS, Exit, Rig
 
 IRETQ = b"\x48\xcf"
 TRAPS = {
@@ -95,9 +96,9 @@ def test_flags_that_a_handler_sets_are_the_guests() -> None:
     """What a VMM writes into guest RFLAGS holds, even where the engine had them pending."""
     rig = Rig("mov eax, 0xffffffff\n add eax, 1\n cpuid\n pushfq\n pop r15\n hlt", non_root=True)
 
-    def clear(seen: object) -> None:
-        rig.step_over(rig.exits[-1])
+    def clear(seen: Exit) -> Next:
         rig["rflags"] = 2 | 0x800
+        return rig.step_over(seen)
 
     rig.on_exit = clear
     rig.run()
