@@ -4,7 +4,7 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
 C_FILES = $(shell git ls-files '*.c' '*.h')
-ENGINE := $(wildcard emulator/engine/*.[ch]) emulator/engine/build.py emulator/engine/abi.py $(wildcard emulator/vmx/*.py) emulator/timing/instruction_classes.py setup.py
+ENGINE := $(wildcard emulator/engine/*.[ch] emulator/engine/*/*.[ch]) emulator/engine/build.py emulator/engine/abi.py $(wildcard emulator/vmx/*.py) emulator/timing/instruction_classes.py setup.py
 
 .PHONY: help setup run linux test test-fast fuzz lint bench clean
 .DEFAULT_GOAL := help
@@ -51,8 +51,8 @@ bench: .make/linux
 	@$(BIN)/sidecore bench speed
 
 clean:
-	rm -rf .make .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f emulator/engine/*.so emulator/engine/_engine.c emulator/engine/vmx_tables.h emulator/engine/instruction_classes.h emulator/engine/abi.h
+	rm -rf .make .venv build dist emulator/engine/generated *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f emulator/engine/*.so emulator/engine/_engine.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the set-up itself needs, each with the Debian package that has it; installed when we may.

@@ -80,7 +80,7 @@ class Platform(Protocol):
 
 
 def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
-    """The struct of timing.h, and the arrays it points to."""
+    """The struct of time/timing.h, and the arrays it points to."""
     values = ffi.new("sc_timing *")
     core, instructions, events = timing.profile.core, timing.profile.instructions, timing.profile.events
     class_of = ffi.from_buffer("uint8_t[]", CLASS_OF)

@@ -1,4 +1,4 @@
-"""Numbers that the C files and Python share: build.py makes abi.h of them, without importing the package."""
+"""Numbers that the C files and Python share: build.py makes generated/abi.h of them, without importing the package."""
 
 from enum import IntEnum
 

@@ -6,7 +6,7 @@
  * No address of the workstation is in it, and nothing in it is used as an index unchecked.
  */
 #include <string.h>
-#include "unicorn_state.h"
+#include "unicorn/state.h"
 
 /* Of the raw state: from a20_mask to before error_code, the FPU, SSE and MSRs. Segments and control registers are in the
  * slots, debug registers too; behind those the engine has pointers. */
@@ -18,7 +18,7 @@ typedef struct {
     uint32_t hflags, hflags2;
     uint64_t loaded[5], arena_used_bytes, last_end, fetched_line;
     uint32_t last_branch, return_at, step, decoded_class;
-    /* see boundary.c, trap_instruction, debug.c */
+    /* see arch/boundary.c, trap_instruction, arch/debug.c */
     uint32_t iret, is_entered, monitor_trap_due, iret_unblocked, pause_seen, data_hits, code_hits, monitor_armed;
     uint64_t timer_end_cycles, pause_first_cycles, pause_last_cycles;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */

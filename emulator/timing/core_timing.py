@@ -1,4 +1,4 @@
-"""What the time of a core is computed from, at each fidelity: `timing.h` of the engine, as a value.
+"""What the time of a core is computed from, at each fidelity: `time/timing.h` of the engine, as a value.
 
 flat       every instruction is one cycle, memory is free: for teaching, and for tests of anything but time
 fast       the block-cost model, branch prediction, and for memory an allowance for each access (allowances.py)

@@ -157,7 +157,7 @@ class ShadowTables:
         return shadow | self._domain.hpa_of(gfn << 12)
 
     def watch(self, hpa: int) -> None:
-        """Let every access to the page at `hpa` fault, for emulator/engine/watched_page.c alone; 0: to none."""
+        """Let every access to the page at `hpa` fault, for emulator/engine/arch/watched_page.c alone; 0: to none."""
         before, self._watched_hpa = self._watched_hpa, hpa
         for table in self.all_tables():
             if table.level == 1:

@@ -1,6 +1,6 @@
 """The guest's accesses to its page of slots: in order of time, with what the lines take; and its spinning.
 
-    load or store --> trap (emulator/engine/watched_page.c) --> now? --> the line's cost --> the access itself
+    load or store --> trap (emulator/engine/arch/watched_page.c) --> now? --> the line's cost --> the access itself
                                                                 |
                                               no: another core is behind; again in another turn
 

@@ -4,7 +4,7 @@
  *   VMX-preemption timer   when the TSC's upper bits have advanced by the field's value since VM entry (SDM 3C 26.5.1)
  *   PAUSE-loop exiting     PAUSEs of CPL 0, each within PLE_GAP of the one before, for PLE_WINDOW (SDM 3C 26.1.3)
  *
- * With the monitor trap flag each instruction runs in a block of its own, see `step` in unicorn.c.
+ * With the monitor trap flag each instruction runs in a block of its own, see `step` in unicorn/run.c.
  * MODEL: a single-step #DB is delivered before the VM exit by the monitor trap flag, not after it.
  * MODEL: while the CPU halts in non-root operation the timer counts only as far as whoever runs it lets the clock go on.
  */

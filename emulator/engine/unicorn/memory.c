@@ -1,5 +1,5 @@
 /* Memory as Unicorn sees it: the hook on every access, while one is wanted, and what lies where there is no RAM. */
-#include "unicorn_state.h"
+#include "state.h"
 
 bool wants_memory_hook(const sc_cpu *cpu) { return cpu->timing.is_detailed || has_data_breakpoints(cpu); }
 

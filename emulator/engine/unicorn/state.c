@@ -1,7 +1,7 @@
 /* Unicorn's raw CPU state: found and verified at start-up, copied to the VMCS slots and back. */
 #include <stdlib.h>
 #include <string.h>
-#include "unicorn_state.h"
+#include "state.h"
 
 uint64_t *engine_msr(sc_cpu *cpu, uint32_t index) {
     for (int i = 0; i < OWN_MSRS; i++)
@@ -116,7 +116,7 @@ static void load_intercepts(sc_cpu *cpu) {
     if (cpu->s.non_root && v[VMCS_CR4_GUEST_HOST_MASK]) reads |= 1 << 4;
     R16(RAW_CR_READ) = reads;
     R16(RAW_CR_WRITE) = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 8;
-    R16(RAW_DR_READ) = R16(RAW_DR_WRITE) = 0xffff; /* see debug.c */
+    R16(RAW_DR_READ) = R16(RAW_DR_WRITE) = 0xffff; /* see arch/debug.c */
     R32(RAW_EXCEPTIONS) = 0xffffffff;
 }
 

@@ -9,7 +9,7 @@
  */
 #include <setjmp.h>
 #include <signal.h>
-#include "unicorn_state.h"
+#include "state.h"
 
 static _Thread_local sigjmp_buf *abort_target;
 static struct sigaction abort_before;

@@ -1,4 +1,4 @@
-/* What only the unicorn*.c files know: where Unicorn keeps a CPU's raw state, and the memory beside the host's.
+/* What only this folder knows: where Unicorn keeps a CPU's raw state, and the memory beside the host's.
  *
  * Engine memory at ARENA. MODEL: a native guest that maps this address sees it; a VMM never gives it to a guest.
  *   0x0000 VMCB | 0x1000 host save | 0x4000 I/O map | 0x8000 MSR permission map | 0x10000 stub | 0x20000.. nested tables
@@ -80,17 +80,17 @@ enum {
     MSR_AT_SYSENTER_CS = 7
 }; /* EFER, SYSENTER_CS: VMCS fields too */
 
-/* unicorn_state.c */
+/* state.c */
 bool find_raw_state(sc_cpu *cpu, const char **problem);
 bool verify_layout(sc_cpu *cpu, const char **problem);
 void reset_state(sc_cpu *cpu);
 
-/* unicorn_memory.c */
+/* memory.c */
 bool wants_memory_hook(const sc_cpu *cpu);
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool map_holes(sc_cpu *cpu);
 
-/* unicorn_abort.c */
+/* abort.c */
 enum { ABORTS_MAX = 48 };
 void catch_aborts(void);
 bool start_guarded(sc_cpu *cpu, uc_err *ret);

@@ -7,8 +7,8 @@ import pytest
 
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
+from tests.emulator.engine.arch.test_events16 import SEGMENT, STACK, pushed, real_mode, virtual_8086
 from tests.emulator.engine.rig import CODE, CODE16_0, CODE32_0, GDT, Rig, descriptor
-from tests.emulator.engine.test_events16 import SEGMENT, STACK, pushed, real_mode, virtual_8086
 
 WORD_BYTES = {"real mode": 2, "virtual-8086 mode": 4}  # of what an event pushes
 MODES: dict[str, Callable[[str], Rig]] = {"real mode": real_mode, "virtual-8086 mode": virtual_8086}

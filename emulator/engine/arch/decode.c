@@ -64,7 +64,7 @@ bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits)
     return lock && (loads || !cs_disasm_iter(handle, &next, &count, &address, cpu->decoded));
 }
 
-/* PCMPESTRI or PCMPESTRM, also in the VEX form: see unicorn_abort.c. */
+/* PCMPESTRI or PCMPESTRM, also in the VEX form: see unicorn/abort.c. */
 static bool is_string_lengths(const uint8_t *code, size_t bytes) {
     if (bytes < 3) return false;
     if (code[0] == 0x0f) return code[1] == 0x3a && (code[2] & ~1) == 0x60;

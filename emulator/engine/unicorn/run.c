@@ -1,11 +1,11 @@
-/* Running a CPU on Unicorn: hooks, the run itself, opening and closing. Only the unicorn*.c files know Unicorn.
+/* Running a CPU on Unicorn: hooks, the run itself, opening and closing. Only this folder knows Unicorn.
  *
  * The guest runs for ever in the engine's SVM guest mode, so that sensitive instructions and all exceptions come to
  * `on_intercept` with RIP at the instruction.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
-#include "unicorn_state.h"
+#include "state.h"
 
 /* The engine translates a whole block before it runs it, so a page that cannot be fetched faults although the instruction
  * at RIP lies before it. Then that instruction runs alone (the engine makes blocks of one in an interrupt shadow), and so
