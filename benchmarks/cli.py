@@ -16,8 +16,8 @@ from vmm.cli.main import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
 from vmm.cli.profiles import profiles
 
 if TYPE_CHECKING:
-    from benchmarks.harness.guest_runs import Run
     from benchmarks.harness.outputs import Outputs
+    from benchmarks.harness.results import Run
 
 __all__ = ["cli", "main"]
 
@@ -196,7 +196,7 @@ def runs_of(
         raise ConfigError(f"no timing {timing!r}; {choices_text(timing, FIDELITIES)}")
     if profiles and all_profiles:
         raise ConfigError("both --profile and --all-profiles were given; leave one out")
-    from benchmarks.harness.guest_runs import Run
+    from benchmarks.harness.results import Run
     from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 
     if all_profiles:

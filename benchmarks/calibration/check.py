@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.calibration.published import Quantity, Reference, references_of
-from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.guest_runs import run_all
+from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text
 from benchmarks.mem.measure import latency_curve, translation_curve
 from benchmarks.vmexit.measure import accounts_by_name, by_name

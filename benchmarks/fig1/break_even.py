@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmarks.fig1.measure import FIGURE, measurement
-from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.guest_runs import run_all
+from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text
 from emulator.profiles.profile import load_profile
 from vmm.cli.profiles import make_table

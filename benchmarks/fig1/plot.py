@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.fig1.measure import BARS, GUEST_PART, PARTS, account_of, measurement, parts
-from benchmarks.harness.guest_runs import Results
 from benchmarks.harness.plotting import COLOURS
+from benchmarks.harness.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.fig1.measure import GUEST_PART, PARTS, parts
 from benchmarks.fig3.measure import pairs
-from benchmarks.harness.guest_runs import Results
 from benchmarks.harness.plotting import COLOURS
+from benchmarks.harness.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,55 +12,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.harness.accounts import Account, Rounds, account_now
 from benchmarks.harness.measurements import LINE_START, Measurement, Unavailable, parse_line
+from benchmarks.harness.results import Results, Run
 from emulator.errors import ConfigError, GuestError
-from emulator.timing.core_timing import Fidelity
 from guest_images.images import resolve
 from vmm.cli.main import say
 from vmm.outcome import End, EndKind
-from vmm.session.run import BootOptions, Paging, build_guest, plan
-from vmm.sidecore.service import Poll
+from vmm.session.run import BootOptions, build_guest, plan
 
 SLICE_CYCLES = 10**12
-
-
-@dataclass(frozen=True)
-class Run:
-    """What to run."""
-
-    image: str
-    profile: str
-    paging: Paging
-    timing: Fidelity
-    overrides: tuple[str, ...] = ()
-    has_sidecore: bool = False
-    poll: Poll = "spin"  # how the sidecore waits
-
-    def __str__(self) -> str:
-        return f"{self.image} on {self.profile}, {self.paging}, {self.timing} timing"
-
-    def facts(self) -> dict[str, Any]:
-        """What identifies the run, for a file."""
-        overrides = list(self.overrides)
-        return {"profile": self.profile, "overrides": overrides, "paging": self.paging, "timing": self.timing}
-
-
-@dataclass(frozen=True)
-class Results:
-    """What the guest measured, in its order, and where the cycles of each went."""
-
-    run: Run
-    frequency_hz: int
-    measurements: tuple[Measurement | Unavailable, ...]
-    accounts: tuple[Account | None, ...] = field(repr=False)  # None: unavailable
-
-    def named(self, name: str) -> Iterator[Measurement]:
-        """The measurements called `name`, which differ in their parameters."""
-        return (row for row in self.measurements if isinstance(row, Measurement) and row.name == name)
 
 
 class Lines:

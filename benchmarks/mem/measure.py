@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.measurements import nanoseconds
 from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import show_titled, tenths_text
 from vmm.boot.loaders.memory_size import size_text
 from vmm.cli.profiles import make_table

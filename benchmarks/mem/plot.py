@@ -7,8 +7,8 @@ profile a line.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.guest_runs import Results
 from benchmarks.harness.plotting import COLOURS, LINES
+from benchmarks.harness.results import Results
 from benchmarks.mem.measure import (
     LINE_BYTES,
     STREAMS,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.harness.accounts import Account
-from benchmarks.harness.guest_runs import Results, Run, run_all
+from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.measurements import Measurement, Unavailable
 from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text, show_titled
 from emulator.ledger import LABELS
 from vmm.cli.profiles import make_table

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.guest_runs import Results
 from benchmarks.harness.plotting import COLOURS, MARKERS
+from benchmarks.harness.results import Results
 from benchmarks.vmexit.measure import OPERATIONS, accounts_by_name, by_name, categories_of
 
 if TYPE_CHECKING:

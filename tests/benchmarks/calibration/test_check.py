@@ -10,8 +10,8 @@ from benchmarks.calibration.check import Finding, find, latency_cycles, reach, r
 from benchmarks.calibration.published import Quantity, Reference, references_of
 from benchmarks.cli import main
 from benchmarks.harness.accounts import Account
-from benchmarks.harness.guest_runs import Results, Run
 from benchmarks.harness.measurements import Measurement
+from benchmarks.harness.results import Results, Run
 from emulator.errors import ConfigError
 from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 from tests import ROOT

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.fig1.break_even import STEP_CYCLES, break_even_table, break_evens, slower_run
 from benchmarks.fig1.measure import BARS, FIGURE, account_of, figures, improvement, measurement, parts, served_parts
-from benchmarks.harness.guest_runs import Results, Run, run_guest
+from benchmarks.harness.guest_runs import run_guest
+from benchmarks.harness.results import Results, Run
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from benchmarks.cli import main
 from benchmarks.fig1.measure import parts, served_parts
 from benchmarks.fig3.measure import Pair, figures, latency_table, pairs
 from benchmarks.fig3.plot import draw
-from benchmarks.harness.guest_runs import Results, Run, run_guest
+from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.plotting import plot_bytes
+from benchmarks.harness.results import Results, Run
 
 NAMES = ("pagefault", "ctx")
 ARRAY_PAGES, FILE_PAGES, TABLE_PAGES = 4, 1024, 512

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.harness.guest_runs import Results, Run, run_guest
+from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.measurements import Measurement
+from benchmarks.harness.results import Results, Run
 from benchmarks.mem import measure as mem
 from benchmarks.mem.measure import bandwidth_curve, latency_curve, page_curve, run_names, strides, translation_curve
 from benchmarks.mem.plot import power_text

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.harness.guest_runs import Results, Run, run_all, run_guest
+from benchmarks.harness.guest_runs import run_all, run_guest
 from benchmarks.harness.measurements import Unavailable
+from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text
 from benchmarks.vmexit import measure as vmexit
 from benchmarks.vmexit.measure import OPERATIONS, accounts_by_name, by_name

@@ -1,0 +1,46 @@
+"""What a benchmark's guest is run on, and what comes of it: nothing here runs anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.harness.accounts import Account
+from benchmarks.harness.measurements import Measurement, Unavailable
+from emulator.timing.core_timing import Fidelity
+from vmm.session.run import Paging
+from vmm.sidecore.service import Poll
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to run."""
+
+    image: str
+    profile: str
+    paging: Paging
+    timing: Fidelity
+    overrides: tuple[str, ...] = ()
+    has_sidecore: bool = False
+    poll: Poll = "spin"  # how the sidecore waits
+
+    def __str__(self) -> str:
+        return f"{self.image} on {self.profile}, {self.paging}, {self.timing} timing"
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies the run, for a file."""
+        overrides = list(self.overrides)
+        return {"profile": self.profile, "overrides": overrides, "paging": self.paging, "timing": self.timing}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the guest measured, in its order, and where the cycles of each went."""
+
+    run: Run
+    frequency_hz: int
+    measurements: tuple[Measurement | Unavailable, ...]
+    accounts: tuple[Account | None, ...] = field(repr=False)  # None: unavailable
+
+    def named(self, name: str) -> Iterator[Measurement]:
+        """The measurements called `name`, which differ in their parameters."""
+        return (row for row in self.measurements if isinstance(row, Measurement) and row.name == name)
