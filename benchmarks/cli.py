@@ -51,7 +51,7 @@ def fit(
     profiles: tuple[str, ...], all_profiles: bool, workloads: tuple[str, ...], pagings: tuple[str, ...], write: bool
 ) -> None:
     """Fit what memory costs in `--timing fast` to runs with `--timing detailed`, and show how far it is off."""
-    from benchmarks.calibration.fit import Case, fit_all, fits_table, write_allowances
+    from benchmarks.fit.measure import Case, fit_all, fits_table, write_allowances
     from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
     from emulator.timing.allowances import WORKLOADS
     from vmm.cli.profiles import show

@@ -1,1 +1,1 @@
-"""Profiles beside what was published, and the allowances of fast timing."""
+"""Profiles beside what was published of their machines."""

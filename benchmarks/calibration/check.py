@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.calibration.published import Quantity, Reference, references_of
+from benchmarks.harness.curves import Curve, latency_curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text
-from benchmarks.mem.measure import latency_curve, translation_curve
 from benchmarks.vmexit.measure import accounts_by_name, by_name
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
@@ -38,7 +38,6 @@ SOFTWARE = tuple(LABELS[number] for number in (Category.VMCS, Category.PATHS, Ca
 OPERATIONS: Mapping[Quantity, str] = {"CPUID round trip": "cpuid", "VMCALL round trip": "vmcall"}
 LEVELS: Mapping[Quantity, str] = {"L1 latency": "l1d", "L2 latency": "l2", "L3 latency": "l3"}
 STEP_CYCLES = 0.9  # less is not another level, but the pages of the loop itself
-Curve = Mapping[int, float]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.fig1.measure import FIGURE, IMAGE, PARTS
+from benchmarks.fig1.measure import FIGURE, IMAGE
 from benchmarks.fig1.queueing import Queue, Wait, percentile, queue_of, service_cycles
 from benchmarks.harness.accounts import Account, Rounds
 from benchmarks.harness.guest_runs import SLICE_CYCLES, Lines
 from benchmarks.harness.measurements import Measurement
+from benchmarks.harness.parts import PARTS
 from benchmarks.harness.text import cycles_text
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS

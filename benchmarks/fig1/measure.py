@@ -10,10 +10,11 @@ Systems: The Sidecore Approach", WIOSCA 2007, section IV: 41 % less for a new en
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.accounts import OTHER_CORES, Account
+from benchmarks.harness.accounts import Account
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.measurements import Measurement, nanoseconds
 from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.parts import GUEST_PART, PARTS, parts, served_parts
 from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text, show_titled
 from vmm.cli.profiles import make_table
@@ -38,15 +39,6 @@ BARS = (
     ("pte_flush_exit", "pte_change", "changed entry, INVLPG"),
     ("pte_clear_exit", "pte_change", "cleared entries, one flush"),
 )
-# What a bar consists of: categories of the ledger.
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "transitions": ("exit hardware", "entry hardware"),
-    "VMCS": ("vmcs access",),
-    "VMM software": ("VMM paths", "VMM memory"),
-    "line transfers": ("coherence",),
-    "waiting": ("spin",),
-}
-GUEST_PART = "guest"  # everything else on the guest's core
 
 
 def measure_and_report(runs: Sequence[Run], outputs: Outputs, loads: "Sequence[Load]" = ()) -> None:
@@ -85,19 +77,6 @@ def improvement(results: Results, exit_name: str, call_name: str) -> float:
     """By which part of an exit's latency a sidecall is faster; below 0: it is slower."""
     exit_cycles = measurement(results, exit_name).median
     return 1 - measurement(results, call_name).median / exit_cycles
-
-
-def parts(account: Account) -> dict[str, float]:
-    """The cycles of a bar by part; they sum to what the guest's core booked."""
-    own = {label: cycles for label, cycles in account.cycles.items() if not label.startswith(OTHER_CORES)}
-    split = {part: sum(own.pop(label, 0.0) for label in labels) for part, labels in PARTS.items()}
-    return split | {GUEST_PART: sum(own.values())}
-
-
-def served_parts(account: Account) -> dict[str, float]:
-    """What the sidecore did during the waiting, by part."""
-    prefixed = ((part, [OTHER_CORES + label for label in labels]) for part, labels in PARTS.items())
-    return {part: sum(account.cycles.get(label, 0.0) for label in labels) for part, labels in prefixed}
 
 
 def account_of(results: Results, name: str) -> Account:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.fig1.measure import BARS, GUEST_PART, PARTS, account_of, measurement, parts
+from benchmarks.fig1.measure import BARS, account_of, measurement
+from benchmarks.harness.parts import GUEST_PART, PARTS, parts
 from benchmarks.harness.plotting import COLOURS
 from benchmarks.harness.results import Results
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.fig1.measure import GUEST_PART, PARTS, parts, served_parts
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.measurements import Measurement, nanoseconds
 from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.parts import GUEST_PART, PARTS, parts, served_parts
 from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text, show_titled
 from vmm.cli.profiles import make_table

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.fig1.measure import GUEST_PART, PARTS, parts
 from benchmarks.fig3.measure import pairs
+from benchmarks.harness.parts import GUEST_PART, PARTS, parts
 from benchmarks.harness.plotting import COLOURS
 from benchmarks.harness.results import Results
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.harness.curves import Curve, latency_curve, page_curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.measurements import nanoseconds
 from benchmarks.harness.outputs import Outputs
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 IMAGE = "mem"
-LINE_BYTES = 64  # of the guest's rings, and of every profile's caches
 STREAMS = ("read", "write", "copy")
-Curve = Mapping[int, float]
 
 
 def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
@@ -40,28 +39,6 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
 
 
 # --- curves -------------------------------------------------------------------------------------------------------
-
-
-def latency_curve(results: Results, stride_bytes: int = LINE_BYTES) -> Curve:
-    """Cycles of a load, by the size of the ring in bytes."""
-    rows = results.named("load_latency")
-    return {row.parameters[0]: row.median for row in rows if row.parameters[1] == stride_bytes}
-
-
-def strides(results: Results) -> list[int]:
-    """The strides that there are latencies of."""
-    return list(dict.fromkeys(row.parameters[1] for row in results.named("load_latency")))
-
-
-def page_curve(results: Results) -> Curve:
-    """Cycles of a load, by the number of pages that the ring goes over."""
-    return {row.parameters[0]: row.median for row in results.named("page_latency")}
-
-
-def translation_curve(results: Results) -> Curve:
-    """Cycles of a load beyond those of a ring over as many lines side by side: what the TLBs do not hold."""
-    side_by_side = latency_curve(results)
-    return {count: cycles - side_by_side[count * LINE_BYTES] for count, cycles in page_curve(results).items()}
 
 
 def bandwidth_curve(results: Results, stream: str) -> Curve:

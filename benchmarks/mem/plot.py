@@ -7,18 +7,10 @@ profile a line.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.harness.curves import LINE_BYTES, Curve, latency_curve, strides, translation_curve
 from benchmarks.harness.plotting import COLOURS, LINES
 from benchmarks.harness.results import Results
-from benchmarks.mem.measure import (
-    LINE_BYTES,
-    STREAMS,
-    Curve,
-    bandwidth_curve,
-    latency_curve,
-    run_names,
-    strides,
-    translation_curve,
-)
+from benchmarks.mem.measure import STREAMS, bandwidth_curve, run_names
 from emulator.profiles.profile import load_profile
 
 if TYPE_CHECKING:

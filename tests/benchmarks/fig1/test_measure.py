@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.fig1.break_even import STEP_CYCLES, break_even_table, break_evens, slower_run
-from benchmarks.fig1.measure import BARS, FIGURE, account_of, figures, improvement, measurement, parts, served_parts
+from benchmarks.fig1.measure import BARS, FIGURE, account_of, figures, improvement, measurement
 from benchmarks.harness.guest_runs import run_guest
+from benchmarks.harness.parts import parts, served_parts
 from benchmarks.harness.results import Results, Run
 
 

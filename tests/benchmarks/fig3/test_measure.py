@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.fig1.measure import parts, served_parts
 from benchmarks.fig3.measure import Pair, figures, latency_table, pairs
 from benchmarks.fig3.plot import draw
 from benchmarks.harness.guest_runs import run_guest
+from benchmarks.harness.parts import parts, served_parts
 from benchmarks.harness.plotting import plot_bytes
 from benchmarks.harness.results import Results, Run
 

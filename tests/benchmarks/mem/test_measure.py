@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
+from benchmarks.harness.curves import latency_curve, page_curve, strides, translation_curve
 from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.measurements import Measurement
 from benchmarks.harness.results import Results, Run
 from benchmarks.mem import measure as mem
-from benchmarks.mem.measure import bandwidth_curve, latency_curve, page_curve, run_names, strides, translation_curve
+from benchmarks.mem.measure import bandwidth_curve, run_names
 from benchmarks.mem.plot import power_text
 from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import Fidelity

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.calibration import fit as fitting
-from benchmarks.calibration.fit import Case, Fit, fit, write_allowances
+from benchmarks.fit import measure as fitting
+from benchmarks.fit.measure import Case, Fit, fit, write_allowances
 from emulator.profiles.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
 from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for

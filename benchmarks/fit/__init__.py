@@ -1,0 +1,1 @@
+"""What memory costs in `fast` timing, fitted to `detailed`."""
