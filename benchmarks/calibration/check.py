@@ -25,7 +25,6 @@ from benchmarks.harness.curves import Curve, latency_curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text
-from benchmarks.vmexit.measure import accounts_by_name, by_name
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
 from emulator.profiles.profile import Profile, load_profile
@@ -108,9 +107,9 @@ def find(reference: Reference, profile: Profile, exits: Results, memory: Results
 
 def find_round_trip(reference: Reference, exits: Results, operation: str) -> Finding:
     """One exit and the entry after it, without the software of the VMM in between."""
-    booked = accounts_by_name(exits)[operation].cycles
-    software_cycles = sum(booked.get(category, 0) for category in SOFTWARE)
-    cycles = by_name(exits)[operation].median - software_cycles
+    row = exits.by_name()[operation]
+    software_cycles = sum(row.account.cycles.get(category, 0) for category in SOFTWARE)
+    cycles = row.measurement.median - software_cycles
     return Finding(reference, cycles, cycles, software_cycles)
 
 

@@ -15,8 +15,9 @@ from benchmarks.fig1.measure import FIGURE, IMAGE
 from benchmarks.fig1.queueing import Queue, Wait, percentile, queue_of, service_cycles
 from benchmarks.harness.accounts import Account, Rounds
 from benchmarks.harness.guest_runs import SLICE_CYCLES, Lines
-from benchmarks.harness.measurements import Measurement
+from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.parts import PARTS
+from benchmarks.harness.results import Measured
 from benchmarks.harness.text import cycles_text
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS
@@ -130,7 +131,7 @@ def run_load(load: Load) -> LoadResults:
     for domain in hypervisor.domains:
         if domain.end != End(EndKind.DEBUG_EXIT):
             raise ConfigError(f"guest {domain.number} of {load.guests} did not succeed: {domain.end}")
-    medians = tuple(_medians(lines.measurements) for lines in all_lines)
+    medians = tuple(_medians(lines.rows) for lines in all_lines)
     parts = {name: _parts(hypervisor.sidecores.cores, served, OPERATION_NAMES[name]) for name, _ in CALLS}
     return LoadResults(load, medians, tuple(map(tuple, served)), parts)
 
@@ -146,9 +147,9 @@ def _parts(cores: Sequence[Sidecore], served: Sequence[Sequence[Served]], operat
     return {part: sum(cycles[label] for label in labels) / count for part, labels in SERVICE_PARTS.items()}
 
 
-def _medians(measurements: Sequence[object]) -> dict[str, float]:
-    names = {name for name, _ in CALLS}
-    return {row.name: row.median for row in measurements if isinstance(row, Measurement) and row.name in names}
+def _medians(rows: Sequence[Measured | Unavailable]) -> dict[str, float]:
+    measurements = [row.measurement for row in rows if isinstance(row, Measured)]
+    return {row.name: row.median for row in measurements if row.name in dict(CALLS)}
 
 
 def load_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:

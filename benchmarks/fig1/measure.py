@@ -70,7 +70,7 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, loads: "Sequence[L
 
 def measurement(results: Results, name: str) -> Measurement:
     """The one called `name`, which the guest always has under a VMM."""
-    return next(results.named(name))
+    return results.by_name()[name].measurement
 
 
 def improvement(results: Results, exit_name: str, call_name: str) -> float:
@@ -81,8 +81,7 @@ def improvement(results: Results, exit_name: str, call_name: str) -> float:
 
 def account_of(results: Results, name: str) -> Account:
     """The account of one operation."""
-    rows = zip(results.measurements, results.accounts, strict=True)
-    return next(account for row, account in rows if row.name == name and account is not None)
+    return results.by_name()[name].account
 
 
 def bars_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:

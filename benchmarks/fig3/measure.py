@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.accounts import Account
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.measurements import Measurement, nanoseconds
+from benchmarks.harness.measurements import nanoseconds
 from benchmarks.harness.outputs import Outputs
 from benchmarks.harness.parts import GUEST_PART, PARTS, parts, served_parts
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.results import Measured, Results, Run
 from benchmarks.harness.text import cycles_text, show_titled
 from vmm.cli.profiles import make_table
 
@@ -30,19 +29,11 @@ COMMANDS = {"pagefault": ("pagefault",), "ctx": ("ctx",), "fig3": ("pagefault", 
 
 
 @dataclass(frozen=True)
-class Side:
-    """One operation, one way: what the guest measured and what the ledger booked."""
-
-    measurement: Measurement
-    account: Account
-
-
-@dataclass(frozen=True)
 class Pair:
     """The same operation by VM exit and by sidecall."""
 
-    exit: Side
-    sidecall: Side
+    exit: Measured
+    sidecall: Measured
 
     @property
     def key(self) -> str:
@@ -81,14 +72,10 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, command: str) -> N
 
 def pairs(results: Results, names: Sequence[str]) -> Iterator[Pair]:
     """What was measured both ways, in the guest's order."""
-    sides = {
-        (row.name, row.parameters): Side(row, account)
-        for row, account in zip(results.measurements, results.accounts, strict=True)
-        if isinstance(row, Measurement) and account is not None
-    }
-    for (name, parameters), side in sides.items():
+    rows = {(row.measurement.name, row.measurement.parameters): row for row in results.measured}
+    for (name, parameters), row in rows.items():
         if name in names:
-            yield Pair(sides[name + EXIT_SUFFIX, parameters], side)
+            yield Pair(rows[name + EXIT_SUFFIX, parameters], row)
 
 
 def latency_table(all_results: Sequence[Results], names: Sequence[str]) -> tuple[str, "Table"]:

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from benchmarks.harness.accounts import Account, Rounds, account_now
+from benchmarks.harness.accounts import Rounds, account_now
 from benchmarks.harness.measurements import LINE_START, Measurement, Unavailable, parse_line
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.results import Measured, Results, Run
 from emulator.errors import ConfigError, GuestError
 from guest_images.images import resolve
 from vmm.cli.main import say
@@ -30,8 +30,7 @@ class Lines:
 
     def __init__(self, rounds: Rounds) -> None:
         self.last = ""
-        self.measurements: list[Measurement | Unavailable] = []
-        self.accounts: list[Account | None] = []
+        self.rows: list[Measured | Unavailable] = []
         self._rounds = rounds
         self._line = bytearray()
 
@@ -44,8 +43,7 @@ class Lines:
         self._line.clear()
         if self.last.startswith(LINE_START):
             row = parse_line(self.last)
-            self.measurements.append(row)
-            self.accounts.append(self._rounds.take(row) if isinstance(row, Measurement) else None)
+            self.rows.append(Measured(row, self._rounds.take(row)) if isinstance(row, Measurement) else row)
 
 
 def run_guest(run: Run) -> Results:
@@ -75,7 +73,7 @@ def run_guest(run: Run) -> Results:
         raise ConfigError(f"{run}: {error}") from None
     if guest.domain.end != End(EndKind.DEBUG_EXIT):
         raise ConfigError(f"{run}: the guest did not succeed: {guest.domain.end}; it said {lines.last!r} last")
-    return Results(run, boot_plan.profile.frequency_hz, tuple(lines.measurements), tuple(lines.accounts))
+    return Results(run, boot_plan.profile.frequency_hz, tuple(lines.rows))
 
 
 def run_all(runs: Sequence[Run], *, process_count: int | None = None) -> list[Results]:

@@ -33,14 +33,30 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One operation: what the guest measured, and where the cycles went as the ledger has it."""
+
+    measurement: Measurement
+    account: Account = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Results:
-    """What the guest measured, in its order, and where the cycles of each went."""
+    """What the guest measured, in its order."""
 
     run: Run
     frequency_hz: int
-    measurements: tuple[Measurement | Unavailable, ...]
-    accounts: tuple[Account | None, ...] = field(repr=False)  # None: unavailable
+    rows: tuple[Measured | Unavailable, ...]
+
+    @property
+    def measured(self) -> list[Measured]:
+        """The rows without those that the machine does not allow."""
+        return [row for row in self.rows if isinstance(row, Measured)]
 
     def named(self, name: str) -> Iterator[Measurement]:
         """The measurements called `name`, which differ in their parameters."""
-        return (row for row in self.measurements if isinstance(row, Measurement) and row.name == name)
+        return (row.measurement for row in self.measured if row.measurement.name == name)
+
+    def by_name(self) -> dict[str, Measured]:
+        """What was measured, of a guest whose names are all different."""
+        return {row.measurement.name: row for row in self.measured}

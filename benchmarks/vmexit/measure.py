@@ -83,8 +83,12 @@ def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     for name, text in OPERATIONS.items():
         cells: list[str] = []
         for results in all_results:
-            row = by_name(results).get(name)
-            cells += [cycles_text(row.median), cycles_text(iqr(row))] if row else [UNAVAILABLE_CELL] * 2
+            row = results.by_name().get(name)
+            cells += (
+                [cycles_text(row.measurement.median), cycles_text(iqr(row.measurement))]
+                if row
+                else [UNAVAILABLE_CELL] * 2
+            )
         table.add_row(text, *cells)
     return title, table
 
@@ -96,20 +100,20 @@ def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     run = all_results[0].run
     title = f"Cycles of one operation, {run.paging}, {run.timing} timing: medians"
     for name, text in OPERATIONS.items():
-        rows = [by_name(results).get(name) for results in all_results]
-        table.add_row(text, *(cycles_text(row.median) if row else UNAVAILABLE_CELL for row in rows))
+        rows = [results.by_name().get(name) for results in all_results]
+        table.add_row(text, *(cycles_text(row.measurement.median) if row else UNAVAILABLE_CELL for row in rows))
     return title, table
 
 
 def account_table(results: Results) -> tuple[str, "Table"]:
     """What the ledger booked for one of each operation: a column for each category that has any."""
-    accounts = accounts_by_name(results)
-    categories = categories_of(accounts.values())
+    rows = results.by_name()
+    categories = categories_of(row.account for row in rows.values())
     table = make_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
     title = f"Where the cycles of the median round went, {results.run.paging}"
     for name, text in OPERATIONS.items():
-        if name in accounts:
-            cycles, exits = accounts[name].cycles, accounts[name].exits
+        if name in rows:
+            cycles, exits = rows[name].account.cycles, rows[name].account.exits
             cells = [cycles_text(cycles[category]) if category in cycles else "" for category in categories]
             exits_text = ", ".join(f"{reason} x {count:g}" for reason, count in exits.items())
             table.add_row(text, *cells, cycles_text(sum(cycles.values())), exits_text)
@@ -120,22 +124,11 @@ def reasons(all_results: Sequence[Results]) -> list[str]:
     """Why there is no figure where there is none."""
     where: dict[str, dict[str, None]] = {}
     for results in all_results:
-        for row in results.measurements:
+        for row in results.rows:
             if isinstance(row, Unavailable):
                 text = f"{UNAVAILABLE_CELL} {OPERATIONS.get(row.name, row.name)}: {row.reason}"
                 where.setdefault(text, {})[results.run.paging] = None
     return [f"{text} ({', '.join(pagings)})" for text, pagings in where.items()]
-
-
-def by_name(results: Results) -> dict[str, Measurement]:
-    """The measurements that there are."""
-    return {row.name: row for row in results.measurements if isinstance(row, Measurement)}
-
-
-def accounts_by_name(results: Results) -> dict[str, Account]:
-    """The accounts that there are."""
-    pairs = zip(results.measurements, results.accounts, strict=True)
-    return {row.name: account for row, account in pairs if account is not None}
 
 
 def categories_of(accounts: Iterable[Account]) -> list[str]:
@@ -157,11 +150,10 @@ def figures(all_results: Sequence[Results]) -> dict[str, Any]:
 
 def _run_figures(results: Results) -> dict[str, Any]:
     operations: dict[str, Any] = {}
-    for row, account in zip(results.measurements, results.accounts, strict=True):
+    for row in results.rows:
         if isinstance(row, Unavailable):
             operations[row.name] = {"unavailable": row.reason}
         else:
-            assert account is not None
-            ledger = {"ledger_cycles": dict(account.cycles), "exits": dict(account.exits)}
-            operations[row.name] = row.statistics(results.frequency_hz) | ledger
+            ledger = {"ledger_cycles": dict(row.account.cycles), "exits": dict(row.account.exits)}
+            operations[row.measurement.name] = row.measurement.statistics(results.frequency_hz) | ledger
     return results.run.facts() | {"frequency_hz": results.frequency_hz, "operations": operations}

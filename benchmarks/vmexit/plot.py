@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.plotting import COLOURS, MARKERS
 from benchmarks.harness.results import Results
-from benchmarks.vmexit.measure import OPERATIONS, accounts_by_name, by_name, categories_of
+from benchmarks.vmexit.measure import OPERATIONS, categories_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def draw_bars(axes: "Axes", all_results: Sequence[Results]) -> None:
     """Medians with the inter-quartile range, for each operation and way of paging."""
     width = GROUP_WIDTH / len(all_results)
     for number, results in enumerate(all_results):
-        rows = by_name(results)
+        rows = {name: row.measurement for name, row in results.by_name().items()}
         places = [place for place, name in enumerate(OPERATIONS) if name in rows]
         medians = [rows[name].median for name in OPERATIONS if name in rows]
         spreads = [rows[name].quartiles for name in OPERATIONS if name in rows]
@@ -65,7 +65,7 @@ def draw_bars(axes: "Axes", all_results: Sequence[Results]) -> None:
 def draw_accounts(axes: "Axes", all_results: Sequence[Results]) -> None:
     """What the bars consist of, by category of the ledger; the same order of bars."""
     width = GROUP_WIDTH / len(all_results)
-    accounts = [accounts_by_name(results) for results in all_results]
+    accounts = [{name: row.account for name, row in results.by_name().items()} for results in all_results]
     categories = categories_of(row for rows in accounts for row in rows.values())
     bars = [(place, number) for place in range(len(OPERATIONS)) for number in range(len(accounts))]
     rows = [accounts[number].get(list(OPERATIONS)[place]) for place, number in bars]
@@ -86,12 +86,12 @@ def draw_accounts(axes: "Axes", all_results: Sequence[Results]) -> None:
 def draw_profiles(axes: "Axes", all_results: Sequence[Results]) -> None:
     """A line for each operation across the profiles; under a VMM, only of those that leave the guest."""
     profiles = [results.run.profile for results in all_results]
-    accounts = [row for results in all_results for row in accounts_by_name(results).items()]
-    leaving = {name for name, account in accounts if account.exits} or {name for name, _ in accounts}
+    measured = [named for results in all_results for named in results.by_name().items()]
+    leaving = {name for name, row in measured if row.account.exits} or {name for name, _ in measured}
     for number, name in enumerate(OPERATIONS):
         if name in leaving:
-            rows = [by_name(results).get(name) for results in all_results]
-            medians = [row.median if row else float("nan") for row in rows]
+            rows = [results.by_name().get(name) for results in all_results]
+            medians = [row.measurement.median if row else float("nan") for row in rows]
             line, marker = "-" if number < len(COLOURS) else "--", MARKERS[number % len(MARKERS)]
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(profiles, medians, line, marker=marker, markersize=4, color=colour, label=name)

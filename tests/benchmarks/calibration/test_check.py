@@ -11,7 +11,7 @@ from benchmarks.calibration.published import Quantity, Reference, references_of
 from benchmarks.cli import main
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.results import Measured, Results, Run
 from emulator.errors import ConfigError
 from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 from tests import ROOT
@@ -28,9 +28,9 @@ def measurement(name: str, parameters: tuple[int, ...], cycles: int) -> Measurem
     return Measurement(name, parameters, operations=10, empty_cycles=(50,), cycles=(50 + 10 * cycles,))
 
 
-def results_of(*rows: Measurement, account: Account | None = None) -> Results:
+def results_of(*rows: Measurement, account: Account = Account({}, {})) -> Results:
     run = Run("vmexit", "haswell", "ept", "detailed")
-    return Results(run, 1_000_000_000, rows, (account,) * len(rows))
+    return Results(run, 1_000_000_000, tuple(Measured(row, account) for row in rows))
 
 
 # --- what is taken from the measurements ------------------------------------------------------------------------------

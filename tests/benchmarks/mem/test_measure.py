@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
+from benchmarks.harness.accounts import Account
 from benchmarks.harness.curves import latency_curve, page_curve, strides, translation_curve
 from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.measurements import Measurement
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.results import Measured, Results, Run
 from benchmarks.mem import measure as mem
 from benchmarks.mem.measure import bandwidth_curve, run_names
 from benchmarks.mem.plot import power_text
@@ -24,8 +25,9 @@ PAGES = [count for power in range(4, 13) for count in (2**power, 2**power * 3 //
 STREAM_SIZES = [4096 << power for power in range(12)]
 
 
-def row(name: str, parameters: tuple[int, ...], cycles_per_operation: int) -> Measurement:
-    return Measurement(name, parameters, 10, (0,), (10 * cycles_per_operation,))
+def row(name: str, parameters: tuple[int, ...], cycles_per_operation: int) -> Measured:
+    measurement = Measurement(name, parameters, 10, (0,), (10 * cycles_per_operation,))
+    return Measured(measurement, Account({}, {}))
 
 
 def made_results(paging: Paging = "native", profile: str = "haswell", scale: int = 1) -> Results:
@@ -40,7 +42,7 @@ def made_results(paging: Paging = "native", profile: str = "haswell", scale: int
         row("write_bandwidth", (4096,), 4),
         row("copy_bandwidth", (4096,), 8),
     ]
-    return Results(Run("mem", profile, paging, "detailed"), 2_000_000_000, tuple(rows), ())
+    return Results(Run("mem", profile, paging, "detailed"), 2_000_000_000, tuple(rows))
 
 
 def test_curves_are_of_one_stride() -> None:

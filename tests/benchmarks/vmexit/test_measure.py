@@ -15,7 +15,7 @@ from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.results import Results, Run
 from benchmarks.harness.text import cycles_text
 from benchmarks.vmexit import measure as vmexit
-from benchmarks.vmexit.measure import OPERATIONS, accounts_by_name, by_name
+from benchmarks.vmexit.measure import OPERATIONS
 from emulator.errors import ConfigError
 from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import Fidelity
@@ -54,40 +54,41 @@ def results_of(paging: Paging, timing: Fidelity = "flat") -> Results:
 
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_the_guest_measures_every_operation_once(paging: Paging) -> None:
-    names = [row.name for row in results_of(paging).measurements]
+    names = [row.name if isinstance(row, Unavailable) else row.measurement.name for row in results_of(paging).rows]
     assert sorted(names) == sorted(OPERATIONS)
-    unavailable = [row for row in results_of(paging).measurements if isinstance(row, Unavailable)]
+    unavailable = [row for row in results_of(paging).rows if isinstance(row, Unavailable)]
     assert unavailable == ([Unavailable("vmcall", "no hypervisor")] if paging == "native" else [])
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_the_ledger_booked_what_the_guest_measured(paging: Paging) -> None:
-    accounts = accounts_by_name(results_of(paging))
-    for name, row in by_name(results_of(paging)).items():
-        assert sum(accounts[name].cycles.values()) == pytest.approx(row.median, abs=1e-9), name
+    for row in results_of(paging).measured:
+        booked_cycles = sum(row.account.cycles.values())
+        assert booked_cycles == pytest.approx(row.measurement.median, abs=1e-9), row.measurement.name
 
 
 @pytest.mark.parametrize("timing", ["fast", pytest.param("detailed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_with_the_model_of_the_core_too_but_for_the_fractions_of_a_cycle(paging: Paging, timing: Fidelity) -> None:
-    accounts = accounts_by_name(results_of(paging, timing))
-    for name, row in by_name(results_of(paging, timing)).items():
-        rest_cycles = (sum(accounts[name].cycles.values()) - row.median) * row.operations
-        assert abs(rest_cycles) < 4, name  # two rounds of two ends, each off by less than a cycle
+    for row in results_of(paging, timing).measured:
+        measurement = row.measurement
+        rest_cycles = (sum(row.account.cycles.values()) - measurement.median) * measurement.operations
+        assert abs(rest_cycles) < 4, measurement.name  # two rounds of two ends, each off by less than a cycle
 
 
 @pytest.mark.slow
 def test_a_flushed_tlb_shows_in_the_detailed_account_of_an_exit() -> None:
     """The profile has no VPID: after an entry, the loop's code and stack are looked up again."""
     for paging, least in (("shadow", 1), ("ept", 100)):
-        cycles = accounts_by_name(results_of(paging, "detailed"))["cpuid"].cycles
+        cycles = results_of(paging, "detailed").by_name()["cpuid"].account.cycles
         assert cycles["page walks"] > least
-    assert "page walks" not in accounts_by_name(results_of("native", "detailed"))["cpuid"].cycles
+    assert "page walks" not in results_of("native", "detailed").by_name()["cpuid"].account.cycles
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_each_operation_takes_the_exits_it_must_and_no_other(paging: Paging) -> None:
-    exits = {name: dict(row.exits) for name, row in accounts_by_name(results_of(paging)).items() if row.exits}
+    rows = results_of(paging).by_name().items()
+    exits = {name: dict(row.account.exits) for name, row in rows if row.account.exits}
     expected: dict[str, dict[str, int]] = {} if paging == "native" else dict(ALWAYS)
     if paging != "native":
         expected |= SHADOW_ONLY if paging == "shadow" else EPT_ONLY
@@ -96,7 +97,7 @@ def test_each_operation_takes_the_exits_it_must_and_no_other(paging: Paging) -> 
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
 def test_a_cpuid_pays_for_one_exit_and_one_entry(paging: Paging) -> None:
-    profile, cycles = load_profile(PROFILE), accounts_by_name(results_of(paging))["cpuid"].cycles
+    profile, cycles = load_profile(PROFILE), results_of(paging).by_name()["cpuid"].account.cycles
     assert cycles["exit hardware"] == profile.vmx.exit_cycles_by_reason[10]
     assert cycles["entry hardware"] == profile.entry_cycles
     assert cycles["vmcs access"] >= profile.vmread_cycles
@@ -110,7 +111,7 @@ def test_runs_in_several_processes_give_the_same_in_the_same_order() -> None:
 def test_an_override_changes_what_is_measured() -> None:
     run = Run("vmexit", PROFILE, "ept", "flat", ("vmx.entry_cycles=1",))
     entry_cycles = load_profile(PROFILE).entry_cycles
-    dear, cheap = by_name(results_of("ept"))["cpuid"], by_name(run_guest(run))["cpuid"]
+    dear, cheap = (results.by_name()["cpuid"].measurement for results in (results_of("ept"), run_guest(run)))
     assert dear.median - cheap.median == entry_cycles - 1
 
 
@@ -149,7 +150,7 @@ def test_one_profile_shows_medians_and_accounts(
     status, output, errors = run_bench([], capfd)
     assert (status, errors) == (0, "")
     assert re.search(r"^Operation +native +IQR +shadow +IQR +ept +IQR$", output, re.MULTILINE)
-    median = cycles_text(by_name(results_of("shadow"))["pte_write"].median)
+    median = cycles_text(results_of("shadow").by_name()["pte_write"].measurement.median)
     assert re.search(rf"^PTE write: .* {median} +\d.*$", output, re.MULTILINE)
     assert re.search(r"^VMCALL, unknown number +- +- +\d", output, re.MULTILINE)
     assert "\n- VMCALL, unknown number: no hypervisor (native)\n" in output
