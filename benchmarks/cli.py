@@ -36,7 +36,7 @@ def bench() -> None:
 @click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
 def speed(repeat: int, json_path: Path | None) -> None:
     """Boot Linux in every mode and in QEMU, and time one exit to the VMM: how fast is it on this workstation?"""
-    from benchmarks.speed.measure import measure_and_report
+    from benchmarks.speed.command import measure_and_report
 
     measure_and_report(repeat, json_path)
 
@@ -51,10 +51,10 @@ def fit(
     profiles: tuple[str, ...], all_profiles: bool, workloads: tuple[str, ...], pagings: tuple[str, ...], write: bool
 ) -> None:
     """Fit what memory costs in `--timing fast` to runs with `--timing detailed`, and show how far it is off."""
-    from benchmarks.fit.measure import Case, fit_all, fits_table, write_allowances
+    from benchmarks.fit.command import fit_and_report
+    from benchmarks.fit.measure import Case
     from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
     from emulator.timing.allowances import WORKLOADS
-    from vmm.cli.profiles import show
 
     for chosen, choices in ((workloads, list(WORKLOADS)), (pagings, list(BENCH_PAGING))):
         for name in chosen:
@@ -69,10 +69,7 @@ def fit(
         for workload in workloads or WORKLOADS
         for paging in pagings or BENCH_PAGING
     ]
-    fits = fit_all(cases)
-    show(fits_table(fits))
-    if write:
-        write_allowances(fits)
+    fit_and_report(cases, write=write)
 
 
 def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -104,7 +101,7 @@ def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., 
 def vmexit(**options: Any) -> None:
     """Cycles of each operation that a VMM may have to step in for, and where they went."""
     runs, outputs = runs_of("vmexit", **options), outputs_of(**options)
-    from benchmarks.vmexit.measure import measure_and_report
+    from benchmarks.vmexit.command import measure_and_report
 
     measure_and_report(runs, outputs)
 
@@ -114,7 +111,7 @@ def vmexit(**options: Any) -> None:
 def mem(**options: Any) -> None:
     """What memory costs: latency of a load by size and stride, reach of the TLBs, bandwidth."""
     runs, outputs = runs_of("mem", **options), outputs_of(**options)
-    from benchmarks.mem.measure import measure_and_report
+    from benchmarks.mem.command import measure_and_report
 
     measure_and_report(runs, outputs)
 
@@ -129,7 +126,7 @@ def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path
     Round trips of VM exits, latencies of the caches and of memory, and the reach of the TLBs. Exit status 1 when one
     is further off than is allowed.
     """
-    from benchmarks.calibration.check import check_and_report
+    from benchmarks.calibration.command import check_and_report
     from emulator.profiles.profile import shipped_profiles
 
     chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())

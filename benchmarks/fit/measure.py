@@ -1,4 +1,4 @@
-"""`sidecore bench fit`: the allowances of `fast`, and how far it is then from `detailed`.
+"""What `sidecore bench fit` measures: the allowances of `fast`, and how far it is then from `detailed`.
 
     run `fast` with an allowance of one cycle   -> how many loads and stores its code has
     run `detailed`                              -> what they stalled
@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emulator.errors import ConfigError
-from emulator.timing.allowances import ALLOWANCES_PATH, WORKLOADS, Allowance, allowances
+from emulator.timing.allowances import WORKLOADS, Allowance
 from guest_images.linux import READY_LINE
-from vmm.cli.profiles import make_table
 from vmm.session.console import Console
 from vmm.session.report.summary import RunStats
 from vmm.session.run import BootOptions, BootPlan, Paging, plan, run
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 STALLS = ("memory stalls", "page walks", "coherence", "VMM memory")  # the ledger's labels of what `fast` averages
 
@@ -96,27 +95,3 @@ def fit_all(cases: Sequence[Case]) -> list[Fit]:
         return [fit(cases[0])]
     with multiprocessing.get_context("spawn").Pool(min(len(cases), os.cpu_count() or 1)) as pool:
         return pool.map(fit, cases, chunksize=1)
-
-
-def fits_table(fits: Sequence[Fit]) -> "Table":
-    """What was fitted, and how far `fast` is from `detailed` with it."""
-    numbers = ("cycles an access", "detailed", "fast", "error")
-    table = make_table("Workload", "Profile", "Paging", *numbers, right=numbers)
-    for row in fits:
-        cycles = f"{row.allowance.access_64ths / 64:.2f}"
-        totals = (f"{row.detailed_cycles:,}", f"{row.fast_cycles:,}")
-        table.add_row(row.case.workload, row.case.profile, row.case.paging, cycles, *totals, f"{row.error:+.1%}")
-    return table
-
-
-def write_allowances(fits: Sequence[Fit]) -> None:
-    """Put the fitted allowances beside those there are. Raises ConfigError when the file cannot be written."""
-    rows = dict(allowances()) | {(f.case.profile, f.case.workload, f.case.paging): f.allowance for f in fits}
-    text = "# What memory costs in `fast`: fitted by `sidecore bench fit --write`, not by hand. See allowances.py.\n"
-    for (profile, workload, paging), allowance in sorted(rows.items()):
-        text += f'\n[[allowance]]\nprofile = "{profile}"\nworkload = "{workload}"\npaging = "{paging}"\n'
-        text += f"access_64ths = {allowance.access_64ths}\n"
-    try:
-        ALLOWANCES_PATH.write_text(text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {ALLOWANCES_PATH}: {error.strerror}") from None

@@ -19,14 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
-
 from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
 from emulator.errors import ConfigError
 from guest_images.images import Image, resolve
 from guest_images.linux import READY_LINE
 from vmm.cli.main import say
-from vmm.session.report.summary import check_writable, write_file
 
 QEMU = "qemu-system-x86_64"
 QEMU_MACHINE = ("-cpu", "qemu64", "-m", "256", "-no-reboot", "-nic", "none")
@@ -52,10 +49,8 @@ class Contender:
         return statistics.median(self.seconds)
 
 
-def measure_and_report(repeat: int, json_path: Path | None) -> None:
-    """Measure everything, print the tables, write the figures. Raises ConfigError."""
-    if json_path is not None:
-        check_writable(json_path)
+def measure(repeat: int) -> tuple[list[Contender], list[ExitCost]]:
+    """Boot Linux so often in every way, then time exits. Raises ConfigError."""
     image = resolve("linux", say)
     with tempfile.TemporaryDirectory(prefix="sidecore-bench-") as scratch:
         contenders = sidecore_contenders(Path(scratch)) + qemu_contenders(image)
@@ -63,11 +58,7 @@ def measure_and_report(repeat: int, json_path: Path | None) -> None:
             for contender in contenders:
                 say(f"{contender.name}, run {turn + 1} of {repeat}")
                 run_once(contender)
-    costs = measure_exit_costs()
-    click.echo(table_text(boot_rows(contenders)))
-    click.echo("\n" + table_text(exit_rows(costs)))
-    if json_path is not None:
-        write_file(json_path, json.dumps(figures(contenders, costs), indent=2, sort_keys=True) + "\n")
+    return contenders, measure_exit_costs()
 
 
 def sidecore_contenders(scratch: Path) -> list[Contender]:
@@ -129,46 +120,6 @@ def seconds_until(text: bytes, fd: int, timeout_seconds: float = TIMEOUT_SECONDS
             return None
         output = output[-len(text) :] + data
     return time.perf_counter() - started
-
-
-def boot_rows(contenders: list[Contender]) -> list[tuple[str, ...]]:
-    """One row per contender; the last column compares with QEMU as it comes."""
-    peer = next((contender for contender in contenders if contender.name == "qemu tcg"), None)
-    rows: list[tuple[str, ...]] = [
-        ("Linux to its shell", "seconds", "runs", "guest seconds", "instructions", "MIPS", "of QEMU's time")
-    ]
-    for contender in contenders:
-        seconds, count, guest_seconds = contender.median_seconds, contender.instructions, contender.guest_seconds
-        rows.append(
-            (
-                contender.name,
-                f"{seconds:.2f}",
-                str(len(contender.seconds)),
-                "-" if guest_seconds is None else f"{guest_seconds:.3f}",
-                "-" if count is None else f"{count:,}",
-                "-" if count is None else f"{count / seconds / 1e6:.0f}",
-                "-" if peer is None else f"{seconds / peer.median_seconds:.2f}",
-            )
-        )
-    return rows
-
-
-def exit_rows(costs: list[ExitCost]) -> list[tuple[str, ...]]:
-    """One row per kind of exit and mode."""
-    rows: list[tuple[str, ...]] = [("One VM exit and back", "workstation us", "emulated cycles")]
-    for cost in costs:
-        rows.append((f"{cost.exit_name}, {cost.paging}", f"{cost.microseconds:.2f}", f"{cost.guest_cycles:,}"))
-    return rows
-
-
-def table_text(rows: list[tuple[str, ...]]) -> str:
-    """Columns below each other: the first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *numbers in rows:
-        cells = [f"{number:>{width}}" for number, width in zip(numbers, widths[1:], strict=True)]
-        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]))
-    return "\n".join(lines)
 
 
 def figures(contenders: list[Contender], costs: list[ExitCost]) -> dict[str, Any]:

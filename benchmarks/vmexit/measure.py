@@ -1,27 +1,19 @@
-"""`sidecore bench vmexit`: cycles of each operation that a VMM may have to step in for, measured in a guest.
+"""What `sidecore bench vmexit` measures: cycles of each operation that a VMM may have to step in for, in a guest.
 
-    guest kernel `vmexit` --lines--> Results of each (profile, paging) --> tables, figures for a file, vmexit_plot
+    guest kernel `vmexit` --lines--> Results of each (profile, paging)
 
 Next to what the guest measured stands what the machine's ledger booked for the same round, by category; without
 caches the two agree to the cycle. After kvm-unit-tests' vmexit in what is measured, and LMbench in how.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import Any
 
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.measurements import Measurement, Unavailable
-from benchmarks.harness.outputs import Outputs
+from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.results import Results, Run
-from benchmarks.harness.text import cycles_text, show_titled
 from emulator.ledger import LABELS
-from vmm.cli.profiles import make_table
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 IMAGE = "vmexit"
 # The guest's names, in the order to show them.
@@ -49,98 +41,17 @@ OPERATIONS = {
     "pte_write_access": "new PTE, then a load of its page",
     "invlpg": "INVLPG",
 }
-UNAVAILABLE_CELL = "-"
 
 
-def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
-    """Run them, print the tables, write the files. Raises ConfigError."""
-    outputs.check()
-    all_results = run_all(runs)
-    for title, table in tables(all_results):
-        show_titled(title, table)
-    for line in reasons(all_results):
-        click.echo(line)
-    from benchmarks.vmexit.plot import draw
-
-    outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
-
-
-def tables(all_results: Sequence[Results]) -> list[tuple[str, "Table"]]:
-    """(title, table): one profile, all ways of paging and where the cycles went; of many, medians side by side."""
-    profiles = list(dict.fromkeys(results.run.profile for results in all_results))
-    if len(profiles) == 1:
-        return [modes_table(all_results), *(account_table(results) for results in all_results)]
-    pagings = list(dict.fromkeys(results.run.paging for results in all_results))
-    return [profiles_table([r for r in all_results if r.run.paging == paging]) for paging in pagings]
-
-
-def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
-    """Median and inter-quartile range of every operation, of one profile."""
-    headings = [heading for results in all_results for heading in (results.run.paging, "IQR")]
-    table = make_table("Operation", *headings, right=tuple(headings))
-    run = all_results[0].run
-    title = f"Cycles of one operation on {run.profile}, {run.timing} timing, as the guest measures them: median, IQR"
-    for name, text in OPERATIONS.items():
-        cells: list[str] = []
-        for results in all_results:
-            row = results.by_name().get(name)
-            cells += (
-                [cycles_text(row.measurement.median), cycles_text(iqr(row.measurement))]
-                if row
-                else [UNAVAILABLE_CELL] * 2
-            )
-        table.add_row(text, *cells)
-    return title, table
-
-
-def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
-    """The medians on every profile, of one way of paging."""
-    headings = tuple(results.run.profile for results in all_results)
-    table = make_table("Operation", *headings, right=headings)
-    run = all_results[0].run
-    title = f"Cycles of one operation, {run.paging}, {run.timing} timing: medians"
-    for name, text in OPERATIONS.items():
-        rows = [results.by_name().get(name) for results in all_results]
-        table.add_row(text, *(cycles_text(row.measurement.median) if row else UNAVAILABLE_CELL for row in rows))
-    return title, table
-
-
-def account_table(results: Results) -> tuple[str, "Table"]:
-    """What the ledger booked for one of each operation: a column for each category that has any."""
-    rows = results.by_name()
-    categories = categories_of(row.account for row in rows.values())
-    table = make_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
-    title = f"Where the cycles of the median round went, {results.run.paging}"
-    for name, text in OPERATIONS.items():
-        if name in rows:
-            cycles, exits = rows[name].account.cycles, rows[name].account.exits
-            cells = [cycles_text(cycles[category]) if category in cycles else "" for category in categories]
-            exits_text = ", ".join(f"{reason} x {count:g}" for reason, count in exits.items())
-            table.add_row(text, *cells, cycles_text(sum(cycles.values())), exits_text)
-    return title, table
-
-
-def reasons(all_results: Sequence[Results]) -> list[str]:
-    """Why there is no figure where there is none."""
-    where: dict[str, dict[str, None]] = {}
-    for results in all_results:
-        for row in results.rows:
-            if isinstance(row, Unavailable):
-                text = f"{UNAVAILABLE_CELL} {OPERATIONS.get(row.name, row.name)}: {row.reason}"
-                where.setdefault(text, {})[results.run.paging] = None
-    return [f"{text} ({', '.join(pagings)})" for text, pagings in where.items()]
+def measure(runs: Sequence[Run]) -> list[Results]:
+    """Run the guest on every machine. Raises ConfigError."""
+    return run_all(runs)
 
 
 def categories_of(accounts: Iterable[Account]) -> list[str]:
     """The ledger's categories that any of `accounts` has, in the ledger's order."""
     present = {name for account in accounts for name in account.cycles}
     return [label for label in LABELS if label in present]
-
-
-def iqr(row: Measurement) -> float:
-    """The inter-quartile range of an operation's samples."""
-    low, high = row.quartiles
-    return high - low
 
 
 def figures(all_results: Sequence[Results]) -> dict[str, Any]:

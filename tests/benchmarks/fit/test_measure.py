@@ -1,12 +1,10 @@
 """Claims about the allowances of `fast`: they bring it near `detailed`, and fitting finds those that are shipped."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 
-from benchmarks.fit import measure as fitting
-from benchmarks.fit.measure import Case, Fit, fit, write_allowances
+from benchmarks.fit.measure import Case, fit
 from emulator.profiles.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
 from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for
@@ -44,17 +42,3 @@ def test_a_class_that_was_not_fitted_takes_the_allowance_of_test_kernels(monkeyp
     monkeypatch.setattr(table, "allowances", lambda: {("mine", "kernel", "ept"): Allowance(5)})
     assert allowance_for("mine", "linux", "ept") == Allowance(5)
     assert allowance_for("mine", "linux", "native") is None
-
-
-def test_writing_keeps_the_other_allowances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "allowances.toml"
-    path.write_text('[[allowance]]\nprofile = "a"\nworkload = "linux"\npaging = "ept"\naccess_64ths = 7\n')
-    for module in (table, fitting):
-        monkeypatch.setattr(module, "ALLOWANCES_PATH", path)
-    table.allowances.cache_clear()
-    try:
-        write_allowances([Fit(Case("b", "mem", "native"), Allowance(3), 100, 90)])
-        table.allowances.cache_clear()
-        assert dict(table.allowances()) == {("a", "linux", "ept"): Allowance(7), ("b", "mem", "native"): Allowance(3)}
-    finally:
-        table.allowances.cache_clear()

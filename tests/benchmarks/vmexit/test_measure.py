@@ -1,28 +1,16 @@
-"""Claims about `sidecore bench vmexit`: what a guest measures is what the ledger booked, and how it is shown."""
-
-import json
-import re
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
+"""Claims about what `sidecore bench vmexit` measures: it is what the ledger booked, and takes the exits it must."""
 
 import pytest
 
-from benchmarks.cli import main
-from benchmarks.harness.guest_runs import run_all, run_guest
+from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.measurements import Unavailable
-from benchmarks.harness.results import Results, Run
-from benchmarks.harness.text import cycles_text
-from benchmarks.vmexit import measure as vmexit
+from benchmarks.harness.results import Run
 from benchmarks.vmexit.measure import OPERATIONS
-from emulator.errors import ConfigError
 from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import Fidelity
+from tests.benchmarks.vmexit.guest import PAGINGS, PROFILE, results_of
 from vmm.session.run import Paging
 
-PROFILE = "netburst-2006"
-PAGINGS: tuple[Paging, ...] = ("native", "shadow", "ept")
 SHADOW_ONLY = {
     "mov_from_cr3": {"CR_ACCESS": 1},
     "mov_to_cr3": {"CR_ACCESS": 1},
@@ -45,11 +33,6 @@ ALWAYS = {
     "mov_to_cr8": {"CR_ACCESS": 1},
     "hlt_interrupt": {"HLT": 1, "IO_INSTRUCTION": 1},
 }
-
-
-@cache
-def results_of(paging: Paging, timing: Fidelity = "flat") -> Results:
-    return run_guest(Run("vmexit", PROFILE, paging, timing))
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -103,124 +86,8 @@ def test_a_cpuid_pays_for_one_exit_and_one_entry(paging: Paging) -> None:
     assert cycles["vmcs access"] >= profile.vmread_cycles
 
 
-def test_runs_in_several_processes_give_the_same_in_the_same_order() -> None:
-    runs = [Run("vmexit", PROFILE, paging, "flat") for paging in ("native", "shadow")]
-    assert run_all(runs, process_count=2) == [results_of(run.paging) for run in runs]
-
-
 def test_an_override_changes_what_is_measured() -> None:
     run = Run("vmexit", PROFILE, "ept", "flat", ("vmx.entry_cycles=1",))
     entry_cycles = load_profile(PROFILE).entry_cycles
     dear, cheap = (results.by_name()["cpuid"].measurement for results in (results_of("ept"), run_guest(run)))
     assert dear.median - cheap.median == entry_cycles - 1
-
-
-def test_a_guest_that_fails_is_one_line() -> None:
-    with pytest.raises(
-        ConfigError,
-        match=r"^triple_fault on netburst-2006, native, flat timing: the guest .* 'PASS: all 2 checks' last$",
-    ):
-        run_guest(Run("triple_fault", PROFILE, "native", "flat"))
-
-
-# --- what is shown ------------------------------------------------------------------------------------------------
-
-
-def run_bench(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    status = 0
-    try:
-        main(["bench", "vmexit", *arguments])
-    except SystemExit as ending:
-        status = int(str(ending.code))
-    output, errors = capfd.readouterr()
-    return status, output, errors
-
-
-def use_finished_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_finished(runs: list[Run]) -> list[Results]:
-        return [replace(results_of(run.paging), run=run) for run in runs]
-
-    monkeypatch.setattr(vmexit, "run_all", run_finished)
-
-
-def test_one_profile_shows_medians_and_accounts(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_finished_runs(monkeypatch)
-    status, output, errors = run_bench([], capfd)
-    assert (status, errors) == (0, "")
-    assert re.search(r"^Operation +native +IQR +shadow +IQR +ept +IQR$", output, re.MULTILINE)
-    median = cycles_text(results_of("shadow").by_name()["pte_write"].measurement.median)
-    assert re.search(rf"^PTE write: .* {median} +\d.*$", output, re.MULTILINE)
-    assert re.search(r"^VMCALL, unknown number +- +- +\d", output, re.MULTILINE)
-    assert "\n- VMCALL, unknown number: no hypervisor (native)\n" in output
-    assert re.search(r"^new PTE, then a load of its page .* EXCEPTION_NMI x 2$", output, re.MULTILINE)
-
-
-def test_many_profiles_stand_beside_each_other(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_finished_runs(monkeypatch)
-    status, output, _ = run_bench(["--all-profiles", "--paging", "shadow"], capfd)
-    assert status == 0
-    assert re.search(r"^Operation +netburst-2006 .* cascadelake$", output, re.MULTILINE)
-    assert "Cycles of one operation, shadow, fast timing: medians" in output
-    assert "native" not in output
-
-
-@pytest.mark.parametrize("arguments", [["--paging", "shadow", "--paging", "native"], ["--all-profiles"]])
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_files_have_all_of_it(
-    tmp_path: Path, arguments: list[str], suffix: str, capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    use_finished_runs(monkeypatch)
-    files = ["--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / f"f.{suffix}")]
-    assert run_bench([*arguments, *files], capfd)[0] == 0
-    assert (tmp_path / f"f.{suffix}").stat().st_size > 10_000
-    figures = json.loads((tmp_path / "f.json").read_text())
-    assert figures["benchmark"] == "vmexit"
-    for run in figures["runs"]:
-        check_run(run)
-    if len(arguments) > 1:
-        assert [run["paging"] for run in figures["runs"]] == ["native", "shadow"]
-
-
-def check_run(run: dict[str, Any]) -> None:
-    assert set(run) == {"profile", "overrides", "paging", "timing", "frequency_hz", "operations"}
-    assert set(run["operations"]) == set(OPERATIONS)
-    for name, row in run["operations"].items():
-        if "unavailable" in row:
-            assert (run["paging"], name) == ("native", "vmcall")
-            continue
-        assert len(row["samples_cycles"]) == 11
-        assert row["min_cycles"] <= row["q1_cycles"] <= row["median_cycles"] <= row["q3_cycles"] <= row["max_cycles"]
-        assert row["median_ns"] == round(row["median_cycles"] * 1e9 / run["frequency_hz"], 3)
-        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--paging", "shadw"], "no paging mode 'shadw'; did you mean 'shadow'?"),
-        (["--timing", "slow"], "no timing 'slow'; there are: flat, fast, detailed"),
-        (["--profile", "netburst"], "no profile 'netburst' "),
-        (["--profile", "haswell", "--all-profiles"], "both --profile and --all-profiles were given; leave one out"),
-        (["--set", "core.frequency_hz"], "--set 'core.frequency_hz': write it as section.key=value"),
-        (["--plot", "plot.gif"], "--plot 'plot.gif' must end in .png or .svg"),
-        (["--json", "/nowhere/f.json"], "cannot write '/nowhere/f.json': "),
-    ],
-)
-def test_mistakes_are_one_line_and_status_2_before_anything_runs(
-    arguments: list[str], line: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vmexit, "run_all", lambda runs: pytest.fail("ran"))
-    status, output, errors = run_bench(arguments, capfd)
-    assert (status, output) == (2, "")
-    assert errors.startswith(f"sidecore: {line}")
-    assert errors.count("\n") == 1
-
-
-def test_cycles_are_shown_to_what_matters() -> None:
-    texts = {4819.0: "4,819", 1.0: "1", 0.52: "0.5", 12.34: "12.3", 1234.56: "1,235", -0.04: "0", -3.2: "-3.2"}
-    assert {cycles: cycles_text(cycles) for cycles in texts} == texts

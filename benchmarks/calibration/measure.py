@@ -1,6 +1,6 @@
-"""`sidecore profiles check`: what the running machine measures from inside a guest, beside what was published.
+"""What `sidecore profiles check` measures: machines from inside a guest, beside what was published of them.
 
-    guests `vmexit`, `mem` --run_all()--> Results --find()--> [Finding(reference, low, high), ...] --> table, status
+    guests `vmexit`, `mem` --run_all()--> Results --find()--> [Finding(reference, low, high), ...]
 
 **Round trips.** The guest times a loop of CPUID (or VMCALL) by RDTSC and takes the empty loop off. Between exit and
 entry the VMM does what it always does, which the published loops do not contain (vmlatency's VMM does nothing but
@@ -14,23 +14,18 @@ take no longer and the first at which they do. Both run natively, as published m
 All of it is `--timing detailed`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.calibration.published import Quantity, Reference, references_of
 from benchmarks.harness.curves import Curve, latency_curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.results import Results, Run
-from benchmarks.harness.text import cycles_text
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
 from emulator.profiles.profile import Profile, load_profile
 from vmm.boot.loaders.memory_size import size_text
-from vmm.cli.profiles import make_table, show
-from vmm.session.report.summary import check_writable, write_file
 from vmm.session.run import Paging
 
 SOFTWARE = tuple(LABELS[number] for number in (Category.VMCS, Category.PATHS, Category.VMM_MEMORY, Category.COHERENCE))
@@ -61,10 +56,8 @@ class Finding:
         return abs(self.error_percent) <= self.reference.tolerance_percent
 
 
-def check_and_report(names: Sequence[str], overrides: tuple[str, ...], json_path: Path | None) -> bool:
-    """Measure and print; whether all is within what is allowed. Raises ConfigError."""
-    if json_path is not None:
-        check_writable(json_path)
+def measure(names: Sequence[str], overrides: tuple[str, ...]) -> list[Finding]:
+    """The findings on the profiles `names`, in the order of what was published. Raises ConfigError."""
     profiles = {name: load_profile(name, overrides) for name in names}
     for name, profile in profiles.items():
         if not references_of(profile.name):
@@ -75,10 +68,7 @@ def check_and_report(names: Sequence[str], overrides: tuple[str, ...], json_path
     for name, profile in profiles.items():
         exits, memory = (results[run] for run in runs_of(name, profile, overrides))
         findings += [find(reference, profile, exits, memory) for reference in references_of(profile.name)]
-    print_findings(findings)
-    if json_path is not None:
-        write_file(json_path, json.dumps([figures(finding) for finding in findings], indent=2) + "\n")
-    return all(finding.is_within for finding in findings)
+    return findings
 
 
 def runs_of(name: str, profile: Profile, overrides: tuple[str, ...]) -> tuple[Run, Run]:
@@ -88,9 +78,6 @@ def runs_of(name: str, profile: Profile, overrides: tuple[str, ...]) -> tuple[Ru
         Run("vmexit", name, paging, "detailed", overrides),
         Run("mem", name, "native", "detailed", overrides),
     )
-
-
-# --- what the guests measured -------------------------------------------------------------------------------------
 
 
 def find(reference: Reference, profile: Profile, exits: Results, memory: Results) -> Finding:
@@ -144,37 +131,6 @@ def _step(curve: Curve, start: int, level: float) -> tuple[int, int]:
             return last, place
         last = max(place, start)
     return last, last + 1
-
-
-# --- output -------------------------------------------------------------------------------------------------------
-
-
-def print_findings(findings: Sequence[Finding]) -> None:
-    """The table."""
-    right = ("Published", "Measured", "Error", "Allowed", "VMM's own")
-    table = make_table("Profile", "Quantity", *right, "Verdict", "Source", right=right)
-    for finding in findings:
-        table.add_row(*row_texts(finding))
-    show(table)
-
-
-def row_texts(finding: Finding) -> list[str]:
-    """The cells of a finding."""
-    reference = finding.reference
-    measured = cycles_text(finding.low)
-    if finding.high != finding.low:
-        measured = f"{measured} to {cycles_text(finding.high)}"
-    return [
-        reference.profile,
-        reference.quantity,
-        f"{reference.value:,} {reference.unit}",
-        measured,
-        f"{finding.error_percent:+.1f} %",
-        f"{reference.tolerance_percent} %",
-        cycles_text(finding.software_cycles) if finding.software_cycles else "",
-        "within" if finding.is_within else "OUTSIDE",
-        f"{reference.source} ({reference.confidence})",
-    ]
 
 
 def figures(finding: Finding) -> dict[str, Any]:
