@@ -145,15 +145,9 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
         raise ConfigError("--paging: Figure 1 is of one way of paging, shadow or ept")
     runs, outputs = runs_of("fig1", pagings=pagings or ("shadow",), **options), outputs_of(**options)
     runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
-    loads = []
-    if guests is not None:
-        from benchmarks.fig1.load import Load
+    from benchmarks.fig1.command import measure_and_report
 
-        load = Load(runs[0].profile, guests, sidecores, runs[0].paging, runs[0].poll, runs[0].overrides)
-        loads = list(dict.fromkeys((replace(load, guests=1, sidecores=1), load)))
-    from benchmarks.fig1.measure import measure_and_report
-
-    measure_and_report(runs, outputs, loads)
+    measure_and_report(runs, outputs, guests=guests, sidecores=sidecores)
 
 
 def figure3_command(name: str, help_text: str) -> None:
@@ -167,7 +161,7 @@ def figure3_command(name: str, help_text: str) -> None:
             raise ConfigError("--paging: Figure 3 is of one way of paging, shadow or ept")
         runs, outputs = runs_of("fig3", pagings=pagings or ("shadow",), **options), outputs_of(**options)
         runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
-        from benchmarks.fig3.measure import measure_and_report
+        from benchmarks.fig3.command import measure_and_report
 
         measure_and_report(runs, outputs, name)
 

@@ -96,7 +96,7 @@ def find_round_trip(reference: Reference, exits: Results, operation: str) -> Fin
     """One exit and the entry after it, without the software of the VMM in between."""
     row = exits.by_name()[operation]
     software_cycles = sum(row.account.cycles.get(category, 0) for category in SOFTWARE)
-    cycles = row.measurement.median - software_cycles
+    cycles = row.median - software_cycles
     return Finding(reference, cycles, cycles, software_cycles)
 
 

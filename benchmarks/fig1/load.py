@@ -1,4 +1,4 @@
-"""`sidecore bench fig1 --guests N`: what sidecalls take when N guests, each on a core of its own, share the sidecores.
+"""What `sidecore bench fig1 --guests N` measures: sidecalls of N guests, each on a core of its own, under load.
 
     N domains of guest kernel `fig1`, all at once --> latency by guest; how long requests waited (queueing.py)
 
@@ -7,9 +7,9 @@ guests. The machine is the profile's with as many cores as that takes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.fig1.measure import FIGURE, IMAGE
 from benchmarks.fig1.queueing import Queue, Wait, percentile, queue_of, service_cycles
@@ -17,20 +17,15 @@ from benchmarks.harness.accounts import Account, Rounds
 from benchmarks.harness.guest_runs import SLICE_CYCLES, Lines
 from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.parts import PARTS
-from benchmarks.harness.results import Measured
-from benchmarks.harness.text import cycles_text
+from benchmarks.harness.results import Measured, Run
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS
 from emulator.machine import Machine
-from vmm.cli.profiles import make_table
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import End, EndKind
 from vmm.session.run import BootOptions, Paging, plan
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.sidecore.slots import Served
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 GUEST_MEMORY_BYTES = 32 << 20
 CALLS = (*((call_name, text) for _, call_name, text in FIGURE), ("pte_change", "changed entry"))
@@ -101,6 +96,12 @@ class LoadResults:
         }
 
 
+def loads_of(run: Run, guests: int, sidecores: int) -> list[Load]:
+    """One guest alone on the machine of `run`, then all of them."""
+    load = Load(run.profile, guests, sidecores, run.paging, run.poll, run.overrides)
+    return list(dict.fromkeys((replace(load, guests=1, sidecores=1), load)))
+
+
 def run_load(load: Load) -> LoadResults:
     """Run all guests to their ends. Raises ConfigError when one does not succeed."""
     if load.guests < 1 or not 1 <= load.sidecores <= load.guests:
@@ -150,55 +151,3 @@ def _parts(cores: Sequence[Sidecore], served: Sequence[Sequence[Served]], operat
 def _medians(rows: Sequence[Measured | Unavailable]) -> dict[str, float]:
     measurements = [row.measurement for row in rows if isinstance(row, Measured)]
     return {row.name: row.median for row in measurements if row.name in dict(CALLS)}
-
-
-def load_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
-    """For each load and sidecall: latency of the guest that is served best to worst, waits, fairness."""
-    numbers = ("latency", "waits: half", "95%", "longest", "served", "passed over", "sidecore busy")
-    table = make_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
-    for results in all_results:
-        load = results.load
-        for name, text in CALLS:
-            waits, queues = results.waits(name), results.queues(name)
-            cycles = [wait.cycles for wait in waits]
-            cells = [
-                _range_text([median[name] for median in results.medians]),
-                *(f"{percentile(cycles, percent):,}" for percent in PERCENTS),
-                f"{max(cycles):,}",
-                _range_text([served for queue in queues for served in queue.progress()]),
-                str(max(wait.passed_over for wait in waits)),
-                _percents_text([queue.utilisation for queue in queues]),
-            ]
-            counts = (str(load.guests), str(load.sidecores)) if name == CALLS[0][0] else ("", "")
-            table.add_row(*counts, text, *cells)
-    load = all_results[0].load
-    title = f"Sidecalls under load on {load.profile}, {load.paging}: cycles, of the guests served best .. worst"
-    return (
-        f"{title}\n(waits: until a request that can be seen is; served: requests of each guest when the first is done;"
-        "\npassed over: the most requests of others that were begun while one waited)",
-        table,
-    )
-
-
-def waiting_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
-    """For each load and sidecall: what an average wait consisted of, and what a request takes the sidecore."""
-    numbers = ("wait", "behind others", "polls", "a request takes", *SERVICE_PARTS)
-    table = make_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
-    for results in all_results:
-        for name, text in CALLS:
-            waits = results.waits(name)
-            wait, behind = mean(each.cycles for each in waits), mean(each.behind_cycles for each in waits)
-            figures = (wait, behind, wait - behind, service_cycles(waits), *results.parts[name].values())
-            load = results.load
-            counts = (str(load.guests), str(load.sidecores)) if name == CALLS[0][0] else ("", "")
-            table.add_row(*counts, text, *map(cycles_text, figures))
-    return "What they waited for: an average wait, and what the sidecore's ledger has of a request (cycles)", table
-
-
-def _range_text(values: Sequence[float]) -> str:
-    best, worst = cycles_text(min(values)), cycles_text(max(values))
-    return best if best == worst else f"{best} .. {worst}"
-
-
-def _percents_text(parts: Sequence[float]) -> str:
-    return ", ".join(dict.fromkeys(f"{part:.0%}" for part in parts))

@@ -39,6 +39,11 @@ class Measured:
     measurement: Measurement
     account: Account = field(repr=False)
 
+    @property
+    def median(self) -> float:
+        """Cycles of one operation, as the guest measured them."""
+        return self.measurement.median
+
 
 @dataclass(frozen=True)
 class Results:

@@ -91,7 +91,7 @@ def draw_profiles(axes: "Axes", all_results: Sequence[Results]) -> None:
     for number, name in enumerate(OPERATIONS):
         if name in leaving:
             rows = [results.by_name().get(name) for results in all_results]
-            medians = [row.measurement.median if row else float("nan") for row in rows]
+            medians = [row.median if row else float("nan") for row in rows]
             line, marker = "-" if number < len(COLOURS) else "--", MARKERS[number % len(MARKERS)]
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(profiles, medians, line, marker=marker, markersize=4, color=colour, label=name)

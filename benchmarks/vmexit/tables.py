@@ -34,11 +34,7 @@ def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
         cells: list[str] = []
         for results in all_results:
             row = results.by_name().get(name)
-            cells += (
-                [cycles_text(row.measurement.median), cycles_text(iqr(row.measurement))]
-                if row
-                else [UNAVAILABLE_CELL] * 2
-            )
+            cells += [cycles_text(row.median), cycles_text(iqr(row.measurement))] if row else [UNAVAILABLE_CELL] * 2
         table.add_row(text, *cells)
     return title, table
 
@@ -51,7 +47,7 @@ def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     title = f"Cycles of one operation, {run.paging}, {run.timing} timing: medians"
     for name, text in OPERATIONS.items():
         rows = [results.by_name().get(name) for results in all_results]
-        table.add_row(text, *(cycles_text(row.measurement.median) if row else UNAVAILABLE_CELL for row in rows))
+        table.add_row(text, *(cycles_text(row.median) if row else UNAVAILABLE_CELL for row in rows))
     return title, table
 
 

@@ -5,8 +5,9 @@ from statistics import mean
 
 import pytest
 
-from benchmarks.fig1.load import CALLS, OPERATION_NAMES, Load, LoadResults, load_table, run_load, waiting_table
+from benchmarks.fig1.load import CALLS, OPERATION_NAMES, Load, LoadResults, run_load
 from benchmarks.fig1.queueing import service_cycles
+from benchmarks.fig1.tables import load_table, waiting_table
 from emulator.errors import ConfigError
 from emulator.profiles.profile import load_profile
 from vmm.cost import paths

@@ -2,30 +2,29 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-from benchmarks.cli import main
-from benchmarks.fig3.measure import Pair, figures, latency_table, pairs
+from benchmarks.fig3.measure import COMMANDS, comparison_of, figures, measure
 from benchmarks.fig3.plot import draw
-from benchmarks.harness.guest_runs import run_guest
+from benchmarks.fig3.tables import tables
+from benchmarks.harness.pairs import Comparison, Pair
 from benchmarks.harness.parts import parts, served_parts
 from benchmarks.harness.plotting import plot_bytes
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.results import Run
 
-NAMES = ("pagefault", "ctx")
 ARRAY_PAGES, FILE_PAGES, TABLE_PAGES = 4, 1024, 512
 
 
 @pytest.fixture(scope="module")
-def results() -> Results:
-    return run_guest(Run("fig3", "netburst-2006", "shadow", "fast", has_sidecore=True))
+def comparison() -> Comparison:
+    (comparison,) = measure([Run("fig3", "netburst-2006", "shadow", "fast", has_sidecore=True)], "fig3")
+    return comparison
 
 
 @pytest.fixture(scope="module")
-def by_key(results: Results) -> Mapping[str, Pair]:
-    return {pair.key: pair for pair in pairs(results, NAMES)}
+def by_key(comparison: Comparison) -> Mapping[str, Pair]:
+    return {pair.key: pair for pair in comparison.pairs}
 
 
 def test_each_is_measured_both_ways(by_key: Mapping[str, Pair]) -> None:
@@ -40,7 +39,7 @@ def test_both_improve_as_in_the_paper(by_key: Mapping[str, Pair]) -> None:
 
 def test_a_context_switch_without_page_faults_gains_nothing(by_key: Mapping[str, Pair]) -> None:
     resident = by_key["ctx/0"]
-    assert resident.exit.measurement.median == pytest.approx(resident.sidecall.measurement.median, abs=0.1)
+    assert resident.exit.median == pytest.approx(resident.sidecall.median, abs=0.1)
     assert resident.exit.account.exits == resident.sidecall.account.exits == {"CR_ACCESS": 1}
 
 
@@ -48,7 +47,7 @@ def test_a_context_switch_gains_what_its_page_faults_do(by_key: Mapping[str, Pai
     gains = []
     for laps in (1, 4, 16):
         pair = by_key[f"ctx/{laps}"]
-        gains.append((pair.exit.measurement.median - pair.sidecall.measurement.median) * laps / ARRAY_PAGES)
+        gains.append((pair.exit.median - pair.sidecall.median) * laps / ARRAY_PAGES)
     assert gains == pytest.approx([gains[0]] * 3, rel=0.005)
 
 
@@ -73,28 +72,18 @@ def test_exits_of_a_context_switch(by_key: Mapping[str, Pair], laps: int) -> Non
 def test_the_account_of_an_operation_is_the_operation(by_key: Mapping[str, Pair]) -> None:
     for pair in by_key.values():
         for side in (pair.exit, pair.sidecall):
-            assert sum(parts(side.account).values()) == pytest.approx(side.measurement.median, abs=1)
+            assert sum(parts(side.account).values()) == pytest.approx(side.median, abs=1)
         assert sum(served_parts(pair.exit.account).values()) == 0
 
 
-def test_figures_are_whole(results: Results) -> None:
-    written = json.loads(json.dumps(figures([results], "ctx")))
+def test_figures_are_whole(comparison: Comparison) -> None:
+    switches = comparison_of(comparison.results, COMMANDS["ctx"])
+    written = json.loads(json.dumps(figures([switches], "ctx")))
     assert written["benchmark"] == "ctx"
     assert list(written["runs"][0]["operations"]) == ["ctx/1", "ctx/4", "ctx/16", "ctx/0"]
-    assert latency_table([results], ("pagefault",))[1].row_count == 1
+    page_faults = comparison_of(comparison.results, COMMANDS["pagefault"])
+    assert [table.row_count for _, table in tables([page_faults])] == [1, 3]
 
 
-def test_it_is_drawn(results: Results) -> None:
-    assert plot_bytes(lambda figure: draw(figure, [results], NAMES), ".svg").count(b"<svg") == 1
-
-
-@pytest.mark.parametrize("command", ["pagefault", "ctx", "fig3"])
-def test_mistakes_are_one_line(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, line in (
-        (["--paging", "native"], "--paging: Figure 3 is of one way of paging, shadow or ept"),
-        (["--plot", str(tmp_path / "f.gif")], "must end in .png or .svg"),
-    ):
-        with pytest.raises(SystemExit) as end:
-            main(["bench", command, *arguments])
-        assert end.value.code == 2
-        assert line in capsys.readouterr().err
+def test_it_is_drawn(comparison: Comparison) -> None:
+    assert plot_bytes(lambda figure: draw(figure, [comparison]), ".svg").count(b"<svg") == 1

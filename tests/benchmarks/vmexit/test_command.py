@@ -40,7 +40,7 @@ def test_one_profile_shows_medians_and_accounts(
     status, output, errors = run_bench([], capfd)
     assert (status, errors) == (0, "")
     assert re.search(r"^Operation +native +IQR +shadow +IQR +ept +IQR$", output, re.MULTILINE)
-    median = cycles_text(results_of("shadow").by_name()["pte_write"].measurement.median)
+    median = cycles_text(results_of("shadow").by_name()["pte_write"].median)
     assert re.search(rf"^PTE write: .* {median} +\d.*$", output, re.MULTILINE)
     assert re.search(r"^VMCALL, unknown number +- +- +\d", output, re.MULTILINE)
     assert "\n- VMCALL, unknown number: no hypervisor (native)\n" in output
