@@ -16,7 +16,7 @@ All of it is `--timing detailed`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.calibration.published import Quantity, Reference, references_of
 from benchmarks.harness.curves import Curve, latency_curve, translation_curve
@@ -133,7 +133,23 @@ def _step(curve: Curve, start: int, level: float) -> tuple[int, int]:
     return last, last + 1
 
 
-def figures(finding: Finding) -> dict[str, Any]:
+class FindingFigures(TypedDict):
+    """A finding in a file; `measured` is from the lowest to the highest."""
+
+    profile: str
+    quantity: str
+    unit: str
+    published: int
+    measured: list[float]
+    error_percent: float
+    tolerance_percent: int
+    is_within: bool
+    software_cycles: float
+    source: str
+    confidence: str
+
+
+def figures(finding: Finding) -> FindingFigures:
     """A finding for a file."""
     reference = finding.reference
     return {

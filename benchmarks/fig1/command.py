@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from benchmarks.fig1.break_even import measure_break_evens
+from benchmarks.fig1.figures import figures
 from benchmarks.fig1.load import loads_of, run_load
-from benchmarks.fig1.measure import figures, measure
+from benchmarks.fig1.measure import measure
 from benchmarks.fig1.plot import draw
 from benchmarks.fig1.tables import bars_tables, break_even_table, load_table, waiting_table
 from benchmarks.harness.outputs import Outputs
@@ -18,15 +19,11 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, *, guests: int | N
     compared = measure(runs)
     for title, table in bars_tables(compared):
         show_titled(title, table)
-    found = figures(compared)
-    if len(compared) > 1:
-        evens = measure_break_evens(compared)
+    evens = measure_break_evens(compared) if len(compared) > 1 else []
+    if evens:
         show_titled(*break_even_table(compared, evens))
-        for run, by_pair in zip(found["runs"], evens, strict=True):
-            run["break_even_line_cycles"] = {key: even.cycles for key, even in by_pair.items()}
-    if guests is not None:
-        loaded = [run_load(load) for load in loads_of(runs[0], guests, sidecores)]
+    loaded = [run_load(load) for load in loads_of(runs[0], guests, sidecores)] if guests is not None else []
+    if loaded:
         show_titled(*load_table(loaded))
         show_titled(*waiting_table(loaded))
-        found["loads"] = [each.figures() for each in loaded]
-    outputs.write(found, lambda figure: draw(figure, compared))
+    outputs.write(figures(compared, evens, loaded), lambda figure: draw(figure, compared))

@@ -9,7 +9,7 @@ guests. The machine is the profile's with as many cores as that takes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.fig1.measure import FIGURE, IMAGE
 from benchmarks.fig1.queueing import Queue, Wait, percentile, queue_of, service_cycles
@@ -47,6 +47,31 @@ class Load:
     overrides: tuple[str, ...] = ()
 
 
+class WaitingFigures(TypedDict):
+    """How the requests of one sidecall waited, in a file; lists are by guest, of utilisation by sidecore."""
+
+    median_cycles_by_guest: list[float]
+    percentiles_cycles: dict[str, int]
+    max_cycles: int
+    mean_cycles: float
+    behind_cycles: float
+    passed_over_max: int
+    service_cycles: float
+    service_parts_cycles: Mapping[str, float]
+    utilisation: list[float]
+    served_when_first_is_done: list[int]
+
+
+class LoadFigures(TypedDict):
+    """A load in a file."""
+
+    guests: int
+    sidecores: int
+    profile: str
+    medians_cycles: list[dict[str, float]]
+    waiting: dict[str, WaitingFigures]
+
+
 @dataclass(frozen=True)
 class LoadResults:
     """Medians by guest, of each sidecall; and every request, by sidecore and in order of service."""
@@ -66,7 +91,7 @@ class LoadResults:
         """The same of all sidecores together."""
         return [wait for queue in self.queues(name) for wait in queue.waits]
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> LoadFigures:
         """For a file."""
         return {
             "guests": self.load.guests,
@@ -76,7 +101,7 @@ class LoadResults:
             "waiting": {name: self._waiting_figures(name) for name, _ in CALLS},
         }
 
-    def _waiting_figures(self, name: str) -> dict[str, Any]:
+    def _waiting_figures(self, name: str) -> WaitingFigures:
         waits, queues = self.waits(name), self.queues(name)
         cycles = [wait.cycles for wait in waits]
         by_guest: dict[int, list[int]] = {wait.request.domain: [] for wait in waits}

@@ -8,7 +8,6 @@ Systems: The Sidecore Approach", WIOSCA 2007, section IV: 41 % less for a new en
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.pairs import EXIT_SUFFIX, Comparison, Pair
@@ -49,9 +48,3 @@ def comparison_of(results: Results) -> Comparison:
 def paper_pairs(comparison: Comparison) -> tuple[Pair, ...]:
     """Those of the paper's figure."""
     return comparison.pairs[: len(FIGURE)]
-
-
-def figures(compared: Sequence[Comparison]) -> dict[str, Any]:
-    """Everything, for a file."""
-    runs = [comparison.run_figures() | {"bars": comparison.figures()} for comparison in compared]
-    return {"benchmark": "fig1", "runs": runs}

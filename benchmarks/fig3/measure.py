@@ -8,12 +8,11 @@ hold things that no sidecall helps with: clearing entries, loading CR3, the faul
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from benchmarks.harness.guest_runs import run_all
 from benchmarks.harness.measurements import Measurement
-from benchmarks.harness.pairs import EXIT_SUFFIX, Comparison, Pair
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.pairs import EXIT_SUFFIX, Comparison, ComparisonFigures, Pair, PairFigures
+from benchmarks.harness.results import BenchmarkFigures, Results, Run
 
 IMAGE = "fig3"
 # What each command shows, by the guest's names.
@@ -50,7 +49,15 @@ def text_of(measurement: Measurement) -> str:
     return f"context switch, life of {lap_text}" if laps else "context switch, resident"
 
 
-def figures(compared: Sequence[Comparison], command: str) -> dict[str, Any]:
+class Figure3Figures(ComparisonFigures):
+    """A run in a file."""
+
+    operations: dict[str, PairFigures]
+
+
+def figures(compared: Sequence[Comparison], command: str) -> BenchmarkFigures:
     """Everything, for a file."""
-    runs = [comparison.run_figures() | {"operations": comparison.figures()} for comparison in compared]
+    runs: list[Figure3Figures] = [
+        {**comparison.figures(), "operations": comparison.pair_figures()} for comparison in compared
+    ]
     return {"benchmark": command, "runs": runs}

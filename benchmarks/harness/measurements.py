@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict
 
 LINE_START = "~"
 _NUMBERS = r"((?: \d+)+)"
@@ -30,6 +31,19 @@ class Unavailable:
 
     name: str
     reason: str
+
+
+class Statistics(TypedDict):
+    """A measurement in a file: of one operation, in cycles; the median in nanoseconds too."""
+
+    operations_per_round: int
+    median_cycles: float
+    median_ns: float
+    min_cycles: float
+    q1_cycles: float
+    q3_cycles: float
+    max_cycles: float
+    samples_cycles: list[float]
 
 
 @dataclass(frozen=True)
@@ -69,8 +83,8 @@ class Measurement:
         rank = (len(self.samples) - 1) // 4
         return self.samples[rank], self.samples[-1 - rank]
 
-    def statistics(self, frequency_hz: int) -> dict[str, float | int | list[float]]:
-        """All of it for a file: of one operation, in cycles; the median in nanoseconds too."""
+    def statistics(self, frequency_hz: int) -> Statistics:
+        """All of it for a file."""
         low, high = self.quartiles
         return {
             "operations_per_round": self.operations,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.harness.plotting import PLOT_SUFFIXES, plot_bytes
 from emulator.errors import ConfigError
@@ -34,7 +34,7 @@ class Outputs:
         if len({path.resolve() for path in paths}) < len(paths):
             raise ConfigError(f"--json and --plot both name {str(paths[0])!r}; give each its own file")
 
-    def write(self, figures: Mapping[str, Any], draw: Callable[["Figure"], None]) -> None:
+    def write(self, figures: Mapping[str, object], draw: Callable[["Figure"], None]) -> None:
         """Write the figures, and the plot that `draw` makes of an empty one. Raises ConfigError."""
         if self.json_path is not None:
             write_file(self.json_path, json.dumps(figures, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -6,12 +6,35 @@ Both ways are measured in one run of one guest. What each consists of is in part
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
+from benchmarks.harness.measurements import Statistics
 from benchmarks.harness.parts import parts, served_parts
-from benchmarks.harness.results import Measured, Results
+from benchmarks.harness.results import Measured, Results, RunFigures
 
 EXIT_SUFFIX = "_exit"  # of the guest's name for what it measures by VM exit
+
+
+class SideFigures(Statistics):
+    """One way in a file; what the sidecore did is of a sidecall, and 0 of a VM exit."""
+
+    parts_cycles: dict[str, float]
+    sidecore_cycles: dict[str, float]
+    exits: dict[str, float]
+
+
+class PairFigures(TypedDict):
+    """A pair in a file."""
+
+    exit: SideFigures
+    sidecall: SideFigures
+    improvement: float
+
+
+class ComparisonFigures(RunFigures):
+    """What identifies a run with a sidecore, in a file."""
+
+    poll: str
 
 
 @dataclass(frozen=True)
@@ -38,14 +61,15 @@ class Pair:
         """By which part the sidecall is faster; below 0: it is slower."""
         return 1 - self.sidecall.median / self.exit.median
 
-    def figures(self, frequency_hz: int) -> dict[str, Any]:
+    def figures(self, frequency_hz: int) -> PairFigures:
         """All of it for a file."""
         exit_figures, call_figures = (_side_figures(side, frequency_hz) for side in self.sides)
         return {"exit": exit_figures, "sidecall": call_figures, "improvement": self.improvement}
 
 
-def _side_figures(side: Measured, frequency_hz: int) -> dict[str, Any]:
-    return side.measurement.statistics(frequency_hz) | {
+def _side_figures(side: Measured, frequency_hz: int) -> SideFigures:
+    return {
+        **side.measurement.statistics(frequency_hz),
         "parts_cycles": parts(side.account),
         "sidecore_cycles": served_parts(side.account),
         "exits": dict(side.account.exits),
@@ -63,11 +87,10 @@ class Comparison:
         """The one called `key`."""
         return next(pair for pair in self.pairs if pair.key == key)
 
-    def run_figures(self) -> dict[str, Any]:
+    def figures(self) -> ComparisonFigures:
         """What identifies the run, for a file."""
-        run = self.results.run
-        return run.facts() | {"frequency_hz": self.results.frequency_hz, "poll": run.poll}
+        return {**self.results.figures(), "poll": self.results.run.poll}
 
-    def figures(self) -> dict[str, Any]:
+    def pair_figures(self) -> dict[str, PairFigures]:
         """The pairs for a file, by key."""
         return {pair.key: pair.figures(self.results.frequency_hz) for pair in self.pairs}

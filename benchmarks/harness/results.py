@@ -1,8 +1,8 @@
 """What a benchmark's guest is run on, and what comes of it: nothing here runs anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement, Unavailable
@@ -26,10 +26,22 @@ class Run:
     def __str__(self) -> str:
         return f"{self.image} on {self.profile}, {self.paging}, {self.timing} timing"
 
-    def facts(self) -> dict[str, Any]:
-        """What identifies the run, for a file."""
-        overrides = list(self.overrides)
-        return {"profile": self.profile, "overrides": overrides, "paging": self.paging, "timing": self.timing}
+
+class RunFigures(TypedDict):
+    """A run in a file: what identifies it. Each benchmark adds what it measured."""
+
+    profile: str
+    overrides: list[str]
+    paging: str
+    timing: str
+    frequency_hz: int
+
+
+class BenchmarkFigures(TypedDict):
+    """The file of a benchmark that runs a guest."""
+
+    benchmark: str
+    runs: Sequence[RunFigures]
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,17 @@ class Results:
     def measured(self) -> list[Measured]:
         """The rows without those that the machine does not allow."""
         return [row for row in self.rows if isinstance(row, Measured)]
+
+    def figures(self) -> RunFigures:
+        """What identifies the run, for a file."""
+        run = self.run
+        return {
+            "profile": run.profile,
+            "overrides": list(run.overrides),
+            "paging": run.paging,
+            "timing": run.timing,
+            "frequency_hz": self.frequency_hz,
+        }
 
     def named(self, name: str) -> Iterator[Measurement]:
         """The measurements called `name`, which differ in their parameters."""

@@ -7,11 +7,12 @@ words in order.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.harness.curves import Curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.measurements import Statistics
+from benchmarks.harness.results import BenchmarkFigures, Results, Run, RunFigures
 
 IMAGE = "mem"
 STREAMS = ("read", "write", "copy")
@@ -38,27 +39,57 @@ def run_names(all_results: Sequence[Results]) -> list[str]:
     return [f"{results.run.profile} {results.run.paging}" for results in all_results]
 
 
-def figures(all_results: Sequence[Results]) -> dict[str, Any]:
-    """All of it for a file: each curve as a list of points."""
+class LatencyFigures(Statistics):
+    """A ring of lines in a file: cycles of a load."""
+
+    size_bytes: int
+    stride_bytes: int
+
+
+class PageFigures(Statistics):
+    """A ring over pages in a file: cycles of a load."""
+
+    pages: int
+    beyond_a_line_cycles: float
+
+
+class BandwidthFigures(TypedDict):
+    """A stream in a file."""
+
+    stream: str
+    size_bytes: int
+    bytes_per_cycle: float
+    bytes_per_second: int
+
+
+class MemFigures(RunFigures):
+    """A run in a file: each curve as a list of points."""
+
+    load_latency: list[LatencyFigures]
+    page_latency: list[PageFigures]
+    bandwidth: list[BandwidthFigures]
+
+
+def figures(all_results: Sequence[Results]) -> BenchmarkFigures:
+    """All of it for a file."""
     return {"benchmark": IMAGE, "runs": [_run_figures(results) for results in all_results]}
 
 
-def _run_figures(results: Results) -> dict[str, Any]:
+def _run_figures(results: Results) -> MemFigures:
     hz = results.frequency_hz
-    latency = [
-        {**dict(zip(("size_bytes", "stride_bytes"), row.parameters, strict=True)), **row.statistics(hz)}
+    latency: list[LatencyFigures] = [
+        {**row.statistics(hz), "size_bytes": row.parameters[0], "stride_bytes": row.parameters[1]}
         for row in results.named("load_latency")
     ]
     beyond = translation_curve(results)
-    pages = [
-        {"pages": count, "beyond_a_line_cycles": beyond[count], **row.statistics(hz)}
+    pages: list[PageFigures] = [
+        {**row.statistics(hz), "pages": count, "beyond_a_line_cycles": beyond[count]}
         for row in results.named("page_latency")
         for count in row.parameters
     ]
-    bandwidth = [
+    bandwidth: list[BandwidthFigures] = [
         {"stream": stream, "size_bytes": size, "bytes_per_cycle": rate, "bytes_per_second": round(rate * hz)}
         for stream in STREAMS
         for size, rate in bandwidth_curve(results, stream).items()
     ]
-    curves = {"load_latency": latency, "page_latency": pages, "bandwidth": bandwidth}
-    return results.run.facts() | {"frequency_hz": hz} | curves
+    return {**results.figures(), "load_latency": latency, "page_latency": pages, "bandwidth": bandwidth}

@@ -17,7 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
 from emulator.errors import ConfigError
@@ -122,9 +122,33 @@ def seconds_until(text: bytes, fd: int, timeout_seconds: float = TIMEOUT_SECONDS
     return time.perf_counter() - started
 
 
-def figures(contenders: list[Contender], costs: list[ExitCost]) -> dict[str, Any]:
+class BootFigures(TypedDict):
+    """A contender in a file."""
+
+    seconds: list[float]
+    median_seconds: float
+    instructions: int | None
+    guest_seconds: float | None
+
+
+class ExitFigures(TypedDict):
+    """An exit in a file."""
+
+    microseconds: float
+    guest_cycles: int
+
+
+class SpeedFigures(TypedDict):
+    """All of it."""
+
+    workstation: str
+    linux_boot: dict[str, BootFigures]
+    exit_cost: dict[str, ExitFigures]
+
+
+def figures(contenders: list[Contender], costs: list[ExitCost]) -> SpeedFigures:
     """All of it for a file, with what the workstation is."""
-    boots = {
+    boots: dict[str, BootFigures] = {
         contender.name: {
             "seconds": contender.seconds,
             "median_seconds": contender.median_seconds,
@@ -133,7 +157,7 @@ def figures(contenders: list[Contender], costs: list[ExitCost]) -> dict[str, Any
         }
         for contender in contenders
     }
-    exits = {
+    exits: dict[str, ExitFigures] = {
         f"{cost.exit_name} {cost.paging}": {"microseconds": cost.microseconds, "guest_cycles": cost.guest_cycles}
         for cost in costs
     }

@@ -7,12 +7,12 @@ caches the two agree to the cycle. After kvm-unit-tests' vmexit in what is measu
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.measurements import Unavailable
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.measurements import Statistics, Unavailable
+from benchmarks.harness.results import BenchmarkFigures, Results, Run, RunFigures
 from emulator.ledger import LABELS
 
 IMAGE = "vmexit"
@@ -54,17 +54,39 @@ def categories_of(accounts: Iterable[Account]) -> list[str]:
     return [label for label in LABELS if label in present]
 
 
-def figures(all_results: Sequence[Results]) -> dict[str, Any]:
+class OperationFigures(Statistics):
+    """An operation in a file: what the guest measured, and what the ledger booked for one."""
+
+    ledger_cycles: dict[str, float]
+    exits: dict[str, float]
+
+
+class UnavailableFigures(TypedDict):
+    """An operation that this machine does not allow, in a file."""
+
+    unavailable: str
+
+
+class VmexitFigures(RunFigures):
+    """A run in a file; operations by the guest's names."""
+
+    operations: dict[str, OperationFigures | UnavailableFigures]
+
+
+def figures(all_results: Sequence[Results]) -> BenchmarkFigures:
     """All of it for a file."""
     return {"benchmark": IMAGE, "runs": [_run_figures(results) for results in all_results]}
 
 
-def _run_figures(results: Results) -> dict[str, Any]:
-    operations: dict[str, Any] = {}
+def _run_figures(results: Results) -> VmexitFigures:
+    operations: dict[str, OperationFigures | UnavailableFigures] = {}
     for row in results.rows:
         if isinstance(row, Unavailable):
             operations[row.name] = {"unavailable": row.reason}
         else:
-            ledger = {"ledger_cycles": dict(row.account.cycles), "exits": dict(row.account.exits)}
-            operations[row.measurement.name] = row.measurement.statistics(results.frequency_hz) | ledger
-    return results.run.facts() | {"frequency_hz": results.frequency_hz, "operations": operations}
+            operations[row.measurement.name] = {
+                **row.measurement.statistics(results.frequency_hz),
+                "ledger_cycles": dict(row.account.cycles),
+                "exits": dict(row.account.exits),
+            }
+    return {**results.figures(), "operations": operations}

@@ -18,7 +18,7 @@ NAMES = tuple(name for name, _ in CALLS)
 
 
 def wait_cycles(results: LoadResults, name: str) -> float:
-    return results.figures()["waiting"][name]["mean_cycles"]  # type: ignore[no-any-return]
+    return results.figures()["waiting"][name]["mean_cycles"]
 
 
 def check_fairness(results: LoadResults) -> None:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.fig1.measure import figures, measure, paper_pairs
+from benchmarks.fig1.figures import figures
+from benchmarks.fig1.measure import measure, paper_pairs
 from benchmarks.harness.pairs import Comparison
 from benchmarks.harness.parts import parts, served_parts
 from benchmarks.harness.results import Run
@@ -76,6 +77,6 @@ def test_a_sidecore_that_sleeps_answers_later_by_its_wake_latency(shadow: Compar
 
 
 def test_figures_are_whole(shadow: Comparison) -> None:
-    run = json.loads(json.dumps(figures([shadow])))["runs"][0]
+    run = json.loads(json.dumps(figures([shadow], [], [])))["runs"][0]
     assert set(run["bars"]) == {"null", "cpuid", "pte", "pte_change", "pte_flush", "pte_clear"}
     assert run["bars"]["pte"]["exit"]["median_cycles"] > run["bars"]["pte"]["sidecall"]["median_cycles"]
