@@ -187,6 +187,7 @@ typedef struct sc_cpu {
     bool iret_unblocked;                            /* the IRET that faults now has done so */
     enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see escape() in unicorn/run.c */
     bool saved, retranslate, empty_cache, is_unsafe, monitor_armed;
+    uint32_t translated; /* instructions and blocks since translations were emptied: see on_translation in unicorn/run.c */
     uint32_t aborts; /* since the engine was opened: see unicorn/abort.c */
     struct { /* the watched page is open for one access: see arch/watched_page.c */
         bool is_open, is_write;
@@ -354,6 +355,7 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes);
 void do_sysenter(sc_cpu *cpu);
 
 bool engine_run(sc_cpu *cpu);
+bool must_empty(const sc_cpu *cpu);  /* it is time to stop and empty the translations */
 uint64_t engine_flags(sc_cpu *cpu); /* RFLAGS, between blocks */
 void engine_window(sc_cpu *cpu); /* refresh RFLAGS and interruptibility in the slots, nothing else */
 

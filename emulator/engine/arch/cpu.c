@@ -124,7 +124,7 @@ static void do_exit_interrupt(sc_cpu *cpu) {
 void watch(sc_cpu *cpu) {
     bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->s.nmi_pending ||
                    waits_for_nmi_window(cpu) || cpu->step != STEP_NONE || cpu->iret != IRET_NONE ||
-                   has_breakpoints(cpu);
+                   has_breakpoints(cpu) || must_empty(cpu);
     uint64_t next = cpu->timer_end_cycles < cpu->s.deadline_cycles ? cpu->timer_end_cycles : cpu->s.deadline_cycles;
     cpu->check_at_cycles = at_once ? 0 : next;
 }

@@ -34,7 +34,7 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
         uc_hook_add(cpu->uc, &cpu->memory_hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_memory, cpu, 1, 0);
     else
         uc_hook_del(cpu->uc, cpu->memory_hook), cpu->memory_hook = 0;
-    uc_ctl_flush_tb(cpu->uc); /* translated code does not see the change */
+    empty_translations(cpu); /* translated code does not see the change */
 }
 
 /* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off

@@ -126,6 +126,8 @@ static bool stop_before_unsafe(sc_cpu *cpu, const block *b) {
     return true;
 }
 
+bool must_empty(const sc_cpu *cpu) { return cpu->translated > TRANSLATED_MAX; }
+
 /* A breakpoint on an instruction faults before it, unless RF is set, which is for one instruction (SDM 3B 18.3.1.1). */
 static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
     bool inside = false;
@@ -137,6 +139,8 @@ static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
     uc_emu_stop(cpu->uc);
     return true;
 }
+
+static bool has_to_stop(sc_cpu *cpu) { return is_due(cpu) || must_settle(cpu) || must_empty(cpu); }
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
@@ -162,7 +166,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             uc_emu_stop(uc);
             return;
         }
-        if (!restart && (is_due(cpu) || must_settle(cpu))) { /* stopped here, a store would only restart again */
+        if (!restart && has_to_stop(cpu)) { /* stopped here, a store would only restart again */
             uc_emu_stop(uc);
             return;
         }
@@ -172,10 +176,21 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     if (h->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, &cpu->blocks[h->block])) start_block(cpu, h);
 }
 
+/* A block has been translated. When its buffer of translations is full the engine empties it and forgets where code lies;
+ * a guest may notice, where it changed a mapping without flushing it. How large translations are depends on where the
+ * workstation has put things: so they are emptied before, by their count. */
+static void on_translation(uc_engine *uc, uc_tb *made, uc_tb *before, void *data) {
+    sc_cpu *cpu = data;
+    (void)uc, (void)before;
+    cpu->translated += made->icount + BLOCK_WEIGHT;
+    if (must_empty(cpu)) cpu->check_at_cycles = 0;
+}
+
 static bool add_hooks(sc_cpu *cpu) {
     uc_hook h;
     uc_engine *uc = cpu->uc;
     return !uc_hook_add(uc, &h, UC_HOOK_INTR, (void *)on_intercept, cpu, 1, 0) &&
+           !uc_hook_add(uc, &h, UC_HOOK_EDGE_GENERATED, (void *)on_translation, cpu, 1, 0) &&
            !uc_hook_add(uc, &h, UC_HOOK_BLOCK, (void *)on_block, cpu, 1, 0) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_in, cpu, 1, 0, UC_X86_INS_IN) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_out, cpu, 1, 0, UC_X86_INS_OUT) &&
@@ -185,9 +200,14 @@ static bool add_hooks(sc_cpu *cpu) {
 
 static bool open_engine(sc_cpu *cpu) {
     return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->uc) && !uc_ctl_set_cpu_model(cpu->uc, CPU_MODEL) &&
-           !uc_ctl_set_tcg_buffer_size(cpu->uc, 64 << 20) &&
+           !uc_ctl_set_tcg_buffer_size(cpu->uc, BUFFER_BYTES) &&
            !uc_mem_map_ptr(cpu->uc, 0, cpu->memory_bytes, UC_PROT_ALL, cpu->memory) &&
            !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) && map_holes(cpu);
+}
+
+void empty_translations(sc_cpu *cpu) {
+    uc_ctl_flush_tb(cpu->uc);
+    cpu->translated = 0;
 }
 
 /* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
@@ -195,6 +215,7 @@ static bool reopen(sc_cpu *cpu) {
     uc_engine *old = cpu->uc;
     cpu->uc = NULL;
     cpu->memory_hook = 0;
+    cpu->translated = 0;
     cpu->s.flush_tlb = 1;
     bool ready = open_engine(cpu) && add_hooks(cpu);
     uc_close(old);
@@ -213,10 +234,11 @@ bool engine_run(sc_cpu *cpu) {
     alone = alone && cpu->step == STEP_ARMED;
     if (cpu->retranslate && !error) {
         if (cpu->empty_cache)
-            uc_ctl_flush_tb(cpu->uc);
+            empty_translations(cpu);
         else
             uc_ctl_remove_cache(cpu->uc, cpu->retranslate_pc, cpu->retranslate_pc + cpu->retranslate_bytes);
     }
+    if (translated && must_empty(cpu)) empty_translations(cpu);
     if (!cpu->saved) engine_save(cpu);
     close_watched(cpu);
     if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;

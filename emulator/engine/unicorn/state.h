@@ -80,6 +80,12 @@ enum {
     MSR_AT_SYSENTER_CS = 7
 }; /* EFER, SYSENTER_CS: VMCS fields too */
 
+/* Translations: so many instructions, with the weight of each block, take half of the buffer at most. */
+enum { BUFFER_BYTES = 256 << 20, TRANSLATED_MAX = 1 << 19, BLOCK_WEIGHT = 2 };
+
+/* run.c */
+void empty_translations(sc_cpu *cpu);
+
 /* state.c */
 bool find_raw_state(sc_cpu *cpu, const char **problem);
 bool verify_layout(sc_cpu *cpu, const char **problem);
