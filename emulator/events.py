@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 PS_PER_SECOND = 10**12
+PS_PER_NS = 1000
 CANCELLED_MAX = 64  # kept in the heap before it is swept: a guest can put off a far alarm for ever
 
 

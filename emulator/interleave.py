@@ -13,7 +13,7 @@ to the machine's next event, and not further than `lookahead` beyond the next of
 - What changes state shared by cores (a VM exit's handler, a shared page) happens in order of time, and so does reading
   the time-stamp counter: a core that gets there beyond its `horizon_cycles` stops, and does it at its next turn, when
   no other core is behind.
-- A guest that spins until another core stores takes no part (`PCpu.spin`): whoever will store ends that beforehand.
+- A guest that spins until another core stores takes no part (`Waiting.spin`): whoever will store ends that beforehand.
 - MODEL: plain memory that guests share is not ordered: a store is seen up to `lookahead` and a block early or late.
 
 A slice's limit ends only the turn of a core that is alone, which then goes on as if nothing had been; where several
@@ -24,8 +24,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from emulator.clock import NO_HORIZON
 from emulator.machine import Machine
-from emulator.pcpu import NO_HORIZON, PCpu
+from emulator.pcpu import PCpu
 
 
 class Runnable(Protocol):
@@ -71,7 +72,7 @@ class Interleaver(Generic[R]):
             if self._is_paused:
                 return
             turn = self._next_turn()
-            due = self._machine.next_event_cycles()
+            due = self._machine.timeline.next_event_cycles()
             first_cycles = limit_cycles if turn is None else turn.ready_cycles
             if due is not None and due <= first_cycles:
                 next_ps = events.next_ps()
@@ -83,7 +84,7 @@ class Interleaver(Generic[R]):
                 if turn is not None or due is not None:
                     self._pass_time(limit_cycles)
                 return
-        self._pass_time(max(runnable.pcpu.clock_cycles for runnable in self._runnables))
+        self._pass_time(max(runnable.pcpu.clock.cycles for runnable in self._runnables))
 
     def pause(self) -> None:
         """Return from `advance` when the turn is over, with nothing half done; another `advance` goes on."""
@@ -94,7 +95,7 @@ class Interleaver(Generic[R]):
         first: R | None = None
         first_cycles = second_cycles = horizon_cycles = NO_HORIZON
         for runnable in self._runnables:
-            ready = runnable.pcpu.ready_cycles
+            ready = runnable.pcpu.waiting.ready_cycles
             if ready is None:
                 continue
             if first is None or ready < first_cycles:
@@ -106,12 +107,12 @@ class Interleaver(Generic[R]):
         if first is None:
             return None
         is_alone = second_cycles == NO_HORIZON
-        first.pcpu.horizon_cycles = NO_HORIZON if is_alone else horizon_cycles
+        first.pcpu.clock.horizon_cycles = NO_HORIZON if is_alone else horizon_cycles
         return _Turn(first, first_cycles, None if is_alone else second_cycles + self._lookahead_cycles)
 
     def _take(self, turn: _Turn[R], limit_cycles: int) -> None:
         """Let the core run to the end of its turn."""
-        turn.runnable.pcpu.end_wait()
+        turn.runnable.pcpu.waiting.end_wait()
         self.running = turn.runnable
         try:
             turn.runnable.run(limit_cycles if turn.until_cycles is None else turn.until_cycles)
@@ -120,12 +121,12 @@ class Interleaver(Generic[R]):
 
     def _end_spins(self, limit_cycles: int) -> bool:
         """Let guests whose spinning is jumped over execute the last rounds before the limit; whether there are any."""
-        behind = [r.pcpu for r in self._runnables if r.pcpu.is_spinning and r.pcpu.clock_cycles < limit_cycles]
+        behind = [r.pcpu for r in self._runnables if r.pcpu.waiting.is_spinning and r.pcpu.clock.cycles < limit_cycles]
         for pcpu in behind:
-            pcpu.end_spin(limit_cycles - 1)
+            pcpu.waiting.end_spin(limit_cycles - 1)
         return bool(behind)
 
     def _pass_time(self, until_cycles: int) -> None:
         """Bring the clocks of the cores that wait to the end of the slice."""
         for runnable in self._runnables:
-            runnable.pcpu.pass_time(until_cycles)
+            runnable.pcpu.waiting.pass_time(until_cycles)

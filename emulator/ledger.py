@@ -3,7 +3,7 @@
     accounts[owner, activity][category]     owner      whose CPU the core was: a vCPU's name, or HOST
                                             activity   RUNNING, the VM exit being handled ("CPUID"), IDLING ...
 
-A charge goes to the account that the core has open (`PCpu.account`); opening another is one assignment.
+A charge goes to the account that the core has open (`Clock.account`); opening another is one assignment.
 """
 
 Account = list[int]  # cycles, indexed by Category

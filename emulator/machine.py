@@ -2,24 +2,29 @@
 
 +---------------------------------- Machine ----------------------------------+
 |  PCpu 0 .. n (clock in cycles)   events (ps)   ports   mmio   memory (hpa)  |
+|        `--- timeline (cycles <-> ps) ---'                                   |
 +-----------------------------------------------------------------------------+
-1 cycle = 10^12 / frequency_hz ps; conversions round so that a core is never early for an event.
 """
+
+import os
 
 from emulator import cpuid
 from emulator.bus import MmioBus, PortBus
-from emulator.events import PS_PER_SECOND, EventQueue
+from emulator.clock import Clock
+from emulator.events import EventQueue
 from emulator.memory import HostMemory
 from emulator.pcpu import PCpu
 from emulator.profiles.profile import Profile
+from emulator.timeline import Timeline
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
 from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity, MachineTiming
+
+# In the environment: assert at every VM exit that all cycles are booked. Tests do; it doubles what an exit takes.
+CHECKS_LEDGER = "SIDECORE_CHECKS_LEDGER"
 
 
 class Machine:
     """A host with `memory_bytes` of RAM and `pcpu_count` cores, timed by `profile`."""
-
-    checks_ledger = False  # assert at every VM exit that all cycles are booked; tests do, it doubles what an exit takes
 
     def __init__(
         self,
@@ -34,35 +39,20 @@ class Machine:
         """`memory_file`: see HostMemory."""
         self.profile = profile
         self.timing = MachineTiming(profile, pcpu_count, allowance)
-        self.fidelity = timing
         self.memory = HostMemory(memory_bytes, file=memory_file)
         self.events = EventQueue()
+        self.timeline = Timeline(self.events, profile.frequency_hz)
         self.ports = PortBus()
         self.mmio = MmioBus()
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
         self.pcpu_count = pcpu_count
-        self._next_event_ps: int | None = None  # and its cycle: asked for at every turn, and most often the same
-        self._next_event_cycles: int | None = None
-        self.pcpus = [PCpu(self, number) for number in range(pcpu_count)]
+        self.pcpus = [self._pcpu(number, timing) for number in range(pcpu_count)]
+
+    def _pcpu(self, number: int, fidelity: Fidelity) -> PCpu:
+        clock = Clock(self.timeline, self.timing, number, fidelity=fidelity, checks_ledger=CHECKS_LEDGER in os.environ)
+        return PCpu(clock, self.timeline, self.timing, ports=self.ports, mmio=self.mmio, cpuid_leaves=self.cpuid_leaves)
 
     def set_timing(self, fidelity: Fidelity) -> None:
         """Time all cores at `fidelity` from now on; a core that runs changes at its next instruction."""
-        self.fidelity = fidelity
         for pcpu in self.pcpus:
-            pcpu.retime()
-
-    def cycles_to_ps(self, cycles: int) -> int:
-        """When a core's clock shows `cycles`, rounded down."""
-        return cycles * PS_PER_SECOND // self.profile.frequency_hz
-
-    def ps_to_cycles(self, when_ps: int) -> int:
-        """The first cycle of a core at or after `when_ps`."""
-        return -(-when_ps * self.profile.frequency_hz // PS_PER_SECOND)
-
-    def next_event_cycles(self) -> int | None:
-        """When the next event is due by a core's clock, or None when nothing is scheduled."""
-        next_ps = self.events.next_ps()
-        if next_ps != self._next_event_ps:
-            self._next_event_ps = next_ps
-            self._next_event_cycles = None if next_ps is None else self.ps_to_cycles(next_ps)
-        return self._next_event_cycles
+            pcpu.clock.retime(fidelity)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from emulator.machine import Machine
+from emulator.machine import CHECKS_LEDGER
 
 
 @pytest.fixture(autouse=True)
 def ledgers_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Machine, "checks_ledger", True)
+    monkeypatch.setenv(CHECKS_LEDGER, "1")

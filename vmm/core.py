@@ -3,7 +3,7 @@
          take interrupts, pick a vCPU                 the vCPU sleeps, its slice is over, another core asks
 root mode ------------------------------> guest -----------------------------------------------------------> root mode
     |  nobody is runnable
-    +--> idle (PCpu.wait) --- an interrupt --> root mode
+    +--> idle (Waiting.wait) --- an interrupt --> root mode
 
 What is in root mode is done in order of time (emulator/interleave.py): no other core is behind when it begins.
 """
@@ -73,13 +73,13 @@ class Core:
             self._open_host_account()
             self.take_interrupts()
         while self.needs_scheduling and not self.in_guest:
-            if pcpu.clock_cycles > pcpu.horizon_cycles:
+            if pcpu.clock.cycles > pcpu.clock.horizon_cycles:
                 return  # in another turn
             self._schedule()
         if not self.in_guest:
             self.commit()
             if self.duty is None or not self.duty.begin():
-                pcpu.wait(Category.IDLE)
+                pcpu.waiting.wait(Category.IDLE)
         else:
             pcpu.run(deadline_cycles)
 
@@ -96,18 +96,18 @@ class Core:
         self.pcpu.unload()
 
     def _open_host_account(self) -> None:
-        self.pcpu.account = self.pcpu.ledger.account(HOST, INTERRUPTS)
+        self.pcpu.clock.open_account(HOST, INTERRUPTS)
 
     def follow(self, path: paths.Path) -> None:
         """Charge the instructions of `path` to whom the core works for now."""
-        self.pcpu.charge(Category.PATHS, path.cycles(self.pcpu.machine.profile))
+        self.pcpu.clock.charge(Category.PATHS, path.cycles(self.pcpu.profile))
 
     def commit(self) -> None:
         """Put all charges on the clock."""
         if self.dispatcher is not None:
             self.dispatcher.vcpu.commit_cycles()
         else:
-            self.pcpu.commit()
+            self.pcpu.clock.commit()
 
     # --- who runs ----------------------------------------------------------------------------------------------------
 
@@ -125,15 +125,15 @@ class Core:
     def interrupt(self, sender: "Core | Sidecore | None") -> None:
         """Make the core take an interrupt, so that it looks what there is to do."""
         if sender is None:
-            self.pcpu.receive_ipi()
+            self.pcpu.interrupts.receive_ipi()
         else:
             sender.commit()
-            sender.pcpu.send_ipi(self.pcpu)
+            sender.pcpu.interrupts.send_ipi(self.pcpu.interrupts)
 
     def _schedule(self) -> None:
         self.commit()
         self.needs_scheduling = False
-        cores, number, now_ps = self._cores, self.pcpu.number, self.pcpu.now_ps
+        cores, number, now_ps = self._cores, self.pcpu.number, self.pcpu.clock.now_ps
         cores.forget_ended()
         decision = cores.scheduler.pick(number, now_ps)
         self._slice_end_ps = decision.until_ps
@@ -165,7 +165,7 @@ class Core:
         if self.dispatcher is not dispatcher:
             if dispatcher.core is not None:
                 dispatcher.core.give_up(dispatcher)
-            self.pcpu.charge(Category.VMCS, self.pcpu.machine.profile.vmx.vmptrld_cycles)
+            self.pcpu.clock.charge(Category.VMCS, self.pcpu.profile.vmx.vmptrld_cycles)
             self.follow(paths.SWITCH)
             self.pcpu.load(dispatcher.engine)
             self.dispatcher = dispatcher
@@ -192,21 +192,21 @@ class Core:
 
     def take_interrupts(self) -> None:
         """Acknowledge what has interrupted: another core's request needs no more than that, the local timer does."""
-        self.pcpu.acknowledge_ipi()
+        self.pcpu.interrupts.acknowledge_ipi()
         if self.acknowledgements:
             self.commit()
             asked, self.acknowledgements = self.acknowledgements, []
             for acknowledge in asked:
                 acknowledge(self)
-            self.pcpu.bound_by_events()
-        if self.pcpu.acknowledge_timer():
+            self.pcpu.clock.bound_by_events()
+        if self.pcpu.interrupts.acknowledge_timer():
             self._run_timers()
 
     def _run_timers(self) -> None:
         """Run what is due: virtual devices, the scheduler's tick, the end of a slice."""
         self.follow(paths.TIMERS)
         self.commit()
-        now_ps = self.pcpu.now_ps
+        now_ps = self.pcpu.clock.now_ps
         for queue in [queue for queue, when_ps in self._due.items() if when_ps <= now_ps]:
             queue.run_until(now_ps)
             self._note(queue)
@@ -244,4 +244,4 @@ class Core:
     def _program_timer(self) -> None:
         """The local timer interrupts at the next of all."""
         wanted = [when_ps for when_ps in (self._tick_ps, self._slice_end_ps) if when_ps is not None]
-        self.pcpu.arm_timer(min([*self._due.values(), *wanted], default=None))
+        self.pcpu.interrupts.arm_timer(min([*self._due.values(), *wanted], default=None))

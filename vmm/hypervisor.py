@@ -176,7 +176,7 @@ class Hypervisor:
     def _create_vcpu(self, domain: Domain, number: int, image: BootImage, bitmap_hpa: int) -> VCpu:
         """vCPU 0 is about to run the image, any other waits for a SIPI."""
         pcpu, pages = self.machine.pcpus[0], domain.pages
-        engine = Engine(self.machine.memory, pcpu, owner=f"d{domain.number}v{number}")
+        engine = Engine(self.machine.memory, pcpu.platform, owner=f"d{domain.number}v{number}")
         timers = domain.board.apics[number].timer.events
         vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate(), timers=timers)
         vcpu.paging = domain.vcpus[0].paging.sibling() if number else PAGINGS[self._paging](domain, pages)
@@ -205,7 +205,7 @@ class Hypervisor:
         """Let the domain's vCPUs execute nothing more. Called at any time, by a signal handler too."""
         for vcpu in domain.vcpus:
             vcpu.engine.stop()
-            vcpu.pcpu.end_spin(0)
+            vcpu.pcpu.waiting.end_spin(0)
 
     def forget_ended(self) -> None:
         """Take the vCPUs of domains that have ended from the scheduler."""

@@ -70,7 +70,7 @@ class VCpu(ChargedVmcs):
     def run_devices(self) -> None:
         """Bring the domain's devices to the core's time, before one is accessed."""
         self.commit_cycles()
-        now_ps = self.pcpu.now_ps
+        now_ps = self.pcpu.clock.now_ps
         self.domain.timers.run_until(now_ps)
         self.timers.run_until(now_ps)
 
@@ -80,7 +80,7 @@ class VCpu(ChargedVmcs):
 
     def tsc_to_ps(self, tsc: int) -> int:
         """When the guest's time-stamp counter shows `tsc`."""
-        return self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
+        return self.pcpu.clock.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 

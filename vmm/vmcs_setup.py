@@ -1,7 +1,7 @@
 """The VMCS of a vCPU before its first VM entry (SDM 3C 31.6, "Preparation and Launching a Virtual Machine")."""
 
 from emulator.memory import HostMemory
-from emulator.pcpu import HOST_MSRS
+from emulator.platform import HOST_MSRS
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import AllowedBits

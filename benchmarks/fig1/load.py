@@ -167,7 +167,7 @@ def _parts(cores: Sequence[Sidecore], served: Sequence[Sequence[Served]], operat
     count = sum(request.operation == operation for requests in served for request in requests)
     cycles = dict.fromkeys(LABELS, 0)
     for core in cores:
-        for (_, activity), account in core.pcpu.book().accounts.items():
+        for (_, activity), account in core.pcpu.clock.book().accounts.items():
             if activity == f"sidecall {operation}":
                 cycles = {label: cycles[label] + spent for label, spent in zip(LABELS, account, strict=True)}
     return {part: sum(cycles[label] for label in labels) / count for part, labels in SERVICE_PARTS.items()}

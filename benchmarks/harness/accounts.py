@@ -46,9 +46,9 @@ def _difference(left: Mapping[str, float], right: Mapping[str, float]) -> dict[s
 
 def account_now(guest: Guest) -> Account:
     """All that has been booked since power-on; what other cores did for guests under `OTHER_CORES`."""
-    cycles = guest.pcpu.book().by_label()
+    cycles = guest.pcpu.clock.book().by_label()
     for pcpu in guest.machine.pcpus[1:]:
-        for (owner, _), account in pcpu.book().accounts.items():
+        for (owner, _), account in pcpu.clock.book().accounts.items():
             if owner != HOST:
                 for label, spent in zip(LABELS, account, strict=True):
                     cycles[OTHER_CORES + label] = cycles.get(OTHER_CORES + label, 0) + spent

@@ -65,9 +65,9 @@ def run_guest(run: Run) -> Results:
     guest.domain.board.post.on_code = rounds.mark
     try:
         while guest.domain.end is None:
-            limit_cycles = guest.pcpu.clock_cycles + SLICE_CYCLES
+            limit_cycles = guest.pcpu.clock.cycles + SLICE_CYCLES
             guest.advance(limit_cycles)
-            if guest.domain.end is None and guest.pcpu.clock_cycles < limit_cycles:
+            if guest.domain.end is None and guest.pcpu.clock.cycles < limit_cycles:
                 raise GuestError("it sleeps, and nothing is left that could wake it")
     except GuestError as error:
         raise ConfigError(f"{run}: {error}") from None

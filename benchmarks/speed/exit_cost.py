@@ -58,7 +58,7 @@ def _measure(paging: Paging) -> list[ExitCost]:
     stopwatch = Stopwatch()
     guest = build_guest(plan(BootOptions(image="exit_cost", paging=paging)), stopwatch.transmit)
     while guest.domain.end is None:
-        guest.advance(guest.pcpu.clock_cycles + SLICE_CYCLES)
+        guest.advance(guest.pcpu.clock.cycles + SLICE_CYCLES)
     return costs_of(stopwatch.lines, paging)
 
 

@@ -26,19 +26,19 @@ class Worker:
         self._log = log
 
     def run(self, deadline_cycles: int) -> None:
-        began = self.pcpu.clock_cycles
-        while self.pcpu.clock_cycles < deadline_cycles:
-            due = self.pcpu.machine.events.next_ps()
-            if due is not None and self.pcpu.machine.ps_to_cycles(due) <= self.pcpu.clock_cycles:
+        began = self.pcpu.clock.cycles
+        while self.pcpu.clock.cycles < deadline_cycles:
+            due = self.pcpu.timeline.events.next_ps()
+            if due is not None and self.pcpu.timeline.ps_to_cycles(due) <= self.pcpu.clock.cycles:
                 break
-            action = self.at.pop(self.pcpu.clock_cycles, None)
+            action = self.at.pop(self.pcpu.clock.cycles, None)
             if action is not None:
                 action()
-            if self.pcpu.ready_cycles != self.pcpu.clock_cycles:
+            if self.pcpu.waiting.ready_cycles != self.pcpu.clock.cycles:
                 return
-            self.pcpu.charge(Category.GUEST, STEP)
-            self.pcpu.commit()
-        self._log.append((self.pcpu.number, began, self.pcpu.clock_cycles))
+            self.pcpu.clock.charge(Category.GUEST, STEP)
+            self.pcpu.clock.commit()
+        self._log.append((self.pcpu.number, began, self.pcpu.clock.cycles))
 
 
 class Bench:
@@ -55,7 +55,7 @@ class Bench:
 
     @property
     def clocks(self) -> list[int]:
-        return [pcpu.clock_cycles for pcpu in self.machine.pcpus]
+        return [pcpu.clock.cycles for pcpu in self.machine.pcpus]
 
 
 def test_who_is_furthest_behind_runs_and_of_equals_the_lower_number() -> None:
@@ -71,11 +71,11 @@ def test_who_is_furthest_behind_runs_and_of_equals_the_lower_number() -> None:
 
 def test_one_core_alone_is_not_bounded() -> None:
     bench = Bench(2)
-    bench.machine.pcpus[1].wait(Category.IDLE)
+    bench.machine.pcpus[1].waiting.wait(Category.IDLE)
     bench.advance(50 * LOOKAHEAD)
     assert len(bench.log) == 1
     assert bench.clocks[1] == 50 * LOOKAHEAD
-    assert bench.machine.pcpus[1].ledger.cycles[Category.IDLE] == 50 * LOOKAHEAD
+    assert bench.machine.pcpus[1].clock.ledger.cycles[Category.IDLE] == 50 * LOOKAHEAD
 
 
 @pytest.mark.parametrize("slice_cycles", [1, 333, LOOKAHEAD, 4567])
@@ -83,18 +83,18 @@ def test_slices_change_nothing(slice_cycles: int) -> None:
     whole, sliced = Bench(3), Bench(3)
     for bench in (whole, sliced):
         machine = bench.machine
-        machine.pcpus[2].wait(Category.IDLE)
+        machine.pcpus[2].waiting.wait(Category.IDLE)
         sender, receiver = machine.pcpus[0], machine.pcpus[2]
-        bench.workers[0].at[7 * STEP] = partial(sender.send_ipi, receiver)
-        bench.workers[1].at[9 * STEP] = partial(machine.pcpus[1].wait, Category.SPIN)
-        machine.events.schedule(machine.cycles_to_ps(4000), partial(machine.pcpus[1].wake, 4321))
+        bench.workers[0].at[7 * STEP] = partial(sender.interrupts.send_ipi, receiver.interrupts)
+        bench.workers[1].at[9 * STEP] = partial(machine.pcpus[1].waiting.wait, Category.SPIN)
+        machine.events.schedule(machine.timeline.cycles_to_ps(4000), partial(machine.pcpus[1].waiting.wake, 4321))
     end = 9000
     whole.advance(end)
     for limit in range(slice_cycles, end, slice_cycles):
         sliced.advance(limit)
     sliced.advance(end)
     assert sliced.clocks == whole.clocks
-    assert [p.ledger.cycles for p in sliced.machine.pcpus] == [p.ledger.cycles for p in whole.machine.pcpus]
+    assert [p.clock.ledger.cycles for p in sliced.machine.pcpus] == [p.clock.ledger.cycles for p in whole.machine.pcpus]
     assert [core for core, *_ in _merged(sliced.log)] == [core for core, *_ in _merged(whole.log)]
 
 
@@ -112,27 +112,27 @@ def _merged(log: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 def test_an_ipi_wakes_an_idle_core_after_its_way_and_the_wake_latency() -> None:
     bench = Bench(2)
     sender, receiver = bench.machine.pcpus
-    receiver.wait(Category.IDLE)
-    bench.workers[0].at[7 * STEP] = lambda: sender.send_ipi(receiver)
+    receiver.waiting.wait(Category.IDLE)
+    bench.workers[0].at[7 * STEP] = lambda: sender.interrupts.send_ipi(receiver.interrupts)
     bench.advance(20_000)
     arrival = 7 * STEP + PROFILE.events.ipi_send_cycles + LOOKAHEAD
     first_turn = next(before for core, before, _ in bench.log if core == 1)
     assert first_turn == arrival + WAKE_CYCLES
-    assert receiver.ledger.cycles[Category.IDLE] == first_turn
-    assert receiver.acknowledge_ipi()
-    assert not receiver.acknowledge_ipi()
+    assert receiver.clock.ledger.cycles[Category.IDLE] == first_turn
+    assert receiver.interrupts.acknowledge_ipi()
+    assert not receiver.interrupts.acknowledge_ipi()
 
 
 def test_an_ipi_reaches_a_core_that_runs_before_it_is_beyond_the_arrival() -> None:
     bench = Bench(2)
     sender, receiver = bench.machine.pcpus
-    bench.workers[0].at[7 * STEP] = lambda: sender.send_ipi(receiver)
+    bench.workers[0].at[7 * STEP] = lambda: sender.interrupts.send_ipi(receiver.interrupts)
     seen: list[int] = []
 
     def note() -> None:
-        seen.append(receiver.clock_cycles)
+        seen.append(receiver.clock.cycles)
 
-    receiver.receive_ipi = note  # type: ignore[method-assign]
+    receiver.interrupts.receive_ipi = note  # type: ignore[method-assign]
     bench.advance(20_000)
     arrival = 7 * STEP + PROFILE.events.ipi_send_cycles + LOOKAHEAD
     assert arrival <= seen[0] < arrival + STEP
@@ -141,28 +141,28 @@ def test_an_ipi_reaches_a_core_that_runs_before_it_is_beyond_the_arrival() -> No
 def test_a_core_that_waits_is_jumped_over_and_its_time_booked_as_what_it_does() -> None:
     bench = Bench(1)
     pcpu = bench.machine.pcpus[0]
-    pcpu.wait(Category.SPIN)
-    pcpu.wake(3000)
-    pcpu.wake(5000)  # the earliest counts
+    pcpu.waiting.wait(Category.SPIN)
+    pcpu.waiting.wake(3000)
+    pcpu.waiting.wake(5000)  # the earliest counts
     bench.advance(2000)
     assert bench.clocks == [2000]
     bench.advance(3000 + STEP)
     assert bench.log == [(0, 3000, 3000 + STEP)]
-    assert pcpu.ledger.cycles[Category.SPIN] == 3000
+    assert pcpu.clock.ledger.cycles[Category.SPIN] == 3000
 
 
 def test_a_spinning_core_is_not_woken_by_interrupts() -> None:
     bench = Bench(1)
     pcpu = bench.machine.pcpus[0]
-    pcpu.wait(Category.SPIN)
-    pcpu.receive_ipi()
-    assert pcpu.ready_cycles is None
+    pcpu.waiting.wait(Category.SPIN)
+    pcpu.interrupts.receive_ipi()
+    assert pcpu.waiting.ready_cycles is None
 
 
 def test_without_anybody_who_could_wake_a_core_time_stands_still() -> None:
     bench = Bench(2)
     for pcpu in bench.machine.pcpus:
-        pcpu.wait(Category.IDLE)
+        pcpu.waiting.wait(Category.IDLE)
     bench.advance(1000)
     assert bench.clocks == [0, 0]
 
@@ -178,4 +178,4 @@ def test_the_horizon_is_where_the_next_core_is_and_a_tie_goes_to_the_lower_numbe
 
 
 def _note_horizon(pcpu: PCpu, horizons: list[tuple[int, int]]) -> None:
-    horizons.append((pcpu.number, pcpu.horizon_cycles))
+    horizons.append((pcpu.number, pcpu.clock.horizon_cycles))

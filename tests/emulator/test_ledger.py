@@ -40,7 +40,7 @@ def test_an_empty_ledger_sums_to_nothing() -> None:
 def test_the_accounts_of_exits_are_their_statistics_less_the_time_asleep(paging: Paging) -> None:
     guest = build_guest(plan(BootOptions(image="default", paging=paging)), lambda _byte: None)
     guest.advance(10**9)
-    accounts, statistics = guest.pcpu.book().by_owner(), guest.exit_statistics()
+    accounts, statistics = guest.pcpu.clock.book().by_owner(), guest.exit_statistics()
     (owner,) = (name for name in accounts if name != HOST)
     assert set(accounts[owner]) == {*statistics, "running", "starting"}
     asleep = sum(accounts[HOST][IDLING].values())
@@ -57,18 +57,18 @@ def test_the_accounts_of_exits_are_their_statistics_less_the_time_asleep(paging:
 def test_a_cycle_that_nobody_booked_is_found() -> None:
     machine = Machine(load_profile("netburst-2006"), memory_bytes=1 << 20)
     pcpu = machine.pcpus[0]
-    pcpu.charge(Category.EXIT, 3)
-    pcpu.check_ledger()
-    pcpu.commit(7)
+    pcpu.clock.charge(Category.EXIT, 3)
+    pcpu.clock.check_ledger()
+    pcpu.clock.commit(7)
     with pytest.raises(AssertionError, match="booked 3 of 10 cycles"):
-        pcpu.check_ledger()
+        pcpu.clock.check_ledger()
 
 
 def test_memory_is_touched_word_by_word() -> None:
     machine = Machine(load_profile("netburst-2006", ["caches.l1d_latency_cycles=7"]), memory_bytes=1 << 20)
     pcpu = machine.pcpus[0]
-    assert [pcpu.touch(0x1000, size, False) for size in (1, 8, 9, 64)] == [7, 7, 14, 56]
-    assert pcpu.clock_cycles == pcpu.ledger.cycles[Category.VMM_MEMORY] == 84
+    assert [pcpu.clock.touch(0x1000, size, False) for size in (1, 8, 9, 64)] == [7, 7, 14, 56]
+    assert pcpu.clock.cycles == pcpu.clock.ledger.cycles[Category.VMM_MEMORY] == 84
 
 
 def test_lines_that_another_core_has_are_booked_to_whom_touches_them() -> None:
@@ -77,16 +77,16 @@ def test_lines_that_another_core_has_are_booked_to_whom_touches_them() -> None:
     hierarchy = machine.timing.at("detailed").hierarchy
     assert hierarchy is not None
     for pcpu in machine.pcpus:
-        pcpu.retime()
+        pcpu.clock.retime("detailed")
     for hpa in (0x1000, 0x2000):
-        writer.touch(hpa, 8, True)
-    before = list(reader.account)
+        writer.clock.touch(hpa, 8, True)
+    before = list(reader.clock.account)
     hierarchy.access(1, 0x1000, 8, False, 0)  # by a guest, of which nothing is booked yet
     of_guest = hierarchy.counter(1, "coherence_cycles")
     assert of_guest > 0
-    reader.touch(0x1000, 8, False)  # a hit now
-    assert reader.account[Category.COHERENCE] == before[Category.COHERENCE]
-    assert reader.account[Category.VMM_MEMORY] == machine.profile.caches.l1d_latency_cycles
-    reader.touch(0x2000, 8, False)
-    assert reader.account[Category.COHERENCE] == hierarchy.counter(1, "coherence_cycles") - of_guest > 0
-    reader.check_ledger()
+    reader.clock.touch(0x1000, 8, False)  # a hit now
+    assert reader.clock.account[Category.COHERENCE] == before[Category.COHERENCE]
+    assert reader.clock.account[Category.VMM_MEMORY] == machine.profile.caches.l1d_latency_cycles
+    reader.clock.touch(0x2000, 8, False)
+    assert reader.clock.account[Category.COHERENCE] == hierarchy.counter(1, "coherence_cycles") - of_guest > 0
+    reader.clock.check_ledger()

@@ -33,14 +33,14 @@ def run(
         guest = build_guest(plan(options), output.append, trace=trace)
         assert isinstance(guest, VirtualGuest)
         while guest.domain.end is None:
-            guest.advance(guest.pcpu.clock_cycles + slice_cycles)
+            guest.advance(guest.pcpu.clock.cycles + slice_cycles)
     served = guest.machine.pcpus[1]
-    spin = {key: account for key, account in served.book().accounts.items() if key[0] != HOST}
+    spin = {key: account for key, account in served.clock.book().accounts.items() if key[0] != HOST}
     return (
         bytes(output),
-        guest.pcpu.clock_cycles,
-        guest.pcpu.instructions,
-        guest.pcpu.book().by_owner(),
+        guest.pcpu.clock.cycles,
+        guest.pcpu.clock.instructions,
+        guest.pcpu.clock.book().by_owner(),
         guest.exit_statistics(),
         spin,
         path.read_bytes(),
@@ -92,10 +92,11 @@ def run_together(
             limit_cycles += slice_cycles
             hypervisor.advance(limit_cycles)
     for pcpu in machine.pcpus:
-        pcpu.check_ledger()
+        pcpu.clock.check_ledger()
     assert all(b"PASS: all" in output for output in outputs)
     accounts = [  # but for what cores do when all is over
-        {key: account for key, account in pcpu.book().accounts.items() if key[0] != HOST} for pcpu in machine.pcpus
+        {key: account for key, account in pcpu.clock.book().accounts.items() if key[0] != HOST}
+        for pcpu in machine.pcpus
     ]
     tables = [hypervisor.exit_statistics(domain).table() for domain in hypervisor.domains]
     return [bytes(output) for output in outputs], accounts, tables, path.read_bytes()

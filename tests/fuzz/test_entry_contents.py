@@ -99,5 +99,5 @@ def test_a_guest_whose_vmcs_is_changed_ends_in_a_result_an_error_or_its_limit(pa
             message = str(error)
         assert "\n" not in message
         failed += message.startswith("VM entry failed")
-        assert 0 < guest.pcpu.clock_cycles <= LIMIT_CYCLES + SLACK_CYCLES
+        assert 0 < guest.pcpu.clock.cycles <= LIMIT_CYCLES + SLACK_CYCLES
     assert 0 < failed < ENTRIES // 50, f"{failed} entries failed: the test shows nothing"

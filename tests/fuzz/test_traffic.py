@@ -182,7 +182,7 @@ def test_a_guest_ends_in_a_result_a_guest_error_or_its_limit(paging: str, shard:
         except GuestError as raised:
             error = raised
         assert error is None or "\n" not in str(error)
-        assert error is not None or 0 < guest.pcpu.clock_cycles <= LIMIT_CYCLES + SLACK_CYCLES
+        assert error is not None or 0 < guest.pcpu.clock.cycles <= LIMIT_CYCLES + SLACK_CYCLES
 
 
 PLACES = ((0x1000, 0x5000), (0x1000, 0x5000), (0, 0x9000), (0, 0x400000))  # the page tables; what is low; all there is
@@ -207,4 +207,4 @@ def test_shadow_paging_follows_any_instruction_with_its_stack_in_the_page_tables
         print(f"SIDECORE_FUZZ_SEED={seed}")
         guest = make_guest("shadow", random_code_on_random_stacks(seed))
         guest.advance(LIMIT_CYCLES)  # a guest error would be that of an instruction that is not emulated
-        assert guest.domain.end is not None or guest.pcpu.clock_cycles >= LIMIT_CYCLES
+        assert guest.domain.end is not None or guest.pcpu.clock.cycles >= LIMIT_CYCLES

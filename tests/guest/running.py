@@ -50,6 +50,6 @@ def run_plan(
     """Run to the guest's end or `max_cycles`, slice by slice."""
     typist = Typist(script)
     guest = typist.guest = build_guest(boot_plan, typist.transmit)
-    while guest.domain.end is None and guest.pcpu.clock_cycles < max_cycles:
-        guest.advance(min(guest.pcpu.clock_cycles + slice_cycles, max_cycles))
+    while guest.domain.end is None and guest.pcpu.clock.cycles < max_cycles:
+        guest.advance(min(guest.pcpu.clock.cycles + slice_cycles, max_cycles))
     return Finished(guest.domain.end, bytes(typist.output), collect_stats(guest, 0.0))

@@ -42,11 +42,11 @@ def build(boot_plan: BootPlan, output: bytearray) -> VirtualGuest:
 
 
 def finish(guest: VirtualGuest, slice_cycles: int = 10**9) -> None:
-    while guest.domain.end is None and guest.pcpu.clock_cycles < MAX_CYCLES:
-        guest.advance(guest.pcpu.clock_cycles + slice_cycles)
+    while guest.domain.end is None and guest.pcpu.clock.cycles < MAX_CYCLES:
+        guest.advance(guest.pcpu.clock.cycles + slice_cycles)
     assert guest.domain.end is not None
     for pcpu in guest.machine.pcpus:
-        pcpu.check_ledger()
+        pcpu.clock.check_ledger()
 
 
 def memory(guest: VirtualGuest) -> bytes:
@@ -69,7 +69,7 @@ def facts(guest: VirtualGuest, output: bytearray) -> tuple[object, ...]:
         bytes(output),
         guest.hypervisor.dynamic_sidecore.changes,
         guest.exit_statistics(),
-        [pcpu.book().by_owner() for pcpu in pcpus],
+        [pcpu.clock.book().by_owner() for pcpu in pcpus],
     )
 
 
@@ -94,7 +94,7 @@ def test_a_guest_under_changing_load_sees_both_regimes_and_the_same_results(pagi
     *_, serves, runs_guests, serves_again = changes(guest)
     assert (serves, runs_guests, serves_again) == (True, False, True)
     assert guest.exit_statistics()["CPUID"]["count"] < runs["never"][0].exit_statistics()["CPUID"]["count"]
-    owners = guest.machine.pcpus[1].book().by_owner()
+    owners = guest.machine.pcpus[1].clock.book().by_owner()
     assert {"d0", "d0v1"} <= set(owners)  # it served d0, and ran its vCPU 1
 
 
@@ -161,7 +161,7 @@ def test_no_samples_are_taken_when_only_the_outside_could_wake_a_core(policy: st
         guest = build(plan(options), bytearray())
         slices = 0
         limit_cycles = 0
-        while guest.pcpu.clock_cycles >= limit_cycles:
+        while guest.pcpu.clock.cycles >= limit_cycles:
             slices += 1
             assert slices < 100
             limit_cycles += slice_cycles

@@ -18,8 +18,8 @@ def test_memtest_tests_the_memory_without_errors(vcpus: int, paging: Paging) -> 
     output = bytearray()
     options = BootOptions(image="memtest", paging=paging, memory_bytes=16 << 20, vcpu_count=vcpus)
     guest = build_guest(plan(options), output.append)
-    while guest.domain.end is None and guest.pcpu.clock_cycles < MAX_CYCLES and SECOND_TEST not in output:
-        guest.advance(guest.pcpu.clock_cycles + SLICE_CYCLES)
+    while guest.domain.end is None and guest.pcpu.clock.cycles < MAX_CYCLES and SECOND_TEST not in output:
+        guest.advance(guest.pcpu.clock.cycles + SLICE_CYCLES)
     assert guest.domain.end is None
     assert b"Memtest86+" in output
     assert b"SMP: %dT" % vcpus in output or vcpus == 1

@@ -81,7 +81,7 @@ def requests_of(guest: VirtualGuest) -> tuple[int, int]:
 def test_memory_is_the_same_with_the_flag_on_off_and_toggled(paging: Paging) -> None:
     """Excluded is the page of slots alone: which requests were made depends on the flag, and so on time."""
     on, output = finish(paging)
-    period = on.pcpu.clock_cycles // 40
+    period = on.pcpu.clock.cycles // 40
     often = tuple(f"{period * number}:{'off' if number % 2 else 'on'}" for number in range(1, 80))
     gpa, requests = requests_of(on)
     digests = {hashlib.sha256(memory_without(on, gpa)).hexdigest()}

@@ -2,9 +2,9 @@
 
 import pytest
 
+from emulator.clock import ENGINE_COUNTERS
 from emulator.engine import Next
 from emulator.errors import GuestError
-from emulator.pcpu import ENGINE_COUNTERS
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
 from vmm.session.run import BootOptions, Paging, build_guest, plan
@@ -31,14 +31,14 @@ def test_the_ledger_sums_to_the_clock_at_every_exit(paging: Paging) -> None:
         exits += 1
         shared = guest.engine.shared
         counted = sum(getattr(shared, counter) for counter, _ in ENGINE_COUNTERS)
-        assert guest.pcpu.ledger.total_cycles + counted == shared.clock_cycles
+        assert guest.pcpu.clock.ledger.total_cycles + counted == shared.clock_cycles
         return next_
 
     guest.engine.on_exit = dispatch_and_check
     guest.advance(LIMIT_CYCLES)
     assert guest.domain.end is not None
     assert exits == sum(row["count"] for row in guest.exit_statistics().values()) > 1000
-    assert guest.pcpu.book().total_cycles == guest.pcpu.clock_cycles
+    assert guest.pcpu.clock.book().total_cycles == guest.pcpu.clock.cycles
 
 
 def test_the_exit_of_a_hlt_lasts_until_the_guest_is_woken() -> None:

@@ -90,14 +90,14 @@ class Host:
     def run(self, ms: int) -> "Host":
         self.hypervisor.advance(ms * CYCLES_PER_MS)
         for pcpu in self.machine.pcpus:
-            pcpu.check_ledger()
+            pcpu.clock.check_ledger()
         return self
 
     def guest_ms(self, number: int) -> float:
         """Time that a domain's own instructions got."""
         cycles = 0
         for pcpu in self.machine.pcpus:
-            accounts = pcpu.book().accounts
+            accounts = pcpu.clock.book().accounts
             cycles += sum(sum(account) for (owner, _), account in accounts.items() if owner == f"d{number}v0")
         return cycles / CYCLES_PER_MS
 
@@ -108,7 +108,7 @@ class Host:
 def test_busy_domains_share_a_core_by_weight() -> None:
     host = Host(SPIN, SPIN, weights=(512, 256)).run(1800)
     assert host.guest_ms(0) / host.guest_ms(1) == pytest.approx(2, abs=0.1)
-    idle = host.machine.pcpus[0].ledger.cycles[Category.IDLE]
+    idle = host.machine.pcpus[0].clock.ledger.cycles[Category.IDLE]
     assert idle == 0
 
 
@@ -117,14 +117,14 @@ def test_three_domains_on_two_cores_use_both_whole() -> None:
     shares = [host.guest_ms(number) for number in range(3)]
     assert sum(shares) == pytest.approx(1800, rel=0.01)
     assert min(shares) > 500
-    assert all(pcpu.ledger.cycles[Category.IDLE] == 0 for pcpu in host.machine.pcpus)
+    assert all(pcpu.clock.ledger.cycles[Category.IDLE] == 0 for pcpu in host.machine.pcpus)
 
 
 def test_a_sleeping_domain_leaves_the_core_idle_and_loses_no_tick() -> None:
     host = Host(COUNT_TICKS, COUNT_TICKS).run(500)
     assert host.ticks(0) in (49, 50)
     assert host.ticks(1) in (49, 50)
-    assert host.machine.pcpus[0].ledger.cycles[Category.IDLE] > 450 * CYCLES_PER_MS
+    assert host.machine.pcpus[0].clock.ledger.cycles[Category.IDLE] > 450 * CYCLES_PER_MS
 
 
 def test_with_boost_a_woken_domain_preempts_a_busy_one_at_once() -> None:
@@ -177,7 +177,7 @@ def test_each_domain_has_its_own_console() -> None:
 
 
 def accounts(host: Host) -> list[dict[tuple[str, str], list[int]]]:
-    return [pcpu.book().accounts for pcpu in host.machine.pcpus]
+    return [pcpu.clock.book().accounts for pcpu in host.machine.pcpus]
 
 
 def test_slices_change_nothing() -> None:
@@ -188,7 +188,7 @@ def test_slices_change_nothing() -> None:
         sliced.hypervisor.advance(limit)
     sliced.run(200)
     assert accounts(sliced) == accounts(whole)
-    assert [pcpu.clock_cycles for pcpu in sliced.machine.pcpus] == [pcpu.clock_cycles for pcpu in whole.machine.pcpus]
+    assert [pcpu.clock.cycles for pcpu in sliced.machine.pcpus] == [pcpu.clock.cycles for pcpu in whole.machine.pcpus]
     assert [sliced.ticks(number) for number in (1, 2)] == [whole.ticks(number) for number in (1, 2)]
 
 

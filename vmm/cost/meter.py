@@ -3,7 +3,7 @@
     read, write    VMREAD, VMWRITE                                   vmx.vmread_cycles, vmx.vmwrite_cycles
     follow         the instructions of a path of paths.py            core.path_cycles_per_100_instructions
     execute        an instruction that is slower than those          instructions.*_cycles
-    touch          words of memory, at their host-physical address   the core's caches (PCpu.touch)
+    touch          words of memory, at their host-physical address   the core's caches (Clock.touch)
     begin_exit .. end_exit                                           vmx.exit_cycles*, vmx.entry_cycles
 
 Charges go to the account of the exit's reason; after a sleep, `resume_exit` opens it again. explain.py shows them.
@@ -62,7 +62,7 @@ class ChargedVmcs(SpinLocks):
     """
 
     __slots__ = (
-        "_account", "_checks_ledger", "_cycles_by_instruction", "_cycles_by_path", "_entry_cycles",
+        "_account", "_checks_ledger", "_clock", "_cycles_by_instruction", "_cycles_by_path", "_entry_cycles",
         "_entry_path_cycles", "_exit_path_cycles", "_exits", "_other_cycles", "_path_cycles", "_read_cycles",
         "_running_account", "_vmcs_cycles", "_words", "_write_cycles", "engine", "pcpu", "state_hpa",
         "touch", "vmcs",
@@ -76,9 +76,8 @@ class ChargedVmcs(SpinLocks):
         self._words = self.vmcs.storage
         self._vmcs_cycles = self._path_cycles = 0  # charged, not booked yet
         self._other_cycles = 0  # booked, not on the clock yet
-        machine = pcpu.machine
-        profile = machine.profile
-        self._checks_ledger = machine.checks_ledger
+        profile = pcpu.profile
+        self._checks_ledger = pcpu.clock.checks_ledger
         self._entry_cycles = profile.entry_cycles
         self._read_cycles = profile.vmread_cycles
         self._write_cycles = profile.vmwrite_cycles
@@ -92,11 +91,12 @@ class ChargedVmcs(SpinLocks):
         """Let `pcpu` run this vCPU, and its ledger have the charges; those of an exit in progress too."""
         assert not self._other_cycles, "cycles of another core"
         self.pcpu = pcpu
-        self.touch = pcpu.touch
+        self._clock = pcpu.clock
+        self.touch = pcpu.clock.touch
         self._exits: dict[int, tuple[Account, int, str]] = {}  # see exit_costs
-        self._running_account = pcpu.ledger.account(self.engine.owner, RUNNING)
+        self._running_account = pcpu.clock.ledger.account(self.engine.owner, RUNNING)
         activity = name(self.pending_reason) if self.vmcs.is_launched else STARTING
-        self._account = pcpu.ledger.account(self.engine.owner, activity)
+        self._account = pcpu.clock.ledger.account(self.engine.owner, activity)
 
     # --- the account of an exit --------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class ChargedVmcs(SpinLocks):
         """
         reason = self._words[_EXIT_REASON_SLOT] & EXIT_REASON_MASK
         account, cycles, _ = self._exits.get(reason) or self.exit_costs(reason)
-        self.pcpu.account = self._account = account
+        self._clock.account = self._account = account
         account[_EXIT] += cycles
         self._other_cycles += cycles
         self._path_cycles += self._exit_path_cycles
@@ -124,21 +124,21 @@ class ChargedVmcs(SpinLocks):
         """The account of exits for `reason`, what the hardware takes for one, and the parameter that says so."""
         costs = self._exits.get(reason)
         if costs is None:
-            profile = self.pcpu.machine.profile
-            account = self.pcpu.ledger.account(self.engine.owner, name(reason))
+            profile = self.pcpu.profile
+            account = self._clock.ledger.account(self.engine.owner, name(reason))
             parameter = f"{BY_REASON}.{name(reason)}" if reason in profile.exit_cycles_by_reason else "vmx.exit_cycles"
             costs = self._exits[reason] = account, profile.cycles_of(reason), parameter
         return costs
 
     def resume_exit(self) -> None:
         """Go on with an exit after a sleep: charges go to its account again."""
-        self.pcpu.account = self._account
+        self._clock.account = self._account
 
     def end_exit(self) -> None:
         """VM entry: restore the registers, charge the hardware, close the account."""
         self._charge_entry()
         self.commit_cycles()
-        self.pcpu.account = self._running_account
+        self._clock.account = self._running_account
 
     def _charge_entry(self) -> None:
         cycles = self._entry_cycles
@@ -173,7 +173,7 @@ class ChargedVmcs(SpinLocks):
         vmcs_cycles, path_cycles = self._vmcs_cycles, self._path_cycles
         self._account[_VMCS] += vmcs_cycles
         self._account[_PATHS] += path_cycles
-        self.pcpu.commit(vmcs_cycles + path_cycles + self._other_cycles)
+        self._clock.commit(vmcs_cycles + path_cycles + self._other_cycles)
         self._vmcs_cycles = self._path_cycles = self._other_cycles = 0
         if self._checks_ledger:
-            self.pcpu.check_ledger()
+            self._clock.check_ledger()

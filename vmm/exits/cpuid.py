@@ -46,7 +46,7 @@ def guest_cpuid(vcpu: VCpu, leaf: int, subleaf: int) -> cpuid.Registers:
     if leaf == cpuid.MONITOR_LEAF:
         return (0, 0, 0, 0)
     vcpu.execute("cpuid")  # of the core itself: the answer is made from its
-    registers = cpuid.look_up(vcpu.pcpu.machine.cpuid_leaves, leaf, subleaf)
+    registers = cpuid.look_up(vcpu.pcpu.platform.cpuid_leaves, leaf, subleaf)
     if leaf != 1:
         return registers
     eax, ebx, ecx, edx = cpuid.with_apic(registers, vcpu.number, is_enabled=vcpu.apic.is_enabled)

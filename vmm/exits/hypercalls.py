@@ -26,7 +26,7 @@ def sidecore_register(vcpu: VCpu, gpa: int, count: int) -> int:
         return UNKNOWN
     vcpu.follow(paths.REGISTER_PAGE)
     vcpu.commit_cycles()
-    return sidecores.register(vcpu.domain, gpa, count, vcpu.pcpu.clock_cycles)
+    return sidecores.register(vcpu.domain, gpa, count, vcpu.pcpu.clock.cycles)
 
 
 def sidecore_unregister(vcpu: VCpu, _first: int, _second: int) -> int:
@@ -36,7 +36,7 @@ def sidecore_unregister(vcpu: VCpu, _first: int, _second: int) -> int:
         return UNKNOWN
     vcpu.follow(paths.REGISTER_PAGE)
     vcpu.commit_cycles()
-    return sidecores.unregister(vcpu.domain, vcpu.pcpu.clock_cycles)
+    return sidecores.unregister(vcpu.domain, vcpu.pcpu.clock.cycles)
 
 
 def sidecore_switch(vcpu: VCpu, is_open: int, _second: int) -> int:

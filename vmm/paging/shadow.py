@@ -390,7 +390,7 @@ class ShadowPaging:
     def _give_up(self, vcpu: "VCpu", gfn: int) -> None:
         """Unshadow the page and run the instruction; where it is a table on the way there, leave it out of sync."""
         rip = vcpu.read(f.GUEST_RIP)
-        where = (rip, vcpu.pcpu.instructions)
+        where = (rip, vcpu.pcpu.clock.instructions)
         count = self._unemulated[1] + 1 if self._unemulated[0] == where else 1
         self._unemulated = (where, count)
         if count > UNEMULATED_LIMIT:

@@ -26,7 +26,7 @@ class NativeProcessor:
 
     def __init__(self, machine: Machine, pcpu: PCpu) -> None:
         self.pcpu = pcpu
-        self.engine = Engine(machine.memory, pcpu, owner="native")
+        self.engine = Engine(machine.memory, pcpu.platform, owner="native")
         self.vmcs = Vmcs(self.engine.vmcs)
         self.domain: Domain  # set by the guest, with whom the core shares it
         self.waits_for_start_up = False
@@ -35,8 +35,8 @@ class NativeProcessor:
     def pins(self) -> CpuPins:
         """What the board drives at this core."""
         return CpuPins(
-            on_intr=self.pcpu.set_interrupt,
-            tsc_to_ps=lambda tsc: self.pcpu.tsc_to_ps(tsc, int(self.engine.shared.tsc_base)),
+            on_intr=self.pcpu.interrupts.set_interrupt,
+            tsc_to_ps=lambda tsc: self.pcpu.clock.tsc_to_ps(tsc, int(self.engine.shared.tsc_base)),
             on_nmi=self._on_nmi,
             on_init=self.initialize,
             on_start_up=self._start_up,
@@ -48,21 +48,20 @@ class NativeProcessor:
             write_init_state(self.engine, self.vmcs)
             self.waits_for_start_up = True
             self.engine.stop()
-            self.pcpu.wait(Category.IDLE, is_deaf=True)
+            self.pcpu.waiting.wait(Category.IDLE, is_deaf=True)
 
     def _on_nmi(self) -> None:
         """An NMI: it ends a HLT whatever IF is; while the core waits for a SIPI it stays pending."""
-        self.pcpu.raise_nmi()
+        self.pcpu.interrupts.raise_nmi()
         if not self.waits_for_start_up and not self._is_halted():
-            self.pcpu.wake_up()
+            self.pcpu.waiting.wake_up()
 
     def _start_up(self, vector: int) -> None:
         """SIPI: real mode at vector << 12, if the core waits for one."""
         if self.waits_for_start_up:
             write_start_address(self.vmcs, vector)
             self.waits_for_start_up = False
-            machine = self.pcpu.machine
-            self.pcpu.wake(machine.ps_to_cycles(machine.events.now_ps))
+            self.pcpu.waiting.wake(self.pcpu.timeline.event_cycles)
 
     def run(self, deadline_cycles: int) -> None:
         """Run the core until the deadline."""
@@ -71,7 +70,7 @@ class NativeProcessor:
         if self.engine.shared.shutdown:
             self.domain.finish(End(EndKind.SHUTDOWN, detail="triple fault"))
         elif self._is_halted():
-            self.pcpu.wait(Category.IDLE, is_deaf=self.is_parked)
+            self.pcpu.waiting.wait(Category.IDLE, is_deaf=self.is_parked)
 
     def _is_halted(self) -> bool:
         """A pending event wakes a core only if it may take it."""
@@ -120,7 +119,7 @@ class NativeGuest:
             self.domain.board.interrupt_bus.carry = self._carry
         for processor, apic, mmio in zip(self._processors, self.domain.board.apics, self.domain.cpu_mmio, strict=True):
             processor.domain = self.domain
-            processor.pcpu.interrupt_controller, processor.pcpu.mmio = apic, mmio
+            processor.pcpu.platform.interrupt_controller, processor.pcpu.platform.mmio = apic, mmio
             if processor is not first:
                 processor.initialize()
         write_boot_state(self.engine, self.vmcs, image)
@@ -128,7 +127,7 @@ class NativeGuest:
 
     def _carry(self, deliver: Callable[[], None]) -> None:
         """What an interrupt controller sends is on its way for as long as an IPI."""
-        delay_ps = self.machine.cycles_to_ps(self.machine.profile.events.ipi_receive_cycles)
+        delay_ps = self.machine.timeline.cycles_to_ps(self.machine.profile.events.ipi_receive_cycles)
         self.machine.events.schedule(self.machine.events.now_ps + delay_ps, deliver)
 
     def _stop(self) -> None:
@@ -148,14 +147,14 @@ class NativeGuest:
         if self.domain.end is not None:
             return True
         for processor in self._processors:
-            if not processor.pcpu.is_deaf or not processor.is_parked:
+            if not processor.pcpu.waiting.is_deaf or not processor.is_parked:
                 return False
         self.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
         return True
 
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
-        self.machine.events.run_until(self.pcpu.now_ps)
+        self.machine.events.run_until(self.pcpu.clock.now_ps)
 
     def exit_statistics(self) -> dict[str, ExitStats]:
         """Nothing exits without a VMM."""

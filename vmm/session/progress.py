@@ -29,8 +29,8 @@ class StatusLine(AbstractContextManager["StatusLine"]):
         if not self._is_shown or now < self._next:
             return
         self._next = now + INTERVAL_SECONDS
-        guest.pcpu.book()
-        seconds = guest.pcpu.clock_cycles / guest.machine.profile.frequency_hz
-        mips = guest.pcpu.instructions / (now - self._started) / 1e6
+        guest.pcpu.clock.book()
+        seconds = guest.pcpu.clock.cycles / guest.machine.profile.frequency_hz
+        mips = guest.pcpu.clock.instructions / (now - self._started) / 1e6
         text = f"{seconds:.3f} guest seconds after {now - self._started:.0f} s, {mips:.0f} MIPS; Ctrl-C ends"
         print(end=f"{CLEAR_LINE}sidecore: {text}", file=sys.stderr, flush=True)

@@ -148,7 +148,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             save_point.pause = guest.pause
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
-        instructions_before = sum(pcpu.instructions for pcpu in guest.machine.pcpus)
+        instructions_before = sum(pcpu.clock.instructions for pcpu in guest.machine.pcpus)
         report = ""
         try:
             while guest.domain.end is None:
@@ -201,11 +201,11 @@ def _recorder(plan: BootPlan) -> "Recorder | None":
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
     """What the run cost so far; all but `host_seconds` is the same in every run with the same input."""
     pcpus = guest.machine.pcpus
-    ledgers = {f"pcpu{pcpu.number}": pcpu.book() for pcpu in pcpus}
-    cycles, frequency_hz = guest.pcpu.clock_cycles, guest.machine.profile.frequency_hz
+    ledgers = {f"pcpu{pcpu.number}": pcpu.clock.book() for pcpu in pcpus}
+    cycles, frequency_hz = guest.pcpu.clock.cycles, guest.machine.profile.frequency_hz
     stats: RunStats = {
         "cycles": cycles,
-        "instructions": sum(pcpu.instructions for pcpu in pcpus),
+        "instructions": sum(pcpu.clock.instructions for pcpu in pcpus),
         "guest_seconds": cycles / frequency_hz,
         "host_seconds": host_seconds,
         "frequency_hz": frequency_hz,
@@ -239,7 +239,7 @@ def _loop(
     started = time.perf_counter()
     while guest.domain.end is None:
         slice_started, idle_before = time.perf_counter(), _idle_cycles(guest)
-        limit_cycles = guest.pcpu.clock_cycles + options.slice_cycles
+        limit_cycles = guest.pcpu.clock.cycles + options.slice_cycles
         if options.max_cycles is not None:
             limit_cycles = min(limit_cycles, options.max_cycles)
         save_at_cycle = None if save_point is None else save_point.cycle
@@ -248,9 +248,9 @@ def _loop(
         guest.advance(limit_cycles)
         if guest.domain.end is not None or (save_point is not None and save_point.is_reached):
             return
-        if save_at_cycle is not None and guest.pcpu.clock_cycles >= save_at_cycle:
+        if save_at_cycle is not None and guest.pcpu.clock.cycles >= save_at_cycle:
             return
-        now, clock_cycles = time.perf_counter(), guest.pcpu.clock_cycles
+        now, clock_cycles = time.perf_counter(), guest.pcpu.clock.cycles
         if options.max_cycles is not None and clock_cycles >= options.max_cycles:
             guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-cycles {options.max_cycles}"))
         elif options.max_seconds is not None and now - started >= options.max_seconds:
@@ -266,7 +266,7 @@ def _loop(
 
 
 def _idle_cycles(guest: Guest) -> int:
-    return guest.pcpu.ledger.cycles[Category.IDLE]
+    return guest.pcpu.clock.ledger.cycles[Category.IDLE]
 
 
 def _take_input(guest: Guest, console: Console, timeout_seconds: float) -> None:

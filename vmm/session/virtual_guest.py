@@ -58,7 +58,7 @@ class VirtualGuest:
         if self.hypervisor.sidecores is not None:
             for cycles, is_on in switches:
                 turn = partial(self.hypervisor.sidecores.turn, is_on)
-                machine.events.schedule(machine.cycles_to_ps(cycles), turn)
+                machine.events.schedule(machine.timeline.cycles_to_ps(cycles), turn)
         self.domain = self.hypervisor.create_domain(
             image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count, devices=devices
         )
@@ -80,7 +80,7 @@ class VirtualGuest:
 
     def run_timers(self) -> None:
         """Bring the devices to the core's time, before the outside world touches one."""
-        self.domain.timers.run_until(self.pcpu.now_ps)
+        self.domain.timers.run_until(self.pcpu.clock.now_ps)
 
     def exit_statistics(self) -> dict[str, ExitStats]:
         """Every VM exit so far, by the name of its reason."""
@@ -91,5 +91,5 @@ class VirtualGuest:
         dynamic = self.hypervisor.dynamic_sidecore
         if dynamic is None:
             return None
-        to_cycles = self.machine.ps_to_cycles
+        to_cycles = self.machine.timeline.ps_to_cycles
         return [{"cycle": to_cycles(when_ps), "serves": serves} for when_ps, serves in dynamic.changes]

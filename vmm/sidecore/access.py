@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import capstone
 
+from emulator.clock import ENGINE_COUNTERS
 from emulator.ledger import RUNNING, Category
-from emulator.pcpu import ENGINE_COUNTERS
 from emulator.timing.shared_lines import SharedLines
 from emulator.vmx import fields as f
 from vmm.sidecore import abi
@@ -74,21 +74,21 @@ class GuestAccess:
     def begin(self, hpa: int, is_store: bool) -> bool:
         """May the access take place now? Charges what it takes."""
         pcpu, shared = self._vcpu.pcpu, self._shared
-        if pcpu.clock_cycles > pcpu.horizon_cycles or shared.clock_cycles >= shared.deadline_cycles:
+        if pcpu.clock.cycles > pcpu.clock.horizon_cycles or shared.clock_cycles >= shared.deadline_cycles:
             return False
         if is_store:
             self._last = None
-            self._stored = (hpa, self._lines.store(pcpu.number, hpa, pcpu.clock_cycles))
+            self._stored = (hpa, self._lines.store(pcpu.number, hpa, pcpu.clock.cycles))
             return True
         cycles = self._lines.load(pcpu.number, hpa)
-        if cycles and pcpu.machine.fidelity != "detailed":
-            pcpu.charge(Category.COHERENCE, cycles)
-            pcpu.commit()
+        if cycles and pcpu.clock.fidelity != "detailed":
+            pcpu.clock.charge(Category.COHERENCE, cycles)
+            pcpu.clock.commit()
             self._last = None
-            if pcpu.clock_cycles > pcpu.horizon_cycles:
+            if pcpu.clock.cycles > pcpu.clock.horizon_cycles:
                 return False
         self._watch_spin(hpa)
-        return not pcpu.is_spinning
+        return not pcpu.waiting.is_spinning
 
     def finish_store(self) -> None:
         """A store has taken place: it may have posted a request."""
@@ -156,7 +156,7 @@ class GuestAccess:
     def _book_spin(self, old: Counters, new: Counters) -> None:
         """What the counters grew by was spin."""
         pcpu = self._vcpu.pcpu
-        account = pcpu.book().account(self._vcpu.engine.owner, RUNNING)
+        account = pcpu.clock.book().account(self._vcpu.engine.owner, RUNNING)
         for (_, category), after, before in zip(ENGINE_COUNTERS, self._whole(new), self._whole(old), strict=True):
             account[category] -= after - before
             account[Category.SPIN] += after - before
@@ -170,10 +170,10 @@ class GuestAccess:
         if slot is None or len(self._page.domain.vcpus) > 1 or not self._sidecore.will_wake(slot):
             self._skip(load, took, self._next_change_cycles())
         elif slot.answer_cycles is None:
-            pcpu.spin(partial(self._skip, load, took))
+            pcpu.waiting.spin(partial(self._skip, load, took))
         elif self._rounds_until(slot.answer_cycles, took) > 0:
-            pcpu.spin(partial(self._skip, load, took))
-            pcpu.end_spin(slot.answer_cycles - 1)
+            pcpu.waiting.spin(partial(self._skip, load, took))
+            pcpu.waiting.end_spin(slot.answer_cycles - 1)
 
     def _rounds_until(self, limit_cycles: int, took: tuple[int, ...]) -> int:
         """How many rounds end before `limit_cycles` for sure, but for one."""
@@ -203,11 +203,11 @@ class GuestAccess:
         Of a guest with one processor only the sidecore changes it, by an event, or after it goes on; so other guests
         that are behind do not matter, though this core gets ahead of them.
         """
-        shared, pcpu, ready = self._shared, self._vcpu.pcpu, self._sidecore.pcpu.ready_cycles
-        limit_cycles = min(int(shared.deadline_cycles), pcpu.horizon_cycles)
+        shared, pcpu, ready = self._shared, self._vcpu.pcpu, self._sidecore.pcpu.waiting.ready_cycles
+        limit_cycles = min(int(shared.deadline_cycles), pcpu.clock.horizon_cycles)
         if ready is None or len(self._page.domain.vcpus) > 1:
             return limit_cycles
-        next_cycles = pcpu.machine.next_event_cycles()
+        next_cycles = pcpu.timeline.next_event_cycles()
         return max(limit_cycles, ready if next_cycles is None else min(ready, next_cycles))
 
     def _loop_instructions(self, rip: int) -> int:

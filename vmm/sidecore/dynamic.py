@@ -58,14 +58,14 @@ class DynamicSidecore:
         """Take samples, if that was left off: a core has something to do."""
         if self._event is None:
             events, period_ps = self._machine.events, self._policy.period_us * PS_PER_US
-            now_ps = max(events.now_ps, self._machine.pcpus[0].now_ps)
+            now_ps = max(events.now_ps, self._machine.pcpus[0].clock.now_ps)
             self._event = events.schedule(now_ps - now_ps % period_ps + period_ps, self._sample)
 
     def _sample(self) -> None:
         machine, events = self._machine, self._machine.events
         for pcpu in machine.pcpus:
-            pcpu.pass_time(machine.ps_to_cycles(events.now_ps))
-            pcpu.book()
+            pcpu.waiting.pass_time(machine.timeline.event_cycles)
+            pcpu.clock.book()
         sample = Sample(
             now_ps=events.now_ps,
             cores=self._meter.take(),
@@ -77,7 +77,7 @@ class DynamicSidecore:
         self.want(self._policy.wants_sidecore(sample))
         if not self.sidecore.is_on_duty:
             self._sidecores.answer_late_posts()
-        if events.next_ps() is not None or any(pcpu.ready_cycles is not None for pcpu in machine.pcpus):
+        if events.next_ps() is not None or any(pcpu.waiting.ready_cycles is not None for pcpu in machine.pcpus):
             self.resume()
 
     # --- changes -----------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class DynamicSidecore:
         self.is_wanted = is_wanted
         if self.sidecore.is_on_duty:
             self._sidecores.set_served(is_wanted)
-            core.pcpu.wake(self.sidecore.poll_end_cycles(self._machine.ps_to_cycles(self._machine.events.now_ps)))
+            core.pcpu.waiting.wake(self.sidecore.poll_end_cycles(self._machine.timeline.event_cycles))
         else:
             if not is_wanted:
                 self._scheduler.enlist(core.pcpu.number)
@@ -103,17 +103,17 @@ class DynamicSidecore:
         sidecore, pcpu = self.sidecore, self._core.pcpu
         if not sidecore.is_on_duty:
             return False
-        pcpu.acknowledge_ipi()
-        pcpu.acknowledge_timer()
+        pcpu.interrupts.acknowledge_ipi()
+        pcpu.interrupts.acknowledge_timer()
         if not self.is_wanted and sidecore.is_drained:
             sidecore.end_duty()
-            self.changes.append((pcpu.now_ps, False))
+            self.changes.append((pcpu.clock.now_ps, False))
             self._scheduler.enlist(pcpu.number)
             self._core.needs_scheduling = True
             return False
         sidecore.run(deadline_cycles)
         if not self.is_wanted and sidecore.is_drained:
-            pcpu.wake(pcpu.clock_cycles)
+            pcpu.waiting.wake(pcpu.clock.cycles)
         return True
 
     def begin(self) -> bool:
@@ -125,7 +125,7 @@ class DynamicSidecore:
         for other in self._cores[:-1]:
             if not other.in_guest:
                 other.ask(core)  # a vCPU that was here may run there
-        self.changes.append((core.pcpu.now_ps, True))
+        self.changes.append((core.pcpu.clock.now_ps, True))
         self._sidecores.set_served(True)
         self.sidecore.begin_duty()
         return True

@@ -41,7 +41,7 @@ def flush_by_interrupts(
         _answer(core, lines, mask_hpa)
         left -= 1
         if left == 0:
-            then(max(core.pcpu.clock_cycles, pcpu.clock_cycles) + lines.transfer_cycles)
+            then(max(core.pcpu.clock.cycles, pcpu.clock.cycles) + lines.transfer_cycles)
 
     sidecore.follow(paths.SEND_FLUSH)
     _change_mask(pcpu, lines, mask_hpa)
@@ -53,10 +53,10 @@ def flush_by_interrupts(
 
 def _answer(core: "Core", lines: SharedLines, mask_hpa: int) -> None:
     """The interrupt's handler. MODEL: it flushes once more than needed where the VM exit has flushed already."""
-    profile = core.pcpu.machine.profile
+    profile = core.pcpu.profile
     core.follow(paths.TAKE_FLUSH)
-    core.pcpu.charge(Category.EVENTS, profile.events.apic_access_cycles)  # end of interrupt
-    core.pcpu.charge(Category.PATHS, profile.instructions.mov_to_cr3_cycles)
+    core.pcpu.clock.charge(Category.EVENTS, profile.events.apic_access_cycles)  # end of interrupt
+    core.pcpu.clock.charge(Category.PATHS, profile.instructions.mov_to_cr3_cycles)
     core.commit()
     _change_mask(core.pcpu, lines, mask_hpa)
     core.commit()
@@ -64,9 +64,9 @@ def _answer(core: "Core", lines: SharedLines, mask_hpa: int) -> None:
 
 def _change_mask(pcpu: PCpu, lines: SharedLines, mask_hpa: int) -> None:
     """A locked instruction on the mask, whose line the other side has changed last."""
-    pcpu.charge(Category.PATHS, pcpu.machine.profile.instructions.locked_cycles)
+    pcpu.clock.charge(Category.PATHS, pcpu.profile.instructions.locked_cycles)
     stall_cycles = lines.store_cycles(pcpu.number, mask_hpa)
-    lines.store(pcpu.number, mask_hpa, pcpu.clock_cycles)
-    if pcpu.machine.fidelity != "detailed":  # which has it from the caches
-        pcpu.charge(Category.COHERENCE, stall_cycles)
-    pcpu.touch(mask_hpa, MASK_BYTES, True)
+    lines.store(pcpu.number, mask_hpa, pcpu.clock.cycles)
+    if pcpu.clock.fidelity != "detailed":  # which has it from the caches
+        pcpu.clock.charge(Category.COHERENCE, stall_cycles)
+    pcpu.clock.touch(mask_hpa, MASK_BYTES, True)

@@ -153,5 +153,5 @@ class UseMeter:
 
     @staticmethod
     def _totals(pcpu: PCpu) -> tuple[int, int]:
-        clock_cycles = pcpu.clock_cycles
-        return clock_cycles - sum(pcpu.ledger.account(HOST, IDLING)), clock_cycles
+        clock_cycles = pcpu.clock.cycles
+        return clock_cycles - sum(pcpu.clock.ledger.account(HOST, IDLING)), clock_cycles

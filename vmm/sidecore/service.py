@@ -16,8 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
+from emulator.clock import NO_HORIZON
+from emulator.events import PS_PER_NS
 from emulator.ledger import HOST, IDLING, Category
-from emulator.pcpu import NO_HORIZON, PS_PER_NS, PCpu
+from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
 from vmm.cost import paths
 from vmm.domain import Domain
@@ -52,12 +54,12 @@ class Sidecore:
         self._lines = lines
         self._sleeps = poll == "mwait"
         self._jumps = jumps or self._sleeps
-        self._wake_cycles = pcpu.machine.ps_to_cycles(pcpu.machine.profile.events.mwait_wake_ns * PS_PER_NS)
+        self._wake_cycles = pcpu.timeline.ps_to_cycles(pcpu.profile.events.mwait_wake_ns * PS_PER_NS)
         self._slots: list[Slot] = []
         self._position = 0  # the slot that is looked at next,
         self._since_cycles = 0  # at this time
         self._finds: tuple[int, Slot] | None = None  # (when, what) the polling will find
-        profile = pcpu.machine.profile
+        profile = pcpu.profile
         self._poll_cycles = paths.POLL.cycles(profile) + profile.caches.l1d_latency_cycles
         if is_on_duty:
             self._poll_on()
@@ -83,7 +85,7 @@ class Sidecore:
         else:
             self._since_cycles = max(now_cycles, self._since_cycles)
         self._set_pages(pages)
-        self.pcpu.pass_time(self._since_cycles)
+        self.pcpu.waiting.pass_time(self._since_cycles)
         self._poll_on()
 
     def _set_pages(self, pages: list[SlotPage]) -> None:
@@ -100,7 +102,7 @@ class Sidecore:
     def begin_duty(self) -> None:
         """Poll from now on."""
         self.is_on_duty = True
-        self._since_cycles = self.pcpu.clock_cycles
+        self._since_cycles = self.pcpu.clock.cycles
         self._set_pages(self.pages)
         self._poll_on()
 
@@ -128,8 +130,8 @@ class Sidecore:
         """Serve what polling has found."""
         pcpu = self.pcpu
         if self._slots and not self._jumps:
-            self._poll_until(min(deadline_cycles, pcpu.horizon_cycles + 1, self._next_event_cycles()))
-        if self._finds is not None and self._finds[0] <= pcpu.clock_cycles <= pcpu.horizon_cycles:
+            self._poll_until(min(deadline_cycles, pcpu.clock.horizon_cycles + 1, self._next_event_cycles()))
+        if self._finds is not None and self._finds[0] <= pcpu.clock.cycles <= pcpu.clock.horizon_cycles:
             slot = self._finds[1]
             self._finds = None
             if slot.visible_cycles is not None and slot.page.is_alive:
@@ -141,29 +143,29 @@ class Sidecore:
 
     def _look_on(self) -> None:
         """Polling begins anew behind the slot that was served."""
-        self._since_cycles = self.pcpu.clock_cycles
+        self._since_cycles = self.pcpu.clock.cycles
         for slot in self._slots:
             self._expect(slot)
 
     def _poll_on(self) -> None:
         """Poll from now on; without slots there is nothing to poll."""
-        self.pcpu.wait(Category.SPIN if self._slots and not self._sleeps else Category.IDLE)
+        self.pcpu.waiting.wait(Category.SPIN if self._slots and not self._sleeps else Category.IDLE)
         if self._finds is not None:
             self._wake()
         elif self._slots and not self._jumps:
-            self.pcpu.wake(self._since_cycles)
+            self.pcpu.waiting.wake(self._since_cycles)
 
     def _poll_until(self, limit_cycles: int) -> None:
         """Execute polls up to the one that finds something, or to the limit."""
         pcpu = self.pcpu
-        account = pcpu.ledger.account(HOST, IDLING)
-        while pcpu.clock_cycles < limit_cycles and not (self._finds and self._finds[0] <= pcpu.clock_cycles):
+        account = pcpu.clock.ledger.account(HOST, IDLING)
+        while pcpu.clock.cycles < limit_cycles and not (self._finds and self._finds[0] <= pcpu.clock.cycles):
             account[Category.SPIN] += self._poll_cycles
-            pcpu.commit(self._poll_cycles)
+            pcpu.clock.commit(self._poll_cycles)
 
     def _next_event_cycles(self) -> int:
         """When the machine's next event is due, which may end the duty."""
-        next_cycles = self.pcpu.machine.next_event_cycles()
+        next_cycles = self.pcpu.timeline.next_event_cycles()
         return NO_HORIZON if next_cycles is None else next_cycles
 
     def _drop_ended(self) -> None:
@@ -187,8 +189,8 @@ class Sidecore:
         """Go on when polling finds something; the guest that waits for it is to get there, too."""
         assert self._finds is not None
         when_cycles, slot = self._finds
-        self.pcpu.wake(when_cycles)
-        slot.page.domain.vcpus[0].pcpu.end_spin(when_cycles)
+        self.pcpu.waiting.wake(when_cycles)
+        slot.page.domain.vcpus[0].pcpu.waiting.end_spin(when_cycles)
 
     def will_wake(self, slot: Slot) -> bool:
         """Whether nothing happens to the request in `slot` before the guest's spinning is ended here."""
@@ -215,7 +217,7 @@ class Sidecore:
     # --- a request ---------------------------------------------------------------------------------------------------
 
     def _serve(self, slot: Slot) -> None:
-        pcpu, page, began_cycles = self.pcpu, slot.page, self.pcpu.clock_cycles
+        pcpu, page, began_cycles = self.pcpu, slot.page, self.pcpu.clock.cycles
         assert slot.visible_cycles is not None
         counts = page.counts
         counts.requests += 1
@@ -227,7 +229,7 @@ class Sidecore:
         request = abi.unpack(slot.read())
         operation = OPERATIONS.get(request.operation)
         name = "unknown" if operation is None else operation.name
-        pcpu.account = pcpu.ledger.account(f"d{page.domain.number}", f"sidecall {name}")
+        pcpu.clock.open_account(f"d{page.domain.number}", f"sidecall {name}")
         self._load_line(slot)
         worker = Worker(page.domain.vcpus[0], pcpu)
         worker.follow(paths.SIDECALL)
@@ -236,21 +238,21 @@ class Sidecore:
         worker.follow(paths.SIDECALL_ANSWER)
         if answer.status != abi.OK:
             counts.errors += 1
-        pcpu.touch(slot.hpa, ANSWER_BYTES, True)
-        pcpu.commit()
+        pcpu.clock.touch(slot.hpa, ANSWER_BYTES, True)
+        pcpu.clock.commit()
         if worker.needs_flush:
             self._flush(page.domain, partial(self._store_answer, slot, answer))
         else:
-            self._store_answer(slot, answer, pcpu.clock_cycles)
-        counts.service_cycles += pcpu.clock_cycles - began_cycles
+            self._store_answer(slot, answer, pcpu.clock.cycles)
+        counts.service_cycles += pcpu.clock.cycles - began_cycles
         if self.on_served is not None:
-            self.on_served(Served(page.domain.number, name, visible_cycles, began_cycles, pcpu.clock_cycles))
-        pcpu.account = pcpu.ledger.account(HOST, IDLING)
+            self.on_served(Served(page.domain.number, name, visible_cycles, began_cycles, pcpu.clock.cycles))
+        pcpu.clock.open_account(HOST, IDLING)
 
     def _flush(self, domain: Domain, then: Callable[[int], None]) -> None:
         """Flush the TLBs of the domain's vCPUs; `then` gets the time when all are."""
         pcpu = self.pcpu
-        hardware_cycles = pcpu.machine.profile.vmx.remote_tlb_flush_cycles
+        hardware_cycles = pcpu.profile.vmx.remote_tlb_flush_cycles
         in_guest: list[Core] = []
         for vcpu in domain.vcpus:
             vcpu.engine.shared.flush_tlb = 1
@@ -261,17 +263,17 @@ class Sidecore:
             flush_by_interrupts(self, self._lines, domain, in_guest, then)
             return
         if in_guest:
-            pcpu.charge(Category.COHERENCE, hardware_cycles)
-            pcpu.commit()
-        then(pcpu.clock_cycles)
+            pcpu.clock.charge(Category.COHERENCE, hardware_cycles)
+            pcpu.clock.commit()
+        then(pcpu.clock.cycles)
 
     def _store_answer(self, slot: Slot, answer: abi.Answer, now_cycles: int) -> None:
         """The sidecore stores the answer at `now_cycles`; it can be seen when the line is its."""
-        machine = self.pcpu.machine
+        timeline = self.pcpu.timeline
         seen_cycles = now_cycles + self._lines.store_cycles(self.pcpu.number, slot.hpa)
-        machine.events.schedule(machine.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, now_cycles))
+        timeline.events.schedule(timeline.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, now_cycles))
         slot.answer_cycles = seen_cycles
-        slot.page.domain.vcpus[0].pcpu.end_spin(seen_cycles - 1)
+        slot.page.domain.vcpus[0].pcpu.waiting.end_spin(seen_cycles - 1)
 
     def _carry_out(self, slot: Slot, request: abi.Request, worker: Worker) -> abi.Answer:
         if not slot.page.is_open:
@@ -294,15 +296,15 @@ class Sidecore:
     def _load_line(self, slot: Slot) -> None:
         """Get the line; `detailed` has its cost from the caches, when it is touched."""
         cycles = self._lines.load(self.pcpu.number, slot.hpa)
-        if self.pcpu.machine.fidelity != "detailed":
-            self.pcpu.charge(Category.COHERENCE, cycles)
+        if self.pcpu.clock.fidelity != "detailed":
+            self.pcpu.clock.charge(Category.COHERENCE, cycles)
 
     # --- as one of the cores -----------------------------------------------------------------------------------------
 
     def follow(self, path: paths.Path) -> None:
         """Charge the instructions of `path`."""
-        self.pcpu.charge(Category.PATHS, path.cycles(self.pcpu.machine.profile))
+        self.pcpu.clock.charge(Category.PATHS, path.cycles(self.pcpu.profile))
 
     def commit(self) -> None:
         """Put all charges on the clock."""
-        self.pcpu.commit()
+        self.pcpu.clock.commit()

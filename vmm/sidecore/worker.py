@@ -21,7 +21,7 @@ class Worker(SpinLocks):
     def __init__(self, vcpu: VCpu, pcpu: PCpu) -> None:
         self._vcpu = vcpu
         self.pcpu = pcpu
-        self.touch = pcpu.touch
+        self.touch = pcpu.clock.touch
         self.needs_flush = False  # an entry changed that TLBs may have: no answer before they are flushed
 
     def __getattr__(self, name: str) -> Any:
@@ -37,16 +37,16 @@ class Worker(SpinLocks):
 
     def follow(self, path: paths.Path) -> None:
         """Charge the instructions of `path`."""
-        self.pcpu.charge(Category.PATHS, path.cycles(self.pcpu.machine.profile))
+        self.pcpu.clock.charge(Category.PATHS, path.cycles(self.pcpu.profile))
 
     def execute(self, instruction: str) -> None:
         """Charge an instruction that is slower than those of paths."""
-        cycles = getattr(self.pcpu.machine.profile.instructions, f"{instruction}_cycles")
-        self.pcpu.charge(Category.PATHS, cycles)
+        cycles = getattr(self.pcpu.profile.instructions, f"{instruction}_cycles")
+        self.pcpu.clock.charge(Category.PATHS, cycles)
 
     def charge(self, category: int, cycles: int, what: str, parameter: str) -> None:
         """Charge anything else."""
-        self.pcpu.charge(category, cycles)
+        self.pcpu.clock.charge(category, cycles)
 
     def charge_walk(self, visited: list[Visit]) -> None:
         """Charge a walk that touches these entries."""

@@ -9,7 +9,7 @@ from emulator.pcpu import PCpu
 from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import FIDELITIES, Fidelity
 from emulator.vmx import fields as f
-from tests.emulator.test_pcpu import make_engine
+from tests.emulator.pcpu_rig import make_engine
 
 L1, L2, DRAM, DIRTY = 5, 23, 211, 331
 PROFILE = load_profile(
@@ -38,7 +38,7 @@ HALTED = 1
 def start(fidelity: Fidelity) -> tuple[Machine, PCpu, Engine]:
     machine = Machine(PROFILE, memory_bytes=4 << 20, pcpu_count=2, timing=fidelity)
     pcpu = machine.pcpus[0]
-    engine = make_engine(pcpu, SUM)
+    engine = make_engine(machine, SUM)
     machine.memory.write(0x20000, bytes(range(256)) * 1024)
     pcpu.load(engine)
     return machine, pcpu, engine
@@ -46,9 +46,9 @@ def start(fidelity: Fidelity) -> tuple[Machine, PCpu, Engine]:
 
 def finish(pcpu: PCpu, engine: Engine, slice_cycles: int = 1 << 40) -> PCpu:
     while engine.vmcs[f.SLOT[f.GUEST_ACTIVITY_STATE]] != HALTED:
-        pcpu.run(pcpu.clock_cycles + slice_cycles)
-    pcpu.book()
-    pcpu.check_ledger()
+        pcpu.run(pcpu.clock.cycles + slice_cycles)
+    pcpu.clock.book()
+    pcpu.clock.check_ledger()
     return pcpu
 
 
@@ -59,7 +59,7 @@ def test_slices_change_no_cycle(fidelity: Fidelity) -> None:
     for slice_cycles in (1, 100, 7777):
         _, sliced, engine = start(fidelity)
         finish(sliced, engine, slice_cycles)
-        assert (sliced.clock_cycles, sliced.ledger.cycles) == (whole.clock_cycles, whole.ledger.cycles)
+        assert (sliced.clock.cycles, sliced.clock.ledger.cycles) == (whole.clock.cycles, whole.clock.ledger.cycles)
 
 
 def test_every_fidelity_executes_the_same() -> None:
@@ -67,7 +67,7 @@ def test_every_fidelity_executes_the_same() -> None:
     for fidelity in FIDELITIES:
         machine, pcpu, engine = start(fidelity)
         finish(pcpu, engine)
-        results.add((pcpu.instructions, bytes(engine.gpr), machine.memory.read(0x20000, 0x100000)))
+        results.add((pcpu.clock.instructions, bytes(engine.gpr), machine.memory.read(0x20000, 0x100000)))
     assert len(results) == 1
 
 
@@ -75,7 +75,7 @@ def test_only_detailed_knows_that_memory_is_far() -> None:
     stalls = {}
     for fidelity in FIDELITIES:
         _, pcpu, engine = start(fidelity)
-        stalls[fidelity] = finish(pcpu, engine).ledger.cycles[Category.MEMORY]
+        stalls[fidelity] = finish(pcpu, engine).clock.ledger.cycles[Category.MEMORY]
     assert stalls["flat"] == stalls["fast"] == 0
     assert stalls["detailed"] >= 4096 * (DRAM - L1)
 
@@ -83,27 +83,27 @@ def test_only_detailed_knows_that_memory_is_far() -> None:
 def test_the_fidelity_may_change_while_a_guest_runs() -> None:
     machine, pcpu, engine = start("fast")
     pcpu.run(2000)
-    half = pcpu.instructions
+    half = pcpu.clock.instructions
     machine.set_timing("detailed")
-    pcpu.run(pcpu.clock_cycles + 20_000)
-    book = pcpu.book().cycles
+    pcpu.run(pcpu.clock.cycles + 20_000)
+    book = pcpu.clock.book().cycles
     assert book[Category.MEMORY] > 10_000
     machine.set_timing("fast")
     finish(pcpu, engine)
-    assert 0 < half < pcpu.instructions
+    assert 0 < half < pcpu.clock.instructions
     _, other, reference = start("flat")
     finish(other, reference)
-    assert (pcpu.instructions, bytes(engine.gpr)) == (other.instructions, bytes(reference.gpr))
-    assert pcpu.book().cycles[Category.MEMORY] < 2 * book[Category.MEMORY]
+    assert (pcpu.clock.instructions, bytes(engine.gpr)) == (other.clock.instructions, bytes(reference.gpr))
+    assert pcpu.clock.book().cycles[Category.MEMORY] < 2 * book[Category.MEMORY]
 
 
 def test_a_callback_may_change_the_fidelity() -> None:
     machine, pcpu, engine = start("fast")
-    machine.events.schedule(machine.cycles_to_ps(1000), lambda: machine.set_timing("detailed"))
+    machine.events.schedule(machine.timeline.cycles_to_ps(1000), lambda: machine.set_timing("detailed"))
     pcpu.run(1001)
-    machine.events.run_until(pcpu.now_ps)
+    machine.events.run_until(pcpu.clock.now_ps)
     finish(pcpu, engine)
-    assert pcpu.ledger.cycles[Category.MEMORY] > 3000 * (DRAM - L1)
+    assert pcpu.clock.ledger.cycles[Category.MEMORY] > 3000 * (DRAM - L1)
 
 
 # --- the VMM's own accesses -------------------------------------------------------------------------------------------
@@ -111,18 +111,18 @@ def test_a_callback_may_change_the_fidelity() -> None:
 
 def test_in_fast_a_touch_is_a_hit_for_every_word() -> None:
     pcpu = Machine(PROFILE, memory_bytes=1 << 20, timing="fast").pcpus[0]
-    assert [pcpu.touch(0x1000, size, False) for size in (1, 8, 9, 64)] == [L1, L1, 2 * L1, 8 * L1]
+    assert [pcpu.clock.touch(0x1000, size, False) for size in (1, 8, 9, 64)] == [L1, L1, 2 * L1, 8 * L1]
 
 
 def test_in_detailed_a_touch_goes_through_the_caches_of_its_core() -> None:
     machine = Machine(PROFILE, memory_bytes=1 << 20, pcpu_count=2, timing="detailed")
     first, second = machine.pcpus
-    first.retime()
-    second.retime()
-    assert first.touch(0x1000, 8, False) == DRAM
-    assert first.touch(0x1000, 8, False) == L1
-    first.touch(0x1000, 8, True)
-    assert second.touch(0x1000, 8, False) == DIRTY
-    assert second.ledger.cycles[Category.COHERENCE] == DIRTY - L1
-    assert second.ledger.cycles[Category.VMM_MEMORY] == L1
-    second.check_ledger()
+    first.clock.retime("detailed")
+    second.clock.retime("detailed")
+    assert first.clock.touch(0x1000, 8, False) == DRAM
+    assert first.clock.touch(0x1000, 8, False) == L1
+    first.clock.touch(0x1000, 8, True)
+    assert second.clock.touch(0x1000, 8, False) == DIRTY
+    assert second.clock.ledger.cycles[Category.COHERENCE] == DIRTY - L1
+    assert second.clock.ledger.cycles[Category.VMM_MEMORY] == L1
+    second.clock.check_ledger()

@@ -49,7 +49,7 @@ class Charges:
 
     def _difference(self) -> dict[int, int]:
         self.vcpu.commit_cycles()
-        now = self.vcpu.pcpu.ledger.cycles
+        now = self.vcpu.pcpu.clock.ledger.cycles
         before, self._before = self._before, now
         return {number: new - old for number, (new, old) in enumerate(zip(now, before, strict=True)) if new != old}
 

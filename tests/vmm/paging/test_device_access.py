@@ -23,7 +23,7 @@ def run(folder: Path, code: str, paging: Paging) -> Guest:
     kernel = write_kernel(folder, assemble(f"{code}\ncli\n hlt", origin=ENTRY).ljust(0x1000, b"\0"))
     guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
     while guest.domain.end is None:
-        guest.advance(guest.pcpu.clock_cycles + 10_000_000)
+        guest.advance(guest.pcpu.clock.cycles + 10_000_000)
     assert guest.domain.end.kind is EndKind.SHUTDOWN
     assert guest.domain.end.detail == "halted with interrupts off"
     return guest
@@ -84,7 +84,7 @@ def test_code_in_a_device_is_undefined(paging: Paging, tmp_path: Path) -> None:
     kernel = write_kernel(tmp_path, assemble(f"mov eax, {APIC}\n jmp rax", origin=ENTRY))
     guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
     while guest.domain.end is None:
-        guest.advance(guest.pcpu.clock_cycles + 10_000_000)
+        guest.advance(guest.pcpu.clock.cycles + 10_000_000)
     assert guest.domain.end.detail == "triple fault"  # #UD, and there is no IDT
 
 
@@ -132,5 +132,5 @@ def test_devices_answer_without_paging_and_so_does_nobody_beside_them(paging: Pa
     kernel.write_bytes(make_elf(Segment(ENTRY, text), bits=32, entry=ENTRY + 12))
     guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
     while guest.domain.end is None:
-        guest.advance(guest.pcpu.clock_cycles + 10_000_000)
+        guest.advance(guest.pcpu.clock.cycles + 10_000_000)
     assert (guest.domain.end.kind, guest.domain.end.value) == (EndKind.DEBUG_EXIT, 0x50)

@@ -39,7 +39,7 @@ def _machine() -> tuple[Machine, Domain, Engine]:
         cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
         mmio=MmioBus(),
     )
-    return machine, domain, Engine(machine.memory, machine.pcpus[0])
+    return machine, domain, Engine(machine.memory, machine.pcpus[0].platform)
 
 
 def _fill(machine: Machine, rng: random.Random, *, entry_bytes: int) -> None:

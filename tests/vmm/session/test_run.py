@@ -190,8 +190,8 @@ def test_an_interactive_guest_that_nothing_will_wake_waits_for_keys(tmp_path: Pa
 
 def test_idle_time_of_an_interactive_guest_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def idle(guest: NativeGuest, limit_cycles: int) -> None:
-        guest.pcpu.wait(Category.IDLE)
-        guest.pcpu.pass_time(limit_cycles)
+        guest.pcpu.waiting.wait(Category.IDLE)
+        guest.pcpu.waiting.pass_time(limit_cycles)
 
     monkeypatch.setattr(NativeGuest, "advance", idle)
     kernel = tiny.write_kernel(tmp_path, tiny.SLEEP)
@@ -227,7 +227,7 @@ def test_a_slice_callback_sees_the_guest(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def note(guest: Guest) -> None:
-        seen.append(guest.pcpu.clock_cycles)
+        seen.append(guest.pcpu.clock.cycles)
 
     kernel = tiny.write_kernel(tmp_path, tiny.HANG)
     options = BootOptions(kernel=kernel, memory_bytes=16 << 20, paging="native", max_cycles=3000)

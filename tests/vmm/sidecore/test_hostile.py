@@ -88,7 +88,7 @@ def test_any_request_is_answered_and_reaches_nobody_else(seed: int, paging: str)
     assert second.end is None
     assert second.read(0, MEMORY_BYTES) == before
     for pcpu in hypervisor.machine.pcpus:
-        pcpu.check_ledger()
+        pcpu.clock.check_ledger()
     tables = first.vcpus[0].paging
     if paging == "shadow":
         low, high = first.base_hpa, first.base_hpa + MEMORY_BYTES
@@ -177,7 +177,7 @@ def test_a_page_that_goes_at_any_moment_of_a_request_harms_nobody(way: str) -> N
         first, second = hypervisor.domains
         assert (first.end and first.end.value, second.end and second.end.value) == (0, 0), rounds
         for pcpu in machine.pcpus:
-            pcpu.check_ledger()
+            pcpu.clock.check_ledger()
         slot = first.read(PAGE, abi.SLOT_BYTES)
         words = [int.from_bytes(slot[at : at + 4], "little") for at in (0, 12, 40)]
         if way == "unregisters":

@@ -33,6 +33,6 @@ def test_a_script_adds_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     hypervisor.advance(1_000_000, lambda: first.end is not None)
     assert first.end is not None
     assert first.end.value == 42
-    served = hypervisor.machine.pcpus[2].book().by_owner()["d0"]
+    served = hypervisor.machine.pcpus[2].clock.book().by_owner()["d0"]
     assert "sidecall double" in served
     assert first.memory_bytes == MEMORY_BYTES

@@ -129,7 +129,7 @@ class ExplainingVCpu(VCpu):
         """Begin to record, if this is the exit."""
         if self._recorder.wants(self.pending_reason):
             explanation = Explanation(
-                self._recorder.request, self.engine.owner, self.pcpu.number, self.pcpu.clock_cycles, self.rip
+                self._recorder.request, self.engine.owner, self.pcpu.number, self.pcpu.clock.cycles, self.rip
             )
             self._recorder.explanation = self._explanation = explanation
             account, cycles, parameter = self.exit_costs(self.pending_reason)
@@ -144,7 +144,7 @@ class ExplainingVCpu(VCpu):
         """The account is whole."""
         super().end_exit()
         if self._explanation is not None:
-            self._explanation.cycles = self.pcpu.clock_cycles - self._explanation.began_cycles
+            self._explanation.cycles = self.pcpu.clock.cycles - self._explanation.began_cycles
             self._explanation.is_whole = True
             self._explanation = None
 
@@ -171,7 +171,7 @@ class ExplainingVCpu(VCpu):
         explanation = self._explanation
         if explanation is not None:
             self.commit_cycles()
-            past_cycles = self.pcpu.clock_cycles - explanation.began_cycles
+            past_cycles = self.pcpu.clock.cycles - explanation.began_cycles
             if past_cycles > explanation.cycles:
                 what = "sleeps until it is woken, or while the core does something else"
                 self._line(Category.IDLE, what, past_cycles - explanation.cycles)
@@ -212,12 +212,12 @@ class ExplainingVCpu(VCpu):
 
     def _touch(self, hpa: int, size_bytes: int, is_write: bool) -> int:
         """Charge an access to host memory, and record what the core made of it."""
-        before = list(self.pcpu.account)
-        cycles = self.pcpu.touch(hpa, size_bytes, is_write)
+        before = list(self.pcpu.clock.account)
+        cycles = self.pcpu.clock.touch(hpa, size_bytes, is_write)
         if self._explanation is not None:
             what = f"{'write' if is_write else 'read'} {size_bytes} bytes at {hpa:#x}"
-            is_hit = cycles == (size_bytes + 7 >> 3) * self.pcpu.machine.profile.caches.l1d_latency_cycles
-            for category, booked_cycles in _differences(before, self.pcpu.account):
+            is_hit = cycles == (size_bytes + 7 >> 3) * self.pcpu.profile.caches.l1d_latency_cycles
+            for category, booked_cycles in _differences(before, self.pcpu.clock.account):
                 self._line(category, what, booked_cycles, *(HIT if is_hit else MISS))
         return cycles
 

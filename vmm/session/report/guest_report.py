@@ -28,7 +28,7 @@ CONTROL_REGISTERS = (
 def guest_report(guest: Guest) -> str:
     """Where the guest is, its registers, and the instructions from RIP on."""
     rip, rflags = guest.vmcs.read(f.GUEST_RIP), guest.vmcs.read(f.GUEST_RFLAGS)
-    head = f"at rip {rip:#x}, rflags {rflags:#x}, cycle {guest.pcpu.clock_cycles:,}"
+    head = f"at rip {rip:#x}, rflags {rflags:#x}, cycle {guest.pcpu.clock.cycles:,}"
     return "\n".join((head, *_register_lines(guest), *_code_lines(guest, rip)))
 
 

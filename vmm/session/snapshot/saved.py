@@ -125,7 +125,7 @@ class Snapshot:
         Applied(skeleton, document["objects"])
         machine.memory.forget_changes()
         for pcpu in machine.pcpus:
-            pcpu.retime()
+            pcpu.clock.retime(pcpu.clock.fidelity)
         engines = engines_of(skeleton)
         for engine, saved in zip(engines, self._cpus, strict=True):
             engine.restore(saved)
@@ -156,7 +156,7 @@ class SaveableGuest:
         if guest.domain.end is not None:
             raise ConfigError(f"there is nothing to save: the guest has ended ({guest.domain.end})")
         for pcpu in guest.machine.pcpus:
-            pcpu.commit()
+            pcpu.clock.commit()
         hierarchy = guest.machine.timing.hierarchy
         image = self.plan.image
         saved = {name: getattr(options, name) for name in SAVED_OPTIONS}

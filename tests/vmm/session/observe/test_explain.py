@@ -29,7 +29,7 @@ def run(boot_plan: BootPlan, request: Request | None, trace_path: Path) -> tuple
         guest.advance(LIMIT_CYCLES)
     assert guest.domain.end is not None
     records = [json.loads(line) for line in trace_path.read_text().splitlines()[1:-1]]
-    return recorder, guest.pcpu.clock_cycles, records
+    return recorder, guest.pcpu.clock.cycles, records
 
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])

@@ -34,9 +34,9 @@ def plan_of(image: str, paging: str, **options: Any) -> BootPlan:
 def finish(guest: Guest) -> str:
     """Run to the guest's own end; statistics without the workstation's time."""
     while guest.domain.end is None:
-        before = guest.pcpu.clock_cycles
+        before = guest.pcpu.clock.cycles
         guest.advance(before + SLICE_CYCLES)
-        assert guest.domain.end is not None or guest.pcpu.clock_cycles > before, "the guest sleeps for ever"
+        assert guest.domain.end is not None or guest.pcpu.clock.cycles > before, "the guest sleeps for ever"
     return json.dumps(collect_stats(guest, 0.0), sort_keys=True)
 
 
@@ -51,7 +51,7 @@ def whole(boot_plan: BootPlan, folder: Path) -> Run:
     with TraceWriter(folder / "whole", {}) as trace:
         guest = SaveableGuest.build(boot_plan, output.append, trace=trace).guest
         stats = finish(guest)
-    return Run(stats, bytes(output), records(folder / "whole"), str(guest.domain.end), guest.pcpu.clock_cycles)
+    return Run(stats, bytes(output), records(folder / "whole"), str(guest.domain.end), guest.pcpu.clock.cycles)
 
 
 def continued(snapshot: Snapshot, output: bytearray, first: str, folder: Path) -> Run:
@@ -60,7 +60,7 @@ def continued(snapshot: Snapshot, output: bytearray, first: str, folder: Path) -
         guest = snapshot.clone(output.append, trace=trace).guest
         stats = finish(guest)
     second = records(folder / "second")
-    return Run(stats, bytes(output), first + second, str(guest.domain.end), guest.pcpu.clock_cycles)
+    return Run(stats, bytes(output), first + second, str(guest.domain.end), guest.pcpu.clock.cycles)
 
 
 def cut(boot_plan: BootPlan, at_cycles: int, folder: Path) -> tuple[Snapshot, bytearray, str]:
