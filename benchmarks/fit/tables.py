@@ -1,4 +1,4 @@
-"""The table of `sidecore bench fit`, and the file of allowances, which is one, too."""
+"""The table of `sidecore bench fit`, and the file that keeps the allowances."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

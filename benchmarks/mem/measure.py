@@ -2,8 +2,8 @@
 
     guest kernel `mem` --lines--> Results of each (profile, paging) --> curves by size and by pages, bytes per cycle
 
-The curves of rings are in harness/curves.py, because `profiles check` reads them, too. `bw_mem` is of LMbench: 64-bit
-words in order.
+Latency and pages are rings, whose curves are in harness/curves.py: `profiles check` reads them, too. Bandwidth is that
+of 64-bit words in order, as in LMbench's `bw_mem`.
 """
 
 from collections.abc import Sequence
