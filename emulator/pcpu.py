@@ -1,11 +1,12 @@
-"""A physical core of the host, made of four parts:
+"""A physical core of the host: what it is made of, and what it does with all of it.
 
-clock        cycles, what they went to, and the engine whose time it is         clock.py
-waiting      whether it executes nothing, and until when                        waiting.py
-interrupts   the INTR and NMI pins: board, local timer, other cores             interrupts.py
-platform     ports, devices in memory, CPUID and MSRs, as its engine asks       platform.py
+    clock        cycles, what they went to, and the engine whose time it is         clock.py
+    waiting      whether it executes nothing, and until when                        waiting.py
+    interrupts   the INTR and NMI pins: board, local timer, other cores             interrupts.py
+    platform     ports, devices in memory, CPUID and MSRs, as its engine asks       platform.py
 
-load(engine), run(deadline) -- engine.shared.clock_cycles is *the* clock while the engine is loaded
+While an engine is loaded, `engine.shared.clock_cycles` is *the* clock. A core is a pCPU in all of the emulator but
+timing/, where two pCPUs may be threads of one core (timing/topology.py).
 """
 
 from emulator import cpuid

@@ -69,7 +69,7 @@ class HostPlatform:
         cpuid_leaves: dict[tuple[int, int], cpuid.Registers],
     ) -> None:
         self.mmio = MmioBus(behind=mmio)  # devices in memory, and in front those that only this core sees
-        self.interrupt_controller: InterruptController | None = None
+        self._controller: InterruptController | None = None
         self.cpuid_leaves = cpuid_leaves
         self._clock = clock
         self._interrupts = interrupts
@@ -80,6 +80,10 @@ class HostPlatform:
         self._mmio_cycles = profile.core.mmio_access_cycles
         self._msrs = dict(HOST_MSRS)
         self._cr8 = 0  # of a core without a local APIC
+
+    def connect(self, controller: InterruptController, mmio: MmioBus) -> None:
+        """The core has a local APIC, `controller`; `mmio` has its registers in front of the machine's devices."""
+        self._controller, self.mmio = controller, mmio
 
     def _reach(self, cycles: int) -> None:
         """An access gets to its device after `cycles`."""
@@ -123,21 +127,21 @@ class HostPlatform:
 
     def cr8_read(self) -> int:
         """MOV from CR8."""
-        return self._cr8 if self.interrupt_controller is None else self.interrupt_controller.cr8
+        return self._cr8 if self._controller is None else self._controller.cr8
 
     def cr8_write(self, value: int) -> None:
         """MOV to CR8 of a value from 0 to 15."""
-        if self.interrupt_controller is None:
+        if self._controller is None:
             self._cr8 = value
         else:
-            self.interrupt_controller.cr8 = value
+            self._controller.cr8 = value
 
     def cpuid(self, leaf: int, subleaf: int) -> cpuid.Registers:
         """CPUID of this core."""
         registers = cpuid.look_up(self.cpuid_leaves, leaf, subleaf)
         if leaf != 1:
             return registers
-        controller = self.interrupt_controller
+        controller = self._controller
         is_enabled = controller is not None and controller.is_enabled
         return cpuid.with_apic(registers, self._clock.number, is_enabled=is_enabled)
 
@@ -146,17 +150,17 @@ class HostPlatform:
         if index in self._msrs:
             return self._msrs[index]
         self._events.run_until(self._clock.now_ps)
-        return None if self.interrupt_controller is None else self.interrupt_controller.read_msr(index)
+        return None if self._controller is None else self._controller.read_msr(index)
 
     def msr_write(self, index: int, value: int) -> bool:
         """WRMSR of an MSR the engine does not keep: the few that exist can be written."""
         if index in self._msrs:
             self._msrs[index] = value if index == IA32_MISC_ENABLE else self._msrs[index]
             return True
-        if self.interrupt_controller is None:
+        if self._controller is None:
             return False
         self._events.run_until(self._clock.now_ps)
-        is_valid = self.interrupt_controller.write_msr(index, value)
+        is_valid = self._controller.write_msr(index, value)
         self._clock.bound_by_events()
         return is_valid
 
@@ -165,4 +169,4 @@ class HostPlatform:
         if self._interrupts.has_timer_fired:
             self._interrupts.acknowledge_timer()
             return LOCAL_TIMER_VECTOR
-        return SPURIOUS_VECTOR if self.interrupt_controller is None else self.interrupt_controller.acknowledge()
+        return SPURIOUS_VECTOR if self._controller is None else self._controller.acknowledge()

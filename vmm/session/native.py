@@ -119,7 +119,7 @@ class NativeGuest:
             self.domain.board.interrupt_bus.carry = self._carry
         for processor, apic, mmio in zip(self._processors, self.domain.board.apics, self.domain.cpu_mmio, strict=True):
             processor.domain = self.domain
-            processor.pcpu.platform.interrupt_controller, processor.pcpu.platform.mmio = apic, mmio
+            processor.pcpu.platform.connect(apic, mmio)
             if processor is not first:
                 processor.initialize()
         write_boot_state(self.engine, self.vmcs, image)
