@@ -9,13 +9,14 @@ import ctypes
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from emulator.engine.abi import LEAVE as LEAVE
-from emulator.engine.abi import RESUME as RESUME
-from emulator.engine.abi import Next as Next
+from emulator.engine.abi import FLUSH_ALL, FLUSH_ENGINE, LEAVE, RESUME, WATCHED_ENTRY, Next
+from emulator.engine.platform import ANSWERS, Platform
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
+
+__all__ = ["FLUSH_ALL", "FLUSH_ENGINE", "LEAVE", "RESUME", "WATCHED_ENTRY", "Engine", "Next", "Platform"]
 
 
 def _load_global(package: str, pattern: str) -> None:
@@ -33,50 +34,6 @@ _load_global("capstone", "libcapstone.so*")
 from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the libraries loaded first)
 from emulator.timing.core_timing import CoreTiming  # noqa: E402
 from emulator.timing.instruction_classes import CLASS_OF  # noqa: E402
-
-
-class Platform(Protocol):
-    """What is outside the core: it answers what no VMCS control intercepts."""
-
-    def port_read(self, port: int, size_bytes: int) -> int:
-        """IN."""
-        ...
-
-    def port_write(self, port: int, size_bytes: int, value: int) -> None:
-        """OUT."""
-        ...
-
-    def mmio_read(self, hpa: int, size_bytes: int) -> int:
-        """A load where there is no RAM."""
-        ...
-
-    def mmio_write(self, hpa: int, size_bytes: int, value: int) -> None:
-        """A store where there is no RAM."""
-        ...
-
-    def cr8_read(self) -> int:
-        """MOV from CR8."""
-        ...
-
-    def cr8_write(self, value: int) -> None:
-        """MOV to CR8, of 0 to 15."""
-        ...
-
-    def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-        """EAX, EBX, ECX, EDX of a leaf."""
-        ...
-
-    def msr_read(self, index: int) -> int | None:
-        """RDMSR of an MSR the core does not keep itself; None: #GP."""
-        ...
-
-    def msr_write(self, index: int, value: int) -> bool:
-        """WRMSR of an MSR the core does not keep itself; False: #GP."""
-        ...
-
-    def interrupt_vector(self) -> int:
-        """Interrupt acknowledge: the vector of the pending interrupt."""
-        ...
 
 
 def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
@@ -246,38 +203,6 @@ def python_on_exit(python: object) -> int:
 
 @ffi.def_extern(onerror=_keep_error, error=0)
 def python_on_platform(python: object, operation: int, number: int, argument: int, values: Any) -> int:
-    """The core asks its platform (the PLATFORM_* operations of engine.h)."""
+    """The core asks its platform: see platform.py."""
     engine: Engine = ffi.from_handle(python)
-    platform = engine.platform
-    match operation:
-        case 0:
-            values[0] = platform.port_read(number, argument)
-        case 1:
-            platform.port_write(number, argument, values[0])
-        case 2:
-            values[0], values[1], values[2], values[3] = platform.cpuid(number, argument)
-        case 3:
-            value = platform.msr_read(number)
-            values[0] = value or 0
-            return value is not None
-        case 4:
-            return platform.msr_write(number, argument)
-        case 5:
-            values[0] = platform.interrupt_vector()
-        case 6:
-            values[0] = platform.mmio_read(number, argument)
-        case 7:
-            platform.mmio_write(number, argument, values[0])
-        case 8:
-            values[0] = platform.cr8_read()
-        case 9:
-            platform.cr8_write(argument)
-        case 10:
-            assert engine.on_watched_access is not None
-            return engine.on_watched_access(number, bool(argument))
-        case 11:
-            assert engine.on_watched_store is not None
-            engine.on_watched_store()
-        case _:
-            raise AssertionError(f"unknown platform operation {operation}")
-    return 1
+    return ANSWERS[operation](engine, number, argument, values)

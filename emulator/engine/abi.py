@@ -13,6 +13,38 @@ class Next(IntEnum):
 RESUME, LEAVE = Next
 
 
+class Operation(IntEnum):
+    """What C asks of Python while nothing exits: `sc_platform_callback`. `platform.py` answers."""
+
+    PORT_READ = 0
+    PORT_WRITE = 1
+    CPUID = 2
+    MSR_READ = 3
+    MSR_WRITE = 4
+    INTERRUPT_VECTOR = 5
+    MMIO_READ = 6
+    MMIO_WRITE = 7
+    CR8_READ = 8
+    CR8_WRITE = 9
+    WATCHED_ACCESS = 10
+    WATCHED_DONE = 11
+
+
+class Flush(IntEnum):
+    """What `flush_tlb` of shared.h asks for at the next entry, after a mapping has changed."""
+
+    NOTHING = 0
+    ALL = 1  # the processor's TLBs
+    ENGINE = 2  # only what the engine has cached, which takes no time
+
+
+FLUSH_ALL, FLUSH_ENGINE = Flush.ALL, Flush.ENGINE
+
+WATCHED_ENTRY = 1 << 9  # in a shadow entry that is not present: it stands for the page that is shared with another core
+
+
 def c_defines() -> str:
     """The numbers as C sees them."""
-    return "".join(f"#define NEXT_{member.name} {member.value}\n" for member in Next)
+    prefixes: dict[str, type[IntEnum]] = {"NEXT": Next, "PLATFORM": Operation, "FLUSH": Flush}
+    rows = [(f"{prefix}_{member.name}", member.value) for prefix, numbers in prefixes.items() for member in numbers]
+    return "".join(f"#define {name} {value}\n" for name, value in [*rows, ("WATCHED_ENTRY", WATCHED_ENTRY)])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emulator.engine import FLUSH_ALL
 from emulator.memory import HostMemory
 from tests.emulator.engine.rig import UNUSABLE
 from tests.fuzz.bochs import HALT, LIMIT, SHUTDOWN, Bochs
@@ -112,7 +113,7 @@ class Comparison:
             memory.write(CODE, code)
             for at, data in case.memory.items():
                 memory.write(at, data)
-        self.ours.shared.flush_tlb = 1
+        self.ours.shared.flush_tlb = FLUSH_ALL
 
     def _run(self, case: Case, *, vector: bool) -> list[Difference]:
         self._prepare(case)

@@ -6,7 +6,7 @@ One table for a vCPU under the VMM and a native core alike; a vCPU's paging has 
 MODEL: INIT clears CR0.CD and NW, which it leaves alone on hardware: caches are always on.
 """
 
-from emulator.engine import Engine
+from emulator.engine import FLUSH_ALL, Engine
 from emulator.vmx import fields as f
 from emulator.vmx.vmcs import Vmcs
 from emulator.x86 import RDX
@@ -50,7 +50,7 @@ def write_init_state(engine: Engine, vmcs: Vmcs) -> None:
     for index in range(16):
         engine.gpr[index] = 0
     engine.gpr[RDX] = SIGNATURE
-    engine.shared.flush_tlb = 1
+    engine.shared.flush_tlb = FLUSH_ALL
     for name, selector, base, rights in _SEGMENTS:
         _write(vmcs, getattr(f, f"GUEST_{name}_SELECTOR"), selector)
         _write(vmcs, getattr(f, f"GUEST_{name}_BASE"), base)

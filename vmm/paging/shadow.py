@@ -19,6 +19,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from emulator.engine import FLUSH_ALL
 from emulator.errors import GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
@@ -196,7 +197,7 @@ class ShadowPaging:
         self.tables.protect()
         vcpu.write(f.GUEST_CR3, self._root_hpa())
         vcpu.unlock(self._lock_hpa)
-        vcpu.engine.shared.flush_tlb = 1
+        vcpu.engine.shared.flush_tlb = FLUSH_ALL
         self._flush_if_needed()
 
     def write_cr4(self, vcpu: "VCpu", value: int) -> None:
@@ -242,7 +243,7 @@ class ShadowPaging:
         entry = vcpu.read(f.VM_ENTRY_CONTROLS) & ~c.ENTRY_IA32E_MODE_GUEST
         vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if is_long else 0))
         vcpu.write(f.GUEST_CR3, self._root_hpa())
-        vcpu.engine.shared.flush_tlb = 1
+        vcpu.engine.shared.flush_tlb = FLUSH_ALL
         self._flush_if_needed()
 
     def _root_gfn(self) -> int:
@@ -282,7 +283,7 @@ class ShadowPaging:
         if self.tables.needs_flush:
             self.tables.needs_flush = False
             for member in self._family:
-                member._vcpu.engine.shared.flush_tlb = 1
+                member._vcpu.engine.shared.flush_tlb = FLUSH_ALL
                 if member is not self:
                     self._domain.shoot_down(member._vcpu)
 
@@ -291,7 +292,7 @@ class ShadowPaging:
         self._lock(vcpu)
         self.tables.protect()
         vcpu.unlock(self._lock_hpa)
-        vcpu.engine.shared.flush_tlb = 1
+        vcpu.engine.shared.flush_tlb = FLUSH_ALL
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -435,7 +436,7 @@ class ShadowPaging:
             self._lock(vcpu)
             self.tables.guest_wrote(gpa, 1)
             vcpu.unlock(self._lock_hpa)
-            vcpu.engine.shared.flush_tlb = 1
+            vcpu.engine.shared.flush_tlb = FLUSH_ALL
             self._flush_if_needed()
 
     def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:

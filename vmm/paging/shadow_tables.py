@@ -25,6 +25,7 @@ lists of writable places have no addresses, so they cost instructions only; Xen 
 
 from typing import TYPE_CHECKING
 
+from emulator.engine import WATCHED_ENTRY
 from emulator.memory import HostMemory
 from emulator.x86 import PAGE_BYTES
 from vmm.cost import paths
@@ -42,7 +43,6 @@ GIB = 1 << 30
 PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
 RIGHTS = WRITABLE | USER | NO_EXECUTE
 SPLIT_KEY_BITS = RIGHTS | DIRTY
-WATCHED = 1 << 9  # not present, but for the emulator: WATCHED_ENTRY of emulator/engine/engine.h
 
 
 class ShadowTable:
@@ -151,7 +151,7 @@ class ShadowTables:
             shadow |= WRITABLE
         if gfn < self._page_count:
             hpa = self._base_hpa + (gfn << 12)
-            return shadow | hpa if hpa != self._watched_hpa else shadow & ~PRESENT | WATCHED | hpa
+            return shadow | hpa if hpa != self._watched_hpa else shadow & ~PRESENT | WATCHED_ENTRY | hpa
         if self._domain.is_device_page(gfn):
             return 0
         return shadow | self._domain.hpa_of(gfn << 12)
@@ -163,9 +163,9 @@ class ShadowTables:
             if table.level == 1:
                 for index, entry in enumerate(self._words[table.base : table.base + ENTRIES].tolist()):
                     if entry and entry & ADDRESS_MASK == hpa:
-                        self._words[table.base + index] = entry & ~PRESENT | WATCHED
+                        self._words[table.base + index] = entry & ~PRESENT | WATCHED_ENTRY
                     elif entry and entry & ADDRESS_MASK == before:
-                        self._words[table.base + index] = entry & ~WATCHED | PRESENT
+                        self._words[table.base + index] = entry & ~WATCHED_ENTRY | PRESENT
 
     def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
         """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""

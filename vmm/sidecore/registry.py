@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from emulator.engine import FLUSH_ENGINE
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
@@ -12,7 +13,6 @@ from vmm.sidecore.access import GuestAccess
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.sidecore.slots import SlotPage
 
-ENGINE_TLB = 2  # flush_tlb of shared.h: only what the engine has cached, which takes no time
 OK, INVALID, EXISTS, ABSENT = 0, -22, -17, -2  # results of the hypercalls: -EINVAL, -EEXIST, -ENOENT
 
 
@@ -113,5 +113,5 @@ class Sidecores:
         for vcpu in domain.vcpus:
             vcpu.engine.shared.watched_hpa = hpa
             vcpu.engine.invept()
-            vcpu.engine.shared.flush_tlb = ENGINE_TLB
+            vcpu.engine.shared.flush_tlb = FLUSH_ENGINE
         domain.vcpus[0].paging.watch(hpa)

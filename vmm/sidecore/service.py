@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from emulator.clock import NO_HORIZON
+from emulator.engine import FLUSH_ALL
 from emulator.events import PS_PER_NS
 from emulator.ledger import HOST, IDLING, Category
 from emulator.pcpu import PCpu
@@ -255,7 +256,7 @@ class Sidecore:
         hardware_cycles = pcpu.profile.vmx.remote_tlb_flush_cycles
         in_guest: list[Core] = []
         for vcpu in domain.vcpus:
-            vcpu.engine.shared.flush_tlb = 1
+            vcpu.engine.shared.flush_tlb = FLUSH_ALL
             core = self.core_in_guest(vcpu)
             if core is not None:
                 in_guest.append(core)

@@ -92,7 +92,7 @@ bool write_cr4(sc_cpu *cpu, uint64_t value) {
     bool reloads = (value ^ SLOT(cpu, GUEST_CR4)) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP);
     if (reloads && !loads_pdptes(cpu, SLOT(cpu, GUEST_CR0), SLOT(cpu, GUEST_CR3), value, SLOT(cpu, GUEST_IA32_EFER)))
         return false;
-    if ((value ^ SLOT(cpu, GUEST_CR4)) & 0xb0) cpu->s.flush_tlb = 1; /* PSE, PAE, PGE */
+    if ((value ^ SLOT(cpu, GUEST_CR4)) & 0xb0) cpu->s.flush_tlb = FLUSH_ALL; /* PSE, PAE, PGE */
     SLOT(cpu, GUEST_CR4) = value;
     return true;
 }

@@ -216,7 +216,7 @@ static bool reopen(sc_cpu *cpu) {
     cpu->uc = NULL;
     cpu->memory_hook = 0;
     cpu->translated = 0;
-    cpu->s.flush_tlb = 1;
+    cpu->s.flush_tlb = FLUSH_ALL;
     bool ready = open_engine(cpu) && add_hooks(cpu);
     uc_close(old);
     return ready;

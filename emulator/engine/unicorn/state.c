@@ -126,7 +126,7 @@ static void forget_nested(sc_cpu *cpu) {
 }
 
 static void engine_flush_tlb(sc_cpu *cpu) {
-    cpu->s.flush_tlb = 0;
+    cpu->s.flush_tlb = FLUSH_NOTHING;
     cpu->tlb_generation++;
     uc_ctl_flush_tlb(cpu->uc);
 }
@@ -209,7 +209,7 @@ void engine_unmap_nested(sc_cpu *cpu, uint64_t gpa) {
 /* After the nested tables' source changed (INVEPT). */
 void sc_invept(sc_cpu *cpu) {
     forget_nested(cpu);
-    cpu->s.flush_tlb = 1;
+    cpu->s.flush_tlb = FLUSH_ALL;
 }
 
 /* Find where the engine keeps an MSR: write two values, see which 8 bytes of the raw state follow both. */
@@ -336,6 +336,6 @@ void reset_state(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RFLAGS) = 2;
     SLOT(cpu, GUEST_DR7) = 0x400;
     cpu->s.dr6 = DR6_NOTHING;
-    cpu->s.flush_tlb = 1;
+    cpu->s.flush_tlb = FLUSH_ALL;
     cpu->saved = true;
 }

@@ -5,6 +5,8 @@ from typing import NoReturn
 import pytest
 
 from emulator.engine import LEAVE, Engine, Next
+from emulator.engine.abi import Operation
+from emulator.engine.platform import ANSWERS
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
 from emulator.vmx import controls as c
@@ -190,3 +192,7 @@ def test_an_exit_without_a_handler_is_an_error() -> None:
     rig.engine.on_exit = None
     with pytest.raises(AssertionError):
         rig.run()
+
+
+def test_every_operation_has_an_answer() -> None:
+    assert list(ANSWERS) == list(Operation)

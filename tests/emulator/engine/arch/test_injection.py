@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.engine import RESUME, Next
+from emulator.engine import FLUSH_ALL, RESUME, Next
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason as R
@@ -139,7 +139,7 @@ def test_the_delivery_can_be_repeated_from_the_vectoring_information() -> None:
 
     def repair(seen: Exit) -> Next:
         rig.set_page(STACK0 - 8, STACK0 - 0x1000 | P | W)
-        rig.shared.flush_tlb = 1
+        rig.shared.flush_tlb = FLUSH_ALL
         rig.vmcs.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, seen.vectoring)
         rig.vmcs.write(f.VM_ENTRY_INSTRUCTION_LENGTH, seen.instruction_bytes)
         return RESUME

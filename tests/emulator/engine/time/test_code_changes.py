@@ -2,6 +2,7 @@
 
 import pytest
 
+from emulator.engine import FLUSH_ALL
 from tests.emulator.engine.rig import CODE, DATA, NX, PD, PDPT, PML4, PS, P, Rig, U, W, assemble
 
 LOOP = "1: mov eax, 1\n add ebx, eax\n in al, 0x10\n dec ecx\n jnz 1b\n hlt"  # EAX's immediate is at CODE + 1
@@ -61,7 +62,7 @@ def test_a_page_that_another_replaces_brings_its_own_code() -> None:
     rig.put(other, assemble("mov eax, 2\n hlt"))
     for page, expected in ((CODE, 1), (other, 2), (CODE, 1), (other, 2)):
         rig.set_page(CODE, page | P | W)
-        rig.shared.flush_tlb = 1
+        rig.shared.flush_tlb = FLUSH_ALL
         rig["rip"], rig["activity_state"] = CODE, 0
         rig.run()
         assert rig["rax"] == expected

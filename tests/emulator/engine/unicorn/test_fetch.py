@@ -5,7 +5,7 @@ The engine translates whole blocks, so it asks for the page behind while the ins
 
 import pytest
 
-from emulator.engine import LEAVE
+from emulator.engine import FLUSH_ALL, LEAVE
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from tests.emulator.engine.rig import CODE, DATA, EPT, HANDLERS, NX, P, Rig, U, W, assemble
@@ -85,7 +85,7 @@ def test_a_loop_across_the_edge_faults_in_the_round_in_which_the_page_is_gone() 
     def take_away(port: int) -> None:
         if len(rig.platform.port_reads) == 2:
             rig.set_page(END, 0)
-            rig.shared.flush_tlb = 1
+            rig.shared.flush_tlb = FLUSH_ALL
 
     rig.platform.on_port = take_away
     rig.run()
