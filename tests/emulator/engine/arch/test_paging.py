@@ -177,10 +177,9 @@ def make(s: Setting, flags: list[int], access: str) -> Rig:
     rig["efer"] = mode.efer | s.nxe << 11
     rig["rflags"] = 0x3002  # IOPL 3
     rig["rdi"] = rig["rsi"] = linear
-    rig.put(FRAME & ~0xFFF, VMCALL * 1365)
-    rig.put(OFFSET & ~0xFFF, VMCALL * 1365)
-    rig.put(FRAME | OFFSET & 0xFFF, VMCALL)
-    rig.put(OFFSET, VMCALL)
+    for hpa in (FRAME | OFFSET & 0xFFF, OFFSET, 1 << 21 | OFFSET):  # the last by a large page with bit 21
+        rig.put(hpa & ~0xFFF, VMCALL * 1365)
+        rig.put(hpa, VMCALL)
     rig.put(HANDLERS + 0x300, VMCALL)
     if access == "push of a delivery":
         rig.set_gate(0x30, dpl=3)
@@ -212,6 +211,7 @@ FOUR_LEVEL = Setting(MODES[0], 0, True, True, True, True)
 )
 @example(FOUR_LEVEL, [W | U] * 4, "load")
 @example(FOUR_LEVEL, [W] * 4, "push of a delivery")
+@example(FOUR_LEVEL, [W, W, W | PS | 1 << 21, W], "fetch")
 def test_an_access_ends_as_the_reference_says(s: Setting, flags: list[int], access: str) -> None:
     rig = make(s, flags, access)
     write = access in ("store", "insb", "push of a delivery")
