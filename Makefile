@@ -4,7 +4,8 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
 C_FILES = $(shell git ls-files '*.c' '*.h')
-ENGINE := $(wildcard emulator/engine/*.[ch] emulator/engine/*/*.[ch]) emulator/engine/build.py emulator/engine/abi.py $(wildcard emulator/vmx/*.py) emulator/timing/instruction_classes.py setup.py
+ENGINE := $(wildcard emulator/engine/*.[ch] emulator/engine/*/*.[ch]) emulator/engine/build.py emulator/engine/abi.py \
+	$(wildcard emulator/vmx/*.py) emulator/x86.py emulator/timing/instruction_classes.py emulator/timing/kernels/layout.py setup.py
 
 .PHONY: help setup run linux test test-fast fuzz lint bench clean
 .DEFAULT_GOAL := help

@@ -10,7 +10,7 @@ RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = r
 GPR_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
 ES, CS, SS, DS, FS, GS = range(6)
 
-# --- control registers, IA32_EFER, RFLAGS, IA32_DEBUGCTL --------------------------------------------------------------
+# --- control registers, IA32_EFER, RFLAGS, DR6, IA32_DEBUGCTL ---------------------------------------------------------
 
 CR0_PE = 1 << 0  # protected mode
 CR0_MP = 1 << 1
@@ -54,6 +54,9 @@ RFLAGS_RF = 1 << 16
 RFLAGS_VM = 1 << 17  # virtual-8086 mode
 RFLAGS_AC = 1 << 18
 RFLAGS_RESERVED_0 = 0xFFFF_FFFF_FFC0_8028
+
+DR6_BD = 1 << 13  # an access to a debug register
+DR6_BS = 1 << 14  # a single step
 
 DEBUGCTL_BTF = 1 << 1
 DEBUGCTL_DEFINED = 0xFFC3  # LBR, BTF, bits 6 to 15

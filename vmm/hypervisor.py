@@ -20,7 +20,7 @@ from emulator.events import EventQueue
 from emulator.interleave import Interleaver
 from emulator.machine import Machine
 from emulator.vmx import fields as f
-from emulator.vmx.guest_checks import BLOCKING_BY_NMI
+from emulator.vmx.guest_state import BLOCKING_BY_NMI
 from vmm.boot.boot_state import write_boot_state
 from vmm.boot.loaders import BootImage
 from vmm.boot.start_up import write_init_state, write_start_address

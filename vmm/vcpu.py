@@ -14,7 +14,7 @@ from emulator.events import EventQueue
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
-from emulator.vmx.guest_checks import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
+from emulator.vmx.guest_state import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
 from emulator.x86 import DOUBLE_FAULT, PAGE_FAULT
 from vmm.cost import paths
 from vmm.cost.meter import ChargedVmcs

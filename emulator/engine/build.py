@@ -7,6 +7,7 @@ before it imports the extension, so the extension works wherever the wheels are 
 import importlib.util
 import runpy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cffi import FFI
@@ -41,21 +42,36 @@ SOURCES = sorted(path for path in HERE.rglob("*.c") if path.name != "_engine.c")
 HEADERS = ("engine.h", "shared.h", "time/timing.h", "unicorn/state.h")
 
 
+def _defines(module: Mapping[str, object], prefix: str = "") -> str:
+    """The constants of a module as C defines; a set of numbers becomes a mask."""
+    lines = []
+    for name, value in module.items():
+        if isinstance(value, frozenset):
+            value = sum(1 << number for number in value)
+        if name.isupper() and isinstance(value, int):
+            lines.append(f"#define {prefix}{name} {value:#x}{'ull' if value >> 31 else ''}\n")
+    return "".join(lines)
+
+
 def _tables() -> tuple[dict[str, str], int]:
     """Headers of C defines made from tables in Python, and the number of VMCS slots."""
     sys.path.insert(0, str(PROJECT))
     try:
+        from emulator import x86
         from emulator.timing import instruction_classes
-        from emulator.vmx import controls, exit_reasons, fields
+        from emulator.timing.kernels import layout
+        from emulator.vmx import controls, exit_reasons, fields, guest_state, interruption
     finally:
         sys.path.remove(str(PROJECT))
-    text = fields.c_defines() + exit_reasons.c_defines() + controls.c_defines()
+    vmx = fields.c_defines() + exit_reasons.c_defines() + controls.c_defines()
+    walks = {name: getattr(layout, name) for name in ("CODE_WALK", "DATA_WALK", "PAGE_IS_LARGE", "PAGE_IS_GLOBAL")}
     headers = {
-        "generated/vmx_tables.h": text,
-        "generated/instruction_classes.h": instruction_classes.c_defines(),
-        "generated/abi.h": runpy.run_path(str(HERE / "abi.py"))["c_defines"](),
+        "vmx.h": vmx + _defines(vars(interruption), "EVENT_") + _defines(vars(guest_state)),
+        "x86.h": _defines(vars(x86)),
+        "time.h": instruction_classes.c_defines() + _defines(walks),
+        "abi.h": runpy.run_path(str(HERE / "abi.py"))["c_defines"](),
     }
-    return headers, fields.SLOT_COUNT
+    return {f"generated/{name}": text for name, text in headers.items()}, fields.SLOT_COUNT
 
 
 def _wheel_include(package: str) -> str:

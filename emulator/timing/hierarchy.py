@@ -74,7 +74,8 @@ class MemoryHierarchy:
     ) -> int:
         """As the walk kernel: cycles of a walk that reads the entries at `references` and finds `hpa`."""
         words = self._ffi.new("int64_t[]", [reference & layout.HPA_MASK for reference in references])
-        page_kind, kind = is_large | is_global << 1, not is_code
+        kind = layout.CODE_WALK if is_code else layout.DATA_WALK
+        page_kind = layout.PAGE_IS_LARGE * is_large | layout.PAGE_IS_GLOBAL * is_global
         page = _page_of(linear)
         return self._call(
             "walk", pcpu, kind, hpa & layout.HPA_MASK, page, page_kind, words, len(references), now_cycles

@@ -20,6 +20,16 @@ from emulator.vmx.check import (
     secondary,
 )
 from emulator.vmx.guest_segment_checks import SEGMENT_CHECKS, is_unrestricted
+from emulator.vmx.guest_state import (
+    ACTIVITY_ACTIVE,
+    ACTIVITY_HLT,
+    ACTIVITY_SHUTDOWN,
+    ACTIVITY_WAIT_FOR_SIPI,
+    BLOCKING_BY_MOV_SS,
+    BLOCKING_BY_NMI,
+    BLOCKING_BY_SMI,
+    BLOCKING_BY_STI,
+)
 
 _REGISTERS = "26.3.1.1"
 _RIP = "26.3.1.4"
@@ -32,13 +42,6 @@ INFO = f.VM_ENTRY_INTERRUPTION_INFORMATION
 ACTIVITY = f.GUEST_ACTIVITY_STATE
 BLOCKING = f.GUEST_INTERRUPTIBILITY_STATE
 
-# 24.4.2, activity state
-ACTIVE, HLT, SHUTDOWN, WAIT_FOR_SIPI = 0, 1, 2, 3
-# 24.4.2, table 24-3, interruptibility state
-BLOCKING_BY_STI = 1 << 0
-BLOCKING_BY_MOV_SS = 1 << 1
-BLOCKING_BY_SMI = 1 << 2
-BLOCKING_BY_NMI = 1 << 3
 PENDING_BS = 1 << 14
 PENDING_RESERVED = 0xFFFF_FFFF_FFFF_AFF0  # all but B3-B0, 12 (enabled breakpoint) and 14 (BS)
 NO_LINK = (1 << 64) - 1
@@ -46,14 +49,14 @@ NO_LINK = (1 << 64) - 1
 _PENDING_MTF = 0
 # activity state -> events that may be injected into it, as (type, vectors); 26.3.1.5
 _WAKING_EVENTS: dict[int, dict[int, range | tuple[int, ...]]] = {
-    HLT: {
+    ACTIVITY_HLT: {
         i.EXTERNAL_INTERRUPT: range(256),
         i.NMI: range(256),
         i.HARDWARE_EXCEPTION: (x86.DEBUG_EXCEPTION, x86.MACHINE_CHECK),
         i.OTHER_EVENT: (_PENDING_MTF,),
     },
-    SHUTDOWN: {i.NMI: range(256), i.HARDWARE_EXCEPTION: (x86.MACHINE_CHECK,)},
-    WAIT_FOR_SIPI: {},
+    ACTIVITY_SHUTDOWN: {i.NMI: range(256), i.HARDWARE_EXCEPTION: (x86.MACHINE_CHECK,)},
+    ACTIVITY_WAIT_FOR_SIPI: {},
 }
 PdpteReader = Callable[[int], tuple[int, ...]]
 
@@ -86,7 +89,9 @@ def _is_injecting(info: int, event_type: int) -> bool:
 
 
 def _is_activity(cap: VmxCapabilities, activity: int) -> bool:
-    return activity == ACTIVE or (activity <= WAIT_FOR_SIPI and bool(cap.activity_states >> (activity - 1) & 1))
+    return activity == ACTIVITY_ACTIVE or (
+        activity <= ACTIVITY_WAIT_FOR_SIPI and bool(cap.activity_states >> (activity - 1) & 1)
+    )
 
 
 def _can_wake(cap: VmxCapabilities, activity: int, info: int) -> bool:
@@ -100,7 +105,7 @@ def _is_single_step_pending(
     cap: VmxCapabilities, blocking: int, activity: int, pending: int, rflags: int, debugctl: int
 ) -> bool:
     """While #DBs are held back, BS must say that a single-step trap (TF without BTF) is among them."""
-    if not blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS) and activity != HLT:
+    if not blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS) and activity != ACTIVITY_HLT:
         return True
     is_stepping = bool(rflags & x86.RFLAGS_TF) and not debugctl & x86.DEBUGCTL_BTF
     return bool(pending & PENDING_BS) == is_stepping
@@ -191,10 +196,10 @@ _RIP_CHECKS: tuple[Check, ...] = (
 _NON_REGISTER_CHECKS: tuple[Check, ...] = (
     Check("the activity state must be one that the processor supports", _NON_REGISTER, (ACTIVITY,), _is_activity),
     Check("the activity state must not be HLT when SS DPL is not 0", _NON_REGISTER,
-          (ACTIVITY, f.GUEST_SS_ACCESS_RIGHTS), lambda cap, activity, ss: activity != HLT or x86.dpl(ss) == 0),
+          (ACTIVITY, f.GUEST_SS_ACCESS_RIGHTS), lambda cap, activity, ss: activity != ACTIVITY_HLT or x86.dpl(ss) == 0),
     Check("the activity state must be active when there is blocking by STI or MOV SS", _NON_REGISTER,
           (ACTIVITY, BLOCKING),
-          lambda cap, activity, blocking: activity == ACTIVE
+          lambda cap, activity, blocking: activity == ACTIVITY_ACTIVE
           or not blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)),
     Check("the injected event must be one that is deliverable in the activity state", _NON_REGISTER,
           (ACTIVITY, INFO), _can_wake),

@@ -9,7 +9,7 @@ from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
-from emulator.vmx.guest_checks import BLOCKING_BY_NMI
+from emulator.vmx.guest_state import BLOCKING_BY_NMI
 from emulator.vmx.vmcs import Vmcs
 from vmm.boot.boot_state import write_boot_state
 from vmm.boot.loaders import BootImage

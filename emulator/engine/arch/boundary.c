@@ -10,7 +10,6 @@
  */
 #include "engine.h"
 
-enum { ENTRY_TYPE_OTHER = 7 }; /* an injected "event" that makes the monitor trap flag's exit due (SDM 3C 27.6.2) */
 #define NEVER ~0ull
 
 bool has_monitor_trap(const sc_cpu *cpu) {
@@ -49,10 +48,10 @@ void exit_at_boundary(sc_cpu *cpu) {
     vm_exit(cpu, cpu->monitor_trap_due ? EXIT_REASON_MONITOR_TRAP_FLAG : EXIT_REASON_PREEMPTION_TIMER, 0, 0);
 }
 
-/* Does the VM entry inject a pending exit by the monitor trap flag, whatever the flag is? */
+/* Does the VM entry inject a pending exit by the monitor trap flag, whatever the flag is (SDM 3C 27.6.2)? */
 bool inject_monitor_trap(sc_cpu *cpu, unsigned type) {
-    if (type == ENTRY_TYPE_OTHER) cpu->monitor_trap_due = true;
-    return type == ENTRY_TYPE_OTHER;
+    if (type == EVENT_OTHER_EVENT) cpu->monitor_trap_due = true;
+    return type == EVENT_OTHER_EVENT;
 }
 
 /* PAUSE in non-root operation. */

@@ -5,19 +5,19 @@
 #include <string.h>
 #include "engine.h"
 
+#define BLOCKS_NMI (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS | BLOCKING_BY_NMI)
+
 int (*sc_exit_callback)(void *python);
 int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
-
-enum { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1, FLAG_IF = 0x200 };
 
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
     SLOT(cpu, GUEST_RIP) = code_bits(cpu) == 64 ? rip : (uint32_t)rip;
-    bool single_step = SLOT(cpu, GUEST_RFLAGS) & 0x100; /* TF */
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
-    SLOT(cpu, GUEST_RFLAGS) &= ~0x10000ull;
+    bool single_step = SLOT(cpu, GUEST_RFLAGS) & RFLAGS_TF;
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+    SLOT(cpu, GUEST_RFLAGS) &= ~RFLAGS_RF;
     retire(cpu);
-    if (single_step) raise_debug(cpu, 0x4000); /* DR6.BS */
+    if (single_step) raise_debug(cpu, DR6_BS);
 }
 
 bool is_due(const sc_cpu *cpu) { return cpu->s.clock_cycles >= cpu->s.deadline_cycles; }
@@ -48,22 +48,22 @@ static bool waits_for_nmi_window(const sc_cpu *cpu) {
 
 /* Blocking by NMI is known at any time, unlike what else the slots hold: does it alone keep NMIs out? */
 static bool nmi_is_held(const sc_cpu *cpu) {
-    bool blocked = cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKED_BY_NMI;
+    bool blocked = cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKING_BY_NMI;
     bool waits = cpu->s.nmi_pending && (!blocked || has_virtual_nmis(cpu));
     return !waits && !(waits_for_nmi_window(cpu) && !blocked);
 }
 
 static bool nmi_window_open(const sc_cpu *cpu) {
-    return waits_for_nmi_window(cpu) && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 0xb);
+    return waits_for_nmi_window(cpu) && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKS_NMI);
 }
 
 static bool nmi_open(const sc_cpu *cpu) {
-    uint64_t blocking = has_virtual_nmis(cpu) ? 3 : 3 | BLOCKED_BY_NMI;
+    uint64_t blocking = has_virtual_nmis(cpu) ? BLOCKS_NMI & ~BLOCKING_BY_NMI : BLOCKS_NMI;
     return cpu->s.nmi_pending && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & blocking);
 }
 
 static void take_nmi(sc_cpu *cpu) {
-    event e = {.vector = 2, .type = EVENT_NMI};
+    event e = {.vector = NMI_VECTOR, .type = EVENT_NMI};
     cpu->s.nmi_pending = 0;
     if (nmi_exits(cpu)) return vm_exit_event(cpu, e);
     SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
@@ -74,9 +74,9 @@ static void take_nmi(sc_cpu *cpu) {
 bool end_iret(sc_cpu *cpu) {
     if (cpu->iret != IRET_RUNS) return false;
     cpu->iret = IRET_NONE;
-    bool blocked = SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) & BLOCKED_BY_NMI;
+    bool blocked = SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI;
     if (!blocked || !iret_unblocks_nmis(cpu)) return false;
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~(uint64_t)BLOCKED_BY_NMI;
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~BLOCKING_BY_NMI;
     return true;
 }
 
@@ -88,7 +88,7 @@ bool must_settle(sc_cpu *cpu) {
     if (must_stop(cpu) || boundary_exit_due(cpu) || (cpu->step == STEP_NONE && runs_alone(cpu))) return true;
     if (cpu->s.interrupt_pending && interrupt_exits(cpu)) return true;
     bool for_interrupt = cpu->s.interrupt_pending || waits_for_window(cpu);
-    if (nmi_is_held(cpu) && (!for_interrupt || !(engine_flags(cpu) & FLAG_IF))) return false;
+    if (nmi_is_held(cpu) && (!for_interrupt || !(engine_flags(cpu) & RFLAGS_IF))) return false;
     engine_window(cpu);
     return nmi_open(cpu) || nmi_window_open(cpu) || (for_interrupt && window_open(cpu));
 }
@@ -97,18 +97,20 @@ static void external_interrupt(sc_cpu *cpu) {
     uint64_t vector = 0;
     SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
     sc_platform_callback(cpu->python, PLATFORM_INTERRUPT_VECTOR, 0, 0, &vector);
-    deliver(cpu, (event){.vector = (uint8_t)vector, .type = EVENT_EXTERNAL});
+    deliver(cpu, (event){.vector = (uint8_t)vector, .type = EVENT_EXTERNAL_INTERRUPT});
 }
 
 static void inject(sc_cpu *cpu) {
     uint64_t info = SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION);
-    SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) = info & 0x7fffffff;
-    if (inject_monitor_trap(cpu, info >> 8 & 7)) return;
+    SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) = info & ~EVENT_VALID;
+    if (inject_monitor_trap(cpu, info >> EVENT_TYPE_SHIFT & EVENT_TYPE_MASK)) return;
     SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
-    event e = {.vector = info & 0xff, .type = info >> 8 & 7, .has_error = info >> 11 & 1};
+    event e = {.vector = info & EVENT_VECTOR_MASK,
+               .type = info >> EVENT_TYPE_SHIFT & EVENT_TYPE_MASK,
+               .has_error = info & EVENT_ERROR_CODE_VALID};
     e.error_code = (uint32_t)SLOT(cpu, VM_ENTRY_EXCEPTION_ERROR_CODE);
-    if (e.type >= EVENT_SOFT_INT) e.instruction_bytes = (uint32_t)SLOT(cpu, VM_ENTRY_INSTRUCTION_LENGTH);
-    if (e.vector == 14) e.address = cpu->s.cr2; /* an injected #PF leaves CR2 alone (SDM 3C 27.6.1.1) */
+    if (e.type >= EVENT_SOFTWARE_INTERRUPT) e.instruction_bytes = (uint32_t)SLOT(cpu, VM_ENTRY_INSTRUCTION_LENGTH);
+    if (e.vector == PAGE_FAULT) e.address = cpu->s.cr2; /* an injected #PF leaves CR2 alone (SDM 3C 27.6.1.1) */
     deliver(cpu, e);
 }
 
@@ -116,7 +118,7 @@ static void do_exit_interrupt(sc_cpu *cpu) {
     uint64_t vector = 0;
     if (cpu->s.vmcs[VMCS_VM_EXIT_CONTROLS] & EXIT_ACKNOWLEDGE_INTERRUPT) {
         sc_platform_callback(cpu->python, PLATFORM_INTERRUPT_VECTOR, 0, 0, &vector);
-        cpu->exiting.interruption = (vector & 0xff) | 1u << 31;
+        cpu->exiting.interruption = (vector & EVENT_VECTOR_MASK) | EVENT_VALID;
     }
     vm_exit(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0, 0);
 }
@@ -141,7 +143,7 @@ void settle(sc_cpu *cpu) {
     while (!cpu->s.stop_request && !cpu->s.shutdown && !cpu->engine_error) {
         begin_entry(cpu);
         bool open = window_open(cpu);
-        if (cpu->s.non_root && (SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) >> 31 & 1))
+        if (cpu->s.non_root && (SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) & EVENT_VALID))
             inject(cpu);
         else if (cpu->monitor_trap_due)
             exit_at_boundary(cpu);

@@ -12,7 +12,7 @@
  */
 #include "engine.h"
 
-enum { DR7_GD = 1 << 13, DR7_ENABLES = 0xff, CR4_DE = 8, DR6_BD = 1 << 13 };
+enum { DR7_GD = 1 << 13, DR7_ENABLES = 0xff, CR4_DE = 8 };
 enum { ON_EXECUTE = 0, ON_WRITE = 1, ON_ACCESS = 3 };
 static const uint8_t LENGTHS[4] = {1, 2, 8, 4};
 
@@ -77,14 +77,14 @@ static void write_debug_register(sc_cpu *cpu, unsigned number, uint64_t value) {
 void move_debug_register(sc_cpu *cpu, const instruction *in) {
     unsigned number = in->control_reg & 7, bytes = code_bits(cpu) == 64 ? 8 : 4;
     if (number == 4 || number == 5) {
-        if (SLOT(cpu, GUEST_CR4) & CR4_DE) return raise_fault(cpu, 6, 0);
+        if (SLOT(cpu, GUEST_CR4) & CR4_DE) return raise_fault(cpu, INVALID_OPCODE, 0);
         number += 2;
     }
     if (SLOT(cpu, GUEST_DR7) & DR7_GD) return raise_debug(cpu, DR6_BD);
     if (in->to_control) {
         uint64_t value = gpr_read(cpu, in->reg);
         if (bytes == 4) value = (uint32_t)value;
-        if (number >= 6 && value >> 32) return raise_fault(cpu, 13, 0);
+        if (number >= 6 && value >> 32) return raise_fault(cpu, GENERAL_PROTECTION, 0);
         write_debug_register(cpu, number, value);
     } else {
         uint64_t value = number < 4 ? cpu->s.dr[number] : number == 6 ? cpu->s.dr6 : SLOT(cpu, GUEST_DR7);

@@ -31,8 +31,8 @@ void forget_decoded(sc_cpu *cpu) { memset(cpu->decoded_before, 0, sizeof cpu->de
 
 unsigned code_bits(const sc_cpu *cpu) {
     uint64_t rights = SLOT(cpu, GUEST_CS_ACCESS_RIGHTS);
-    if (long_mode(cpu) && (rights & 0x2000)) return 64;
-    return rights & 0x4000 ? 32 : 16;
+    if (long_mode(cpu) && (rights & AR_L)) return 64;
+    return rights & AR_D ? 32 : 16;
 }
 
 static bool is_rep(uint8_t byte) { return byte == 0xf2 || byte == 0xf3; }
@@ -93,7 +93,7 @@ uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) {
 
 /* So many bytes below the stack pointer, which is SP, ESP or RSP. */
 uint64_t linear_of_stack(const sc_cpu *cpu, uint64_t below_bytes) {
-    bool narrow = code_bits(cpu) != 64 && !(SLOT(cpu, GUEST_SS_ACCESS_RIGHTS) & 0x4000);
+    bool narrow = code_bits(cpu) != 64 && !(SLOT(cpu, GUEST_SS_ACCESS_RIGHTS) & AR_D);
     uint64_t offset = SLOT(cpu, GUEST_RSP) - below_bytes;
     return linear_of(cpu, SS, narrow ? offset & 0xffff : offset);
 }

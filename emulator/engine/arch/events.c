@@ -14,7 +14,6 @@
 #include <string.h>
 #include "engine.h"
 
-enum { FLAG_TF = 0x100, FLAG_IF = 0x200, FLAG_NT = 0x4000, FLAG_RF = 0x10000, FLAG_VM = 0x20000, FLAG_AC = 0x40000 };
 enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
 
 typedef struct {
@@ -31,12 +30,13 @@ typedef struct {
 static const outcome ok = {.what = DONE};
 
 static outcome failed(unsigned vector, uint32_t error_code) {
-    return (outcome){FAULT, {.vector = vector, .type = EVENT_HARDWARE, .has_error = true, .error_code = error_code}};
+    return (outcome){FAULT,
+                     {.vector = vector, .type = EVENT_HARDWARE_EXCEPTION, .has_error = true, .error_code = error_code}};
 }
 
 static outcome memory_failed(sc_cpu *cpu, walk_result w, event e, unsigned access) {
     if (w.status == WALK_FAULT) {
-        outcome o = failed(VECTOR_PF, w.error_code);
+        outcome o = failed(PAGE_FAULT, w.error_code);
         o.next.address = w.hpa;
         return o;
     }
@@ -95,7 +95,7 @@ static outcome inner_stack(sc_cpu *cpu, event e, unsigned level, unsigned ist, u
         at = 2 + level * 4;
         bytes = 4;
     }
-    if (at + bytes - 1 > limit) return failed(VECTOR_TS, tr_error);
+    if (at + bytes - 1 > limit) return failed(INVALID_TSS, tr_error);
     walk_result w = linear_read(cpu, base + at, data, bytes, ACCESS_SYSTEM);
     if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
     *sp = 0;
@@ -108,14 +108,15 @@ static outcome inner_stack(sc_cpu *cpu, event e, unsigned level, unsigned ist, u
 /* The checks of a stack segment loaded from a 32-bit TSS (SDM 3A 6.12.1.3). */
 static outcome load_inner_ss(sc_cpu *cpu, event e, uint16_t selector, unsigned level, uint32_t ext, segment *ret) {
     uint64_t d;
-    if (!(selector & 0xfffc)) return failed(VECTOR_TS, ext);
-    outcome o = read_descriptor(cpu, e, selector, VECTOR_TS, ext, &d);
+    if (!(selector & 0xfffc)) return failed(INVALID_TSS, ext);
+    outcome o = read_descriptor(cpu, e, selector, INVALID_TSS, ext, &d);
     if (o.what != DONE) return o;
     *ret = unpack(selector, d);
     unsigned dpl = ret->rights >> 5 & 3;
     bool writable_data = (ret->rights & 0x1a) == 0x12;
-    if ((selector & 3u) != level || dpl != level || !writable_data) return failed(VECTOR_TS, (selector & 0xfffc) | ext);
-    if (!(ret->rights & 0x80)) return failed(VECTOR_SS, (selector & 0xfffc) | ext);
+    if ((selector & 3u) != level || dpl != level || !writable_data)
+        return failed(INVALID_TSS, (selector & 0xfffc) | ext);
+    if (!(ret->rights & 0x80)) return failed(STACK_FAULT, (selector & 0xfffc) | ext);
     ret->rights |= 1;
     return ok;
 }
@@ -134,7 +135,7 @@ static outcome push(sc_cpu *cpu, event e, const segment *ss, uint32_t ss_error, 
     uint64_t base = ss ? ss->base : 0, mask = !ss ? ~0ull : ss->rights & 0x4000 ? 0xffffffff : 0xffff;
     for (int i = 1; i <= count; i++) {
         uint64_t at = (*sp - (uint64_t)i * width) & mask;
-        if (ss && !in_limit(ss, at, width)) return failed(VECTOR_SS, ss_error);
+        if (ss && !in_limit(ss, at, width)) return failed(STACK_FAULT, ss_error);
         walk_result w = linear_check(cpu, base + at, width, access | ACCESS_WRITE);
         if (w.status != WALK_OK) return memory_failed(cpu, w, e, ACCESS_WRITE);
     }
@@ -149,33 +150,32 @@ static outcome push(sc_cpu *cpu, event e, const segment *ss, uint32_t ss_error, 
 static void enter_handler(sc_cpu *cpu, uint64_t rip, uint64_t rflags) {
     SLOT(cpu, GUEST_RIP) = rip;
     SLOT(cpu, GUEST_RFLAGS) = rflags;
-    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~3ull;
-    SLOT(cpu, GUEST_ACTIVITY_STATE) = 0;
+    SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+    SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_ACTIVE;
 }
 
-static bool is_software(event e) {
-    return e.type == EVENT_SOFT_INT || e.type == EVENT_PRIV_SOFT || e.type == EVENT_SOFT_EXC;
-}
+static bool is_software(event e) { return EVENT_SOFTWARE_TYPES >> e.type & 1; }
 
 /* Real mode (SDM 3A 21.1.4): FLAGS, CS and IP are pushed, no error code; the table is where IDTR says, at 0 after reset. */
 static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
     uint64_t rflags = SLOT(cpu, GUEST_RFLAGS), old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp;
     uint32_t vector = 0;
-    if (e.vector * 4u + 3 > SLOT(cpu, GUEST_IDTR_LIMIT)) return failed(VECTOR_GP, 0);
+    if (e.vector * 4u + 3 > SLOT(cpu, GUEST_IDTR_LIMIT)) return failed(GENERAL_PROTECTION, 0);
     walk_result w = linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM);
     if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
     segment cs = get_segment(cpu, CS), ss = get_segment(cpu, SS);
     ss.rights &= ~0x4000u; /* the stack pointer is SP */
-    if ((vector & 0xffff) > cs.limit) return failed(VECTOR_GP, 0);
+    if ((vector & 0xffff) > cs.limit) return failed(GENERAL_PROTECTION, 0);
     uint64_t frame[3] = {rflags, cs.selector, SLOT(cpu, GUEST_RIP) + (is_software(e) ? e.instruction_bytes : 0)};
     outcome o = push(cpu, e, &ss, 0, &sp, 2, frame, 3, ACCESS_SYSTEM);
     if (o.what != DONE) return o;
-    linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM); /* the frame may lie there */
+    /* once more, as the frame may lie there */
+    linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM);
     cs.selector = vector >> 16;
     cs.base = (uint64_t)cs.selector << 4;
     set_segment(cpu, CS, cs);
     SLOT(cpu, GUEST_RSP) = (old_sp & ~0xffffull) | sp;
-    enter_handler(cpu, vector & 0xffff, rflags & ~(uint64_t)(FLAG_IF | FLAG_TF | FLAG_RF | FLAG_AC));
+    enter_handler(cpu, vector & 0xffff, rflags & ~(uint64_t)(RFLAGS_IF | RFLAGS_TF | RFLAGS_RF | RFLAGS_AC));
     return ok;
 }
 
@@ -185,27 +185,27 @@ static outcome exit_for_task(sc_cpu *cpu, event e, uint64_t gate, uint32_t ext) 
     uint16_t selector = gate >> 16 & 0xffff;
     uint32_t error = (selector & 0xfffc) | ext;
     uint64_t d = 0;
-    if (selector & 4) return failed(VECTOR_GP, error); /* a TSS is in the GDT */
-    outcome o = read_descriptor(cpu, e, selector, VECTOR_GP, ext, &d);
+    if (selector & 4) return failed(GENERAL_PROTECTION, error); /* a TSS is in the GDT */
+    outcome o = read_descriptor(cpu, e, selector, GENERAL_PROTECTION, ext, &d);
     if (o.what != DONE) return o;
     unsigned type = d >> 40 & 31;
-    if (type != TSS16 && type != TSS32) return failed(VECTOR_GP, error); /* no TSS, or a busy one */
-    if (!(d >> 47 & 1)) return failed(VECTOR_NP, error);
+    if (type != TSS16 && type != TSS32) return failed(GENERAL_PROTECTION, error); /* no TSS, or a busy one */
+    if (!(d >> 47 & 1)) return failed(SEGMENT_NOT_PRESENT, error);
     set_vectoring(cpu, e);
     vm_exit(cpu, EXIT_REASON_TASK_SWITCH, selector | (uint64_t)FROM_GATE << 30, 0);
     return (outcome){.what = LEFT};
 }
 
 static outcome deliver_once(sc_cpu *cpu, event e) {
-    if (!(SLOT(cpu, GUEST_CR0) & 1)) return deliver_in_real_mode(cpu, e);
-    bool wide = long_mode(cpu), v86 = SLOT(cpu, GUEST_RFLAGS) & FLAG_VM, software = is_software(e);
-    uint32_t ext = software && e.type != EVENT_PRIV_SOFT ? 0 : 1;
+    if (!(SLOT(cpu, GUEST_CR0) & CR0_PE)) return deliver_in_real_mode(cpu, e);
+    bool wide = long_mode(cpu), v86 = SLOT(cpu, GUEST_RFLAGS) & RFLAGS_VM, software = is_software(e);
+    uint32_t ext = software && e.type != EVENT_PRIVILEGED_SOFTWARE_EXCEPTION ? 0 : 1;
     uint32_t idt_error = (uint32_t)e.vector * 8 + 2 + ext;
     unsigned gate_bytes = wide ? 16 : 8, old_cpl = cpl(cpu);
     uint64_t gate[2] = {0, 0}, rflags = SLOT(cpu, GUEST_RFLAGS);
-    if (v86 && e.type == EVENT_SOFT_INT && (rflags >> 12 & 3) < 3) return failed(VECTOR_GP, 0);
+    if (v86 && e.type == EVENT_SOFTWARE_INTERRUPT && (rflags >> 12 & 3) < 3) return failed(GENERAL_PROTECTION, 0);
     if ((uint64_t)e.vector * gate_bytes + gate_bytes - 1 > SLOT(cpu, GUEST_IDTR_LIMIT))
-        return failed(VECTOR_GP, idt_error);
+        return failed(GENERAL_PROTECTION, idt_error);
     walk_result w =
         linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * gate_bytes, gate, gate_bytes, ACCESS_SYSTEM);
     if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
@@ -213,9 +213,10 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     unsigned type = gate[0] >> 40 & 31, gate_dpl = gate[0] >> 45 & 3;
     bool known = type == GATE_INT32 || type == GATE_TRAP32 || (!wide && (type == GATE_INT16 || type == GATE_TRAP16));
     bool switches_task = type == GATE_TASK && !wide && cpu->s.non_root;
-    if (!known && !switches_task) return failed(VECTOR_GP, idt_error);
-    if (software && e.type != EVENT_PRIV_SOFT && gate_dpl < old_cpl) return failed(VECTOR_GP, idt_error);
-    if (!(gate[0] >> 47 & 1)) return failed(VECTOR_NP, idt_error);
+    if (!known && !switches_task) return failed(GENERAL_PROTECTION, idt_error);
+    if (software && e.type != EVENT_PRIVILEGED_SOFTWARE_EXCEPTION && gate_dpl < old_cpl)
+        return failed(GENERAL_PROTECTION, idt_error);
+    if (!(gate[0] >> 47 & 1)) return failed(SEGMENT_NOT_PRESENT, idt_error);
     if (switches_task) return exit_for_task(cpu, e, gate[0], ext);
     uint64_t target = (gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | (wide ? gate[1] << 32 : 0);
     bool narrow_gate = !(type & 8);
@@ -223,19 +224,19 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
 
     uint16_t selector = gate[0] >> 16 & 0xffff;
     uint64_t d;
-    if (!(selector & 0xfffc)) return failed(VECTOR_GP, ext);
-    outcome o = read_descriptor(cpu, e, selector, VECTOR_GP, ext, &d);
+    if (!(selector & 0xfffc)) return failed(GENERAL_PROTECTION, ext);
+    outcome o = read_descriptor(cpu, e, selector, GENERAL_PROTECTION, ext, &d);
     if (o.what != DONE) return o;
     segment cs = unpack(selector, d), ss = {0};
     unsigned cs_dpl = cs.rights >> 5 & 3;
     uint32_t cs_error = (selector & 0xfffc) | ext;
-    if ((cs.rights & 0x18) != 0x18 || cs_dpl > old_cpl) return failed(VECTOR_GP, cs_error);
-    if (wide && (cs.rights & 0x6000) != 0x2000) return failed(VECTOR_GP, cs_error);
-    if (!(cs.rights & 0x80)) return failed(VECTOR_NP, cs_error);
+    if ((cs.rights & 0x18) != 0x18 || cs_dpl > old_cpl) return failed(GENERAL_PROTECTION, cs_error);
+    if (wide && (cs.rights & 0x6000) != 0x2000) return failed(GENERAL_PROTECTION, cs_error);
+    if (!(cs.rights & 0x80)) return failed(SEGMENT_NOT_PRESENT, cs_error);
     unsigned new_cpl = cs.rights & 4 ? old_cpl : cs_dpl; /* conforming code keeps the level */
-    if (v86 && new_cpl != 0) return failed(VECTOR_GP, cs_error);
-    if (wide && !canonical(target)) return failed(VECTOR_GP, ext);
-    if (!wide && target > cs.limit) return failed(VECTOR_GP, ext);
+    if (v86 && new_cpl != 0) return failed(GENERAL_PROTECTION, cs_error);
+    if (wide && !canonical(target)) return failed(GENERAL_PROTECTION, ext);
+    if (!wide && target > cs.limit) return failed(GENERAL_PROTECTION, ext);
 
     unsigned ist = wide ? gate[0] >> 32 & 7 : 0;
     uint64_t old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp;
@@ -255,13 +256,13 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     }
     unsigned width = wide ? 8 : narrow_gate ? 2 : 4;
     if (wide) {
-        if (!canonical(sp)) return failed(VECTOR_SS, ext);
+        if (!canonical(sp)) return failed(STACK_FAULT, ext);
         sp &= ~15ull;
     }
 
     uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
-    bool is_fault = e.type == EVENT_HARDWARE && e.vector != VECTOR_DB && e.vector != VECTOR_DF;
-    if (is_fault) saved_flags |= FLAG_RF; /* SDM 3B 18.3.1.1. MODEL: after IRET flags have it to the end of the block */
+    bool is_fault = e.type == EVENT_HARDWARE_EXCEPTION && e.vector != DEBUG_EXCEPTION && e.vector != DOUBLE_FAULT;
+    if (is_fault) saved_flags |= RFLAGS_RF; /* SDM 3B 18.3.1.1. MODEL: an IRET keeps it to the end of the block */
     uint64_t frame[10];
     int n = 0;
     static const int v86_data[] = {GS, FS, DS, ES}; /* pushed, then null: SDM 3A 21.3.1 */
@@ -288,20 +289,21 @@ static outcome deliver_once(sc_cpu *cpu, event e) {
     for (int i = 0; v86 && i < 4; i++) set_segment(cpu, v86_data[i], (segment){.rights = 0x10000});
     SLOT(cpu, GUEST_RSP) = wide || (ss.rights & 0x4000) ? sp : (old_sp & 0xffff0000) | sp;
     bool interrupt_gate = type == GATE_INT32 || type == GATE_INT16;
-    enter_handler(cpu, target,
-                  rflags & ~(uint64_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0)));
+    uint64_t cleared = RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_VM | (interrupt_gate ? RFLAGS_IF : 0);
+    enter_handler(cpu, target, rflags & ~cleared);
     return ok;
 }
 
 /* SDM 3A table 6-5: which second exceptions make a double fault. */
-static bool is_contributory(unsigned vector) { return vector == 0 || (vector >= VECTOR_TS && vector <= VECTOR_GP); }
+static bool is_contributory(unsigned vector) { return vector < 32 && (CONTRIBUTORY_VECTORS >> vector & 1); }
 
 bool deliver(sc_cpu *cpu, event e) {
     for (bool first = true;; first = false) {
         elapse_event(cpu, e);
-        if (e.type == EVENT_NMI) SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) |= BLOCKED_BY_NMI;
-        if (e.type == EVENT_HARDWARE && e.vector == VECTOR_PF) cpu->s.cr2 = e.address;
-        if (e.type != EVENT_EXTERNAL && e.type != EVENT_SOFT_INT && e.vector == VECTOR_DB) record_debug(cpu, e.payload);
+        if (e.type == EVENT_NMI) SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) |= BLOCKING_BY_NMI;
+        if (e.type == EVENT_HARDWARE_EXCEPTION && e.vector == PAGE_FAULT) cpu->s.cr2 = e.address;
+        if (e.type != EVENT_EXTERNAL_INTERRUPT && e.type != EVENT_SOFTWARE_INTERRUPT && e.vector == DEBUG_EXCEPTION)
+            record_debug(cpu, e.payload);
         outcome o = deliver_once(cpu, e);
         if (o.what == DONE) note_boundary(cpu);
         if (o.what != FAULT) return first && o.what == DONE;
@@ -310,8 +312,9 @@ bool deliver(sc_cpu *cpu, event e) {
             vm_exit_event(cpu, o.next);
             return false;
         }
-        bool exception = e.type == EVENT_HARDWARE || e.type == EVENT_SOFT_EXC || e.type == EVENT_PRIV_SOFT;
-        if (exception && e.vector == VECTOR_DF) {
+        bool exception = e.type == EVENT_HARDWARE_EXCEPTION || e.type == EVENT_SOFTWARE_EXCEPTION ||
+                         e.type == EVENT_PRIVILEGED_SOFTWARE_EXCEPTION;
+        if (exception && e.vector == DOUBLE_FAULT) {
             if (cpu->s.non_root) {
                 vm_exit(cpu, EXIT_REASON_TRIPLE_FAULT, 0, 0);
             } else {
@@ -321,10 +324,10 @@ bool deliver(sc_cpu *cpu, event e) {
         }
         bool both =
             exception && ((is_contributory(e.vector) && is_contributory(o.next.vector)) ||
-                          (e.vector == VECTOR_PF && (is_contributory(o.next.vector) || o.next.vector == VECTOR_PF)));
+                          (e.vector == PAGE_FAULT && (is_contributory(o.next.vector) || o.next.vector == PAGE_FAULT)));
         if (both) {
-            if (o.next.vector == VECTOR_PF) cpu->s.cr2 = o.next.address;
-            event df = {.vector = VECTOR_DF, .type = EVENT_HARDWARE, .has_error = true};
+            if (o.next.vector == PAGE_FAULT) cpu->s.cr2 = o.next.address;
+            event df = {.vector = DOUBLE_FAULT, .type = EVENT_HARDWARE_EXCEPTION, .has_error = true};
             if (exception_exits(cpu, df)) {
                 set_vectoring(cpu, e);
                 vm_exit_event(cpu, df);
@@ -337,9 +340,7 @@ bool deliver(sc_cpu *cpu, event e) {
     }
 }
 
-bool pushes_error_code(unsigned vector) {
-    return vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == 17;
-}
+bool pushes_error_code(unsigned vector) { return vector < 32 && (ERROR_CODE_VECTORS >> vector & 1); }
 
 void raise_event(sc_cpu *cpu, event e) {
     if (exception_exits(cpu, e))
@@ -349,17 +350,18 @@ void raise_event(sc_cpu *cpu, event e) {
 }
 
 void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code) {
-    event e = {.vector = vector, .type = EVENT_HARDWARE, .error_code = error_code};
+    event e = {.vector = vector, .type = EVENT_HARDWARE_EXCEPTION, .error_code = error_code};
     e.has_error = pushes_error_code(vector);
     raise_event(cpu, e);
 }
 
 void raise_debug(sc_cpu *cpu, uint64_t payload) {
-    event e = {.vector = VECTOR_DB, .type = EVENT_HARDWARE, .payload = payload};
+    event e = {.vector = DEBUG_EXCEPTION, .type = EVENT_HARDWARE_EXCEPTION, .payload = payload};
     raise_event(cpu, e);
 }
 
 /* May an external interrupt be delivered before the next instruction? */
 bool window_open(const sc_cpu *cpu) {
-    return (cpu->s.vmcs[VMCS_GUEST_RFLAGS] & FLAG_IF) && !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 3);
+    return (cpu->s.vmcs[VMCS_GUEST_RFLAGS] & RFLAGS_IF) &&
+           !(cpu->s.vmcs[VMCS_GUEST_INTERRUPTIBILITY_STATE] & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
 }

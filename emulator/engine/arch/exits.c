@@ -44,7 +44,7 @@ void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t inst
     uint32_t vectored_bytes = cpu->exiting.vectored_bytes;
     SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = vectored_bytes ? vectored_bytes : instruction_bytes;
     memset(&cpu->exiting, 0, sizeof cpu->exiting);
-    SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= 0x7fffffff;
+    SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= ~EVENT_VALID;
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
     if (!cpu->timing.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
@@ -59,13 +59,13 @@ static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
         return;
     }
     if (with_aux && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_RDTSCP))
-        return raise_fault(cpu, VECTOR_UD, 0);
+        return raise_fault(cpu, INVALID_OPCODE, 0);
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))
         return vm_exit(cpu, with_aux ? EXIT_REASON_RDTSCP : EXIT_REASON_RDTSC, 0, in->length_bytes);
     uint64_t tsc = read_tsc(cpu), aux = 0;
     gpr_write(cpu, 0, tsc, 4);
     gpr_write(cpu, 2, tsc >> 32, 4);
-    if (with_aux && read_msr(cpu, 0xc0000103, &aux)) gpr_write(cpu, 1, aux, 4);
+    if (with_aux && read_msr(cpu, IA32_TSC_AUX, &aux)) gpr_write(cpu, 1, aux, 4);
     skip(cpu, in->length_bytes);
 }
 
@@ -105,7 +105,7 @@ static void trap_descriptor_table(sc_cpu *cpu, const instruction *in, unsigned c
 
 void trap_instruction(sc_cpu *cpu, unsigned code) {
     instruction in = decode(cpu);
-    if (!in.id) return raise_fault(cpu, VECTOR_UD, 0); /* such as with LOCK, which the engine lets pass */
+    if (!in.id) return raise_fault(cpu, INVALID_OPCODE, 0); /* such as with LOCK, which the engine lets pass */
     if (code < TRAP_CR_WRITE) return trap_cr_read(cpu, &in);
     if (code < TRAP_DR_READ) return trap_cr_write(cpu, &in);
     if (code < 0x40) return trap_dr(cpu, &in);
@@ -125,10 +125,10 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_RDTSCP: return trap_rdtsc(cpu, &in, in.id == X86_INS_RDTSCP);
     case TRAP_RDPMC:
         if (control(cpu, PRIMARY, PROC_RDPMC_EXITING)) return vm_exit(cpu, EXIT_REASON_RDPMC, 0, in.length_bytes);
-        return raise_fault(cpu, VECTOR_GP, 0); /* MODEL: no performance counters */
+        return raise_fault(cpu, GENERAL_PROTECTION, 0); /* MODEL: no performance counters */
     case TRAP_HLT:
         if (control(cpu, PRIMARY, PROC_HLT_EXITING)) return vm_exit(cpu, EXIT_REASON_HLT, 0, in.length_bytes);
-        SLOT(cpu, GUEST_ACTIVITY_STATE) = 1;
+        SLOT(cpu, GUEST_ACTIVITY_STATE) = ACTIVITY_HLT;
         return skip(cpu, in.length_bytes);
     case TRAP_INVLPG:
         if (!control(cpu, PRIMARY, PROC_INVLPG_EXITING)) {
@@ -142,6 +142,6 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_INVD:
         if (in.id == X86_INS_INVD) return trap_simple(cpu, &in, cpu->s.non_root, EXIT_REASON_INVD, 0);
         return trap_simple(cpu, &in, secondary_control(cpu, PROC2_WBINVD_EXITING), EXIT_REASON_WBINVD, 0);
-    default: return raise_fault(cpu, VECTOR_UD, 0); /* SVM and SMM instructions this CPU does not have */
+    default: return raise_fault(cpu, INVALID_OPCODE, 0); /* SVM and SMM instructions this CPU does not have */
     }
 }

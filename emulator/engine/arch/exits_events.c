@@ -2,10 +2,8 @@
 #include <capstone/capstone.h>
 #include "engine.h"
 
-enum { NMI_UNBLOCKING = 1 << 12 }; /* of interruption information and of an EPT violation's qualification */
-
 static uint64_t information(event e) {
-    return e.vector | (uint64_t)e.type << 8 | (uint64_t)e.has_error << 11 | 1u << 31;
+    return e.vector | (uint64_t)e.type << EVENT_TYPE_SHIFT | (e.has_error ? EVENT_ERROR_CODE_VALID : 0) | EVENT_VALID;
 }
 
 void set_vectoring(sc_cpu *cpu, event e) {
@@ -15,17 +13,18 @@ void set_vectoring(sc_cpu *cpu, event e) {
 }
 
 bool exception_exits(const sc_cpu *cpu, event e) {
-    if (!cpu->s.non_root || e.type == EVENT_EXTERNAL || e.type == EVENT_SOFT_INT || e.vector > 31) return false;
+    if (!cpu->s.non_root || e.type == EVENT_EXTERNAL_INTERRUPT || e.type == EVENT_SOFTWARE_INTERRUPT || e.vector > 31)
+        return false;
     bool exits = cpu->s.vmcs[VMCS_EXCEPTION_BITMAP] >> e.vector & 1;
-    if (e.vector != VECTOR_PF) return exits;
+    if (e.vector != PAGE_FAULT) return exits;
     uint64_t mask = cpu->s.vmcs[VMCS_PAGE_FAULT_ERROR_CODE_MASK], match = cpu->s.vmcs[VMCS_PAGE_FAULT_ERROR_CODE_MATCH];
     return ((e.error_code & mask) == match) == exits; /* SDM 3C 26.2, "Exceptions" */
 }
 
 void vm_exit_event(sc_cpu *cpu, event e) {
-    cpu->exiting.interruption = information(e) | (cpu->iret_unblocked ? NMI_UNBLOCKING : 0);
+    cpu->exiting.interruption = information(e) | (cpu->iret_unblocked ? EVENT_NMI_UNBLOCKING : 0);
     cpu->exiting.interruption_error_code = e.error_code;
-    uint64_t qualification = e.vector == VECTOR_PF ? e.address : e.vector == VECTOR_DB ? e.payload : 0;
+    uint64_t qualification = e.vector == PAGE_FAULT ? e.address : e.vector == DEBUG_EXCEPTION ? e.payload : 0;
     vm_exit(cpu, EXIT_REASON_EXCEPTION_NMI, qualification, e.instruction_bytes);
 }
 
@@ -38,7 +37,7 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
     }
     uint64_t kind = access & ACCESS_FETCH ? 4 : access & ACCESS_WRITE ? 2 : 1;
     uint64_t where = linear_valid ? 0x80 | (w.in_page_walk ? 0 : 0x100) : 0;
-    where |= cpu->iret_unblocked ? NMI_UNBLOCKING : 0;
+    where |= cpu->iret_unblocked ? EVENT_NMI_UNBLOCKING : 0; /* the same bit of the qualification */
     vm_exit(cpu, EXIT_REASON_EPT_VIOLATION, kind | (w.ept_rights & 7) << 3 | where, 0);
 }
 
@@ -89,13 +88,13 @@ void trap_nested_fault(sc_cpu *cpu) {
 }
 
 void trap_software_interrupt(sc_cpu *cpu, const instruction *in) {
-    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFT_INT};
+    event e = {.instruction_bytes = in->length_bytes, .type = EVENT_SOFTWARE_INTERRUPT};
     if (in->id == X86_INS_INT1) {
-        e.vector = VECTOR_DB;
-        e.type = EVENT_PRIV_SOFT;
+        e.vector = DEBUG_EXCEPTION;
+        e.type = EVENT_PRIVILEGED_SOFTWARE_EXCEPTION;
     } else if (in->id == X86_INS_INT3 || in->id == X86_INS_INTO) {
         e.vector = in->id == X86_INS_INT3 ? 3 : 4;
-        e.type = EVENT_SOFT_EXC;
+        e.type = EVENT_SOFTWARE_EXCEPTION;
     } else {
         e.vector = in->last_byte;
     }
@@ -144,23 +143,23 @@ uint64_t fault_address(sc_cpu *cpu) {
 }
 
 void trap_exception(sc_cpu *cpu, unsigned vector) {
-    if (vector == VECTOR_UD && trap_unknown_instruction(cpu)) return;
-    if (vector == VECTOR_PF && io_denied(cpu)) return raise_fault(cpu, VECTOR_GP, 0);
-    if (vector == VECTOR_PF && cpu->s.watched_hpa) {
+    if (vector == INVALID_OPCODE && trap_unknown_instruction(cpu)) return;
+    if (vector == PAGE_FAULT && io_denied(cpu)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
+    if (vector == PAGE_FAULT && cpu->s.watched_hpa) {
         unsigned code = (unsigned)engine_error_code(cpu);
         unsigned access = (code & 2 ? ACCESS_WRITE : 0) | (code & 4 ? ACCESS_USER : 0) | (code & 16 ? ACCESS_FETCH : 0);
         if (access_watched(cpu, engine_fault_address(cpu), access)) return;
     }
-    if (vector == VECTOR_GP && code_bits(cpu) == 64 &&
+    if (vector == GENERAL_PROTECTION && code_bits(cpu) == 64 &&
         !engine_error_code(cpu)) { /* the engine does not tell them apart */
         instruction in = decode(cpu);
-        if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = VECTOR_SS;
+        if (in.has_memory && in.segment == SS && !canonical(in.offset)) vector = STACK_FAULT;
     }
     bool has_error = pushes_error_code(vector);
-    event e = {.vector = vector, .type = EVENT_HARDWARE, .has_error = has_error};
+    event e = {.vector = vector, .type = EVENT_HARDWARE_EXCEPTION, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
-    if (vector == VECTOR_PF) e.address = fault_address(cpu);
-    if (vector == VECTOR_DB) e.payload = engine_debug_status(cpu) | cpu->data_hits;
+    if (vector == PAGE_FAULT) e.address = fault_address(cpu);
+    if (vector == DEBUG_EXCEPTION) e.payload = engine_debug_status(cpu) | cpu->data_hits;
     cpu->data_hits = 0; /* an access of an instruction that faults is none */
     raise_event(cpu, e);
 }

@@ -6,8 +6,8 @@
 /* The I/O permission check of the TSS (SDM 1 19.5.2), which the engine leaves out. */
 static bool io_allowed(sc_cpu *cpu, uint16_t port, unsigned size) {
     unsigned iopl = SLOT(cpu, GUEST_RFLAGS) >> 12 & 3;
-    if (!(SLOT(cpu, GUEST_CR0) & 1)) return true;
-    if (cpl(cpu) <= iopl && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000)) return true;
+    if (!(SLOT(cpu, GUEST_CR0) & CR0_PE)) return true;
+    if (cpl(cpu) <= iopl && !(SLOT(cpu, GUEST_RFLAGS) & RFLAGS_VM)) return true;
     uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
     uint16_t map = 0, bits = 0;
     if (!(SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8) || limit < 0x67)
@@ -46,7 +46,7 @@ static bool is_in_segment(const sc_cpu *cpu, const instruction *in, unsigned byt
         return canonical(linear) && canonical(linear + bytes - 1);
     }
     uint64_t limit = cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + in->segment];
-    if ((rights & 0xc) == 4) return in->offset > limit && last <= (rights & 0x4000 ? 0xffffffff : 0xffff);
+    if ((rights & 0xc) == 4) return in->offset > limit && last <= (rights & AR_D ? 0xffffffff : 0xffff);
     return last <= limit;
 }
 
@@ -55,12 +55,12 @@ static bool is_in_segment(const sc_cpu *cpu, const instruction *in, unsigned byt
 void trap_io(sc_cpu *cpu) {
     uint16_t port = cpu->io.port;
     instruction in = decode(cpu);
-    if (!in.id) return raise_fault(cpu, VECTOR_UD, 0);
-    if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, VECTOR_GP, 0);
+    if (!in.id) return raise_fault(cpu, INVALID_OPCODE, 0);
+    if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     uint64_t count_mask = in.address_bytes == 8 ? ~0ull : (1ull << 8 * in.address_bytes) - 1;
     bool moves = in.has_memory && (!in.rep || (gpr_read(cpu, 1) & count_mask));
     if (moves && !is_in_segment(cpu, &in, cpu->io.size))
-        return raise_fault(cpu, in.segment == SS ? VECTOR_SS : VECTOR_GP, 0);
+        return raise_fault(cpu, in.segment == SS ? STACK_FAULT : GENERAL_PROTECTION, 0);
     if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
     bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
     uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 |

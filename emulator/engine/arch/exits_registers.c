@@ -4,7 +4,6 @@
 #include "engine.h"
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
-enum { CR0_TS = 8 };
 
 static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, unsigned shadow_slot) {
     uint64_t mask = cpu->s.non_root ? cpu->s.vmcs[mask_slot] : 0;
@@ -84,7 +83,7 @@ static bool cr_write_exits(const sc_cpu *cpu, const instruction *in, uint64_t va
 void trap_cr_write(sc_cpu *cpu, const instruction *in) {
     uint64_t value, operand = 0, qualification, cr0 = SLOT(cpu, GUEST_CR0);
     if (in->id == X86_INS_CLTS) {
-        value = cr0 & ~(uint64_t)CR0_TS;
+        value = cr0 & ~CR0_TS;
         qualification = 2 << 4;
     } else if (in->id == X86_INS_LMSW) {
         uint64_t linear = linear_of(cpu, in->segment, in->offset);
@@ -116,7 +115,7 @@ void trap_cr_write(sc_cpu *cpu, const instruction *in) {
         if (done && virtual_tpr(cpu)) return write_virtual_tpr(cpu, in, value);
         if (done) sc_platform_callback(cpu->python, PLATFORM_CR8_WRITE, 0, value, NULL);
     }
-    if (!done) return raise_fault(cpu, VECTOR_GP, 0);
+    if (!done) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     skip(cpu, in->length_bytes);
 }
 
@@ -140,9 +139,9 @@ void trap_msr(sc_cpu *cpu, const instruction *in) {
         return vm_exit(cpu, write ? EXIT_REASON_MSR_WRITE : EXIT_REASON_MSR_READ, 0, in->length_bytes);
     if (write) {
         value = (uint32_t)gpr_read(cpu, 0) | gpr_read(cpu, 2) << 32;
-        if (!write_msr(cpu, index, value)) return raise_fault(cpu, VECTOR_GP, 0);
+        if (!write_msr(cpu, index, value)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     } else {
-        if (!read_msr(cpu, index, &value)) return raise_fault(cpu, VECTOR_GP, 0);
+        if (!read_msr(cpu, index, &value)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
         gpr_write(cpu, 0, value, 4);
         gpr_write(cpu, 2, value >> 32, 4);
     }

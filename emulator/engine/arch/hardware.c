@@ -6,35 +6,7 @@
 #include <string.h>
 #include "engine.h"
 
-enum {
-    CR0_PE = 1,
-    CR0_ET = 0x10,
-    CR0_NE = 0x20,
-    CR0_NW = 1 << 29,
-    CR0_CD = 1 << 30,
-    CR4_PSE = 0x10,
-    CR4_PAE = 0x20,
-    CR4_PGE = 0x80,
-    CR4_VMXE = 1 << 13,
-    CR4_SMEP = 1 << 20
-};
-#define CR0_PG 0x80000000u
-#define CR0_DEFINED 0xe005003full
-#define CR4_DEFINED (0x7fcull | 1 << 13 | 1 << 20) /* TSD..OSXMMEXCPT, VMXE, SMEP; the engine has no VME and PVI */
-enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
-enum { FLAG_TF = 0x100, FLAG_RF = 0x10000, FLAG_VM = 0x20000 };
-enum { MSR_TSC = 0x10, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT = 0x277 };
-enum {
-    MSR_EFER = 0xc0000080,
-    MSR_STAR,
-    MSR_LSTAR,
-    MSR_CSTAR,
-    MSR_FMASK,
-    MSR_FS_BASE = 0xc0000100,
-    MSR_GS_BASE,
-    MSR_KERNEL_GS_BASE,
-    MSR_TSC_AUX
-};
+#define CR4_DEFINED (0x7fcull | CR4_VMXE | CR4_SMEP) /* TSD to OSXMMEXCPT; the engine has no VME and PVI */
 
 uint64_t gpr_read(const sc_cpu *cpu, int index) {
     return index == 4 ? cpu->s.vmcs[VMCS_GUEST_RSP] : cpu->s.gpr[index & 15];
@@ -54,7 +26,7 @@ static bool loads_pdptes(sc_cpu *cpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 
 bool write_cr0(sc_cpu *cpu, uint64_t value) {
     uint64_t *cr0 = &SLOT(cpu, GUEST_CR0), *efer = &SLOT(cpu, GUEST_IA32_EFER);
-    bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
+    bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & AR_L);
     if (value >> 32) return false;
     if ((value & CR0_PG) && !(value & CR0_PE)) return false;
     if ((value & CR0_NW) && !(value & CR0_CD)) return false;
@@ -63,11 +35,11 @@ bool write_cr0(sc_cpu *cpu, uint64_t value) {
     if (fixed && (value & (CR0_PG | CR0_PE)) != (CR0_PG | CR0_PE)) return false;
     uint64_t new_efer = *efer;
     if (!(*cr0 & CR0_PG) && (value & CR0_PG) && (*efer & EFER_LME)) {
-        if (!(SLOT(cpu, GUEST_CR4) & CR4_PAE) || (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000)) return false;
+        if (!(SLOT(cpu, GUEST_CR4) & CR4_PAE) || (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & AR_L)) return false;
         new_efer |= EFER_LMA;
     } else if ((*cr0 & CR0_PG) && !(value & CR0_PG)) {
         if (code64) return false;
-        new_efer &= ~(uint64_t)EFER_LMA;
+        new_efer &= ~EFER_LMA;
     }
     bool reloads = (value ^ *cr0) & (CR0_PG | CR0_CD | CR0_NW);
     if (reloads && !loads_pdptes(cpu, value, SLOT(cpu, GUEST_CR3), SLOT(cpu, GUEST_CR4), new_efer)) return false;
@@ -92,7 +64,7 @@ bool write_cr4(sc_cpu *cpu, uint64_t value) {
     bool reloads = (value ^ SLOT(cpu, GUEST_CR4)) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP);
     if (reloads && !loads_pdptes(cpu, SLOT(cpu, GUEST_CR0), SLOT(cpu, GUEST_CR3), value, SLOT(cpu, GUEST_IA32_EFER)))
         return false;
-    if ((value ^ SLOT(cpu, GUEST_CR4)) & 0xb0) cpu->s.flush_tlb = FLUSH_ALL; /* PSE, PAE, PGE */
+    if ((value ^ SLOT(cpu, GUEST_CR4)) & (CR4_PSE | CR4_PAE | CR4_PGE)) cpu->s.flush_tlb = FLUSH_ALL;
     SLOT(cpu, GUEST_CR4) = value;
     return true;
 }
@@ -107,13 +79,13 @@ uint64_t read_tsc(const sc_cpu *cpu) {
 /* The slot or engine field where the core keeps an MSR, or NULL when the platform has it. */
 static uint64_t *msr_place(sc_cpu *cpu, uint32_t index) {
     switch (index) {
-    case MSR_FS_BASE: return &SLOT(cpu, GUEST_FS_BASE);
-    case MSR_GS_BASE: return &SLOT(cpu, GUEST_GS_BASE);
-    case MSR_SYSENTER_CS: return &SLOT(cpu, GUEST_IA32_SYSENTER_CS);
-    case MSR_SYSENTER_ESP: return &SLOT(cpu, GUEST_IA32_SYSENTER_ESP);
-    case MSR_SYSENTER_EIP: return &SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
-    case MSR_PAT: return &SLOT(cpu, GUEST_IA32_PAT);
-    case MSR_EFER: return &SLOT(cpu, GUEST_IA32_EFER);
+    case IA32_FS_BASE: return &SLOT(cpu, GUEST_FS_BASE);
+    case IA32_GS_BASE: return &SLOT(cpu, GUEST_GS_BASE);
+    case IA32_SYSENTER_CS: return &SLOT(cpu, GUEST_IA32_SYSENTER_CS);
+    case IA32_SYSENTER_ESP: return &SLOT(cpu, GUEST_IA32_SYSENTER_ESP);
+    case IA32_SYSENTER_EIP: return &SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
+    case IA32_PAT: return &SLOT(cpu, GUEST_IA32_PAT);
+    case IA32_EFER: return &SLOT(cpu, GUEST_IA32_EFER);
     default: return engine_msr(cpu, index);
     }
 }
@@ -124,7 +96,7 @@ bool read_msr(sc_cpu *cpu, uint32_t index, uint64_t *ret) {
         *ret = *place;
         return true;
     }
-    if (index == MSR_TSC) {
+    if (index == IA32_TIME_STAMP_COUNTER) {
         *ret = read_tsc(cpu);
         return true;
     }
@@ -142,28 +114,28 @@ static bool pat_valid(uint64_t value) {
 bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
     uint64_t *place = msr_place(cpu, index);
     switch (index) {
-    case MSR_FS_BASE:
-    case MSR_GS_BASE:
-    case MSR_KERNEL_GS_BASE:
-    case MSR_LSTAR:
-    case MSR_CSTAR:
-    case MSR_SYSENTER_ESP:
-    case MSR_SYSENTER_EIP:
+    case IA32_FS_BASE:
+    case IA32_GS_BASE:
+    case IA32_KERNEL_GS_BASE:
+    case IA32_LSTAR:
+    case IA32_CSTAR:
+    case IA32_SYSENTER_ESP:
+    case IA32_SYSENTER_EIP:
         if (!canonical(value)) return false;
         break;
-    case MSR_PAT:
+    case IA32_PAT:
         if (!pat_valid(value)) return false;
         break;
-    case MSR_FMASK:
-    case MSR_TSC_AUX:
+    case IA32_FMASK:
+    case IA32_TSC_AUX:
         if (value >> 32) return false;
         break;
-    case MSR_EFER:
-        if (value & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)) return false;
+    case IA32_EFER:
+        if (value & ~EFER_DEFINED) return false;
         if (((value ^ *place) & EFER_LME) && (SLOT(cpu, GUEST_CR0) & CR0_PG)) return false;
-        value = (value & ~(uint64_t)EFER_LMA) | (*place & EFER_LMA);
+        value = (value & ~EFER_LMA) | (*place & EFER_LMA);
         break;
-    case MSR_TSC: cpu->s.tsc_base = value - cpu->s.clock_cycles; return true;
+    case IA32_TIME_STAMP_COUNTER: cpu->s.tsc_base = value - cpu->s.clock_cycles; return true;
     }
     if (place) {
         *place = value;
@@ -187,8 +159,11 @@ static void advance(sc_cpu *cpu, int index, int64_t delta, unsigned bytes) {
 bool memory_fault(sc_cpu *cpu, walk_result w, unsigned access) {
     if (w.status == WALK_OK) return false;
     if (w.status == WALK_FAULT) {
-        event e = {
-            .vector = 14, .type = EVENT_HARDWARE, .has_error = true, .error_code = w.error_code, .address = w.hpa};
+        event e = {.vector = PAGE_FAULT,
+                   .type = EVENT_HARDWARE_EXCEPTION,
+                   .has_error = true,
+                   .error_code = w.error_code,
+                   .address = w.hpa};
         raise_event(cpu, e);
     } else {
         vm_exit_ept(cpu, w, access, w.hpa, true);
@@ -213,7 +188,7 @@ void do_io(sc_cpu *cpu, const instruction *in) {
         return;
     }
     uint64_t count_mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
-    int64_t step = SLOT(cpu, GUEST_RFLAGS) & 0x400 ? -(int64_t)bytes : (int64_t)bytes;
+    int64_t step = SLOT(cpu, GUEST_RFLAGS) & RFLAGS_DF ? -(int64_t)bytes : (int64_t)bytes;
     uint64_t linear = linear_of(cpu, in->segment, in->offset);
     if (!in->rep || (gpr_read(cpu, 1) & count_mask)) {
         walk_result w = {.status = WALK_OK};
@@ -247,23 +222,23 @@ enum { CODE64 = 0xa09b, CODE32 = 0xc09b, DATA = 0xc093 };
 
 /* SYSCALL and SYSENTER are done. With TF as they leave it, the trap comes before the first instruction of the kernel. */
 static void end_system_call(sc_cpu *cpu) {
-    if (SLOT(cpu, GUEST_RFLAGS) & FLAG_TF) raise_debug(cpu, 0x4000); /* DR6.BS */
+    if (SLOT(cpu, GUEST_RFLAGS) & RFLAGS_TF) raise_debug(cpu, DR6_BS);
 }
 
 /* SYSCALL, 64-bit mode (SDM 2B): RCX, R11, STAR, LSTAR, FMASK. */
 void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
-    bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & 0x2000);
+    bool code64 = long_mode(cpu) && (SLOT(cpu, GUEST_CS_ACCESS_RIGHTS) & AR_L);
     if (!(SLOT(cpu, GUEST_IA32_EFER) & EFER_SCE) || !code64) {
-        raise_fault(cpu, 6, 0);
+        raise_fault(cpu, INVALID_OPCODE, 0);
         return;
     }
     retire(cpu);
     uint64_t flags = SLOT(cpu, GUEST_RFLAGS);
-    uint16_t selector = *engine_msr(cpu, MSR_STAR) >> 32 & 0xfffc;
+    uint16_t selector = *engine_msr(cpu, IA32_STAR) >> 32 & 0xfffc;
     gpr_write(cpu, 1, SLOT(cpu, GUEST_RIP) + instruction_bytes, 8);
-    gpr_write(cpu, 11, flags & ~(uint64_t)FLAG_RF, 8);
-    SLOT(cpu, GUEST_RFLAGS) = (flags & ~*engine_msr(cpu, MSR_FMASK) & ~(uint64_t)FLAG_RF) | 2;
-    SLOT(cpu, GUEST_RIP) = *engine_msr(cpu, MSR_LSTAR);
+    gpr_write(cpu, 11, flags & ~RFLAGS_RF, 8);
+    SLOT(cpu, GUEST_RFLAGS) = (flags & ~*engine_msr(cpu, IA32_FMASK) & ~RFLAGS_RF) | RFLAGS_RESERVED_1;
+    SLOT(cpu, GUEST_RIP) = *engine_msr(cpu, IA32_LSTAR);
     flat(cpu, 1, selector, CODE64);
     flat(cpu, 2, selector + 8, DATA);
     end_system_call(cpu);
@@ -273,12 +248,12 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
 void do_sysenter(sc_cpu *cpu) {
     uint16_t selector = SLOT(cpu, GUEST_IA32_SYSENTER_CS) & 0xfffc;
     if (!selector) {
-        raise_fault(cpu, 13, 0);
+        raise_fault(cpu, GENERAL_PROTECTION, 0);
         return;
     }
     retire(cpu);
     bool wide = long_mode(cpu);
-    SLOT(cpu, GUEST_RFLAGS) &= ~(uint64_t)(FLAG_VM | 0x200);
+    SLOT(cpu, GUEST_RFLAGS) &= ~(RFLAGS_VM | RFLAGS_IF);
     SLOT(cpu, GUEST_RSP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_ESP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_ESP);
     SLOT(cpu, GUEST_RIP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_EIP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
     flat(cpu, 1, selector, wide ? CODE64 : CODE32);

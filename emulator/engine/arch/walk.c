@@ -10,9 +10,6 @@
 #include <string.h>
 #include "engine.h"
 
-enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100 };
-enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
-#define PTE_NX (1ull << 63)
 #define PHYSICAL_BITS 40 /* what the engine's CPU model has; CPUID leaf 0x80000008 says the same */
 #define ADDRESS ((1ull << PHYSICAL_BITS) - 0x1000)
 #define PAE_RESERVED 0x7ff0000000000000ull /* in 4-level paging software may use these bits */
@@ -77,39 +74,39 @@ walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
 }
 
 static walk_result fault(unsigned access, uint32_t cause, bool execute_disable) {
-    uint32_t code = cause | (access & ACCESS_WRITE ? PF_W : 0) | (access & ACCESS_USER ? PF_U : 0);
-    if ((access & ACCESS_FETCH) && execute_disable) code |= PF_I;
+    uint32_t code = cause | (access & ACCESS_WRITE ? PF_WRITE : 0) | (access & ACCESS_USER ? PF_USER : 0);
+    if ((access & ACCESS_FETCH) && execute_disable) code |= PF_FETCH;
     return (walk_result){.status = WALK_FAULT, .error_code = code};
 }
 
 /* Check the rights gathered on the way down against the access (SDM 3A 4.6). */
 static bool permitted(sc_cpu *cpu, unsigned access, uint64_t rights, bool no_execute) {
     uint64_t cr0 = SLOT(cpu, GUEST_CR0), cr4 = SLOT(cpu, GUEST_CR4);
-    if ((access & ACCESS_USER) && !(rights & PTE_U)) return false;
-    if ((access & ACCESS_WRITE) && !(rights & PTE_W) && ((access & ACCESS_USER) || (cr0 & 0x10000))) return false;
+    if ((access & ACCESS_USER) && !(rights & USER)) return false;
+    if ((access & ACCESS_WRITE) && !(rights & WRITABLE) && ((access & ACCESS_USER) || (cr0 & CR0_WP))) return false;
     if (access & ACCESS_FETCH) {
         if (no_execute) return false;
-        if (!(access & ACCESS_USER) && (rights & PTE_U) && (cr4 & 0x100000)) return false; /* SMEP */
+        if (!(access & ACCESS_USER) && (rights & USER) && (cr4 & CR4_SMEP)) return false;
     }
     return true;
 }
 
 /* A shadow entry of the watched page: all there but the present bit. With EPT the entries are the guest's own. */
 static bool is_closed(const sc_cpu *cpu, uint64_t entry) {
-    return cpu->s.watched_hpa && (entry & (PTE_P | WATCHED_ENTRY)) == WATCHED_ENTRY &&
+    return cpu->s.watched_hpa && (entry & (PRESENT | WATCHED_ENTRY)) == WATCHED_ENTRY &&
            (entry & ADDRESS) == cpu->s.watched_hpa && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_EPT);
 }
 
 walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
     uint64_t cr0 = SLOT(cpu, GUEST_CR0), cr3 = SLOT(cpu, GUEST_CR3), cr4 = SLOT(cpu, GUEST_CR4);
     uint64_t efer = SLOT(cpu, GUEST_IA32_EFER);
-    if (!(efer & 0x400)) linear = (uint32_t)linear;
-    if (!(cr0 >> 31 & 1)) return walk_ept(cpu, linear, access, NULL);
-    bool pae = cr4 & 0x20, nxe = efer & 0x800, ia32e = efer & 0x400, xd = (nxe && pae) || (cr4 & 0x100000);
+    if (!(efer & EFER_LMA)) linear = (uint32_t)linear;
+    if (!(cr0 & CR0_PG)) return walk_ept(cpu, linear, access, NULL);
+    bool pae = cr4 & CR4_PAE, nxe = efer & EFER_NXE, ia32e = efer & EFER_LMA, xd = (nxe && pae) || (cr4 & CR4_SMEP);
     int shift = ia32e ? 39 : pae ? 30 : 22;
     size_t entry_bytes = pae ? 8 : 4;
     uint64_t table = ia32e ? cr3 & ADDRESS : pae ? cr3 & 0xffffffe0 : cr3 & 0xfffff000;
-    uint64_t rights = PTE_W | PTE_U;
+    uint64_t rights = WRITABLE | USER;
     bool no_execute = false;
     unsigned index_bits = pae ? 9 : 10;
     for (;; shift -= index_bits) {
@@ -124,18 +121,18 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
         record(cpu, at.hpa);
         uint64_t entry = load(cpu, at.hpa, entry_bytes), was = entry;
         bool pdpte = !ia32e && pae && shift == 30;
-        bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & PTE_PS) && (pae || (cr4 & 0x10)));
+        bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & LARGE) && (pae || (cr4 & CR4_PSE)));
         bool watched = shift == 12 && is_closed(cpu, entry);
-        if (!(entry & PTE_P) && !watched) return fault(access, 0, xd);
-        uint64_t reserved = pae ? RESERVED | (nxe ? 0 : PTE_NX) | (ia32e ? 0 : PAE_RESERVED) : 0;
+        if (!(entry & PRESENT) && !watched) return fault(access, 0, xd);
+        uint64_t reserved = pae ? RESERVED | (nxe ? 0 : NO_EXECUTE) | (ia32e ? 0 : PAE_RESERVED) : 0;
         if (leaf && shift > 12) reserved |= ((1ull << shift) - 1) & ~0x1fffull & (pae ? ~0ull : 0x200000);
-        if (shift == 39) reserved |= PTE_PS;
-        if (!pdpte && (entry & reserved)) return fault(access, PF_RSVD | PF_P, xd);
+        if (shift == 39) reserved |= LARGE;
+        if (!pdpte && (entry & reserved)) return fault(access, PF_RESERVED | PF_PRESENT, xd);
         if (!pdpte) rights &= entry;
-        no_execute |= pae && (entry & PTE_NX);
-        if (leaf && !permitted(cpu, access, rights, no_execute)) return fault(access, PF_P, xd);
+        no_execute |= pae && (entry & NO_EXECUTE);
+        if (leaf && !permitted(cpu, access, rights, no_execute)) return fault(access, PF_PRESENT, xd);
         if (!pdpte && !(access & ACCESS_PROBE)) {
-            entry |= PTE_A | (leaf && (access & ACCESS_WRITE) ? PTE_D : 0);
+            entry |= ACCESSED | (leaf && (access & ACCESS_WRITE) ? DIRTY : 0);
             if (entry != was) store(cpu, at.hpa, entry, entry_bytes);
         }
         if (leaf) {
@@ -143,7 +140,7 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
             uint64_t page = entry & ADDRESS & ~mask;
             if (!pae && shift == 22) page |= (entry >> 13 & 0xff) << 32; /* PSE-36 */
             walk_result r = walk_ept(cpu, page | (linear & mask), access, NULL);
-            r.is_global = (entry & PTE_G) && (cr4 & 0x80);
+            r.is_global = (entry & GLOBAL) && (cr4 & CR4_PGE);
             if (shift < r.page_shift) r.page_shift = (uint8_t)shift;
             r.is_watched = watched;
             r.entry_hpa = at.hpa;
@@ -159,7 +156,7 @@ bool pdptes_valid(sc_cpu *cpu, uint64_t cr3) {
     for (unsigned i = 0; i < 4; i++) {
         walk_result at = walk_ept(cpu, (cr3 & 0xffffffe0) + 8 * i, 0, NULL);
         uint64_t entry = at.status == WALK_OK ? load(cpu, at.hpa, 8) : 0;
-        if ((entry & PTE_P) && (entry & PDPTE_RESERVED)) return false;
+        if ((entry & PRESENT) && (entry & PDPTE_RESERVED)) return false;
     }
     return true;
 }

@@ -10,8 +10,6 @@
 #include <string.h>
 #include "engine.h"
 
-enum { PTE_P = 1 };
-
 static bool is_allowed(sc_cpu *cpu, uint64_t hpa, unsigned access) {
     uint64_t unused[4] = {0};
     int answer = sc_platform_callback(cpu->python, PLATFORM_WATCHED_ACCESS, hpa, access & ACCESS_WRITE, unused);
@@ -32,7 +30,7 @@ bool access_watched(sc_cpu *cpu, uint64_t linear, unsigned access) {
     if (!is_allowed(cpu, w.hpa, access)) return true;
     uint64_t entry;
     memcpy(&entry, cpu->memory + w.entry_hpa, 8);
-    entry |= PTE_P;
+    entry |= PRESENT;
     memcpy(cpu->memory + w.entry_hpa, &entry, 8);
     cpu->opened.entry_hpa = w.entry_hpa;
     open_for(cpu, access);
@@ -57,7 +55,7 @@ void close_watched(sc_cpu *cpu) {
     if (cpu->opened.entry_hpa) {
         uint64_t entry;
         memcpy(&entry, cpu->memory + cpu->opened.entry_hpa, 8);
-        if ((entry & (PTE_P | WATCHED_ENTRY)) == (PTE_P | WATCHED_ENTRY)) entry &= ~(uint64_t)PTE_P;
+        if ((entry & (PRESENT | WATCHED_ENTRY)) == (PRESENT | WATCHED_ENTRY)) entry &= ~(uint64_t)PRESENT;
         memcpy(cpu->memory + cpu->opened.entry_hpa, &entry, 8);
     } else {
         engine_unmap_nested(cpu, cpu->opened.gpa);

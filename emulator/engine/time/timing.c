@@ -7,9 +7,6 @@
  */
 #include "engine.h"
 
-enum { KIND_CODE, KIND_DATA };
-enum { GLOBAL = 2, LARGE = 1 };
-
 /* Add work and stalls, both in 64ths of a cycle and possibly negative; what is less than a cycle is kept for later. */
 static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_64ths) {
     int64_t work = cpu->s.work_64ths + work_64ths, stall = cpu->s.stall_64ths + stall_64ths;
@@ -40,10 +37,10 @@ void retire(sc_cpu *cpu) {
 /* An event goes through the IDT (or tries to). */
 void elapse_event(sc_cpu *cpu, event e) {
     const sc_timing *t = &cpu->timing;
-    bool is_page_fault = e.type == EVENT_HARDWARE && e.vector == 14;
+    bool is_page_fault = e.type == EVENT_HARDWARE_EXCEPTION && e.vector == PAGE_FAULT;
     uint64_t cycles = is_page_fault ? t->page_fault_entry_cycles : t->exception_entry_cycles;
-    if (e.type == EVENT_EXTERNAL) cycles = t->interrupt_entry_cycles;
-    if (e.type >= EVENT_SOFT_INT) cycles = t->issue_width ? t->costs[CLASS_INT].occupancy_cycles : 0;
+    if (e.type == EVENT_EXTERNAL_INTERRUPT) cycles = t->interrupt_entry_cycles;
+    if (e.type >= EVENT_SOFTWARE_INTERRUPT) cycles = t->issue_width ? t->costs[CLASS_INT].occupancy_cycles : 0;
     if (!cycles) cycles = 1; /* time goes on even where a handler's first instruction faults */
     cpu->s.event_cycles += cycles;
     cpu->s.clock_cycles += cycles;
@@ -94,7 +91,7 @@ static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear, bool
         w = walk(cpu, linear, ACCESS_PROBE);
         cpu->is_recording = false;
     }
-    int64_t page_kind = (w.page_shift > 12 ? LARGE : 0) | (w.is_global ? GLOBAL : 0);
+    int64_t page_kind = (w.page_shift > 12 ? PAGE_IS_LARGE : 0) | (w.is_global ? PAGE_IS_GLOBAL : 0);
     int64_t cycles = t->walk(t->state, t->pcpu, kind, (int64_t)hpa, (int64_t)(linear >> 12), page_kind, cpu->references,
                              cpu->reference_count, (int64_t)cpu->s.clock_cycles);
     if (cycles <= 0) return;
@@ -143,7 +140,7 @@ void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
         uint64_t linear = 0;
         bool is_known = find_linear(cpu, hpa, is_write, &linear);
         if (!is_known) cpu->s.unknown_walks++;
-        page_walk(cpu, KIND_DATA, hpa, linear, is_known);
+        page_walk(cpu, DATA_WALK, hpa, linear, is_known);
         cycles = t->data(t->state, t->pcpu, (int64_t)hpa, size_write, (int64_t)cpu->s.clock_cycles);
     }
     stall(cpu, cycles);
@@ -153,7 +150,7 @@ static void fetch_piece(sc_cpu *cpu, uint64_t hpa, uint64_t linear, uint64_t byt
     const sc_timing *t = &cpu->timing;
     int64_t cycles = t->fetch(t->state, t->pcpu, (int64_t)hpa, (int64_t)bytes, (int64_t)cpu->s.clock_cycles);
     if (cycles < 0) {
-        page_walk(cpu, KIND_CODE, hpa, linear, true);
+        page_walk(cpu, CODE_WALK, hpa, linear, true);
         cycles = t->fetch(t->state, t->pcpu, (int64_t)hpa, (int64_t)bytes, (int64_t)cpu->s.clock_cycles);
     }
     stall(cpu, cycles);

@@ -12,7 +12,7 @@ static void redo_far_return(sc_cpu *cpu) {
     uint32_t offset = 0;
     engine_save(cpu);
     cpu->saved = saved;
-    bool is_protected = (SLOT(cpu, GUEST_CR0) & 1) && !(SLOT(cpu, GUEST_RFLAGS) & 0x20000); /* VM */
+    bool is_protected = (SLOT(cpu, GUEST_CR0) & CR0_PE) && !(SLOT(cpu, GUEST_RFLAGS) & RFLAGS_VM);
     if (is_protected || offset_in(cpu, b, linear_rip(cpu)) != b->far_return_at) return;
     linear_read(cpu, linear_of_stack(cpu, 0), &offset, b->far_return_bytes, ACCESS_PROBE);
     R64(RAW_EIP) = offset;

@@ -18,8 +18,8 @@ static bool fetched_ahead(sc_cpu *cpu) {
 }
 
 static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
-    if (code == 0x400) return engine_error_code(cpu) & 16;
-    return code == 0x40 + 14 && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
+    if (code == 0x400) return engine_error_code(cpu) & PF_FETCH;
+    return code == 0x40 + PAGE_FAULT && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
 }
 
 static void take_intercept(sc_cpu *cpu, unsigned code) {
@@ -35,7 +35,7 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
         } else {
             instruction in = decode(cpu);
             if (!in.id)
-                raise_fault(cpu, 6, 0); /* with LOCK, which the engine lets pass */
+                raise_fault(cpu, INVALID_OPCODE, 0); /* with LOCK, which the engine lets pass */
             else
                 kind == ESCAPE_SYSCALL ? do_syscall(cpu, in.length_bytes) : do_sysenter(cpu);
         }
@@ -133,7 +133,7 @@ static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
     bool inside = false;
     unsigned hits = code_breakpoints(cpu, pc, size, &inside);
     if (hits) engine_window(cpu);
-    cpu->code_hits = hits && !(SLOT(cpu, GUEST_RFLAGS) & 0x10000) ? (uint8_t)hits : 0;
+    cpu->code_hits = hits && !(SLOT(cpu, GUEST_RFLAGS) & RFLAGS_RF) ? (uint8_t)hits : 0;
     if (!cpu->code_hits && (!inside || cpu->step != STEP_NONE)) return false;
     cpu->step = cpu->code_hits ? STEP_NONE : STEP_ARMED;
     uc_emu_stop(cpu->uc);
@@ -248,7 +248,7 @@ bool engine_run(sc_cpu *cpu) {
         cpu->trapped = cpu->current = NULL;
         bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->is_unsafe || alone;
         cpu->step = is_next ? STEP_NONE : STEP_ARMED;
-        if (is_next) raise_fault(cpu, 6, 0);
+        if (is_next) raise_fault(cpu, INVALID_OPCODE, 0);
     }
     if (!cpu->engine_error && cpu->code_hits) {
         cpu->trapped = cpu->current = NULL;

@@ -18,7 +18,7 @@ static void save_segment(sc_cpu *cpu, int index, size_t raw) {
     cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index] = R32(raw) & 0xffff;
     cpu->s.vmcs[VMCS_GUEST_ES_BASE + index] = R64(raw + SEGMENT_BASE);
     cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index] = R32(raw + SEGMENT_LIMIT);
-    cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index] = rights & 0x80 ? rights : rights | 0x10000;
+    cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index] = rights & AR_P ? rights : rights | AR_UNUSABLE;
 }
 
 static void load_segment(sc_cpu *cpu, int index, size_t raw) {
@@ -26,7 +26,7 @@ static void load_segment(sc_cpu *cpu, int index, size_t raw) {
     R32(raw) = cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index] & 0xffff;
     R64(raw + SEGMENT_BASE) = cpu->s.vmcs[VMCS_GUEST_ES_BASE + index];
     R32(raw + SEGMENT_LIMIT) = (uint32_t)cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index];
-    R32(raw + SEGMENT_FLAGS) = (rights & 0x10000 ? rights & 0xf07f : rights & 0xf0ff) << 8;
+    R32(raw + SEGMENT_FLAGS) = (rights & AR_UNUSABLE ? rights & 0xf07f : rights & 0xf0ff) << 8;
 }
 
 enum { COMPUTED_FLAGS = 0xcd5 }; /* OF DF SF ZF AF PF CF: the engine has them elsewhere */
@@ -46,7 +46,7 @@ void engine_window(sc_cpu *cpu) {
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
     bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
     uint64_t *state = &SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE);
-    *state = (*state & BLOCKED_BY_NMI) | (!blocked ? 0 : rflags & 0x200 ? BLOCKED_BY_STI : BLOCKED_BY_MOV_SS);
+    *state = (*state & BLOCKING_BY_NMI) | (!blocked ? 0 : rflags & RFLAGS_IF ? BLOCKING_BY_STI : BLOCKING_BY_MOV_SS);
 }
 
 /* The mode of the code that is about to run, between blocks: the slots do not know it before the next trap. */
@@ -79,19 +79,20 @@ static uint32_t mode_bits(const sc_cpu *cpu, uint32_t was) {
     uint32_t keep = ~(uint32_t)(3 | HF_INHIBIT_IRQ | HF_CS32 | HF_SS32 | HF_ADDSEG | HF_PE | HF_MP | HF_EM | HF_TS |
                                 HF_LMA | HF_CS64 | HF_OSFXSR);
     uint32_t h = (was & keep) | HF_SVME | HF_GUEST | (ss >> 5 & 3);
-    bool lma = v[VMCS_GUEST_IA32_EFER] & 0x400, protected = cr0 & 1, v86 = v[VMCS_GUEST_RFLAGS] & 0x20000;
-    bool wide = lma && (cs & 0x2000);
-    if ((v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & 3) || cpu->step == STEP_ARMED) h |= HF_INHIBIT_IRQ;
+    bool lma = v[VMCS_GUEST_IA32_EFER] & EFER_LMA, protected = cr0 & CR0_PE, v86 = v[VMCS_GUEST_RFLAGS] & RFLAGS_VM;
+    bool wide = lma && (cs & AR_L);
+    if ((v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || cpu->step == STEP_ARMED)
+        h |= HF_INHIBIT_IRQ;
     if (protected) h |= HF_PE;
     h |= (cr0 & 0xe) << 8; /* MP EM TS */
     if (lma) h |= HF_LMA;
     if (wide) {
         h |= HF_CS64 | HF_CS32 | HF_SS32;
     } else {
-        if (cs & 0x4000) h |= HF_CS32;
-        if (ss & 0x4000) h |= HF_SS32;
+        if (cs & AR_D) h |= HF_CS32;
+        if (ss & AR_D) h |= HF_SS32;
         bool based = v[VMCS_GUEST_DS_BASE] | v[VMCS_GUEST_ES_BASE] | v[VMCS_GUEST_SS_BASE];
-        if (!protected || v86 || !(cs & 0x4000) || based) h |= HF_ADDSEG;
+        if (!protected || v86 || !(cs & AR_D) || based) h |= HF_ADDSEG;
     }
     if (v[VMCS_GUEST_CR4] & 0x200) h |= HF_OSFXSR;
     return h;
@@ -104,7 +105,7 @@ static void load_intercepts(sc_cpu *cpu) {
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 |
                       1ull << 0x18 | 1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 |
                       1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
-    bool iret = (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKED_BY_NMI) && !cpu->iret && iret_unblocks_nmis(cpu);
+    bool iret = (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKING_BY_NMI) && !cpu->iret && iret_unblocks_nmis(cpu);
     bool watches_pause = (primary & PROC_PAUSE_EXITING) || secondary_control(cpu, PROC2_PAUSE_LOOP_EXITING);
     R64(RAW_INTERCEPT) =
         always | (secondary_control(cpu, PROC2_DESCRIPTOR_TABLE_EXITING) ? 0xffull << 6 : 0) |
@@ -333,7 +334,7 @@ void reset_state(sc_cpu *cpu) {
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;
     memset(cpu->raw + RAW_REGS, 0, 128);
     SLOT(cpu, GUEST_IA32_PAT) = 0x0007040600070406;
-    SLOT(cpu, GUEST_RFLAGS) = 2;
+    SLOT(cpu, GUEST_RFLAGS) = RFLAGS_RESERVED_1;
     SLOT(cpu, GUEST_DR7) = 0x400;
     cpu->s.dr6 = DR6_NOTHING;
     cpu->s.flush_tlb = FLUSH_ALL;

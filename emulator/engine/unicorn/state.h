@@ -61,9 +61,9 @@ enum {
 };
 enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xf }; /* PAE, LMA, NXE, PSE */
 /* CR0, CR4 and EFER bits that change how addresses translate */
-#define CR0_PAGING 0x80010001ull
-#define CR4_PAGING 0x1000b0ull
-#define EFER_PAGING 0xd00ull
+#define CR0_PAGING (CR0_PG | CR0_WP | CR0_PE)
+#define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP)
+#define EFER_PAGING (EFER_LME | EFER_LMA | EFER_NXE)
 
 #define R16(at) (*(uint16_t *)(cpu->raw + (at)))
 #define R32(at) (*(uint32_t *)(cpu->raw + (at)))
@@ -71,8 +71,8 @@ enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xf }; /* PAE, LMA, NXE, PSE */
 #define A64(at) (*(uint64_t *)(cpu->arena + (at)))
 
 /* MSRs whose place is found at start-up */
-static const uint32_t ENGINE_MSRS[8] = {0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,
-                                        0xc0000102, 0xc0000103, 0xc0000080, 0x174};
+static const uint32_t ENGINE_MSRS[8] = {IA32_STAR,           IA32_LSTAR,   IA32_CSTAR, IA32_FMASK,
+                                        IA32_KERNEL_GS_BASE, IA32_TSC_AUX, IA32_EFER,  IA32_SYSENTER_CS};
 enum {
     OWN_MSRS = 6,
     MSR_AT_TSC_AUX = 5,

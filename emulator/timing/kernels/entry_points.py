@@ -14,6 +14,7 @@ not cross a page: the next linear page is somewhere else, and only the caller kn
 
 from emulator.timing.kernels.compiled import inlined, kernel
 from emulator.timing.kernels.layout import (
+    CODE_WALK,
     DTLB_4K,
     HPA_MASK,
     ITLB_4K,
@@ -22,6 +23,8 @@ from emulator.timing.kernels.layout import (
     L1I,
     LINE_SHIFT,
     MODIFIED,
+    PAGE_IS_GLOBAL,
+    PAGE_IS_LARGE,
     PCPU_WORDS,
     PCPUS,
     STATE_BITS,
@@ -124,23 +127,25 @@ def walk(
 
     The translation is in the TLB afterwards.
 
-    kind: 0 code, 1 data. page_kind: 1 if large (2 MiB) | 2 if global. references: the hpa of each entry read, in order.
-    A hit in the paging-structure cache leaves the last one; of a two-dimensional walk the last guest entry and
-    the four of its nested walk.
+    kind: CODE_WALK or DATA_WALK. page_kind: PAGE_IS_LARGE (2 MiB) | PAGE_IS_GLOBAL. references: the hpa of each entry
+    read, in order. A hit in the paging-structure cache leaves the last one; of a two-dimensional walk the last guest
+    entry and the four of its nested walk.
     # MODEL: accessed and dirty bits are set without a store.
     """
     words = PCPUS + pcpu * PCPU_WORDS
     hpa &= HPA_MASK
-    is_large = page_kind & 1
+    is_large = 1 if page_kind & PAGE_IS_LARGE else 0
+    is_global = 1 if page_kind & PAGE_IS_GLOBAL else 0
+    first_level = ITLB_4K if kind == CODE_WALK else DTLB_4K
     first = 0
     if use_paging_structures(state, words, linear_page, is_large):
         first = max(reference_count - (1 if reference_count <= ONE_DIMENSION_MAX else ONE_DIMENSION_MAX), 0)
-    cycles = missed_second_level(state, DTLB_4K if kind else ITLB_4K)
+    cycles = missed_second_level(state, first_level)
     for number in range(first, reference_count):
         line = (references[number] & HPA_MASK) >> state[LINE_SHIFT]
         stall, _ = access_line(state, words, L1D, line, 0)
         cycles += state[L1D_LATENCY] + stall
-    fill(state, words, DTLB_4K if kind else ITLB_4K, hpa, linear_page, is_large, page_kind >> 1 & 1)
+    fill(state, words, first_level, hpa, linear_page, is_large, is_global)
     state[words + Pcpu.WALK] += 1
     state[words + Pcpu.WALK_REFERENCE] += max(reference_count - first, 0)
     state[words + Pcpu.WALK_CYCLES] += cycles

@@ -45,6 +45,10 @@ ARRAY_NAMES = ("l1i", "l1d", "l2", "l3", "itlb_4k", "itlb_2m", "dtlb_4k", "dtlb_
 )
 LARGE = ITLB_2M - ITLB_4K  # from a TLB of 4 KiB pages to that of 2 MiB pages
 
+# What a walk was for, and of what kind the page is, as the engine tells.
+CODE_WALK, DATA_WALK = range(2)
+PAGE_IS_LARGE, PAGE_IS_GLOBAL = 1 << 0, 1 << 1
+
 # The whole machine. `_CYCLES` are what a load takes beyond an L1 hit.
 (
     CORE_COUNT,  # cores and packages in use
