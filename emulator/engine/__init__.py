@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.engine.abi import FLUSH_ALL, FLUSH_ENGINE, LEAVE, RESUME, WATCHED_ENTRY, Next
-from emulator.engine.platform import ANSWERS, Platform
+from emulator.engine.operations import ANSWERS, Platform
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
 
@@ -203,6 +203,6 @@ def python_on_exit(python: object) -> int:
 
 @ffi.def_extern(onerror=_keep_error, error=0)
 def python_on_platform(python: object, operation: int, number: int, argument: int, values: Any) -> int:
-    """The core asks its platform: see platform.py."""
+    """The core asks its platform: see operations.py."""
     engine: Engine = ffi.from_handle(python)
     return ANSWERS[operation](engine, number, argument, values)

@@ -14,7 +14,7 @@ RESUME, LEAVE = Next
 
 
 class Operation(IntEnum):
-    """What C asks of Python while nothing exits: `sc_platform_callback`. `platform.py` answers."""
+    """What C asks of Python while nothing exits: `sc_platform_callback`. `operations.py` answers."""
 
     PORT_READ = 0
     PORT_WRITE = 1

@@ -353,7 +353,7 @@ void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes);
 
 /* Callbacks into Python (build.py declares them extern "Python"). */
 extern int (*sc_exit_callback)(void *python); /* NEXT_RESUME or NEXT_LEAVE */
-/* `operation` is a PLATFORM_*; see abi.py and platform.py. */
+/* `operation` is a PLATFORM_*; see abi.py and operations.py. */
 extern int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 
 #define SLOT(cpu, NAME) ((cpu)->s.vmcs[VMCS_##NAME])

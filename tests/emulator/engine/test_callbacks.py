@@ -6,7 +6,7 @@ import pytest
 
 from emulator.engine import LEAVE, Engine, Next
 from emulator.engine.abi import Operation
-from emulator.engine.platform import ANSWERS
+from emulator.engine.operations import ANSWERS
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
 from emulator.vmx import controls as c
