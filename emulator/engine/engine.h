@@ -1,7 +1,7 @@
 /* The internal ABI of the CPU engine: one struct shared with Python, and the functions Python calls.
  *
  *   Python (pcpu.py)                     C (this folder)                          Unicorn
- *   sc_run(cpu, deadline) ------------>  arch/cpu.c: loop: events, window, run ->  uc_emu_start
+ *   sc_run(cpu, deadline) ------------>  arch/loop.c: events, window, run ---->  uc_emu_start
  *      ^                                 unicorn/run.c: hooks: trap decoded <---  intercept / exception
  *      |   sc_exit_callback <----------  arch/exits.c: does a VMCS control ask for an exit?
  *      |   sc_platform_callback <------  no: do what hardware does (arch/hardware.c, events.c, walk.c), then go on
@@ -261,6 +261,13 @@ void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write);
 void forget_translations(sc_cpu *cpu, bool keep_global);
 void forget_page(sc_cpu *cpu, uint64_t linear);
 
+/* arch/delivery.c */
+typedef struct {
+    enum { DONE, FAULT, LEFT } what; /* LEFT: a VM exit took place instead */
+    event next;                      /* FAULT: what the delivery itself raised */
+} outcome;
+outcome deliver_once(sc_cpu *cpu, event e);
+
 /* arch/events.c */
 bool deliver(sc_cpu *cpu, event e);      /* false: something else came of it */
 bool pushes_error_code(unsigned vector); /* of exceptions, SDM 3A 6.15 */
@@ -338,7 +345,7 @@ bool must_empty(const sc_cpu *cpu); /* it is time to stop and empty the translat
 uint64_t engine_flags(sc_cpu *cpu); /* RFLAGS, between blocks */
 void engine_window(sc_cpu *cpu);    /* refresh RFLAGS and interruptibility in the slots, nothing else */
 
-/* arch/cpu.c */
+/* arch/loop.c */
 bool is_due(const sc_cpu *cpu); /* the deadline has come */
 bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);

@@ -86,10 +86,15 @@ enum { BUFFER_BYTES = 256 << 20, TRANSLATED_MAX = 1 << 19, BLOCK_WEIGHT = 2 };
 /* run.c */
 void empty_translations(sc_cpu *cpu);
 
-/* state.c */
+/* layout.c */
 bool find_raw_state(sc_cpu *cpu, const char **problem);
 bool verify_layout(sc_cpu *cpu, const char **problem);
+
+/* state.c */
 void reset_state(sc_cpu *cpu);
+
+/* nested.c */
+void forget_nested(sc_cpu *cpu);
 
 /* memory.c */
 bool wants_memory_hook(const sc_cpu *cpu);
