@@ -39,7 +39,7 @@ bool sc_restore(sc_cpu *cpu, const uint8_t *bytes, uint64_t count);
 C_FLAGS = ["-std=gnu11", "-O2", "-flto", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 C_FLAGS += ["-Wno-missing-field-initializers"]
 SOURCES = sorted(path for path in HERE.rglob("*.c") if path.name != "_engine.c")
-HEADERS = ("engine.h", "shared.h", "time/timing.h", "unicorn/state.h")
+HEADERS = ("engine.h", "shared.h", "arch/arch.h", "time/time.h", "time/timing.h", "unicorn/port.h", "unicorn/state.h")
 
 
 def _defines(module: Mapping[str, object], prefix: str = "") -> str:

@@ -1,15 +1,44 @@
-/* A CPU as Python looks at it. */
+/* A CPU as Python holds it: opened, closed, looked at. */
+#include <stdlib.h>
 #include <string.h>
 #include "engine.h"
 
-static walk_result debug_walk(sc_cpu *cpu, uint64_t linear) { return walk(cpu, linear, ACCESS_PROBE); }
+int (*sc_exit_callback)(void *python);
+int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
+
+void sc_close(sc_cpu *cpu) {
+    if (!cpu) return;
+    engine_close(cpu);
+    decode_close(cpu);
+    blocks_close(cpu);
+    free(cpu);
+}
+
+/* A CPU over `memory`, in reset-like state. NULL on failure, with `*problem` naming what is not as expected. */
+sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char **problem) {
+    sc_cpu *cpu = calloc(1, sizeof *cpu);
+    *problem = "out of memory";
+    if (!cpu) return NULL;
+    cpu->python = python;
+    cpu->memory = memory;
+    cpu->memory_bytes = memory_bytes;
+    if (!decode_open(cpu) || !blocks_open(cpu) || !engine_open(cpu, problem)) {
+        sc_close(cpu);
+        return NULL;
+    }
+    arch_reset(cpu);
+    *problem = NULL;
+    return cpu;
+}
+
+sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
 
 /* Copy memory at a linear address as the CPU sees it, without side effects; returns the bytes copied before the first
  * that is not mapped. */
 uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t bytes) {
     uint64_t done = 0;
     while (done < bytes) {
-        walk_result w = debug_walk(cpu, linear + done);
+        walk_result w = walk(cpu, linear + done, ACCESS_PROBE);
         uint64_t here = 0x1000 - ((linear + done) & 0xfff);
         if (here > bytes - done) here = bytes - done;
         if (w.status != WALK_OK || w.hpa >= cpu->memory_bytes || here > cpu->memory_bytes - w.hpa) break;
@@ -20,8 +49,6 @@ uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t byt
 }
 
 uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret) { return code_at_rip(cpu, ret); }
-
-sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
 
 /* The core's own part of RDMSR and WRMSR, with the checks of hardware, for a VMM that lets an access through. */
 int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret) { return read_msr(cpu, index, ret); }

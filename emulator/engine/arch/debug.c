@@ -53,7 +53,7 @@ void note_data_access(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) 
         uint64_t linear = cpu->s.dr[n] & ~(uint64_t)(length - 1), offset = linear & 0xfff, at = hpa & 0xfff;
         if (at + bytes <= offset || offset + length <= at) continue;
         walk_result w = walk(cpu, linear, ACCESS_PROBE);
-        if (w.status == WALK_OK && w.hpa >> 12 == hpa >> 12) cpu->data_hits |= 1u << n;
+        if (w.status == WALK_OK && w.hpa >> 12 == hpa >> 12) cpu->arch.state.data_hits |= 1u << n;
     }
 }
 

@@ -12,22 +12,22 @@ bool decode_open(sc_cpu *cpu) {
             csh handle;
             if (cs_open(CS_ARCH_X86, MODES[i], &handle) != CS_ERR_OK) return false;
             cs_option(handle, CS_OPT_DETAIL, detail ? CS_OPT_ON : CS_OPT_OFF);
-            cpu->decoder[i][detail] = handle;
+            cpu->arch.decoder[i][detail] = handle;
         }
-    cpu->decoded = cs_malloc(cpu->decoder[2][1]);
-    return cpu->decoded;
+    cpu->arch.decoded = cs_malloc(cpu->arch.decoder[2][1]);
+    return cpu->arch.decoded;
 }
 
 void decode_close(sc_cpu *cpu) {
     for (int i = 0; i < 3; i++)
         for (int detail = 0; detail < 2; detail++) {
-            csh handle = cpu->decoder[i][detail];
+            csh handle = cpu->arch.decoder[i][detail];
             if (handle) cs_close(&handle);
         }
-    if (cpu->decoded) cs_free(cpu->decoded, 1);
+    if (cpu->arch.decoded) cs_free(cpu->arch.decoded, 1);
 }
 
-void forget_decoded(sc_cpu *cpu) { memset(cpu->decoded_before, 0, sizeof cpu->decoded_before); }
+void forget_decoded(sc_cpu *cpu) { memset(cpu->arch.decoded_before, 0, sizeof cpu->arch.decoded_before); }
 
 unsigned code_bits(const sc_cpu *cpu) {
     uint64_t rights = SLOT(cpu, GUEST_CS_ACCESS_RIGHTS);
@@ -45,7 +45,7 @@ static bool is_prefix(uint8_t byte, unsigned bits) {
 /* Has the instruction of `bytes` bytes a LOCK prefix where it cannot be? Capstone knows, except for instructions that load;
  * and it takes LOCK with REP for XACQUIRE and XRELEASE, which it lets pass with anything: it is asked without REP. */
 bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits) {
-    csh handle = cpu->decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][0];
+    csh handle = cpu->arch.decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][0];
     uint8_t plain[INSTRUCTION_BYTES_MAX];
     size_t count = 0, opcode_at = 0;
     bool lock = false, prefix = true;
@@ -61,7 +61,7 @@ bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits)
     bool loads = opcode_at && code[opcode_at] < 0x40 && (code[opcode_at] & 6) == 2; /* such as ADD r, r/m */
     const uint8_t *next = plain;
     uint64_t address = 0;
-    return lock && (loads || !cs_disasm_iter(handle, &next, &count, &address, cpu->decoded));
+    return lock && (loads || !cs_disasm_iter(handle, &next, &count, &address, cpu->arch.decoded));
 }
 
 /* PCMPESTRI or PCMPESTRM, also in the VEX form: see unicorn/abort.c. */
@@ -103,8 +103,8 @@ uint64_t linear_rip(const sc_cpu *cpu) { return linear_of(cpu, 1, SLOT(cpu, GUES
 /* Where the code at a linear address lies in host memory, or NULL. */
 const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
     uint64_t page = linear >> 12;
-    typeof(&cpu->code_tlb[0]) entry = &cpu->code_tlb[page & 255];
-    if (!entry->host || entry->generation != cpu->tlb_generation ||
+    typeof(&cpu->arch.code_tlb[0]) entry = &cpu->arch.code_tlb[page & 255];
+    if (!entry->host || entry->generation != cpu->port.tlb_generation ||
         entry->page != page) { /* absence is not remembered */
         walk_result w = walk(cpu, linear & ~0xfffull, ACCESS_FETCH | ACCESS_PROBE | (cpl(cpu) == 3 ? ACCESS_USER : 0));
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
@@ -114,7 +114,7 @@ const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
             return NULL; /* it may be mapped without a flush */
         entry->page = page;
         entry->host = cpu->memory + w.hpa;
-        entry->generation = cpu->tlb_generation;
+        entry->generation = cpu->port.tlb_generation;
     }
     return entry->host + (linear & 0xfff);
 }
@@ -155,13 +155,13 @@ static uint64_t register_value(sc_cpu *cpu, unsigned reg, uint64_t next_rip) {
  * runs from the TLB may have lost its mapping since.) Returns how many of the at most 15 are there. */
 size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]) {
     uint64_t linear = linear_rip(cpu);
-    const block *b = cpu->trapped;
+    const block *b = cpu->time.trapped;
     size_t bytes = 0;
     if (is_within(cpu, b, linear)) {
         uint64_t at = offset_in(cpu, b, linear);
         bytes = b->size_bytes - at;
         if (bytes > INSTRUCTION_BYTES_MAX) bytes = INSTRUCTION_BYTES_MAX;
-        memcpy(ret, cpu->code_bytes + b->bytes_at + at, bytes);
+        memcpy(ret, cpu->time.code_bytes + b->bytes_at + at, bytes);
     } /* a block may end within an instruction that is unknown to the engine */
     while (bytes < INSTRUCTION_BYTES_MAX) { /* at most two pages */
         const uint8_t *host = code_host(cpu, linear + bytes);
@@ -178,11 +178,12 @@ static instruction decode_bytes(sc_cpu *cpu, const uint8_t *code, size_t bytes, 
     instruction in = {.reg = -1, .control_reg = -1};
     uint64_t rip = SLOT(cpu, GUEST_RIP), address = rip;
     const uint8_t *next = code;
-    cs_insn *insn = cpu->decoded;
-    if (!cs_disasm_iter(cpu->decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][1], &next, &bytes, &address, insn)) return in;
+    cs_insn *insn = cpu->arch.decoded;
+    if (!cs_disasm_iter(cpu->arch.decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][1], &next, &bytes, &address, insn))
+        return in;
     const cs_x86 *x86 = &insn->detail->x86;
     in.id = insn->id;
-    in.class = cpu->timing.issue_width ? class_of(cpu, insn) : CLASS_OTHER;
+    in.class = cpu->time.parameters.issue_width ? class_of(cpu, insn) : CLASS_OTHER;
     in.length_bytes = insn->size;
     in.last_byte = code[insn->size - 1];
     memcpy(in.opcode, x86->opcode, sizeof in.opcode);
@@ -231,16 +232,16 @@ instruction decode(sc_cpu *cpu) {
     uint8_t code[INSTRUCTION_BYTES_MAX] = {0};
     size_t bytes = code_at_rip(cpu, code);
     unsigned bits = code_bits(cpu);
-    typeof(&cpu->decoded_before[0]) before = &cpu->decoded_before[SLOT(cpu, GUEST_RIP) & 63];
+    typeof(&cpu->arch.decoded_before[0]) before = &cpu->arch.decoded_before[SLOT(cpu, GUEST_RIP) & 63];
     size_t length = before->in.length_bytes;
     if (before->bits != bits || !length || length > bytes || memcmp(before->code, code, length)) {
         instruction in = decode_bytes(cpu, code, bytes, bits);
-        cpu->decoded_class = in.class;
+        cpu->arch.state.decoded_class = in.class;
         if (!in.id || in.has_memory) return in;
         before->bits = bits;
         before->in = in;
         memcpy(before->code, code, sizeof code);
     }
-    cpu->decoded_class = before->in.class;
+    cpu->arch.state.decoded_class = before->in.class;
     return before->in;
 }

@@ -11,44 +11,21 @@
 
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
 
-/* Intercept codes of the engine (AMD APM volume 2, appendix C). */
-enum {
-    TRAP_CR_READ = 0x00,
-    TRAP_CR_WRITE = 0x10,
-    TRAP_DR_READ = 0x20,
-    TRAP_DR_WRITE = 0x30,
-    TRAP_IDTR_READ = 0x66, /* SIDT SGDT SLDT STR LIDT LGDT LLDT LTR */
-    TRAP_TR_WRITE = 0x6d,
-    TRAP_RDTSC = 0x6e,
-    TRAP_RDPMC = 0x6f,
-    TRAP_CPUID = 0x72,
-    TRAP_IRET = 0x74,
-    TRAP_INT = 0x75,
-    TRAP_INVD = 0x76,
-    TRAP_PAUSE = 0x77,
-    TRAP_HLT = 0x78,
-    TRAP_INVLPG = 0x79,
-    TRAP_MSR = 0x7c,
-    TRAP_RDTSCP = 0x87,
-    TRAP_ICEBP = 0x88,
-    TRAP_WBINVD = 0x89
-};
-
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
     SLOT(cpu, EXIT_REASON) = reason;
     SLOT(cpu, EXIT_QUALIFICATION) = qualification;
-    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = cpu->exiting.interruption;
-    SLOT(cpu, VM_EXIT_INTERRUPTION_ERROR_CODE) = cpu->exiting.interruption_error_code;
-    SLOT(cpu, IDT_VECTORING_INFORMATION) = cpu->exiting.vectoring;
-    SLOT(cpu, IDT_VECTORING_ERROR_CODE) = cpu->exiting.vectoring_error_code;
-    uint32_t vectored_bytes = cpu->exiting.vectored_bytes;
+    SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = cpu->arch.exiting.interruption;
+    SLOT(cpu, VM_EXIT_INTERRUPTION_ERROR_CODE) = cpu->arch.exiting.interruption_error_code;
+    SLOT(cpu, IDT_VECTORING_INFORMATION) = cpu->arch.exiting.vectoring;
+    SLOT(cpu, IDT_VECTORING_ERROR_CODE) = cpu->arch.exiting.vectoring_error_code;
+    uint32_t vectored_bytes = cpu->arch.exiting.vectored_bytes;
     SLOT(cpu, VM_EXIT_INSTRUCTION_LENGTH) = vectored_bytes ? vectored_bytes : instruction_bytes;
-    memset(&cpu->exiting, 0, sizeof cpu->exiting);
+    memset(&cpu->arch.exiting, 0, sizeof cpu->arch.exiting);
     SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) &= ~EVENT_VALID;
     uint64_t *entry = &SLOT(cpu, VM_ENTRY_CONTROLS); /* SDM 3C 28.2: reports the mode the guest was in */
     *entry = long_mode(cpu) ? *entry | ENTRY_IA32E_MODE_GUEST : *entry & ~(uint64_t)ENTRY_IA32E_MODE_GUEST;
-    if (!cpu->timing.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
-    cpu->monitor_armed = false;                                 /* SDM 3C 28.5.6 */
+    if (!cpu->time.parameters.has_vpid) forget_translations(cpu, false); /* SDM 3C 29.4.3.1 */
+    cpu->arch.state.monitor_armed = false;                               /* SDM 3C 28.5.6 */
     end_entry(cpu);
     if (sc_exit_callback(cpu->python) == NEXT_LEAVE) cpu->s.stop_request = 1;
 }
@@ -108,7 +85,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     if (!in.id) return raise_fault(cpu, INVALID_OPCODE, 0); /* such as with LOCK, which the engine lets pass */
     if (code < TRAP_CR_WRITE) return trap_cr_read(cpu, &in);
     if (code < TRAP_DR_READ) return trap_cr_write(cpu, &in);
-    if (code < 0x40) return trap_dr(cpu, &in);
+    if (code < TRAP_EXCEPTION) return trap_dr(cpu, &in);
     if (code >= TRAP_IDTR_READ && code <= TRAP_TR_WRITE) return trap_descriptor_table(cpu, &in, code);
     switch (code) {
     case TRAP_CPUID:
@@ -116,7 +93,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
         do_cpuid(cpu);
         return skip(cpu, in.length_bytes);
     case TRAP_IRET: /* intercepted while NMIs are blocked, which it ends when it has run (SDM 3A 6.7.1): run it now */
-        cpu->iret = IRET_ARMED;
+        cpu->arch.state.iret = IRET_ARMED;
         return;
     case TRAP_INT:
     case TRAP_ICEBP: return trap_software_interrupt(cpu, &in);

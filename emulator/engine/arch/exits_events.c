@@ -7,9 +7,9 @@ static uint64_t information(event e) {
 }
 
 void set_vectoring(sc_cpu *cpu, event e) {
-    cpu->exiting.vectoring = information(e);
-    cpu->exiting.vectoring_error_code = e.error_code;
-    cpu->exiting.vectored_bytes = e.instruction_bytes;
+    cpu->arch.exiting.vectoring = information(e);
+    cpu->arch.exiting.vectoring_error_code = e.error_code;
+    cpu->arch.exiting.vectored_bytes = e.instruction_bytes;
 }
 
 bool exception_exits(const sc_cpu *cpu, event e) {
@@ -22,8 +22,8 @@ bool exception_exits(const sc_cpu *cpu, event e) {
 }
 
 void vm_exit_event(sc_cpu *cpu, event e) {
-    cpu->exiting.interruption = information(e) | (cpu->iret_unblocked ? EVENT_NMI_UNBLOCKING : 0);
-    cpu->exiting.interruption_error_code = e.error_code;
+    cpu->arch.exiting.interruption = information(e) | (cpu->arch.state.iret_unblocked ? EVENT_NMI_UNBLOCKING : 0);
+    cpu->arch.exiting.interruption_error_code = e.error_code;
     uint64_t qualification = e.vector == PAGE_FAULT ? e.address : e.vector == DEBUG_EXCEPTION ? e.payload : 0;
     vm_exit(cpu, EXIT_REASON_EXCEPTION_NMI, qualification, e.instruction_bytes);
 }
@@ -37,7 +37,7 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
     }
     uint64_t kind = access & ACCESS_FETCH ? 4 : access & ACCESS_WRITE ? 2 : 1;
     uint64_t where = linear_valid ? 0x80 | (w.in_page_walk ? 0 : 0x100) : 0;
-    where |= cpu->iret_unblocked ? EVENT_NMI_UNBLOCKING : 0; /* the same bit of the qualification */
+    where |= cpu->arch.state.iret_unblocked ? EVENT_NMI_UNBLOCKING : 0; /* the same bit of the qualification */
     vm_exit(cpu, EXIT_REASON_EPT_VIOLATION, kind | (w.ept_rights & 7) << 3 | where, 0);
 }
 
@@ -159,7 +159,7 @@ void trap_exception(sc_cpu *cpu, unsigned vector) {
     event e = {.vector = vector, .type = EVENT_HARDWARE_EXCEPTION, .has_error = has_error};
     if (has_error) e.error_code = (uint32_t)engine_error_code(cpu);
     if (vector == PAGE_FAULT) e.address = fault_address(cpu);
-    if (vector == DEBUG_EXCEPTION) e.payload = engine_debug_status(cpu) | cpu->data_hits;
-    cpu->data_hits = 0; /* an access of an instruction that faults is none */
+    if (vector == DEBUG_EXCEPTION) e.payload = engine_debug_status(cpu) | cpu->arch.state.data_hits;
+    cpu->arch.state.data_hits = 0; /* an access of an instruction that faults is none */
     raise_event(cpu, e);
 }

@@ -53,17 +53,17 @@ static bool is_in_segment(const sc_cpu *cpu, const instruction *in, unsigned byt
 /* MODEL: the engine has written zeros to the operand of an INS before it asks for the port; so it stays when #GP or a
  * VM exit keeps the INS from being done. */
 void trap_io(sc_cpu *cpu) {
-    uint16_t port = cpu->io.port;
+    uint16_t port = cpu->port.io.port;
     instruction in = decode(cpu);
     if (!in.id) return raise_fault(cpu, INVALID_OPCODE, 0);
-    if (!io_allowed(cpu, port, cpu->io.size)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
+    if (!io_allowed(cpu, port, cpu->port.io.size)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     uint64_t count_mask = in.address_bytes == 8 ? ~0ull : (1ull << 8 * in.address_bytes) - 1;
     bool moves = in.has_memory && (!in.rep || (gpr_read(cpu, 1) & count_mask));
-    if (moves && !is_in_segment(cpu, &in, cpu->io.size))
+    if (moves && !is_in_segment(cpu, &in, cpu->port.io.size))
         return raise_fault(cpu, in.segment == SS ? STACK_FAULT : GENERAL_PROTECTION, 0);
-    if (!io_exits(cpu, port, cpu->io.size)) return do_io(cpu, &in);
+    if (!io_exits(cpu, port, cpu->port.io.size)) return do_io(cpu, &in);
     bool immediate = in.opcode[0] >= 0xe4 && in.opcode[0] <= 0xe7;
-    uint64_t qualification = (cpu->io.size - 1u) | cpu->io.in << 3 | in.has_memory << 4 |
+    uint64_t qualification = (cpu->port.io.size - 1u) | cpu->port.io.in << 3 | in.has_memory << 4 |
                              (in.has_memory && in.rep) << 5 | immediate << 6 | (uint64_t)port << 16;
     if (in.has_memory) {
         unsigned size = in.address_bytes == 8 ? 2 : in.address_bytes == 4 ? 1 : 0;

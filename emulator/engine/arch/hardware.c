@@ -173,11 +173,11 @@ bool memory_fault(sc_cpu *cpu, walk_result w, unsigned access) {
 
 /* IN, OUT and one iteration of INS, OUTS on the platform's ports. */
 void do_io(sc_cpu *cpu, const instruction *in) {
-    uint16_t port = cpu->io.port;
-    unsigned bytes = cpu->io.size, user = cpl(cpu) == 3 ? ACCESS_USER : 0;
+    uint16_t port = cpu->port.io.port;
+    unsigned bytes = cpu->port.io.size, user = cpl(cpu) == 3 ? ACCESS_USER : 0;
     uint64_t value = 0;
     if (!in->has_memory) {
-        if (cpu->io.in) {
+        if (cpu->port.io.in) {
             sc_platform_callback(cpu->python, PLATFORM_PORT_READ, port, bytes, &value);
             gpr_write(cpu, 0, value, bytes);
         } else {
@@ -192,7 +192,7 @@ void do_io(sc_cpu *cpu, const instruction *in) {
     uint64_t linear = linear_of(cpu, in->segment, in->offset);
     if (!in->rep || (gpr_read(cpu, 1) & count_mask)) {
         walk_result w = {.status = WALK_OK};
-        if (cpu->io.in) {
+        if (cpu->port.io.in) {
             w = linear_check(cpu, linear, bytes, user | ACCESS_WRITE);
             if (memory_fault(cpu, w, ACCESS_WRITE)) return;
             sc_platform_callback(cpu->python, PLATFORM_PORT_READ, port, bytes, &value);
@@ -202,7 +202,7 @@ void do_io(sc_cpu *cpu, const instruction *in) {
             if (memory_fault(cpu, w, 0)) return;
             sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
         }
-        advance(cpu, cpu->io.in ? 7 : 6, step, in->address_bytes);
+        advance(cpu, cpu->port.io.in ? 7 : 6, step, in->address_bytes);
         if (in->rep) {
             advance(cpu, 1, -1, in->address_bytes);
             retire(cpu);

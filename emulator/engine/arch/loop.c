@@ -6,9 +6,6 @@
 
 #define BLOCKS_NMI (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS | BLOCKING_BY_NMI)
 
-int (*sc_exit_callback)(void *python);
-int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
-
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
     SLOT(cpu, GUEST_RIP) = code_bits(cpu) == 64 ? rip : (uint32_t)rip;
@@ -22,7 +19,7 @@ void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
 bool is_due(const sc_cpu *cpu) { return cpu->s.clock_cycles >= cpu->s.deadline_cycles; }
 
 bool must_stop(const sc_cpu *cpu) {
-    return cpu->s.stop_request || cpu->s.shutdown || cpu->engine_error ||
+    return cpu->s.stop_request || cpu->s.shutdown || cpu->port.error ||
            cpu->s.vmcs[VMCS_GUEST_ACTIVITY_STATE] != ACTIVITY_ACTIVE;
 }
 
@@ -71,12 +68,19 @@ static void take_nmi(sc_cpu *cpu) {
 
 /* The IRET that was let through, if it has begun, has ended blocking by NMI: by its end, or by its fault. */
 bool end_iret(sc_cpu *cpu) {
-    if (cpu->iret != IRET_RUNS) return false;
-    cpu->iret = IRET_NONE;
+    if (cpu->arch.state.iret != IRET_RUNS) return false;
+    cpu->arch.state.iret = IRET_NONE;
     bool blocked = SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI;
     if (!blocked || !iret_unblocks_nmis(cpu)) return false;
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~BLOCKING_BY_NMI;
     return true;
+}
+
+void begin_trap(sc_cpu *cpu) { cpu->arch.state.iret_unblocked = end_iret(cpu); }
+void end_trap(sc_cpu *cpu) { cpu->arch.state.iret_unblocked = false; }
+
+void let_iret_run(sc_cpu *cpu) {
+    if (cpu->arch.state.iret == IRET_ARMED) cpu->arch.state.iret = IRET_RUNS;
 }
 
 /* Must each instruction have a block of its own? */
@@ -84,7 +88,7 @@ static bool runs_alone(const sc_cpu *cpu) { return has_monitor_trap(cpu) || has_
 
 /* Called between blocks while something is pending: is it time to leave the engine and settle it? */
 bool must_settle(sc_cpu *cpu) {
-    if (must_stop(cpu) || boundary_exit_due(cpu) || (cpu->step == STEP_NONE && runs_alone(cpu))) return true;
+    if (must_stop(cpu) || boundary_exit_due(cpu) || (cpu->port.step == STEP_NONE && runs_alone(cpu))) return true;
     if (cpu->s.interrupt_pending && interrupt_exits(cpu)) return true;
     bool for_interrupt = cpu->s.interrupt_pending || waits_for_window(cpu);
     if (nmi_is_held(cpu) && (!for_interrupt || !(engine_flags(cpu) & RFLAGS_IF))) return false;
@@ -117,36 +121,37 @@ static void do_exit_interrupt(sc_cpu *cpu) {
     uint64_t vector = 0;
     if (cpu->s.vmcs[VMCS_VM_EXIT_CONTROLS] & EXIT_ACKNOWLEDGE_INTERRUPT) {
         sc_platform_callback(cpu->python, PLATFORM_INTERRUPT_VECTOR, 0, 0, &vector);
-        cpu->exiting.interruption = (vector & EVENT_VECTOR_MASK) | EVENT_VALID;
+        cpu->arch.exiting.interruption = (vector & EVENT_VECTOR_MASK) | EVENT_VALID;
     }
     vm_exit(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0, 0);
 }
 
 void watch(sc_cpu *cpu) {
     bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->s.nmi_pending ||
-                   waits_for_nmi_window(cpu) || cpu->step != STEP_NONE || cpu->iret != IRET_NONE ||
-                   has_breakpoints(cpu) || must_empty(cpu);
-    uint64_t next = cpu->timer_end_cycles < cpu->s.deadline_cycles ? cpu->timer_end_cycles : cpu->s.deadline_cycles;
-    cpu->check_at_cycles = at_once ? 0 : next;
+                   waits_for_nmi_window(cpu) || cpu->port.step != STEP_NONE || cpu->arch.state.iret != IRET_NONE ||
+                   has_breakpoints(cpu) || engine_must_empty(cpu);
+    uint64_t next = cpu->arch.state.timer_end_cycles < cpu->s.deadline_cycles ? cpu->arch.state.timer_end_cycles
+                                                                              : cpu->s.deadline_cycles;
+    cpu->arch.check_at_cycles = at_once ? 0 : next;
 }
 
 static void trap_data_access(sc_cpu *cpu) {
-    uint64_t hits = cpu->data_hits;
-    cpu->data_hits = 0;
+    uint64_t hits = cpu->arch.state.data_hits;
+    cpu->arch.state.data_hits = 0;
     raise_debug(cpu, hits);
 }
 
 void settle(sc_cpu *cpu) {
     end_iret(cpu);
-    cpu->iret = IRET_NONE; /* one that has not begun is intercepted again */
-    while (!cpu->s.stop_request && !cpu->s.shutdown && !cpu->engine_error) {
+    cpu->arch.state.iret = IRET_NONE; /* one that has not begun is intercepted again */
+    while (!cpu->s.stop_request && !cpu->s.shutdown && !cpu->port.error) {
         begin_entry(cpu);
         bool open = window_open(cpu);
         if (cpu->s.non_root && (SLOT(cpu, VM_ENTRY_INTERRUPTION_INFORMATION) & EVENT_VALID))
             inject(cpu);
-        else if (cpu->monitor_trap_due)
+        else if (cpu->arch.state.monitor_trap_due)
             exit_at_boundary(cpu);
-        else if (cpu->data_hits)
+        else if (cpu->arch.state.data_hits)
             trap_data_access(cpu);
         else if (boundary_exit_due(cpu))
             exit_at_boundary(cpu);
@@ -164,7 +169,7 @@ void settle(sc_cpu *cpu) {
             break;
         if (is_due(cpu)) break; /* what is left waits for the next run */
     }
-    if (runs_alone(cpu) && cpu->step == STEP_NONE) cpu->step = STEP_ARMED;
+    if (runs_alone(cpu) && cpu->port.step == STEP_NONE) engine_run_alone(cpu);
     watch(cpu);
 }
 
@@ -172,11 +177,11 @@ void settle(sc_cpu *cpu) {
 int sc_run(sc_cpu *cpu, uint64_t deadline_cycles) {
     cpu->s.deadline_cycles = deadline_cycles;
     cpu->s.stop_request = 0;
-    cpu->engine_error = 0;
+    engine_forget_error(cpu);
     settle(cpu);
     while (!must_stop(cpu) && !is_due(cpu)) { /* a callback may bring it nearer */
         if (!engine_run(cpu)) break;
         settle(cpu);
     }
-    return cpu->engine_error;
+    return cpu->port.error;
 }

@@ -13,7 +13,7 @@ static void monitor(sc_cpu *cpu, const instruction *in) {
     uint8_t byte;
     if (code_bits(cpu) == 64 && !canonical(linear)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     if (memory_fault(cpu, linear_read(cpu, linear, &byte, 1, 0), 0)) return; /* checked as a load of one byte */
-    cpu->monitor_armed = true;
+    cpu->arch.state.monitor_armed = true;
     skip(cpu, in->length_bytes);
 }
 
@@ -22,10 +22,10 @@ void trap_monitor(sc_cpu *cpu, const instruction *in) {
     if (cpl(cpu)) return raise_fault(cpu, INVALID_OPCODE, 0);
     if (control(cpu, VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS, is_mwait ? PROC_MWAIT_EXITING : PROC_MONITOR_EXITING)) {
         uint32_t reason = is_mwait ? EXIT_REASON_MWAIT_INSTRUCTION : EXIT_REASON_MONITOR_INSTRUCTION;
-        return vm_exit(cpu, reason, is_mwait && cpu->monitor_armed, in->length_bytes);
+        return vm_exit(cpu, reason, is_mwait && cpu->arch.state.monitor_armed, in->length_bytes);
     }
     if ((uint32_t)gpr_read(cpu, 1)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     if (!is_mwait) return monitor(cpu, in);
-    cpu->monitor_armed = false;
+    cpu->arch.state.monitor_armed = false;
     skip(cpu, in->length_bytes);
 }

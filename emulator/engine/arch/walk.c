@@ -26,12 +26,6 @@ static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
     return value;
 }
 
-/* The model of the TLBs wants to know what a walk reads. */
-static void record(sc_cpu *cpu, uint64_t hpa) {
-    if (cpu->is_recording && cpu->reference_count < REFERENCES_MAX)
-        cpu->references[cpu->reference_count++] = (int64_t)hpa;
-}
-
 static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {
     if (hpa < cpu->memory_bytes && bytes <= cpu->memory_bytes - hpa) memcpy(cpu->memory + hpa, &value, bytes);
 }
@@ -58,7 +52,7 @@ walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large) {
     r.gpa = gpa;
     do {
         shift -= 9;
-        record(cpu, table + (gpa >> shift & 511) * 8);
+        note_reference(cpu, table + (gpa >> shift & 511) * 8);
         entry = gpa >> 48 ? 0 : load(cpu, table + (gpa >> shift & 511) * 8, 8);
         leaf = shift == 12 || (shift < 39 && (entry & EPT_LARGE));
         r.ept_rights &= entry;
@@ -118,7 +112,7 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {
             at.in_page_walk = true;
             return at;
         }
-        record(cpu, at.hpa);
+        note_reference(cpu, at.hpa);
         uint64_t entry = load(cpu, at.hpa, entry_bytes), was = entry;
         bool pdpte = !ia32e && pae && shift == 30;
         bool leaf = shift == 12 || (!pdpte && shift != 39 && (entry & LARGE) && (pae || (cr4 & CR4_PSE)));

@@ -18,9 +18,9 @@ static bool is_allowed(sc_cpu *cpu, uint64_t hpa, unsigned access) {
 }
 
 static void open_for(sc_cpu *cpu, unsigned access) {
-    cpu->opened.is_open = true;
-    cpu->opened.is_write = access & ACCESS_WRITE;
-    cpu->step = STEP_ARMED;
+    cpu->arch.opened.is_open = true;
+    cpu->arch.opened.is_write = access & ACCESS_WRITE;
+    engine_run_alone(cpu);
 }
 
 /* A #PF at `linear`: was it the watched page, which is closed? Then it is answered, and nothing else comes of it. */
@@ -32,7 +32,7 @@ bool access_watched(sc_cpu *cpu, uint64_t linear, unsigned access) {
     memcpy(&entry, cpu->memory + w.entry_hpa, 8);
     entry |= PRESENT;
     memcpy(cpu->memory + w.entry_hpa, &entry, 8);
-    cpu->opened.entry_hpa = w.entry_hpa;
+    cpu->arch.opened.entry_hpa = w.entry_hpa;
     open_for(cpu, access);
     return true;
 }
@@ -42,25 +42,25 @@ bool access_watched_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, unsigned acc
     if (!cpu->s.watched_hpa || hpa >> 12 != cpu->s.watched_hpa >> 12) return false;
     if (!is_allowed(cpu, hpa, access)) return true;
     engine_map_nested(cpu, gpa, hpa, 7, false);
-    cpu->opened.entry_hpa = 0;
-    cpu->opened.gpa = gpa;
+    cpu->arch.opened.entry_hpa = 0;
+    cpu->arch.opened.gpa = gpa;
     open_for(cpu, access);
     return true;
 }
 
 /* The access took place, or something came before it. The entry may have become another one since. */
 void close_watched(sc_cpu *cpu) {
-    if (!cpu->opened.is_open) return;
-    cpu->opened.is_open = false;
-    if (cpu->opened.entry_hpa) {
+    if (!cpu->arch.opened.is_open) return;
+    cpu->arch.opened.is_open = false;
+    if (cpu->arch.opened.entry_hpa) {
         uint64_t entry;
-        memcpy(&entry, cpu->memory + cpu->opened.entry_hpa, 8);
+        memcpy(&entry, cpu->memory + cpu->arch.opened.entry_hpa, 8);
         if ((entry & (PRESENT | WATCHED_ENTRY)) == (PRESENT | WATCHED_ENTRY)) entry &= ~(uint64_t)PRESENT;
-        memcpy(cpu->memory + cpu->opened.entry_hpa, &entry, 8);
+        memcpy(cpu->memory + cpu->arch.opened.entry_hpa, &entry, 8);
     } else {
-        engine_unmap_nested(cpu, cpu->opened.gpa);
+        engine_unmap_nested(cpu, cpu->arch.opened.gpa);
     }
     engine_forget_data(cpu);
     uint64_t unused[4] = {0};
-    if (cpu->opened.is_write) sc_platform_callback(cpu->python, PLATFORM_WATCHED_DONE, 0, 0, unused);
+    if (cpu->arch.opened.is_write) sc_platform_callback(cpu->python, PLATFORM_WATCHED_DONE, 0, 0, unused);
 }

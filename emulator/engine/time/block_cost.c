@@ -119,7 +119,7 @@ static bool is_vector(unsigned reg) { return reg >= X86_REG_XMM0 && reg <= X86_R
 /* The class of an instruction: by its number, and where that is not enough by its operands. */
 unsigned class_of(const sc_cpu *cpu, const cs_insn *insn) {
     const cs_x86 *x86 = &insn->detail->x86;
-    if (insn->id >= cpu->timing.instruction_count) return CLASS_OTHER;
+    if (insn->id >= cpu->time.parameters.instruction_count) return CLASS_OTHER;
     unsigned to = x86->op_count > 0 && x86->operands[0].type == X86_OP_REG ? x86->operands[0].reg : 0;
     unsigned from = x86->op_count > 1 && x86->operands[1].type == X86_OP_REG ? x86->operands[1].reg : 0;
     switch (insn->id) {
@@ -143,7 +143,7 @@ unsigned class_of(const sc_cpu *cpu, const cs_insn *insn) {
         if (x86->operands[0].size == 8) return CLASS_DIVIDE_64;
         break;
     }
-    return cpu->timing.class_of[insn->id];
+    return cpu->time.parameters.class_of[insn->id];
 }
 
 static bool is_repeated(const cs_insn *insn, unsigned class) {
@@ -189,7 +189,7 @@ static bool is_locked(const cs_insn *insn) {
 /* What an instruction occupies; of a string instruction with REP, one iteration. */
 static uint32_t occupancy_64ths(const sc_cpu *cpu, const cs_insn *insn, unsigned class) {
     const cs_x86 *x86 = &insn->detail->x86;
-    const sc_timing *t = &cpu->timing;
+    const sc_timing *t = &cpu->time.parameters;
     if (is_repeated(insn, class))
         return class == CLASS_STRING ? t->rep_line_cycles * x86->operands[0].size : t->rep_scan_cycles * 64;
     return (t->costs[class].occupancy_cycles + (is_locked(insn) ? t->costs[CLASS_LOCKED].occupancy_cycles : 0)) * 64;
@@ -204,9 +204,9 @@ static void add_slow(block_cost *c, size_t offset, uint32_t cost_64ths) {
 
 /* Count and cost the instructions of `code`; what was counted goes to `*ret`, one bit for each first byte to `starts`. */
 void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, uint8_t *starts, block_cost *ret) {
-    csh handle = cpu->decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][1];
-    cs_insn *insn = cpu->decoded;
-    const sc_timing *t = &cpu->timing;
+    csh handle = cpu->arch.decoder[bits == 64 ? 2 : bits == 32 ? 1 : 0][1];
+    cs_insn *insn = cpu->arch.decoded;
+    const sc_timing *t = &cpu->time.parameters;
     chains c;
     uint64_t uops = 0;
     memset(starts, 0, (bytes + 7) / 8);

@@ -14,28 +14,30 @@
 enum { BLOCK_LIMIT = 1 << 19, HEADS = 1 << 18, CODE_BYTES_LIMIT = 1 << 26 };
 
 bool blocks_open(sc_cpu *cpu) {
-    cpu->blocks = malloc(sizeof(block) * BLOCK_LIMIT);
-    cpu->block_heads = calloc(HEADS, sizeof(uint32_t));
-    cpu->code_bytes = malloc(CODE_BYTES_LIMIT);
-    cpu->hot_blocks = aligned_alloc(64, HOT_BLOCKS * sizeof(hot_block));
-    if (!cpu->hot_blocks || !cpu->blocks || !cpu->block_heads || !cpu->code_bytes) return false;
+    cpu->time.blocks = malloc(sizeof(block) * BLOCK_LIMIT);
+    cpu->time.block_heads = calloc(HEADS, sizeof(uint32_t));
+    cpu->time.code_bytes = malloc(CODE_BYTES_LIMIT);
+    cpu->time.hot_blocks = aligned_alloc(64, HOT_BLOCKS * sizeof(hot_block));
+    if (!cpu->time.hot_blocks || !cpu->time.blocks || !cpu->time.block_heads || !cpu->time.code_bytes) return false;
     forget_blocks(cpu);
     return true;
 }
 
 void blocks_close(sc_cpu *cpu) {
-    free(cpu->blocks);
-    free(cpu->block_heads);
-    free(cpu->code_bytes);
-    free(cpu->hot_blocks);
+    free(cpu->time.blocks);
+    free(cpu->time.block_heads);
+    free(cpu->time.code_bytes);
+    free(cpu->time.hot_blocks);
 }
 
+void leave_block(sc_cpu *cpu) { cpu->time.current = cpu->time.trapped = NULL; }
+
 void forget_blocks(sc_cpu *cpu) {
-    memset(cpu->block_heads, 0, HEADS * sizeof(uint32_t));
-    memset(cpu->hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
-    cpu->block_count = 1; /* index 0 ends a chain */
-    cpu->code_bytes_used = 0;
-    cpu->current = cpu->trapped = NULL;
+    memset(cpu->time.block_heads, 0, HEADS * sizeof(uint32_t));
+    memset(cpu->time.hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
+    cpu->time.block_count = 1; /* index 0 ends a chain */
+    cpu->time.code_bytes_used = 0;
+    leave_block(cpu);
 }
 
 typedef uint64_t pair __attribute__((vector_size(16)));
@@ -76,7 +78,7 @@ static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t bytes) 
 static bool same_code(const sc_cpu *cpu, const block *b) {
     size_t first = 0x1000 - (b->pc & 0xfff);
     if (first > b->size_bytes) first = b->size_bytes;
-    const uint8_t *code = cpu->code_bytes + b->bytes_at;
+    const uint8_t *code = cpu->time.code_bytes + b->bytes_at;
     return same_bytes(b->host[0], code, first) &&
            (first == b->size_bytes || same_bytes(b->host[1], code + first, b->size_bytes - first));
 }
@@ -84,7 +86,7 @@ static bool same_code(const sc_cpu *cpu, const block *b) {
 static void remember(sc_cpu *cpu, block *b, unsigned bits) {
     size_t first = 0x1000 - (b->pc & 0xfff);
     if (first > b->size_bytes) first = b->size_bytes;
-    uint8_t *code = cpu->code_bytes + b->bytes_at, *starts = code + b->size_bytes;
+    uint8_t *code = cpu->time.code_bytes + b->bytes_at, *starts = code + b->size_bytes;
     memcpy(code, b->host[0], first);
     if (first < b->size_bytes) memcpy(code + first, b->host[1], b->size_bytes - first);
     block_cost cost;
@@ -106,10 +108,10 @@ static void remember(sc_cpu *cpu, block *b, unsigned bits) {
 /* The block about to run, or NULL where its bytes are not in memory or the cache is full (then the caller empties it).
  * `changed`: the bytes are no longer those the engine translated. */
 static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
-    uint32_t *head = &cpu->block_heads[(pc ^ pc >> 17 ^ size << 9) & (HEADS - 1)];
-    for (uint32_t i = *head; i; i = cpu->blocks[i].next) {
-        block *b = &cpu->blocks[i];
-        if (b->pc == pc && b->size_bytes == size && b->generation == cpu->tlb_generation) {
+    uint32_t *head = &cpu->time.block_heads[(pc ^ pc >> 17 ^ size << 9) & (HEADS - 1)];
+    for (uint32_t i = *head; i; i = cpu->time.blocks[i].next) {
+        block *b = &cpu->time.blocks[i];
+        if (b->pc == pc && b->size_bytes == size && b->generation == cpu->port.tlb_generation) {
             *changed = !same_code(cpu, b);
             if (*changed) remember(cpu, b, b->code_bits);
             return b;
@@ -119,49 +121,49 @@ static block *find_any_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *chan
     if ((pc & 0xfff) + size > 0x1000) host2 = code_host(cpu, (pc & ~0xfffull) + 0x1000);
     if (!host || ((pc & 0xfff) + size > 0x1000 && !host2) || size > 0x1000) return NULL;
     unsigned bits = engine_code_bits(cpu); /* far jumps change it without a trap */
-    for (uint32_t i = *head; i; i = cpu->blocks[i].next) {
-        block *b = &cpu->blocks[i];
+    for (uint32_t i = *head; i; i = cpu->time.blocks[i].next) {
+        block *b = &cpu->time.blocks[i];
         if (b->pc != pc || b->size_bytes != size || b->host[0] != host || b->host[1] != host2 || b->code_bits != bits)
             continue;
-        b->generation = cpu->tlb_generation;
+        b->generation = cpu->port.tlb_generation;
         *changed = !same_code(cpu, b);
         if (*changed) remember(cpu, b, bits);
         return b;
     }
     uint64_t room = size + (size + 7) / 8 + SLOW_MAX * sizeof(slow_instruction);
-    if (cpu->block_count == BLOCK_LIMIT || cpu->code_bytes_used + room > CODE_BYTES_LIMIT) {
+    if (cpu->time.block_count == BLOCK_LIMIT || cpu->time.code_bytes_used + room > CODE_BYTES_LIMIT) {
         forget_blocks(cpu);
         *changed = true; /* translations and their copies live and die together */
         return NULL;
     }
-    block *b = &cpu->blocks[cpu->block_count];
+    block *b = &cpu->time.blocks[cpu->time.block_count];
     *b = (block){.pc = pc,
                  .host = {host, host2},
                  .size_bytes = size,
-                 .generation = cpu->tlb_generation,
+                 .generation = cpu->port.tlb_generation,
                  .next = *head,
-                 .bytes_at = cpu->code_bytes_used};
+                 .bytes_at = cpu->time.code_bytes_used};
     remember(cpu, b, bits);
-    *head = cpu->block_count++;
-    cpu->code_bytes_used += room - (SLOW_MAX - b->slow_count) * sizeof(slow_instruction);
+    *head = cpu->time.block_count++;
+    cpu->time.code_bytes_used += room - (SLOW_MAX - b->slow_count) * sizeof(slow_instruction);
     return b;
 }
 
 /* The block about to run; its `block` is 0 where nothing is known of it. `changed` as above. */
 const hot_block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed) {
-    hot_block *hot = &cpu->hot_blocks[(pc ^ pc >> 14) & (HOT_BLOCKS - 1)];
-    if (hot->pc == pc && hot->size_bytes == size && hot->generation == cpu->tlb_generation &&
-        same_bytes(cpu->memory + hot->host_at, cpu->code_bytes + hot->code_at, size))
+    hot_block *hot = &cpu->time.hot_blocks[(pc ^ pc >> 14) & (HOT_BLOCKS - 1)];
+    if (hot->pc == pc && hot->size_bytes == size && hot->generation == cpu->port.tlb_generation &&
+        same_bytes(cpu->memory + hot->host_at, cpu->time.code_bytes + hot->code_at, size))
         return hot;
     block *b = find_any_block(cpu, pc, size, changed);
     hot->generation = 0;
-    if (!b || (pc & 0xfff) + size > 0x1000) hot = &cpu->cold_block;
+    if (!b || (pc & 0xfff) + size > 0x1000) hot = &cpu->time.cold_block;
     *hot = (hot_block){.pc = pc, .size_bytes = size & 0xfff, .instructions = 1, .cost_64ths = 64};
     if (!b) return hot;
     hot->host_at = (uint32_t)(b->host[0] - cpu->memory);
     hot->code_at = b->bytes_at;
-    hot->generation = cpu->tlb_generation;
-    hot->block = (uint32_t)(b - cpu->blocks);
+    hot->generation = cpu->port.tlb_generation;
+    hot->block = (uint32_t)(b - cpu->time.blocks);
     hot->size_bytes = size;
     hot->instructions = (uint16_t)b->instructions;
     hot->cost_64ths = b->cost_64ths;
@@ -173,27 +175,27 @@ const hot_block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *chang
 /* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
  * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
 bool is_restart(const sc_cpu *cpu, const block *b) {
-    const block *left = cpu->current;
+    const block *left = cpu->time.current;
     if (!left) return false;
     uint64_t at = b->pc - left->pc;
     if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;
-    const uint8_t *starts = cpu->code_bytes + left->bytes_at + left->size_bytes;
+    const uint8_t *starts = cpu->time.code_bytes + left->bytes_at + left->size_bytes;
     return starts[at / 8] >> (at & 7) & 1;
 }
 
 /* A block that ran on another CPU, of which only this is known; it is found by nobody. NULL: it is no code. */
 block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, unsigned bits) {
-    block *b = &cpu->blocks[cpu->block_count];
+    block *b = &cpu->time.blocks[cpu->time.block_count];
     size_t first = 0x1000 - (pc & 0xfff);
     *b = (block){.pc = pc,
                  .host = {code, first < size ? code + first : NULL},
                  .size_bytes = size,
-                 .bytes_at = cpu->code_bytes_used};
+                 .bytes_at = cpu->time.code_bytes_used};
     remember(cpu, b, bits);
     b->host[0] = b->host[1] = NULL;
     if (!b->instructions) return NULL;
-    cpu->block_count++;
-    cpu->code_bytes_used += size + (size + 7) / 8 + b->slow_count * sizeof(slow_instruction);
+    cpu->time.block_count++;
+    cpu->time.code_bytes_used += size + (size + 7) / 8 + b->slow_count * sizeof(slow_instruction);
     return b;
 }
 
@@ -208,7 +210,7 @@ bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear) {
 
 /* How many instructions begin in the first `bytes` of a block, and what the slow ones among them occupy. */
 uint32_t instructions_before(const sc_cpu *cpu, const block *b, uint64_t bytes, uint64_t *slow_64ths) {
-    const uint8_t *starts = cpu->code_bytes + b->bytes_at + b->size_bytes;
+    const uint8_t *starts = cpu->time.code_bytes + b->bytes_at + b->size_bytes;
     const uint8_t *at = starts + (b->size_bytes + 7) / 8;
     uint32_t count = 0;
     *slow_64ths = 0;

@@ -18,7 +18,7 @@ static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_6
 }
 
 static int64_t allowance_64ths(const sc_cpu *cpu, uint32_t accesses) {
-    return (int64_t)accesses * cpu->timing.access_allowance_64ths;
+    return (int64_t)accesses * cpu->time.parameters.access_allowance_64ths;
 }
 
 /* --- single instructions and events ------------------------------------------------------------------------------ */
@@ -26,17 +26,17 @@ static int64_t allowance_64ths(const sc_cpu *cpu, uint32_t accesses) {
 /* The instruction decoded last was executed by this folder; it is counted. MODEL: a REP string instruction counts once
  * per iteration and once for the test that ends it, in the engine and in do_io alike. */
 void retire(sc_cpu *cpu) {
-    const sc_timing *t = &cpu->timing;
+    const sc_timing *t = &cpu->time.parameters;
     cpu->s.instructions++;
     note_boundary(cpu);
     if (!t->issue_width) return charge_64ths(cpu, 64, 0);
-    const sc_class_cost *cost = &t->costs[cpu->decoded_class];
+    const sc_class_cost *cost = &t->costs[cpu->arch.state.decoded_class];
     charge_64ths(cpu, cost->occupancy_cycles * 64ll + cost->uops * 64ll / t->issue_width, 0);
 }
 
 /* An event goes through the IDT (or tries to). */
 void elapse_event(sc_cpu *cpu, event e) {
-    const sc_timing *t = &cpu->timing;
+    const sc_timing *t = &cpu->time.parameters;
     bool is_page_fault = e.type == EVENT_HARDWARE_EXCEPTION && e.vector == PAGE_FAULT;
     uint64_t cycles = is_page_fault ? t->page_fault_entry_cycles : t->exception_entry_cycles;
     if (e.type == EVENT_EXTERNAL_INTERRUPT) cycles = t->interrupt_entry_cycles;
@@ -51,20 +51,23 @@ void elapse_event(sc_cpu *cpu, event e) {
  * of return addresses. MODEL: no history: a branch that alternates is mispredicted. */
 
 static bool predicted(sc_cpu *cpu, uint64_t pc) {
-    uint64_t end = cpu->last_end, key = end ^ end >> 13;
-    switch (cpu->last_branch) {
+    uint64_t end = cpu->time.history.last_end, key = end ^ end >> 13;
+    switch (cpu->time.history.last_branch) {
     case BRANCH_CONDITIONAL: {
-        uint8_t *counter = &cpu->predictor[key & (cpu->timing.predictor_entries - 1) & (PREDICTOR_MAX - 1)];
+        uint8_t *counter =
+            &cpu->time.history.predictor[key & (cpu->time.parameters.predictor_entries - 1) & (PREDICTOR_MAX - 1)];
         bool taken = pc != end, right = (*counter >> 1) == taken;
         if (taken && *counter < 3) ++*counter;
         if (!taken && *counter > 0) --*counter;
         return right;
     }
-    case BRANCH_CALL: cpu->returns[++cpu->return_at & (RETURNS - 1)] = end; return true;
-    case BRANCH_RETURN: return cpu->returns[cpu->return_at-- & (RETURNS - 1)] == pc;
-    case BRANCH_CALL_INDIRECT: cpu->returns[++cpu->return_at & (RETURNS - 1)] = end; /* fall through */
+    case BRANCH_CALL: cpu->time.history.returns[++cpu->time.history.return_at & (RETURNS - 1)] = end; return true;
+    case BRANCH_RETURN: return cpu->time.history.returns[cpu->time.history.return_at-- & (RETURNS - 1)] == pc;
+    case BRANCH_CALL_INDIRECT:
+        cpu->time.history.returns[++cpu->time.history.return_at & (RETURNS - 1)] = end; /* fall through */
     case BRANCH_INDIRECT: {
-        uint64_t *target = &cpu->targets[key & (cpu->timing.target_entries - 1) & (TARGETS_MAX - 1)];
+        uint64_t *target =
+            &cpu->time.history.targets[key & (cpu->time.parameters.target_entries - 1) & (TARGETS_MAX - 1)];
         bool right = *target == pc;
         *target = pc;
         return right;
@@ -81,19 +84,24 @@ static void stall(sc_cpu *cpu, int64_t cycles) {
     cpu->s.clock_cycles += (uint64_t)cycles;
 }
 
+void note_reference(sc_cpu *cpu, uint64_t hpa) {
+    if (cpu->time.is_recording && cpu->time.reference_count < REFERENCES_MAX)
+        cpu->time.references[cpu->time.reference_count++] = (int64_t)hpa;
+}
+
 /* The model's TLB misses: walk as hardware does, tell the model which entries that reads. `linear` maps to `hpa`. */
 static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear, bool is_known) {
-    const sc_timing *t = &cpu->timing;
+    const sc_timing *t = &cpu->time.parameters;
     walk_result w = {.page_shift = 12};
-    cpu->reference_count = 0;
+    cpu->time.reference_count = 0;
     if (is_known) {
-        cpu->is_recording = true;
+        cpu->time.is_recording = true;
         w = walk(cpu, linear, ACCESS_PROBE);
-        cpu->is_recording = false;
+        cpu->time.is_recording = false;
     }
     int64_t page_kind = (w.page_shift > 12 ? PAGE_IS_LARGE : 0) | (w.is_global ? PAGE_IS_GLOBAL : 0);
-    int64_t cycles = t->walk(t->state, t->pcpu, kind, (int64_t)hpa, (int64_t)(linear >> 12), page_kind, cpu->references,
-                             cpu->reference_count, (int64_t)cpu->s.clock_cycles);
+    int64_t cycles = t->walk(t->state, t->pcpu, kind, (int64_t)hpa, (int64_t)(linear >> 12), page_kind,
+                             cpu->time.references, cpu->time.reference_count, (int64_t)cpu->s.clock_cycles);
     if (cycles <= 0) return;
     cpu->s.walk_cycles += (uint64_t)cycles;
     cpu->s.clock_cycles += (uint64_t)cycles;
@@ -109,21 +117,19 @@ static bool maps_to(sc_cpu *cpu, uint64_t linear, uint64_t hpa) {
  * or one that the instruction names. MODEL: of two linear addresses of a page, the one found first. */
 static bool find_linear(sc_cpu *cpu, uint64_t hpa, bool is_write, uint64_t *ret) {
     uint64_t frame = hpa >> 12, likely[6];
-    typeof(&cpu->frames[0]) hint = &cpu->frames[frame % FRAMES];
+    typeof(&cpu->time.history.frames[0]) hint = &cpu->time.history.frames[frame % FRAMES];
     *ret = hint->linear_page << 12 | (hpa & 0xfff);
     if (hint->frame == frame && maps_to(cpu, *ret, hpa)) return true;
-    block *trapped = cpu->trapped;
-    bool saved = cpu->saved;
-    engine_save(cpu);
-    cpu->trapped = cpu->current;
+    block *trapped = cpu->time.trapped;
+    engine_peek(cpu);
+    cpu->time.trapped = cpu->time.current;
     int count = likely_addresses(cpu, is_write ? ACCESS_WRITE : 0, likely), found = -1;
     for (int i = 0; i < count && found < 0; i++) {
         uint64_t linear = (likely[i] & ~0xfffull) | (hpa & 0xfff);
         if (maps_to(cpu, linear, hpa)) found = i;
         *ret = linear;
     }
-    cpu->trapped = trapped;
-    cpu->saved = saved;
+    cpu->time.trapped = trapped;
     if (found < 0) return false;
     hint->frame = frame;
     hint->linear_page = *ret >> 12;
@@ -131,7 +137,7 @@ static bool find_linear(sc_cpu *cpu, uint64_t hpa, bool is_write, uint64_t *ret)
 }
 
 void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
-    const sc_timing *t = &cpu->timing;
+    const sc_timing *t = &cpu->time.parameters;
     if (!t->data || hpa >= cpu->memory_bytes) return;
     if (bytes > 0x1000 - (hpa & 0xfff)) bytes = 0x1000 - (hpa & 0xfff); /* MODEL: what crosses a page touches one */
     int64_t size_write = (int64_t)bytes << 1 | is_write, now = (int64_t)cpu->s.clock_cycles;
@@ -147,7 +153,7 @@ void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
 }
 
 static void fetch_piece(sc_cpu *cpu, uint64_t hpa, uint64_t linear, uint64_t bytes) {
-    const sc_timing *t = &cpu->timing;
+    const sc_timing *t = &cpu->time.parameters;
     int64_t cycles = t->fetch(t->state, t->pcpu, (int64_t)hpa, (int64_t)bytes, (int64_t)cpu->s.clock_cycles);
     if (cycles < 0) {
         page_walk(cpu, CODE_WALK, hpa, linear, true);
@@ -158,49 +164,54 @@ static void fetch_piece(sc_cpu *cpu, uint64_t hpa, uint64_t linear, uint64_t byt
 
 /* Bring the code of a block in; code in the line fetched last is there already. */
 static void fetch(sc_cpu *cpu, const hot_block *h) {
-    const block *b = &cpu->blocks[h->block];
+    const block *b = &cpu->time.blocks[h->block];
     uint64_t hpa = (uint64_t)(b->host[0] - cpu->memory), first = 0x1000 - (h->pc & 0xfff), bytes = h->size_bytes;
-    if (hpa >> 6 == cpu->fetched_line && (hpa + bytes - 1) >> 6 == cpu->fetched_line) return;
+    if (hpa >> 6 == cpu->time.history.fetched_line && (hpa + bytes - 1) >> 6 == cpu->time.history.fetched_line) return;
     if (first > bytes) first = bytes;
     fetch_piece(cpu, hpa, h->pc, first);
-    cpu->fetched_line = (hpa + first - 1) >> 6;
+    cpu->time.history.fetched_line = (hpa + first - 1) >> 6;
     if (first == bytes) return;
     hpa = (uint64_t)(b->host[1] - cpu->memory);
     fetch_piece(cpu, hpa, h->pc + first, bytes - first);
-    cpu->fetched_line = (hpa + bytes - first - 1) >> 6;
+    cpu->time.history.fetched_line = (hpa + bytes - first - 1) >> 6;
 }
 
 /* Translations are gone: all, all but global ones, or those of one page. */
 void forget_translations(sc_cpu *cpu, bool keep_global) {
-    cpu->fetched_line = ~0ull;
-    if (cpu->timing.flush) cpu->timing.flush(cpu->timing.state, cpu->timing.pcpu, keep_global);
+    cpu->time.history.fetched_line = ~0ull;
+    if (cpu->time.parameters.flush)
+        cpu->time.parameters.flush(cpu->time.parameters.state, cpu->time.parameters.pcpu, keep_global);
 }
 
 void forget_page(sc_cpu *cpu, uint64_t linear) {
-    cpu->fetched_line = ~0ull;
-    if (cpu->timing.flush_page) cpu->timing.flush_page(cpu->timing.state, cpu->timing.pcpu, (int64_t)(linear >> 12));
+    cpu->time.history.fetched_line = ~0ull;
+    if (cpu->time.parameters.flush_page)
+        cpu->time.parameters.flush_page(cpu->time.parameters.state, cpu->time.parameters.pcpu, (int64_t)(linear >> 12));
 }
 
 /* --- blocks -------------------------------------------------------------------------------------------------------- */
 
 /* The block runs now. It is charged whole; refund() gives back what a trap leaves undone. */
 void start_block(sc_cpu *cpu, const hot_block *h) {
-    if (cpu->last_branch != BRANCH_NONE) {
-        bool repeats = cpu->last_branch == BRANCH_REPEAT && h->pc + h->size_bytes == cpu->last_end;
-        if (cpu->last_branch < BRANCH_REPEAT && !predicted(cpu, h->pc)) {
-            cpu->s.branch_cycles += cpu->timing.mispredict_cycles;
-            cpu->s.clock_cycles += cpu->timing.mispredict_cycles;
+    if (cpu->time.history.last_branch != BRANCH_NONE) {
+        bool repeats =
+            cpu->time.history.last_branch == BRANCH_REPEAT && h->pc + h->size_bytes == cpu->time.history.last_end;
+        if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, h->pc)) {
+            cpu->s.branch_cycles += cpu->time.parameters.mispredict_cycles;
+            cpu->s.clock_cycles += cpu->time.parameters.mispredict_cycles;
         }
-        if (!repeats && h->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->timing.rep_start_cycles * 64ll, 0);
+        if (!repeats && h->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     } else if (h->branch == BRANCH_REPEAT) {
-        charge_64ths(cpu, cpu->timing.rep_start_cycles * 64ll, 0);
+        charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     }
-    cpu->last_branch = h->branch;
-    cpu->last_end = h->pc + h->size_bytes;
-    cpu->current = h->block ? &cpu->blocks[h->block] : NULL;
-    if (cpu->timing.fetch && h->block) fetch(cpu, h);
-    if (cpu->timing.drain && h->block && cpu->current->drains) /* when it begins. MODEL: not where LOCK stands */
-        stall(cpu, cpu->timing.drain(cpu->timing.state, cpu->timing.pcpu, (int64_t)cpu->s.clock_cycles));
+    cpu->time.history.last_branch = h->branch;
+    cpu->time.history.last_end = h->pc + h->size_bytes;
+    cpu->time.current = h->block ? &cpu->time.blocks[h->block] : NULL;
+    if (cpu->time.parameters.fetch && h->block) fetch(cpu, h);
+    if (cpu->time.parameters.drain && h->block &&
+        cpu->time.current->drains) /* when it begins. MODEL: not where LOCK stands */
+        stall(cpu, cpu->time.parameters.drain(cpu->time.parameters.state, cpu->time.parameters.pcpu,
+                                              (int64_t)cpu->s.clock_cycles));
     cpu->s.instructions += h->instructions;
     charge_64ths(cpu, h->cost_64ths, allowance_64ths(cpu, h->accesses));
 }
@@ -208,10 +219,10 @@ void start_block(sc_cpu *cpu, const hot_block *h) {
 /* Give back what was not executed of the current block when it is left at linear address `pc`. What is pipelined is
  * shared evenly among the instructions. */
 void refund(sc_cpu *cpu, uint64_t pc) {
-    block *b = cpu->trapped = cpu->current;
-    cpu->current = NULL;
-    cpu->last_branch = BRANCH_NONE;
-    cpu->fetched_line = ~0ull;
+    block *b = cpu->time.trapped = cpu->time.current;
+    cpu->time.current = NULL;
+    cpu->time.history.last_branch = BRANCH_NONE;
+    cpu->time.history.fetched_line = ~0ull;
     uint64_t done_bytes, slow_64ths;
     if (!b || (done_bytes = offset_in(cpu, b, pc)) >= b->size_bytes) return;
     uint32_t left = b->instructions - instructions_before(cpu, b, done_bytes, &slow_64ths);
@@ -223,16 +234,16 @@ void refund(sc_cpu *cpu, uint64_t pc) {
 
 /* `t` from now on; blocks are costed anew. Not while the CPU runs. */
 void sc_set_timing(sc_cpu *cpu, const sc_timing *t) {
-    int64_t core = cpu->timing.pcpu;
-    cpu->timing = *t;
-    cpu->timing.pcpu = core;
-    cpu->last_branch = BRANCH_NONE;
+    int64_t core = cpu->time.parameters.pcpu;
+    cpu->time.parameters = *t;
+    cpu->time.parameters.pcpu = core;
+    cpu->time.history.last_branch = BRANCH_NONE;
     forget_blocks(cpu);
     forget_decoded(cpu);
 }
 
 /* Run on another core of the machine. MODEL: the branch predictor moves along. */
 void sc_set_core(sc_cpu *cpu, int64_t core) {
-    cpu->timing.pcpu = core;
-    cpu->fetched_line = ~0ull;
+    cpu->time.parameters.pcpu = core;
+    cpu->time.history.fetched_line = ~0ull;
 }

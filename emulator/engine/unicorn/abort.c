@@ -36,7 +36,7 @@ bool start_guarded(sc_cpu *cpu, uc_err *ret) {
         return false;
     }
     abort_target = &here;
-    *ret = uc_emu_start(cpu->uc, SLOT(cpu, GUEST_RIP), NOWHERE, 0, 0);
+    *ret = uc_emu_start(cpu->port.uc, SLOT(cpu, GUEST_RIP), NOWHERE, 0, 0);
     abort_target = NULL;
     return true;
 }
@@ -55,8 +55,8 @@ static bool has_no_absolute(uint64_t length) { return (uint32_t)length == 1u << 
 /* Can a block of one instruction run, which may be PCMPESTRI or PCMPESTRM? */
 bool lengths_are_safe(sc_cpu *cpu, const block *b) {
     uint64_t rax = 0, rdx = 0;
-    if (!begins_string_lengths(cpu->code_bytes + b->bytes_at, b->size_bytes, b->code_bits)) return true;
-    uc_reg_read(cpu->uc, UC_X86_REG_RAX, &rax);
-    uc_reg_read(cpu->uc, UC_X86_REG_RDX, &rdx);
+    if (!begins_string_lengths(cpu->time.code_bytes + b->bytes_at, b->size_bytes, b->code_bits)) return true;
+    uc_reg_read(cpu->port.uc, UC_X86_REG_RAX, &rax);
+    uc_reg_read(cpu->port.uc, UC_X86_REG_RDX, &rdx);
     return !has_no_absolute(rax) && !has_no_absolute(rdx);
 }

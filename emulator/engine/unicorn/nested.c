@@ -3,15 +3,15 @@
 #include "state.h"
 
 void forget_nested(sc_cpu *cpu) {
-    memset(cpu->arena + NESTED, 0, 0x1000);
-    cpu->arena_used_bytes = NESTED + 0x1000;
+    memset(cpu->port.arena + NESTED, 0, 0x1000);
+    cpu->port.arena_used_bytes = NESTED + 0x1000;
 }
 
 /* Enter gpa -> hpa in the nested page tables that the engine walks (AMD APM volume 2, 15.25). They only repeat what the
  * EPT says, filled on demand; when the arena is full they begin anew. */
 bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights, bool large) {
     int last = large ? 21 : 12;
-    if (cpu->arena_used_bytes + 3 * 0x1000 > ARENA_BYTES) {
+    if (cpu->port.arena_used_bytes + 3 * 0x1000 > ARENA_BYTES) {
         forget_nested(cpu);
         cpu->s.flush_tlb = FLUSH_ENGINE;
     }
@@ -20,9 +20,9 @@ bool engine_map_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, uint64_t rights,
         uint64_t *entry = &A64(table + (gpa >> shift & 511) * 8);
         if (*entry & 0x80) *entry = 0; /* was a large page */
         if (!(*entry & 1)) {
-            memset(cpu->arena + cpu->arena_used_bytes, 0, 0x1000);
-            *entry = (ARENA + cpu->arena_used_bytes) | 7;
-            cpu->arena_used_bytes += 0x1000;
+            memset(cpu->port.arena + cpu->port.arena_used_bytes, 0, 0x1000);
+            *entry = (ARENA + cpu->port.arena_used_bytes) | 7;
+            cpu->port.arena_used_bytes += 0x1000;
         }
         table = (*entry & 0xffffffffff000ull) - ARENA;
         if (table >= ARENA_BYTES) return false; /* of a snapshot that somebody made up */

@@ -3,7 +3,6 @@
  * The guest runs for ever in the engine's SVM guest mode, so that sensitive instructions and all exceptions come to
  * `on_intercept` with RIP at the instruction.
  */
-#include <stdlib.h>
 #include <sys/mman.h>
 #include "state.h"
 
@@ -12,22 +11,22 @@
  * on, until the fault is due. */
 static bool fetched_ahead(sc_cpu *cpu) {
     uint64_t at = linear_rip(cpu);
-    if (cpu->step == STEP_ARMED || is_within(cpu, cpu->trapped, at)) return false;
+    if (cpu->port.step == STEP_ARMED || is_within(cpu, cpu->time.trapped, at)) return false;
     instruction in = decode(cpu);
     return in.id && (at & 0xfff) + in.length_bytes <= 0x1000;
 }
 
 static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
-    if (code == 0x400) return engine_error_code(cpu) & PF_FETCH;
-    return code == 0x40 + PAGE_FAULT && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
+    if (code == TRAP_NESTED_FAULT) return engine_error_code(cpu) & PF_FETCH;
+    return code == TRAP_EXCEPTION + PAGE_FAULT && engine_fault_address(cpu) == (linear_rip(cpu) | 0xfff) + 1;
 }
 
 static void take_intercept(sc_cpu *cpu, unsigned code) {
     close_watched(cpu);
-    if (cpu->escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved by escape() has not */
-        int kind = cpu->escape;
-        cpu->escape = ESCAPE_NONE;
-        uc_context_restore(cpu->uc, cpu->context);
+    if (cpu->port.escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved by escape() has not */
+        int kind = cpu->port.escape;
+        cpu->port.escape = ESCAPE_NONE;
+        uc_context_restore(cpu->port.uc, cpu->port.context);
         engine_save(cpu);
         refund(cpu, linear_rip(cpu));
         if (kind == ESCAPE_IO) {
@@ -42,41 +41,44 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
     } else {
         engine_save(cpu);
         refund(cpu, linear_rip(cpu));
-        cpu->iret_unblocked = end_iret(cpu);
+        begin_trap(cpu);
         bool ahead = may_be_fetch(cpu, code) && fetched_ahead(cpu);
-        cpu->step = ahead ? STEP_ARMED : STEP_NONE;
+        cpu->port.step = ahead ? STEP_ARMED : STEP_NONE;
         if (ahead)
             ; /* not yet */
-        else if (code >= 0x40 && code < 0x60)
-            trap_exception(cpu, code - 0x40);
-        else if (code == 0x400)
+        else if (code >= TRAP_EXCEPTION && code < TRAP_EXCEPTION + 32)
+            trap_exception(cpu, code - TRAP_EXCEPTION);
+        else if (code == TRAP_NESTED_FAULT)
             trap_nested_fault(cpu);
         else
             trap_instruction(cpu, code);
     }
-    cpu->iret_unblocked = false;
-    if (cpu->opened.is_open || cpu->iret == IRET_ARMED) { /* for the next instruction; what is pending comes after it */
+    end_trap(cpu);
+    bool is_let_run = cpu->arch.opened.is_open || cpu->arch.state.iret == IRET_ARMED;
+    if (is_let_run) { /* what is pending comes after this instruction */
         watch(cpu);
         engine_load(cpu);
         return;
     }
     settle(cpu);
-    bool other_hook = wants_memory_hook(cpu) != (cpu->memory_hook != 0);
+    bool other_hook = wants_memory_hook(cpu) != (cpu->port.memory_hook != 0);
     if (must_stop(cpu) || is_due(cpu) || other_hook) /* code that cannot be fetched has no blocks where else to stop */
-        uc_emu_stop(cpu->uc);
+        uc_emu_stop(cpu->port.uc);
     else
         engine_load(cpu);
 }
 
+enum { FIRST_TRAP = 0x100 }; /* EXCP_VMEXIT: what it reports beside these, nothing here asks for */
+
 static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
     sc_cpu *cpu = data;
-    if (number < 0x100 || number > 0x100 + 0x400) {
-        cpu->engine_error = (int)number;
+    if (number < FIRST_TRAP || number > FIRST_TRAP + TRAP_NESTED_FAULT) {
+        cpu->port.error = (int)number;
         uc_emu_stop(uc);
         return;
     }
     void *guard = lift_guard();
-    take_intercept(cpu, number - 0x100);
+    take_intercept(cpu, number - FIRST_TRAP);
     restore_guard(guard);
 }
 
@@ -84,15 +86,15 @@ static void on_intercept(uc_engine *uc, uint32_t number, void *data) {
  * RIP at the instruction. Port hooks and SYSCALL cannot be left otherwise: they run on to the end of the block. */
 static void escape(sc_cpu *cpu, int kind) {
     uc_x86_msr msr = {.rid = 0, .value = 0};
-    cpu->escape = kind;
-    uc_context_save(cpu->uc, cpu->context);
-    uc_reg_read(cpu->uc, UC_X86_REG_MSR, &msr);
+    cpu->port.escape = kind;
+    uc_context_save(cpu->port.uc, cpu->port.context);
+    uc_reg_read(cpu->port.uc, UC_X86_REG_MSR, &msr);
 }
 
 static uint32_t on_in(uc_engine *uc, uint32_t port, int size, void *data) {
     sc_cpu *cpu = data;
     (void)uc;
-    cpu->io.port = (uint16_t)port, cpu->io.size = (uint8_t)size, cpu->io.in = true;
+    cpu->port.io.port = (uint16_t)port, cpu->port.io.size = (uint8_t)size, cpu->port.io.in = true;
     escape(cpu, ESCAPE_IO);
     return 0;
 }
@@ -100,7 +102,7 @@ static uint32_t on_in(uc_engine *uc, uint32_t port, int size, void *data) {
 static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, void *data) {
     sc_cpu *cpu = data;
     (void)uc, (void)value;
-    cpu->io.port = (uint16_t)port, cpu->io.size = (uint8_t)size, cpu->io.in = false;
+    cpu->port.io.port = (uint16_t)port, cpu->port.io.size = (uint8_t)size, cpu->port.io.in = false;
     escape(cpu, ESCAPE_IO);
 }
 
@@ -118,51 +120,51 @@ static void on_sysenter(uc_engine *uc, void *data) {
  * perhaps with lengths that end the process. What lies before runs, each instruction alone, until a block is the one; then
  * that is #UD. True: the block does not run. */
 static bool stop_before_unsafe(sc_cpu *cpu, const block *b) {
-    bool alone = cpu->step != STEP_NONE, locks = b->bad_lock_at < b->size_bytes;
-    cpu->is_unsafe = locks ? b->bad_lock_at == 0 : alone && !lengths_are_safe(cpu, b);
-    if (!locks && alone && !cpu->is_unsafe) return false;
-    cpu->step = cpu->is_unsafe ? STEP_NONE : STEP_ARMED;
-    uc_emu_stop(cpu->uc);
+    bool alone = cpu->port.step != STEP_NONE, locks = b->bad_lock_at < b->size_bytes;
+    cpu->port.is_unsafe = locks ? b->bad_lock_at == 0 : alone && !lengths_are_safe(cpu, b);
+    if (!locks && alone && !cpu->port.is_unsafe) return false;
+    cpu->port.step = cpu->port.is_unsafe ? STEP_NONE : STEP_ARMED;
+    uc_emu_stop(cpu->port.uc);
     return true;
 }
 
-bool must_empty(const sc_cpu *cpu) { return cpu->translated > TRANSLATED_MAX; }
+bool engine_must_empty(const sc_cpu *cpu) { return cpu->port.translated > TRANSLATED_MAX; }
 
 /* A breakpoint on an instruction faults before it, unless RF is set, which is for one instruction (SDM 3B 18.3.1.1). */
 static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
     bool inside = false;
     unsigned hits = code_breakpoints(cpu, pc, size, &inside);
     if (hits) engine_window(cpu);
-    cpu->code_hits = hits && !(SLOT(cpu, GUEST_RFLAGS) & RFLAGS_RF) ? (uint8_t)hits : 0;
-    if (!cpu->code_hits && (!inside || cpu->step != STEP_NONE)) return false;
-    cpu->step = cpu->code_hits ? STEP_NONE : STEP_ARMED;
-    uc_emu_stop(cpu->uc);
+    cpu->port.code_hits = hits && !(SLOT(cpu, GUEST_RFLAGS) & RFLAGS_RF) ? (uint8_t)hits : 0;
+    if (!cpu->port.code_hits && (!inside || cpu->port.step != STEP_NONE)) return false;
+    cpu->port.step = cpu->port.code_hits ? STEP_NONE : STEP_ARMED;
+    uc_emu_stop(cpu->port.uc);
     return true;
 }
 
-static bool has_to_stop(sc_cpu *cpu) { return is_due(cpu) || must_settle(cpu) || must_empty(cpu); }
+static bool has_to_stop(sc_cpu *cpu) { return is_due(cpu) || must_settle(cpu) || engine_must_empty(cpu); }
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     bool changed = false, restart;
     const hot_block *h = find_block(cpu, pc, size, &changed);
     if (changed) {
-        cpu->retranslate = true;
-        cpu->empty_cache = !h->block;
-        cpu->retranslate_pc = pc;
-        cpu->retranslate_bytes = size;
+        cpu->port.retranslation.is_due = true;
+        cpu->port.retranslation.of_all = !h->block;
+        cpu->port.retranslation.pc = pc;
+        cpu->port.retranslation.bytes = size;
         uc_emu_stop(uc);
         return;
     }
-    restart = h->instructions == 1 && h->block && is_restart(cpu, &cpu->blocks[h->block]);
+    restart = h->instructions == 1 && h->block && is_restart(cpu, &cpu->time.blocks[h->block]);
     if (restart) refund(cpu, pc);
-    if (cpu->s.clock_cycles >= cpu->check_at_cycles) {
+    if (cpu->s.clock_cycles >= cpu->arch.check_at_cycles) {
         if (end_iret(cpu)) watch(cpu);
-        if (cpu->step != STEP_NONE && --cpu->step == STEP_NONE) {
+        if (cpu->port.step != STEP_NONE && --cpu->port.step == STEP_NONE) {
             note_boundary(cpu);
             watch(cpu);
         }
-        if (cpu->step == STEP_NONE && cpu->opened.is_open) { /* the access is done */
+        if (cpu->port.step == STEP_NONE && cpu->arch.opened.is_open) { /* the access is done */
             uc_emu_stop(uc);
             return;
         }
@@ -171,9 +173,9 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             return;
         }
         if (has_breakpoints(cpu) && stop_at_breakpoint(cpu, pc, size)) return;
-        if (cpu->iret == IRET_ARMED) cpu->iret = IRET_RUNS;
+        let_iret_run(cpu);
     }
-    if (h->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, &cpu->blocks[h->block])) start_block(cpu, h);
+    if (h->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, &cpu->time.blocks[h->block])) start_block(cpu, h);
 }
 
 /* A block has been translated. When its buffer of translations is full the engine empties it and forgets where code lies;
@@ -182,13 +184,13 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
 static void on_translation(uc_engine *uc, uc_tb *made, uc_tb *before, void *data) {
     sc_cpu *cpu = data;
     (void)uc, (void)before;
-    cpu->translated += made->icount + BLOCK_WEIGHT;
-    if (must_empty(cpu)) cpu->check_at_cycles = 0;
+    cpu->port.translated += made->icount + BLOCK_WEIGHT;
+    if (engine_must_empty(cpu)) watch(cpu);
 }
 
 static bool add_hooks(sc_cpu *cpu) {
     uc_hook h;
-    uc_engine *uc = cpu->uc;
+    uc_engine *uc = cpu->port.uc;
     return !uc_hook_add(uc, &h, UC_HOOK_INTR, (void *)on_intercept, cpu, 1, 0) &&
            !uc_hook_add(uc, &h, UC_HOOK_EDGE_GENERATED, (void *)on_translation, cpu, 1, 0) &&
            !uc_hook_add(uc, &h, UC_HOOK_BLOCK, (void *)on_block, cpu, 1, 0) &&
@@ -198,26 +200,26 @@ static bool add_hooks(sc_cpu *cpu) {
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_sysenter, cpu, 1, 0, UC_X86_INS_SYSENTER);
 }
 
-static bool open_engine(sc_cpu *cpu) {
-    return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->uc) && !uc_ctl_set_cpu_model(cpu->uc, CPU_MODEL) &&
-           !uc_ctl_set_tcg_buffer_size(cpu->uc, BUFFER_BYTES) &&
-           !uc_mem_map_ptr(cpu->uc, 0, cpu->memory_bytes, UC_PROT_ALL, cpu->memory) &&
-           !uc_mem_map_ptr(cpu->uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->arena) && map_holes(cpu);
+static bool open_unicorn(sc_cpu *cpu) {
+    return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->port.uc) &&
+           !uc_ctl_set_cpu_model(cpu->port.uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->port.uc, BUFFER_BYTES) &&
+           !uc_mem_map_ptr(cpu->port.uc, 0, cpu->memory_bytes, UC_PROT_ALL, cpu->memory) &&
+           !uc_mem_map_ptr(cpu->port.uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->port.arena) && map_holes(cpu);
 }
 
 void empty_translations(sc_cpu *cpu) {
-    uc_ctl_flush_tb(cpu->uc);
-    cpu->translated = 0;
+    uc_ctl_flush_tb(cpu->port.uc);
+    cpu->port.translated = 0;
 }
 
 /* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
 static bool reopen(sc_cpu *cpu) {
-    uc_engine *old = cpu->uc;
-    cpu->uc = NULL;
-    cpu->memory_hook = 0;
-    cpu->translated = 0;
+    uc_engine *old = cpu->port.uc;
+    cpu->port.uc = NULL;
+    cpu->port.memory_hook = 0;
+    cpu->port.translated = 0;
     cpu->s.flush_tlb = FLUSH_ALL;
-    bool ready = open_engine(cpu) && add_hooks(cpu);
+    bool ready = open_unicorn(cpu) && add_hooks(cpu);
     uc_close(old);
     return ready;
 }
@@ -225,77 +227,61 @@ static bool reopen(sc_cpu *cpu) {
 bool engine_run(sc_cpu *cpu) {
     uc_err error = UC_ERR_OK;
     bool nowhere = false; /* a fetch where nobody answers: all ones are no instruction */
-    cpu->retranslate = cpu->is_unsafe = false;
-    cpu->code_hits = 0;
+    cpu->port.retranslation.is_due = cpu->port.is_unsafe = false;
+    cpu->port.code_hits = 0;
     engine_watch_memory(cpu, wants_memory_hook(cpu));
     engine_load(cpu);
-    bool alone = cpu->step == STEP_ARMED;
+    bool alone = cpu->port.step == STEP_ARMED;
     bool translated = start_guarded(cpu, &error);
-    alone = alone && cpu->step == STEP_ARMED;
-    if (cpu->retranslate && !error) {
-        if (cpu->empty_cache)
+    alone = alone && cpu->port.step == STEP_ARMED;
+    if (cpu->port.retranslation.is_due && !error) {
+        if (cpu->port.retranslation.of_all)
             empty_translations(cpu);
         else
-            uc_ctl_remove_cache(cpu->uc, cpu->retranslate_pc, cpu->retranslate_pc + cpu->retranslate_bytes);
+            uc_ctl_remove_cache(cpu->port.uc, cpu->port.retranslation.pc,
+                                cpu->port.retranslation.pc + cpu->port.retranslation.bytes);
     }
-    if (translated && must_empty(cpu)) empty_translations(cpu);
-    if (!cpu->saved) engine_save(cpu);
+    if (translated && engine_must_empty(cpu)) empty_translations(cpu);
+    if (!cpu->port.saved) engine_save(cpu);
     close_watched(cpu);
     if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;
-    if (!translated && ++cpu->aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
-    if (error && !cpu->engine_error) cpu->engine_error = (int)error;
-    if (!cpu->engine_error && (nowhere || cpu->is_unsafe || !translated)) { /* no instruction, at RIP or behind it */
-        cpu->trapped = cpu->current = NULL;
-        bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->is_unsafe || alone;
-        cpu->step = is_next ? STEP_NONE : STEP_ARMED;
+    if (!translated && ++cpu->port.aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
+    if (error && !cpu->port.error) cpu->port.error = (int)error;
+    if (!cpu->port.error && (nowhere || cpu->port.is_unsafe || !translated)) { /* no instruction, at RIP or behind it */
+        leave_block(cpu);
+        bool is_next = nowhere ? !fetched_ahead(cpu) : cpu->port.is_unsafe || alone;
+        cpu->port.step = is_next ? STEP_NONE : STEP_ARMED;
         if (is_next) raise_fault(cpu, INVALID_OPCODE, 0);
     }
-    if (!cpu->engine_error && cpu->code_hits) {
-        cpu->trapped = cpu->current = NULL;
-        raise_debug(cpu, cpu->code_hits);
+    if (!cpu->port.error && cpu->port.code_hits) {
+        leave_block(cpu);
+        raise_debug(cpu, cpu->port.code_hits);
     }
-    return !cpu->engine_error;
+    return !cpu->port.error;
 }
 
-void sc_close(sc_cpu *cpu) {
-    if (!cpu) return;
-    if (cpu->context) uc_context_free(cpu->context);
-    if (cpu->uc) uc_close(cpu->uc);
-    if (cpu->arena) munmap(cpu->arena, ARENA_BYTES);
-    decode_close(cpu);
-    blocks_close(cpu);
-    free(cpu);
-}
+void engine_forget_error(sc_cpu *cpu) { cpu->port.error = 0; }
+void engine_run_alone(sc_cpu *cpu) { cpu->port.step = STEP_ARMED; }
 
-/* A CPU over `memory`, in reset-like state. NULL on failure, with `*problem` naming what is not as expected. */
-sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char **problem) {
-    sc_cpu *cpu = calloc(1, sizeof *cpu);
-    *problem = "out of memory";
-    if (!cpu) return NULL;
-    cpu->python = python;
-    cpu->memory = memory;
-    cpu->memory_bytes = memory_bytes;
-    cpu->tlb_generation = 1;
-    cpu->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (cpu->arena == MAP_FAILED) cpu->arena = NULL;
+bool engine_open(sc_cpu *cpu, const char **problem) {
+    cpu->port.tlb_generation = 1;
+    void *arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (arena == MAP_FAILED) return false;
+    cpu->port.arena = arena;
+    *problem = "cannot open the engine";
+    catch_aborts();
+    if (!open_unicorn(cpu) || uc_context_alloc(cpu->port.uc, (uc_context **)&cpu->port.context)) return false;
     uc_x86_msr hsave = {.rid = 0xc0010117, .value = ARENA + HOST_SAVE};
-    bool ready = cpu->arena && decode_open(cpu) && blocks_open(cpu);
-    if (ready) {
-        *problem = "cannot open the engine";
-        ready = open_engine(cpu) && !uc_context_alloc(cpu->uc, (uc_context **)&cpu->context);
-        catch_aborts();
-    }
-    ready = ready && find_raw_state(cpu, problem) && !uc_reg_write(cpu->uc, UC_X86_REG_MSR, &hsave) &&
-            verify_layout(cpu, problem);
-    if (ready) {
-        *problem = "hooks";
-        ready = add_hooks(cpu);
-    }
-    if (!ready) {
-        sc_close(cpu);
-        return NULL;
-    }
+    if (!find_raw_state(cpu, problem) || uc_reg_write(cpu->port.uc, UC_X86_REG_MSR, &hsave)) return false;
+    if (!verify_layout(cpu, problem)) return false;
+    *problem = "hooks";
+    if (!add_hooks(cpu)) return false;
     reset_state(cpu);
-    *problem = NULL;
-    return cpu;
+    return true;
+}
+
+void engine_close(sc_cpu *cpu) {
+    if (cpu->port.context) uc_context_free(cpu->port.context);
+    if (cpu->port.uc) uc_close(cpu->port.uc);
+    if (cpu->port.arena) munmap(cpu->port.arena, ARENA_BYTES);
 }

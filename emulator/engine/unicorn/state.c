@@ -4,7 +4,7 @@
 
 uint64_t *engine_msr(sc_cpu *cpu, uint32_t index) {
     for (int i = 0; i < OWN_MSRS; i++)
-        if (ENGINE_MSRS[i] == index) return &R64(cpu->msr_at[i]);
+        if (ENGINE_MSRS[i] == index) return &R64(cpu->port.msr_at[i]);
     return NULL;
 }
 
@@ -32,25 +32,25 @@ enum { COMPUTED_FLAGS = 0xcd5 }; /* OF DF SF ZF AF PF CF: the engine has them el
 
 uint64_t engine_flags(sc_cpu *cpu) {
     uint64_t rflags = 0;
-    uc_reg_read(cpu->uc, UC_X86_REG_RFLAGS, &rflags);
+    uc_reg_read(cpu->port.uc, UC_X86_REG_RFLAGS, &rflags);
     return rflags;
 }
 
 void engine_window(sc_cpu *cpu) {
     uint64_t rflags = engine_flags(cpu);
-    uc_context_save(cpu->uc, cpu->context);
+    uc_context_save(cpu->port.uc, cpu->port.context);
     /* After LOOPE and LOOPNE with a count of 1 it takes a whole operand for the arithmetic flags: no other bit is let in. */
     rflags = (rflags & COMPUTED_FLAGS) | (R64(RAW_EFLAGS) & ~(uint64_t)COMPUTED_FLAGS);
     SLOT(cpu, GUEST_RFLAGS) = rflags;
     /* The engine does not tell STI from MOV SS; with IF clear it cannot be STI, and with IF set both mean the same. */
-    bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->step == STEP_NONE;
+    bool blocked = (R32(RAW_HFLAGS) & HF_INHIBIT_IRQ) && cpu->port.step == STEP_NONE;
     uint64_t *state = &SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE);
     *state = (*state & BLOCKING_BY_NMI) | (!blocked ? 0 : rflags & RFLAGS_IF ? BLOCKING_BY_STI : BLOCKING_BY_MOV_SS);
 }
 
 /* The mode of the code that is about to run, between blocks: the slots do not know it before the next trap. */
 unsigned engine_code_bits(sc_cpu *cpu) {
-    uc_context_save(cpu->uc, cpu->context);
+    uc_context_save(cpu->port.uc, cpu->port.context);
     return R32(RAW_HFLAGS) & HF_CS64 ? 64 : R32(RAW_HFLAGS) & HF_CS32 ? 32 : 16;
 }
 
@@ -68,7 +68,13 @@ void engine_save(sc_cpu *cpu) {
     SLOT(cpu, GUEST_IDTR_BASE) = R64(RAW_IDT + SEGMENT_BASE);
     SLOT(cpu, GUEST_IDTR_LIMIT) = R32(RAW_IDT + SEGMENT_LIMIT);
     cpu->s.cr2 = R64(RAW_CR + 2 * 8);
-    cpu->saved = true;
+    cpu->port.saved = true;
+}
+
+void engine_peek(sc_cpu *cpu) {
+    bool saved = cpu->port.saved;
+    engine_save(cpu);
+    cpu->port.saved = saved;
 }
 
 /* The engine's derived mode bits from the architectural state. */
@@ -80,7 +86,7 @@ static uint32_t mode_bits(const sc_cpu *cpu, uint32_t was) {
     uint32_t h = (was & keep) | HF_SVME | HF_GUEST | (ss >> 5 & 3);
     bool lma = v[VMCS_GUEST_IA32_EFER] & EFER_LMA, protected = cr0 & CR0_PE, v86 = v[VMCS_GUEST_RFLAGS] & RFLAGS_VM;
     bool wide = lma && (cs & AR_L);
-    if ((v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || cpu->step == STEP_ARMED)
+    if ((v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || cpu->port.step == STEP_ARMED)
         h |= HF_INHIBIT_IRQ;
     if (protected) h |= HF_PE;
     h |= (cr0 & 0xe) << 8; /* MP EM TS */
@@ -104,7 +110,8 @@ static void load_intercepts(sc_cpu *cpu) {
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 |
                       1ull << 0x18 | 1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 |
                       1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
-    bool iret = (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKING_BY_NMI) && !cpu->iret && iret_unblocks_nmis(cpu);
+    bool iret =
+        (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKING_BY_NMI) && !cpu->arch.state.iret && iret_unblocks_nmis(cpu);
     bool watches_pause = (primary & PROC_PAUSE_EXITING) || secondary_control(cpu, PROC2_PAUSE_LOOP_EXITING);
     R64(RAW_INTERCEPT) =
         always | (secondary_control(cpu, PROC2_DESCRIPTOR_TABLE_EXITING) ? 0xffull << 6 : 0) |
@@ -122,8 +129,8 @@ static void load_intercepts(sc_cpu *cpu) {
 
 static void engine_flush_tlb(sc_cpu *cpu) {
     cpu->s.flush_tlb = FLUSH_NOTHING;
-    cpu->tlb_generation++;
-    uc_ctl_flush_tlb(cpu->uc);
+    cpu->port.tlb_generation++;
+    uc_ctl_flush_tlb(cpu->port.uc);
 }
 
 void engine_load(sc_cpu *cpu) {
@@ -139,42 +146,37 @@ void engine_load(sc_cpu *cpu) {
     bool ept = secondary_control(cpu, PROC2_ENABLE_EPT);
     uint64_t now[5] = {v[VMCS_GUEST_CR0], v[VMCS_GUEST_CR3], v[VMCS_GUEST_CR4], v[VMCS_GUEST_IA32_EFER],
                        ept ? v[VMCS_EPT_POINTER] | 1 : 0};
-    bool moved = now[1] != cpu->loaded[1] || now[4] != cpu->loaded[4] || ((now[0] ^ cpu->loaded[0]) & CR0_PAGING) ||
-                 ((now[2] ^ cpu->loaded[2]) & CR4_PAGING) || ((now[3] ^ cpu->loaded[3]) & EFER_PAGING);
+    bool moved = now[1] != cpu->port.loaded[1] || now[4] != cpu->port.loaded[4] ||
+                 ((now[0] ^ cpu->port.loaded[0]) & CR0_PAGING) || ((now[2] ^ cpu->port.loaded[2]) & CR4_PAGING) ||
+                 ((now[3] ^ cpu->port.loaded[3]) & EFER_PAGING);
     R64(RAW_CR) = now[0];
     R64(RAW_CR + 16) = cpu->s.cr2;
     R64(RAW_CR + 24) = now[1];
     R64(RAW_CR + 32) = now[2];
-    R64(cpu->msr_at[MSR_AT_EFER]) = now[3] | 0x1000; /* SVME keeps the engine in guest mode */
-    R32(cpu->msr_at[MSR_AT_SYSENTER_CS]) = (uint32_t)v[VMCS_GUEST_IA32_SYSENTER_CS]; /* SYSEXIT looks at it */
+    R64(cpu->port.msr_at[MSR_AT_EFER]) = now[3] | 0x1000; /* SVME keeps the engine in guest mode */
+    R32(cpu->port.msr_at[MSR_AT_SYSENTER_CS]) = (uint32_t)v[VMCS_GUEST_IA32_SYSENTER_CS]; /* SYSEXIT looks at it */
     R64(RAW_DR + 48) = DR6_NOTHING;
     R32(RAW_HFLAGS2) = ept ? R32(RAW_HFLAGS2) | HF2_NPT : R32(RAW_HFLAGS2) & ~(uint32_t)HF2_NPT;
     R64(RAW_NESTED_CR3) = ARENA + NESTED;
     R32(RAW_NESTED_MODE) = NESTED_MODE_LONG_NX;
     R32(RAW_OLD_EXCEPTION) = (uint32_t)-1;
-    if (ept && now[4] != cpu->loaded[4]) forget_nested(cpu);
-    memcpy(cpu->loaded, now, sizeof now);
+    if (ept && now[4] != cpu->port.loaded[4]) forget_nested(cpu);
+    memcpy(cpu->port.loaded, now, sizeof now);
     load_intercepts(cpu);
-    uc_context_restore(cpu->uc, cpu->context);
-    uc_reg_write(cpu->uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
+    uc_context_restore(cpu->port.uc, cpu->port.context);
+    uc_reg_write(cpu->port.uc, UC_X86_REG_RFLAGS, &v[VMCS_GUEST_RFLAGS]);
     if (cpu->s.flush_tlb == FLUSH_ALL || (moved && !cpu->s.flush_tlb)) forget_translations(cpu, false);
     if (moved || cpu->s.flush_tlb) engine_flush_tlb(cpu);
-    cpu->saved = false;
+    cpu->port.saved = false;
 }
 
-void engine_forget_data(sc_cpu *cpu) { uc_ctl_flush_tlb(cpu->uc); }
+void engine_forget_data(sc_cpu *cpu) { uc_ctl_flush_tlb(cpu->port.uc); }
 
 /* After verify_layout() left its test values behind: the state a CPU begins with. */
 void reset_state(sc_cpu *cpu) {
-    cpu->s.horizon_cycles = cpu->timer_end_cycles = ~0ull;
     forget_nested(cpu);
     for (int i = 0; i < OWN_MSRS; i++) *engine_msr(cpu, ENGINE_MSRS[i]) = 0;
     R64(RAW_SEGS + 5 * SEGMENT_BYTES + SEGMENT_BASE) = 0;
-    memset(cpu->raw + RAW_REGS, 0, 128);
-    SLOT(cpu, GUEST_IA32_PAT) = 0x0007040600070406;
-    SLOT(cpu, GUEST_RFLAGS) = RFLAGS_RESERVED_1;
-    SLOT(cpu, GUEST_DR7) = 0x400;
-    cpu->s.dr6 = DR6_NOTHING;
-    cpu->s.flush_tlb = FLUSH_ALL;
-    cpu->saved = true;
+    memset(cpu->port.raw + RAW_REGS, 0, 128);
+    cpu->port.saved = true;
 }

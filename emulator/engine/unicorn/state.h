@@ -65,10 +65,10 @@ enum { HF2_NPT = 1 << 6, NESTED_MODE_LONG_NX = 0xf }; /* PAE, LMA, NXE, PSE */
 #define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP)
 #define EFER_PAGING (EFER_LME | EFER_LMA | EFER_NXE)
 
-#define R16(at) (*(uint16_t *)(cpu->raw + (at)))
-#define R32(at) (*(uint32_t *)(cpu->raw + (at)))
-#define R64(at) (*(uint64_t *)(cpu->raw + (at)))
-#define A64(at) (*(uint64_t *)(cpu->arena + (at)))
+#define R16(at) (*(uint16_t *)(cpu->port.raw + (at)))
+#define R32(at) (*(uint32_t *)(cpu->port.raw + (at)))
+#define R64(at) (*(uint64_t *)(cpu->port.raw + (at)))
+#define A64(at) (*(uint64_t *)(cpu->port.arena + (at)))
 
 /* MSRs whose place is found at start-up */
 static const uint32_t ENGINE_MSRS[8] = {IA32_STAR,           IA32_LSTAR,   IA32_CSTAR, IA32_FMASK,
