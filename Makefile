@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
-C_FILES = $(shell git ls-files '*.c' '*.h')
+C_FILES = $(shell git ls-files 'emulator/*.c' 'emulator/*.h')
 ENGINE := $(wildcard emulator/engine/*.[ch] emulator/engine/*/*.[ch]) emulator/engine/build.py emulator/engine/abi.py \
 	$(wildcard emulator/vmx/*.py) emulator/x86.py emulator/timing/instruction_classes.py emulator/timing/kernels/layout.py setup.py
 
@@ -47,6 +47,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
+	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 
 bench: .make/linux
 	@$(BIN)/sidecore bench speed

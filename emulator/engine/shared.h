@@ -19,7 +19,7 @@ typedef struct {
     uint8_t non_root;                /* VMX non-root operation: the VMCS controls apply */
     uint8_t interrupt_pending;       /* level of the core's INTR pin */
     uint8_t nmi_pending;             /* an NMI waits; the engine clears it when it takes it */
-    uint8_t stop_request;            /* set by a callback: return from sc_run before the next instruction */
+    uint8_t stop_request;            /* by a callback, or NEXT_LEAVE: return before the next instruction */
     uint8_t flush_tlb;               /* FLUSH_*; set after a mapping was changed, applied at the next entry */
     uint8_t shutdown;                /* triple fault without a VMM */
 } sc_cpu_shared;

@@ -98,7 +98,7 @@ uint64_t linear_of_stack(const sc_cpu *cpu, uint64_t below_bytes) {
     return linear_of(cpu, SS, narrow ? offset & 0xffff : offset);
 }
 
-uint64_t linear_rip(const sc_cpu *cpu) { return linear_of(cpu, 1, SLOT(cpu, GUEST_RIP)); }
+uint64_t linear_rip(const sc_cpu *cpu) { return linear_of(cpu, CS, SLOT(cpu, GUEST_RIP)); }
 
 /* Where the code at a linear address lies in host memory, or NULL. */
 const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
@@ -148,7 +148,7 @@ static uint64_t register_value(sc_cpu *cpu, unsigned reg, uint64_t next_rip) {
     if (reg == X86_REG_RIP || reg == X86_REG_EIP) return next_rip;
     int i = register_index(reg);
     if (i < 0) return 0;
-    return i == 4 ? SLOT(cpu, GUEST_RSP) : cpu->s.gpr[i];
+    return i == RSP ? SLOT(cpu, GUEST_RSP) : cpu->s.gpr[i];
 }
 
 /* The code bytes at RIP: of the block that trapped, as it was translated; else from memory as it is mapped now. (What

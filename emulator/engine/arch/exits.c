@@ -40,9 +40,9 @@ static void trap_rdtsc(sc_cpu *cpu, const instruction *in, bool with_aux) {
     if (control(cpu, PRIMARY, PROC_RDTSC_EXITING))
         return vm_exit(cpu, with_aux ? EXIT_REASON_RDTSCP : EXIT_REASON_RDTSC, 0, in->length_bytes);
     uint64_t tsc = read_tsc(cpu), aux = 0;
-    gpr_write(cpu, 0, tsc, 4);
-    gpr_write(cpu, 2, tsc >> 32, 4);
-    if (with_aux && read_msr(cpu, IA32_TSC_AUX, &aux)) gpr_write(cpu, 1, aux, 4);
+    gpr_write(cpu, RAX, tsc, 4);
+    gpr_write(cpu, RDX, tsc >> 32, 4);
+    if (with_aux && read_msr(cpu, IA32_TSC_AUX, &aux)) gpr_write(cpu, RCX, aux, 4);
     skip(cpu, in->length_bytes);
 }
 

@@ -25,7 +25,7 @@ bool io_denied(sc_cpu *cpu) {
     if (cpl(cpu) == 0 || fetch) return false;
     instruction in = decode(cpu);
     if (in.opcode[0] < 0x6c || in.opcode[0] > 0x6f || in.opcode[1]) return false;
-    return !io_allowed(cpu, (uint16_t)gpr_read(cpu, 2), in.opcode[0] & 1 ? in.operand_bytes : 1);
+    return !io_allowed(cpu, (uint16_t)gpr_read(cpu, RDX), in.opcode[0] & 1 ? in.operand_bytes : 1);
 }
 
 static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
@@ -58,7 +58,7 @@ void trap_io(sc_cpu *cpu) {
     if (!in.id) return raise_fault(cpu, INVALID_OPCODE, 0);
     if (!io_allowed(cpu, port, cpu->port.io.size)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     uint64_t count_mask = in.address_bytes == 8 ? ~0ull : (1ull << 8 * in.address_bytes) - 1;
-    bool moves = in.has_memory && (!in.rep || (gpr_read(cpu, 1) & count_mask));
+    bool moves = in.has_memory && (!in.rep || (gpr_read(cpu, RCX) & count_mask));
     if (moves && !is_in_segment(cpu, &in, cpu->port.io.size))
         return raise_fault(cpu, in.segment == SS ? STACK_FAULT : GENERAL_PROTECTION, 0);
     if (!io_exits(cpu, port, cpu->port.io.size)) return do_io(cpu, &in);

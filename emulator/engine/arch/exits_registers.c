@@ -132,18 +132,18 @@ static bool msr_exits(const sc_cpu *cpu, uint32_t index, bool write) {
 }
 
 void trap_msr(sc_cpu *cpu, const instruction *in) {
-    uint32_t index = gpr_read(cpu, 1);
+    uint32_t index = gpr_read(cpu, RCX);
     bool write = in->id == X86_INS_WRMSR;
     uint64_t value = 0;
     if (msr_exits(cpu, index, write))
         return vm_exit(cpu, write ? EXIT_REASON_MSR_WRITE : EXIT_REASON_MSR_READ, 0, in->length_bytes);
     if (write) {
-        value = (uint32_t)gpr_read(cpu, 0) | gpr_read(cpu, 2) << 32;
+        value = (uint32_t)gpr_read(cpu, RAX) | gpr_read(cpu, RDX) << 32;
         if (!write_msr(cpu, index, value)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     } else {
         if (!read_msr(cpu, index, &value)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
-        gpr_write(cpu, 0, value, 4);
-        gpr_write(cpu, 2, value >> 32, 4);
+        gpr_write(cpu, RAX, value, 4);
+        gpr_write(cpu, RDX, value >> 32, 4);
     }
     skip(cpu, in->length_bytes);
 }

@@ -9,11 +9,11 @@
 #define CR4_DEFINED (0x7fcull | CR4_VMXE | CR4_SMEP) /* TSD to OSXMMEXCPT; the engine has no VME and PVI */
 
 uint64_t gpr_read(const sc_cpu *cpu, int index) {
-    return index == 4 ? cpu->s.vmcs[VMCS_GUEST_RSP] : cpu->s.gpr[index & 15];
+    return index == RSP ? cpu->s.vmcs[VMCS_GUEST_RSP] : cpu->s.gpr[index & 15];
 }
 
 void gpr_write(sc_cpu *cpu, int index, uint64_t value, unsigned bytes) {
-    uint64_t *reg = index == 4 ? &SLOT(cpu, GUEST_RSP) : &cpu->s.gpr[index & 15];
+    uint64_t *reg = index == RSP ? &SLOT(cpu, GUEST_RSP) : &cpu->s.gpr[index & 15];
     uint64_t mask = bytes >= 4 ? ~0ull : (1ull << 8 * bytes) - 1; /* a 32-bit result clears the upper half */
     *reg = (*reg & ~mask) | (bytes == 4 ? (uint32_t)value : value & mask);
 }
@@ -146,8 +146,9 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
 
 void do_cpuid(sc_cpu *cpu) {
     uint64_t values[4] = {0};
-    sc_platform_callback(cpu->python, PLATFORM_CPUID, (uint32_t)gpr_read(cpu, 0), (uint32_t)gpr_read(cpu, 1), values);
-    for (int i = 0; i < 4; i++) gpr_write(cpu, (const int[]){0, 3, 1, 2}[i], values[i], 4);
+    sc_platform_callback(cpu->python, PLATFORM_CPUID, (uint32_t)gpr_read(cpu, RAX), (uint32_t)gpr_read(cpu, RCX),
+                         values);
+    for (int i = 0; i < 4; i++) gpr_write(cpu, (const int[]){RAX, RBX, RCX, RDX}[i], values[i], 4);
 }
 
 /* Add `delta` to a register used as an address or count of `bytes` bytes. */
@@ -179,9 +180,9 @@ void do_io(sc_cpu *cpu, const instruction *in) {
     if (!in->has_memory) {
         if (cpu->port.io.in) {
             sc_platform_callback(cpu->python, PLATFORM_PORT_READ, port, bytes, &value);
-            gpr_write(cpu, 0, value, bytes);
+            gpr_write(cpu, RAX, value, bytes);
         } else {
-            value = gpr_read(cpu, 0) & ((1ull << 8 * bytes) - 1);
+            value = gpr_read(cpu, RAX) & ((1ull << 8 * bytes) - 1);
             sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
         }
         skip(cpu, in->length_bytes);
@@ -190,7 +191,7 @@ void do_io(sc_cpu *cpu, const instruction *in) {
     uint64_t count_mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
     int64_t step = SLOT(cpu, GUEST_RFLAGS) & RFLAGS_DF ? -(int64_t)bytes : (int64_t)bytes;
     uint64_t linear = linear_of(cpu, in->segment, in->offset);
-    if (!in->rep || (gpr_read(cpu, 1) & count_mask)) {
+    if (!in->rep || (gpr_read(cpu, RCX) & count_mask)) {
         walk_result w = {.status = WALK_OK};
         if (cpu->port.io.in) {
             w = linear_check(cpu, linear, bytes, user | ACCESS_WRITE);
@@ -202,13 +203,13 @@ void do_io(sc_cpu *cpu, const instruction *in) {
             if (memory_fault(cpu, w, 0)) return;
             sc_platform_callback(cpu->python, PLATFORM_PORT_WRITE, port, bytes, &value);
         }
-        advance(cpu, cpu->port.io.in ? 7 : 6, step, in->address_bytes);
+        advance(cpu, cpu->port.io.in ? RDI : RSI, step, in->address_bytes);
         if (in->rep) {
-            advance(cpu, 1, -1, in->address_bytes);
+            advance(cpu, RCX, -1, in->address_bytes);
             retire(cpu);
         }
     }
-    if (!in->rep || !(gpr_read(cpu, 1) & count_mask)) skip(cpu, in->length_bytes);
+    if (!in->rep || !(gpr_read(cpu, RCX) & count_mask)) skip(cpu, in->length_bytes);
 }
 
 static void flat(sc_cpu *cpu, int index, uint16_t selector, uint32_t rights) {
@@ -235,12 +236,12 @@ void do_syscall(sc_cpu *cpu, uint32_t instruction_bytes) {
     retire(cpu);
     uint64_t flags = SLOT(cpu, GUEST_RFLAGS);
     uint16_t selector = *engine_msr(cpu, IA32_STAR) >> 32 & 0xfffc;
-    gpr_write(cpu, 1, SLOT(cpu, GUEST_RIP) + instruction_bytes, 8);
-    gpr_write(cpu, 11, flags & ~RFLAGS_RF, 8);
+    gpr_write(cpu, RCX, SLOT(cpu, GUEST_RIP) + instruction_bytes, 8);
+    gpr_write(cpu, R11, flags & ~RFLAGS_RF, 8);
     SLOT(cpu, GUEST_RFLAGS) = (flags & ~*engine_msr(cpu, IA32_FMASK) & ~RFLAGS_RF) | RFLAGS_RESERVED_1;
     SLOT(cpu, GUEST_RIP) = *engine_msr(cpu, IA32_LSTAR);
-    flat(cpu, 1, selector, CODE64);
-    flat(cpu, 2, selector + 8, DATA);
+    flat(cpu, CS, selector, CODE64);
+    flat(cpu, SS, selector + 8, DATA);
     end_system_call(cpu);
 }
 
@@ -256,7 +257,7 @@ void do_sysenter(sc_cpu *cpu) {
     SLOT(cpu, GUEST_RFLAGS) &= ~(RFLAGS_VM | RFLAGS_IF);
     SLOT(cpu, GUEST_RSP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_ESP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_ESP);
     SLOT(cpu, GUEST_RIP) = wide ? SLOT(cpu, GUEST_IA32_SYSENTER_EIP) : (uint32_t)SLOT(cpu, GUEST_IA32_SYSENTER_EIP);
-    flat(cpu, 1, selector, wide ? CODE64 : CODE32);
-    flat(cpu, 2, selector + 8, DATA);
+    flat(cpu, CS, selector, wide ? CODE64 : CODE32);
+    flat(cpu, SS, selector + 8, DATA);
     end_system_call(cpu);
 }

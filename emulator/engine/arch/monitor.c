@@ -9,7 +9,7 @@
 
 static void monitor(sc_cpu *cpu, const instruction *in) {
     uint64_t mask = in->address_bytes == 8 ? ~0ull : (1ull << 8 * in->address_bytes) - 1;
-    uint64_t linear = linear_of(cpu, DS, gpr_read(cpu, 0) & mask);
+    uint64_t linear = linear_of(cpu, DS, gpr_read(cpu, RAX) & mask);
     uint8_t byte;
     if (code_bits(cpu) == 64 && !canonical(linear)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     if (memory_fault(cpu, linear_read(cpu, linear, &byte, 1, 0), 0)) return; /* checked as a load of one byte */
@@ -24,7 +24,7 @@ void trap_monitor(sc_cpu *cpu, const instruction *in) {
         uint32_t reason = is_mwait ? EXIT_REASON_MWAIT_INSTRUCTION : EXIT_REASON_MONITOR_INSTRUCTION;
         return vm_exit(cpu, reason, is_mwait && cpu->arch.state.monitor_armed, in->length_bytes);
     }
-    if ((uint32_t)gpr_read(cpu, 1)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
+    if ((uint32_t)gpr_read(cpu, RCX)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
     if (!is_mwait) return monitor(cpu, in);
     cpu->arch.state.monitor_armed = false;
     skip(cpu, in->length_bytes);

@@ -57,7 +57,7 @@ unsigned engine_code_bits(sc_cpu *cpu) {
 void engine_save(sc_cpu *cpu) {
     engine_window(cpu);
     for (int i = 0; i < 16; i++) cpu->s.gpr[i] = R64(RAW_REGS + i * 8);
-    SLOT(cpu, GUEST_RSP) = cpu->s.gpr[4];
+    SLOT(cpu, GUEST_RSP) = cpu->s.gpr[RSP];
     SLOT(cpu, GUEST_RIP) = R32(RAW_HFLAGS) & HF_CS64 ? R64(RAW_EIP) : (uint32_t)R64(RAW_EIP); /* Jcc may wrap */
     for (int i = 0; i < 8; i++) save_segment(cpu, i, i < 6 ? RAW_SEGS + i * SEGMENT_BYTES : i == 6 ? RAW_LDT : RAW_TR);
     SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) |= 2;            /* a loaded TSS is busy; the engine marks it only in memory */
@@ -135,7 +135,7 @@ static void engine_flush_tlb(sc_cpu *cpu) {
 
 void engine_load(sc_cpu *cpu) {
     const uint64_t *v = cpu->s.vmcs;
-    for (int i = 0; i < 16; i++) R64(RAW_REGS + i * 8) = i == 4 ? v[VMCS_GUEST_RSP] : cpu->s.gpr[i];
+    for (int i = 0; i < 16; i++) R64(RAW_REGS + i * 8) = i == RSP ? v[VMCS_GUEST_RSP] : cpu->s.gpr[i];
     R64(RAW_EIP) = v[VMCS_GUEST_RIP];
     for (int i = 0; i < 8; i++) load_segment(cpu, i, i < 6 ? RAW_SEGS + i * SEGMENT_BYTES : i == 6 ? RAW_LDT : RAW_TR);
     R64(RAW_GDT + SEGMENT_BASE) = v[VMCS_GUEST_GDTR_BASE];
