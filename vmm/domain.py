@@ -7,7 +7,6 @@ hpa base_hpa ..... base_hpa + memory_bytes
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from devices.board import Board
 from devices.cpu_pins import CpuPins
@@ -19,11 +18,6 @@ from emulator.x86 import PAGE_BYTES
 from vmm.boot.firmware import FIRMWARE_GPA, firmware_image
 from vmm.boot.loaders import BootImage
 from vmm.outcome import End, EndKind
-from vmm.paging.host_pages import HostPages
-
-if TYPE_CHECKING:
-    from vmm.sidecore.registry import Sidecores
-    from vmm.vcpu import VCpu
 
 HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
 HOLE_BYTES = 1 << 30
@@ -59,10 +53,6 @@ class Domain:
         self.ports = ports
         self.mmio = mmio
         self.timers = timers
-        self.vcpus: list[VCpu] = []  # under a VMM
-        self.pages: HostPages  # the VMM's own pages for this domain
-        self.sidecores: Sidecores | None = None  # of the machine, under a VMM
-        self.shoot_down: Callable[[VCpu], None]  # of a vCPU: let it notice that its TLB was flushed
         self.end: End | None = None
         self.on_end: Callable[[], None] = lambda: None
         self.board = Board(

@@ -2,7 +2,7 @@
 
     Machine: pCPU 0 .. n          Hypervisor                      Domain 0 .. m: memory, board, timers
        |                             |                               |
-    Interleaver: who is behind --> Core (one per pCPU) --> Dispatcher (one per vCPU) --> VCpu: VMCS, registers, paging
+    Interleaver: who is behind --> Core (one per pCPU), its loop --> VCpu: VMCS, registers, paging
                                      |
                                   Scheduler: which vCPU on which core
 
@@ -10,7 +10,7 @@ Host memory, from 0 on: for each domain the VMM's own pages for it (page tables,
 one domain makes the VMM need comes out of its own pages, and a guest's memory is reached only through its `Domain`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from devices.cpu_pins import CpuPins
 from emulator.bus import MmioBus, PortBus
@@ -24,20 +24,19 @@ from emulator.vmx.guest_state import BLOCKING_BY_NMI
 from vmm.boot.boot_state import write_boot_state
 from vmm.boot.loaders import BootImage
 from vmm.boot.start_up import write_init_state, write_start_address
-from vmm.core import Core
+from vmm.core import Core, Sender
 from vmm.cost import paths
 from vmm.domain import Domain
-from vmm.exits.loop import Dispatcher
-from vmm.paging import Paging
+from vmm.exits.observer import ExitObserver, Observers
+from vmm.exits.table import EXIT_HANDLERS, Handler
 from vmm.paging.ept import EptPaging
 from vmm.paging.host_pages import HostPages
 from vmm.paging.shadow import ShadowPaging
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
-from vmm.session.observe.statistics import ExitStatistics
-from vmm.session.observe.trace import ExitTrace
 from vmm.sidecore.dynamic import DynamicSidecore
+from vmm.sidecore.hypercalls import extensions
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Poll, Sidecore
@@ -48,7 +47,7 @@ GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
 VMM_MEMORY_MAX_BYTES = 48 << 20  # of the VMM for one domain
 VMM_MEMORY_MIN_BYTES = 4 << 20
 VMM_MEMORY_PART = 4  # of a small domain's memory
-PAGINGS: dict[str, Callable[[Domain, HostPages], Paging]] = {"shadow": ShadowPaging, "ept": EptPaging}
+PAGINGS: dict[str, type[ShadowPaging] | type[EptPaging]] = {"shadow": ShadowPaging, "ept": EptPaging}
 
 
 def vmm_bytes(memory_bytes: int) -> int:
@@ -73,7 +72,8 @@ class Hypervisor:
     """The VMM on all cores of `machine`, the last of which are sidecores.
 
     Without a scheduler each vCPU gets a core of its own. `jumps_spins` False: polling and spinning are executed.
-    With a `policy` the last core runs guests too, and serves as a sidecore when the policy says so.
+    With a `policy` the last core runs guests too, and serves as a sidecore when the policy says so. `handlers` are by
+    exit reason; `observers` hear of every exit.
     """
 
     def __init__(
@@ -86,32 +86,33 @@ class Hypervisor:
         poll: Poll = "spin",
         policy: Policy | None = None,
         jumps_spins: bool = True,
-        trace: ExitTrace | None = None,
-        make_vcpu: Callable[..., VCpu] = VCpu,
+        handlers: Mapping[int, Handler] = EXIT_HANDLERS,
+        observers: Sequence[ExitObserver] = (),
     ) -> None:
         self.machine = machine
         if policy is not None and (sidecore_count or machine.pcpu_count < 2):
             raise ConfigError("a sidecore with a policy is one of two cores or more, and the only sidecore")
         core_count = machine.pcpu_count - sidecore_count
         self.scheduler: Scheduler[VCpu] = scheduler or PinnedScheduler(core_count)
-        self.cores = [Core(pcpu, self) for pcpu in machine.pcpus[:core_count]]
+        self._paging = PAGINGS[paging]
+        self._capabilities = self._paging.capabilities()
+        seats = Observers(observers)
+        self.cores = [Core(pcpu, self, self._capabilities, handlers, seats) for pcpu in machine.pcpus[:core_count]]
         self.sidecores: Sidecores | None = None
         if sidecore_count or policy is not None:
             pcpus = machine.pcpus[-max(sidecore_count, 1) :]
             self.sidecores = Sidecores(machine, pcpus, poll=poll, jumps=jumps_spins, is_served=policy is None)
             for sidecore in self.sidecores.cores:
-                sidecore.core_in_guest = self._core_in_guest
+                sidecore.core_of = self._core_of
         self.dynamic_sidecore: DynamicSidecore | None = None
         if policy is not None and self.sidecores is not None:
             self.dynamic_sidecore = DynamicSidecore(machine, self.cores, self.scheduler, self.sidecores, policy)
         self.domains: list[Domain] = []
-        self.dispatchers: dict[VCpu, Dispatcher] = {}
+        self._scheduled: list[Domain] = []  # whose vCPUs the scheduler knows
         self.timer_cores: dict[EventQueue, Core] = {}
-        self._paging = paging
-        self._trace = trace
-        self._make_vcpu = make_vcpu
+        self.extensions = extensions(self.sidecores)
         self._end_hpa = 0  # of the memory in use
-        self._statistics: dict[Domain, ExitStatistics] = {}
+        self._vcpus: dict[Domain, list[VCpu]] = {}
         dedicated = self.sidecores.cores if self.sidecores is not None and policy is None else []
         turns: list[Core | Sidecore] = [*self.cores, *dedicated]
         self._interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
@@ -153,17 +154,15 @@ class Hypervisor:
             number=len(self.domains),
             devices=devices,
         )
-        domain.vcpus, domain.pages = vcpus, pages
-        domain.sidecores = self.sidecores
         domain.state_hpa = pages.allocate()
         domain.load(image)
-        self._statistics[domain] = ExitStatistics()
+        self._vcpus[domain] = vcpus
         bitmap_hpa = msr_bitmap(self.machine.memory, pages)
-        for number in range(vcpu_count):
-            vcpus.append(self._create_vcpu(domain, number, image, bitmap_hpa))
+        for _ in range(vcpu_count):
+            vcpus.append(self._create_vcpu(domain, pages, vcpus, image, bitmap_hpa))
         domain.on_end = lambda: self._stop(domain)
-        domain.shoot_down = self._shoot_down
         self.domains.append(domain)
+        self._scheduled.append(domain)
         self._resume_samples()
         for vcpu in vcpus:
             core = self.scheduler.add(vcpu, group=domain, weight=weight, cores=allowed)
@@ -173,20 +172,32 @@ class Hypervisor:
                 self.cores[core].ask(None)
         return domain
 
-    def _create_vcpu(self, domain: Domain, number: int, image: BootImage, bitmap_hpa: int) -> VCpu:
-        """vCPU 0 is about to run the image, any other waits for a SIPI."""
-        pcpu, pages = self.machine.pcpus[0], domain.pages
-        engine = Engine(self.machine.memory, pcpu.platform, owner=f"d{domain.number}v{number}")
-        timers = domain.board.apics[number].timer.events
-        vcpu = self._make_vcpu(domain, pcpu, engine, number, state_hpa=pages.allocate(), timers=timers)
-        vcpu.paging = domain.vcpus[0].paging.sibling() if number else PAGINGS[self._paging](domain, pages)
+    def _create_vcpu(
+        self, domain: Domain, pages: HostPages, siblings: Sequence[VCpu], image: BootImage, bitmap_hpa: int
+    ) -> VCpu:
+        """The next vCPU: number 0 is about to run the image, any other waits for a SIPI."""
+        number, memory, core = len(siblings), self.machine.memory, self.cores[0]
+        engine = Engine(memory, core.pcpu.platform, owner=f"d{domain.number}v{number}")
+        engine.shared.non_root = 1
+        state_hpa = pages.allocate()
+        paging = siblings[0].paging.sibling() if siblings else self._paging(domain, pages)
+        vcpu = VCpu(
+            domain,
+            engine,
+            number,
+            core=core,
+            capabilities=self._capabilities,
+            paging=paging,
+            siblings=siblings,
+            state_hpa=state_hpa,
+            extensions=self.extensions,
+        )
         if number:
             write_init_state(engine, vcpu.vmcs)
             vcpu.is_blocked = vcpu.waits_for_start_up = True
         else:
             write_boot_state(engine, vcpu.vmcs, image)
-        self.dispatchers[vcpu] = Dispatcher(vcpu, self._statistics[domain], self._trace)
-        set_up_vmcs(vcpu, bitmap_hpa)
+        set_up_vmcs(vcpu, self._capabilities, bitmap_hpa)
         return vcpu
 
     def _pins(self, vcpus: list[VCpu], number: int) -> CpuPins:
@@ -200,22 +211,22 @@ class Hypervisor:
             on_start_up=lambda vector: self.start_up(vcpus[number], vector),
         )
 
-    @staticmethod
-    def _stop(domain: Domain) -> None:
+    def _stop(self, domain: Domain) -> None:
         """Let the domain's vCPUs execute nothing more. Called at any time, by a signal handler too."""
-        for vcpu in domain.vcpus:
+        for vcpu in self._vcpus[domain]:
             vcpu.engine.stop()
             vcpu.pcpu.waiting.end_spin(0)
 
     def forget_ended(self) -> None:
         """Take the vCPUs of domains that have ended from the scheduler."""
-        for vcpu in [vcpu for vcpu in self.dispatchers if vcpu.domain.end is not None]:
-            self.scheduler.remove(vcpu)
-            del self.dispatchers[vcpu]
+        for domain in [domain for domain in self._scheduled if domain.end is not None]:
+            self._scheduled.remove(domain)
+            for vcpu in self._vcpus[domain]:
+                self.scheduler.remove(vcpu)
 
-    def exit_statistics(self, domain: Domain) -> ExitStatistics:
-        """Every VM exit of a domain so far."""
-        return self._statistics[domain]
+    def vcpus_of(self, domain: Domain) -> Sequence[VCpu]:
+        """The vCPUs of a domain, by number."""
+        return self._vcpus[domain]
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -252,9 +263,9 @@ class Hypervisor:
         if vcpu.waits_for_start_up:
             return
         vcpu.init_request, vcpu.start_up_vector, vcpu.is_parked = True, None, False
-        core = self._core_in_guest(vcpu)
+        core = self._core_of(vcpu)
         if core is not None:
-            core.ask(self._interleaver.running)
+            core.ask(self.running)
         else:
             self.kick(vcpu)
 
@@ -267,38 +278,33 @@ class Hypervisor:
         elif vcpu.init_request:
             vcpu.start_up_vector = vector
 
-    def _shoot_down(self, vcpu: VCpu) -> None:
-        """The vCPU's TLB was flushed because of what another did: if it runs, it takes an interrupt for that.
-
-        MODEL: who asked for it does not wait for the answer.
-        """
-        core = self._core_in_guest(vcpu)
-        if core is not None and core is not self._interleaver.running:
-            core.interrupt(self._interleaver.running)
-
     def _resume_samples(self) -> None:
         if self.dynamic_sidecore is not None:
             self.dynamic_sidecore.resume()
 
-    def _core_in_guest(self, vcpu: VCpu) -> Core | None:
-        """The core that is in the guest of the vCPU."""
-        dispatcher = self.dispatchers.get(vcpu)
-        core = None if dispatcher is None else dispatcher.core
-        return core if core is not None and core.in_guest and core.dispatcher is dispatcher else None
+    @property
+    def running(self) -> Sender | None:
+        """The core whose turn it is; None: devices', or the outside's."""
+        return self._interleaver.running
+
+    def _core_of(self, vcpu: VCpu) -> Core | None:
+        """The core that runs the vCPU: its guest, or an exit of it."""
+        core = self.cores[vcpu.pcpu.number]
+        return core if core.current is vcpu else None
 
     def kick(self, vcpu: VCpu) -> None:
         """The vCPU has something to take: wake it if it sleeps, let it exit if it runs on another core."""
-        running = self._interleaver.running
+        running = self.running
         if vcpu.waits_for_start_up or vcpu.is_parked:
             return
         if vcpu.is_blocked:
             vcpu.is_blocked = False
             self._resume_samples()
             if running is not None:
-                running.follow(paths.WAKE)
+                running.meter.follow(paths.WAKE)
             for number in self.scheduler.wake(vcpu):
                 self.cores[number].ask(running)
             return
-        core = self._core_in_guest(vcpu)
+        core = self._core_of(vcpu)
         if core is not None and core is not running:
             core.interrupt(running)

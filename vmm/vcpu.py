@@ -1,63 +1,202 @@
 """A virtual CPU: the VMM's view of one guest processor, through its VMCS.
 
-Handlers read and write VMCS fields and general registers here, and say what they do, which is charged to the core.
+Handlers read and write VMCS fields and general registers here, and say what they do to the meter of the core.
 
-    handler --read/write--> Vmcs (shared with the engine)      gpr: RAX .. R15 as VMMs save them at an exit
-            --inject------> VM-entry interruption information  (RSP, RIP, RFLAGS are VMCS fields)
-            --follow, touch, execute: charging.py
+    handler --read, write--> VMREAD, VMWRITE on the core (emulator/vmx/operation.py)
+            --gpr----------> RAX .. R15 as VMMs save them at an exit (RSP, RIP, RFLAGS are VMCS fields)
+            --inject-------> VM-entry interruption information
+            --meter--------> what it takes (cost/meter.py)
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, Protocol
 
+from emulator import cpuid
 from emulator.engine import Engine
 from emulator.events import EventQueue
+from emulator.ledger import RUNNING, STARTING, Account
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
+from emulator.vmx.capabilities import VmxCapabilities
+from emulator.vmx.exit_reasons import name
 from emulator.vmx.guest_state import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
-from emulator.x86 import DOUBLE_FAULT, PAGE_FAULT
+from emulator.vmx.operation import VmxOperation
+from emulator.vmx.vmcs import Vmcs
+from emulator.x86 import CONTRIBUTORY_VECTORS, DEBUG_EXCEPTION, DOUBLE_FAULT, PAGE_FAULT, RFLAGS_IF, RFLAGS_TF, RSP
 from vmm.cost import paths
-from vmm.cost.meter import ChargedVmcs
+from vmm.cost.meter import Meter
 from vmm.domain import Domain
-from vmm.outcome import End, EndKind
-from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, Visit, walk
+from vmm.outcome import End, EndKind, Outcome
 
-if TYPE_CHECKING:
-    from vmm.core import Core
-    from vmm.paging import Paging
-
-RSP = 4
-_RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
+EXIT_REASON_MASK = 0xFFFF
+_REASON_SLOT, _RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.EXIT_REASON], f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
 _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f.VM_ENTRY_INTERRUPTION_INFORMATION]
-FLAG_TF, FLAG_IF = 1 << 8, 1 << 9
-DEBUG_EXCEPTION = 1
 DR6_SINGLE_STEP = 1 << 14
 BLOCKING_BY_STI_OR_MOV_SS = BLOCKING_BY_STI | BLOCKING_BY_MOV_SS
-NMI_VECTOR = 2
-_CONTRIBUTORY = frozenset({0, 10, 11, 12, 13})  # SDM 3A table 6-5
 
 
-class VCpu(ChargedVmcs):
-    """vCPU `number` of `domain`, run by `pcpu`."""
+class Exit(NamedTuple):
+    """A VM exit: why, where, and when the guest stopped. It lasts until the next entry."""
+
+    reason: int
+    rip: int
+    began_cycles: int
+
+
+_new_exit = partial(tuple.__new__, Exit)  # in a third of the time that a call of Exit takes
+
+
+class Core(Protocol):
+    """The core a vCPU is on, as its handlers and its paging know it: `core.Core`."""
+
+    pcpu: PCpu
+    meter: Meter
+    operation: VmxOperation
+    needs_scheduling: bool
+
+    def take_interrupts(self) -> None:
+        """Acknowledge what has interrupted, and do what is due."""
+        ...
+
+    def serve(self, *queues: EventQueue) -> None:
+        """Let the core's local timer drive `queues`, whose events may have changed."""
+        ...
+
+    def give_up(self, vcpu: "VCpu") -> None:
+        """Another core runs the vCPU: unload its state, if it is here."""
+        ...
+
+    def shoot_down(self, vcpu: "VCpu") -> None:
+        """The TLB of `vcpu` was flushed because of what another did: let it notice."""
+        ...
+
+
+class Paging(Protocol):
+    """What a way of paging does for a domain's vCPUs. Values that reach it are valid: #GP was decided before."""
+
+    name: str
+
+    def sibling(self) -> "Paging":
+        """The paging of another vCPU of the same domain."""
+        ...
+
+    def start(self, vcpu: "VCpu") -> None:
+        """Set the controls and control registers of a vCPU whose guest state was just written."""
+        ...
+
+    def guest_cr3(self, vcpu: "VCpu") -> int:
+        """CR3 as the guest reads it."""
+        ...
+
+    def guest_efer(self, vcpu: "VCpu") -> int:
+        """EFER as the guest reads it."""
+        ...
+
+    def write_cr0(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's CR0 becomes `value`."""
+        ...
+
+    def write_cr3(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's CR3 becomes `value`."""
+        ...
+
+    def write_cr4(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's CR4 becomes `value`."""
+        ...
+
+    def write_efer(self, vcpu: "VCpu", value: int) -> None:
+        """The guest's EFER becomes `value`."""
+        ...
+
+    def invlpg(self, vcpu: "VCpu", gva: int) -> None:
+        """The guest executed INVLPG."""
+        ...
+
+    def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+        """A #PF exit."""
+        ...
+
+    def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
+        """An EPT violation exit."""
+        ...
+
+    def store_entry(self, meter: Meter, gpa: int, entry: int) -> None:
+        """Store a page-table entry for the guest, at the cost of `meter`; TLBs are the caller's to flush.
+
+        `gpa` is in the guest's memory.
+        """
+        ...
+
+    def watch(self, hpa: int) -> None:
+        """The emulator wants to see each access to the page at `hpa`; 0: to none. No part of any VMM, takes no time."""
+        ...
+
+    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
+        """The VMM itself stored into guest memory at `gpa` on the guest's behalf."""
+        ...
+
+
+Hypercall = Callable[["VCpu", int, int], int]  # (vCPU, RDI, RSI) -> RAX
+
+
+@dataclass
+class Extensions:
+    """What a hypervisor has for its guests that no processor has."""
+
+    hypercalls: dict[int, Hypercall] = field(default_factory=dict)  # by number, in RAX
+    cpuid_leaves: dict[int, cpuid.Registers] = field(default_factory=dict)  # behind 0x40000000
+
+
+class VCpu:
+    """vCPU `number` of `domain`; `siblings` are all of the domain's, this one too.
+
+    Slots, because CPython 3.11 finds attributes of an object with more than 30 of them 20 ns later.
+    """
 
     __slots__ = (
-        "apic", "core", "domain", "gpr", "init_request", "interrupt_request", "is_blocked", "is_parked", "mmio", "msrs",
-        "nmi_request", "number", "paging", "start_up_vector", "timers", "waits_for_start_up",
+        "_account", "_accounts", "_words", "apic", "core", "domain", "engine", "exit",
+        "extensions", "gpr", "has_run", "init_request", "interrupt_request", "is_blocked", "is_parked", "meter",
+        "mmio", "msrs", "nmi_request", "number", "paging", "read", "running_account", "shared",
+        "siblings", "start_up_vector", "state_hpa",
+        "timers", "vmcs", "waits_for_start_up", "windows", "write",
     )  # fmt: skip
 
     def __init__(
-        self, domain: Domain, pcpu: PCpu, engine: Engine, number: int = 0, *, state_hpa: int, timers: EventQueue
+        self,
+        domain: Domain,
+        engine: Engine,
+        number: int = 0,
+        *,
+        core: Core,
+        capabilities: VmxCapabilities,
+        paging: Paging,
+        siblings: "Sequence[VCpu]",
+        state_hpa: int,
+        extensions: Extensions,
     ) -> None:
-        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`, its local APIC's timer on `timers`."""
-        super().__init__(pcpu, engine, state_hpa=state_hpa)
-        self.timers = timers
+        """A vCPU whose structure in the VMM's memory is the page at `state_hpa`.
+
+        It is set up on `core`, but what that takes is paid by the core where it first runs.
+        """
         self.domain = domain
+        self.engine = engine
         self.number = number
+        self.siblings = siblings
+        self.paging = paging
+        self.extensions = extensions
+        self.state_hpa = state_hpa
         self.apic = domain.board.apics[number]
+        self.timers = self.apic.timer.events
         self.mmio = domain.cpu_mmio[number]
+        self.shared = engine.shared
         self.gpr = engine.gpr
-        self.paging: Paging  # set by the hypervisor
-        self.core: Core  # where it is loaded: set there
+        self.vmcs = Vmcs(engine.vmcs)
+        self._words = self.vmcs.storage
+        self.exit: Exit | None = None  # that is handled; None: the guest runs, or has never run
+        self.has_run = False  # its state has been loaded on a core
         self.is_blocked = False  # halted, waiting for an interrupt
         self.is_parked = False  # blocked with interrupts off: only an INIT wakes it
         self.waits_for_start_up = False  # blocked, and only a SIPI wakes it
@@ -65,11 +204,55 @@ class VCpu(ChargedVmcs):
         self.start_up_vector: int | None = None  # of a SIPI behind that INIT
         self.interrupt_request = False  # level of the virtual interrupt controller's output
         self.nmi_request = False  # an NMI waits: of several, one
+        self.windows = 0  # interrupt-window and NMI-window exiting, as far as they are set
         self.msrs: dict[int, int] = {}
+        meter = Meter(core.pcpu)
+        operation = VmxOperation(capabilities, core.pcpu.profile, meter)
+        operation.vmxon()
+        operation.make_current(self.vmcs)
+        self._use(core, meter, operation)
+
+    def load(self, core: Core) -> None:
+        """Its state is loaded on `core`: VMPTRLD was executed there. The core pays, for an exit in progress too."""
+        if not self.has_run:
+            self.has_run = True
+            core.meter.take_over(self.meter)
+        self._use(core, core.meter, core.operation)
+
+    def _use(self, core: Core, meter: Meter, operation: VmxOperation) -> None:
+        self.core, self.meter = core, meter
+        self.read: Callable[[int], int] = operation.read  # VMREAD
+        self.write: Callable[[int, int], None] = operation.write  # VMWRITE
+        self._accounts: dict[int, Account] = {}  # of exits on this core, by reason
+        self.running_account = core.pcpu.clock.ledger.account(self.engine.owner, RUNNING)
+        activity = name(self._words[_REASON_SLOT] & EXIT_REASON_MASK) if self.vmcs.is_launched else STARTING
+        self._account = core.pcpu.clock.ledger.account(self.engine.owner, activity)
+
+    # --- exits -------------------------------------------------------------------------------------------------------
+
+    def take_exit(self) -> Exit:
+        """The VM exit that has taken place: charges go to its account from now on."""
+        reason = self._words[_REASON_SLOT] & EXIT_REASON_MASK
+        account = self._accounts.get(reason)
+        if account is None:
+            account = self.meter.clock.ledger.account(self.engine.owner, name(reason))
+            self._accounts[reason] = account
+        self.meter.clock.account = self._account = account
+        self.exit = exit = _new_exit((reason, self._words[_RIP_SLOT], self.shared.clock_cycles))
+        return exit
+
+    def resume_exit(self) -> None:
+        """Go on with an exit after a sleep: charges go to its account again."""
+        self.meter.clock.account = self._account
+
+    @property
+    def pcpu(self) -> PCpu:
+        """The core where its state is loaded, or was last."""
+        return self.core.pcpu
 
     def run_devices(self) -> None:
         """Bring the domain's devices to the core's time, before one is accessed."""
-        self.commit_cycles()
+        self.meter.commit()
         now_ps = self.pcpu.clock.now_ps
         self.domain.timers.run_until(now_ps)
         self.timers.run_until(now_ps)
@@ -80,7 +263,7 @@ class VCpu(ChargedVmcs):
 
     def tsc_to_ps(self, tsc: int) -> int:
         """When the guest's time-stamp counter shows `tsc`."""
-        return self.pcpu.clock.tsc_to_ps(tsc, int(self.engine.shared.tsc_base))
+        return self.pcpu.clock.tsc_to_ps(tsc, int(self.shared.tsc_base))
 
     # --- registers ---------------------------------------------------------------------------------------------------
 
@@ -103,8 +286,9 @@ class VCpu(ChargedVmcs):
 
     def advance_rip(self) -> None:
         """Step over the instruction that exited; the blocking by STI or MOV SS ends with it."""
-        self.follow(paths.ADVANCE_RIP)
-        self.write(f.GUEST_RIP, self.read(f.GUEST_RIP) + self.read(f.VM_EXIT_INSTRUCTION_LENGTH))
+        read, write = self.read, self.write
+        self.meter.follow(paths.ADVANCE_RIP)
+        write(f.GUEST_RIP, read(f.GUEST_RIP) + read(f.VM_EXIT_INSTRUCTION_LENGTH))
         self.finish_instruction()
 
     def finish_instruction(self) -> None:
@@ -112,8 +296,8 @@ class VCpu(ChargedVmcs):
         blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
         if blocking & BLOCKING_BY_STI_OR_MOV_SS:
             self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKING_BY_STI_OR_MOV_SS)
-        if self._words[_RFLAGS_SLOT] & FLAG_TF:
-            self.engine.shared.dr6 |= DR6_SINGLE_STEP
+        if self._words[_RFLAGS_SLOT] & RFLAGS_TF:
+            self.shared.dr6 |= DR6_SINGLE_STEP
             self.inject(DEBUG_EXCEPTION, i.HARDWARE_EXCEPTION)
 
     @property
@@ -138,27 +322,6 @@ class VCpu(ChargedVmcs):
         """EFER as the guest reads it."""
         return self.paging.guest_efer(self)
 
-    def paging_mode(self) -> PagingMode:
-        """How the guest's own tables translate now."""
-        return PagingMode(self.guest_cr0, self.paging.guest_cr3(self), self.guest_cr4, self.guest_efer)
-
-    def walk(
-        self, mode: PagingMode, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
-    ) -> Translation | GuestFault:
-        """Walk the guest's own page tables in software."""
-        visited: list[Visit] = []
-        found = walk(self.domain, mode, gva, write=write, user=user, fetch=fetch, visited=visited)
-        self.charge_walk(visited)
-        return found
-
-    def charge_walk(self, visited: list[Visit]) -> None:
-        """Charge a walk that touches these entries."""
-        self.follow(paths.WALK)
-        hpa_of = self.domain.hpa_of
-        for gpa, size_bytes, is_write in visited:
-            self.follow(paths.MARK_USED if is_write else paths.WALK_STEP)
-            self.touch(hpa_of(gpa), size_bytes, is_write)
-
     # --- events ------------------------------------------------------------------------------------------------------
 
     @property
@@ -168,7 +331,7 @@ class VCpu(ChargedVmcs):
 
     def inject(self, vector: int, type_: int, *, error_code: int | None = None, instruction_bytes: int = 0) -> None:
         """Deliver an event at the next VM entry."""
-        self.follow(paths.INJECT)
+        self.meter.follow(paths.INJECT)
         info = i.VALID | type_ << i.TYPE_SHIFT | vector
         if error_code is not None:
             info |= i.ERROR_CODE_VALID
@@ -186,14 +349,14 @@ class VCpu(ChargedVmcs):
                 if first == DOUBLE_FAULT:
                     self.shut_down()
                     return
-                second_is_serious = vector in _CONTRIBUTORY or (first == PAGE_FAULT and vector == PAGE_FAULT)
-                if (first in _CONTRIBUTORY or first == PAGE_FAULT) and second_is_serious:
+                second_is_serious = vector in CONTRIBUTORY_VECTORS or (first == PAGE_FAULT and vector == PAGE_FAULT)
+                if (first in CONTRIBUTORY_VECTORS or first == PAGE_FAULT) and second_is_serious:
                     vector, error_code = DOUBLE_FAULT, 0
         self.inject(vector, i.HARDWARE_EXCEPTION, error_code=error_code)
 
     def inject_page_fault(self, gva: int, error_code: int) -> None:
         """#PF: CR2 is the VMM's to set (SDM 3C 26.6.1.1)."""
-        self.engine.shared.cr2 = gva
+        self.shared.cr2 = gva
         self.inject_exception(PAGE_FAULT, error_code)
 
     def shut_down(self) -> None:
@@ -205,7 +368,7 @@ class VCpu(ChargedVmcs):
         vectoring = self._words[_VECTORING_SLOT]
         if not vectoring & i.VALID or self.is_injecting:
             return
-        self.follow(paths.REINJECT)
+        self.meter.follow(paths.REINJECT)
         type_ = vectoring >> i.TYPE_SHIFT & i.TYPE_MASK
         if type_ == i.NMI:  # it has blocked NMIs already
             self._set_nmi_blocking(is_blocked=False)
@@ -219,7 +382,7 @@ class VCpu(ChargedVmcs):
     @property
     def can_take_interrupt(self) -> bool:
         """Whether an external interrupt could be injected at the next entry."""
-        if self.is_injecting or not self.read(f.GUEST_RFLAGS) & FLAG_IF:
+        if self.is_injecting or not self.read(f.GUEST_RFLAGS) & RFLAGS_IF:
             return False
         return not self.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS
 

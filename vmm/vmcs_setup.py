@@ -4,9 +4,9 @@ from emulator.memory import HostMemory
 from emulator.platform import HOST_MSRS
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
-from emulator.vmx.capabilities import AllowedBits
+from emulator.vmx.capabilities import AllowedBits, VmxCapabilities
 from emulator.x86 import IA32_MISC_ENABLE, MISC_ENABLE_MONITOR
-from vmm.exits.cpuid import PASSED_THROUGH_MSRS
+from vmm.exits.msrs import PASSED_THROUGH_MSRS
 from vmm.paging.host_pages import HostPages
 from vmm.vcpu import VCpu
 
@@ -22,9 +22,8 @@ HOST_STATE = (
 )
 
 
-def set_up_vmcs(vcpu: VCpu, msr_bitmap_hpa: int) -> None:
+def set_up_vmcs(vcpu: VCpu, capabilities: VmxCapabilities, msr_bitmap_hpa: int) -> None:
     """Controls and host state of a vCPU whose guest state is written and whose paging is chosen."""
-    capabilities = vcpu.paging.capabilities()
 
     def control(field: int, allowed: AllowedBits, wanted: int) -> None:
         vcpu.write(field, allowed.adjust(wanted))

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.calibration.measure import figures, measure
 from benchmarks.calibration.tables import findings_table
 from vmm.cli.profiles import show
-from vmm.session.report.summary import check_writable, write_file
+from vmm.session.output_file import check_writable, write_file
 
 
 def check_and_report(names: Sequence[str], overrides: tuple[str, ...], json_path: Path | None) -> bool:

@@ -23,7 +23,8 @@ from emulator.ledger import LABELS
 from emulator.machine import Machine
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import End, EndKind
-from vmm.session.run import BootOptions, Paging, plan
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.sidecore.slots import Served
 

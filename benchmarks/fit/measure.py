@@ -17,8 +17,10 @@ from emulator.errors import ConfigError
 from emulator.timing.allowances import WORKLOADS, Allowance
 from guest_images.linux import READY_LINE
 from vmm.session.console import Console
-from vmm.session.report.summary import RunStats
-from vmm.session.run import BootOptions, BootPlan, Paging, plan, run
+from vmm.session.options import BootOptions, BootPlan, Paging
+from vmm.session.plan import plan
+from vmm.session.run import run
+from vmm.session.stats import RunStats
 
 if TYPE_CHECKING:
     pass

@@ -20,7 +20,9 @@ from emulator.errors import ConfigError, GuestError
 from guest_images.images import resolve
 from vmm.cli.main import say
 from vmm.outcome import End, EndKind
-from vmm.session.run import BootOptions, build_guest, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions
+from vmm.session.plan import plan
 
 SLICE_CYCLES = 10**12
 

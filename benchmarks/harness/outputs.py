@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.harness.plotting import PLOT_SUFFIXES, plot_bytes
 from emulator.errors import ConfigError
-from vmm.session.report.summary import check_writable, write_file
+from vmm.session.output_file import check_writable, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

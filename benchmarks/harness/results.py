@@ -7,7 +7,7 @@ from typing import TypedDict
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement, Unavailable
 from emulator.timing.core_timing import Fidelity
-from vmm.session.run import Paging
+from vmm.session.options import Paging
 from vmm.sidecore.service import Poll
 
 

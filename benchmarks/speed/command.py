@@ -7,7 +7,7 @@ import click
 
 from benchmarks.speed.measure import figures, measure
 from benchmarks.speed.tables import boot_rows, exit_rows, table_text
-from vmm.session.report.summary import check_writable, write_file
+from vmm.session.output_file import check_writable, write_file
 
 
 def measure_and_report(repeat: int, json_path: Path | None) -> None:

@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 SLICE_CYCLES = 10**12
 REPEAT = 5

@@ -26,6 +26,7 @@ from emulator.profiles.sections import (
     Tlb,
     Vmx,
 )
+from emulator.vmx.exit_reasons import name as reason_name
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "load_profile", "shipped_profiles"]
 
@@ -55,6 +56,7 @@ class Profile:
     entry_cycles: int = field(init=False, repr=False, compare=False)
     vmread_cycles: int = field(init=False, repr=False, compare=False)
     vmwrite_cycles: int = field(init=False, repr=False, compare=False)
+    vmptrld_cycles: int = field(init=False, repr=False, compare=False)
     exit_cycles_by_reason: Mapping[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,10 @@ class Profile:
     def cycles_of(self, reason: int) -> int:
         """What the hardware part of a VM exit for `reason` takes."""
         return self.exit_cycles_by_reason.get(reason, self.exit_cycles)
+
+    def parameter_of(self, reason: int) -> str:
+        """The parameter that says so."""
+        return f"{BY_REASON}.{reason_name(reason)}" if reason in self.exit_cycles_by_reason else "vmx.exit_cycles"
 
 
 def load_profile(name_or_path: str, overrides: Sequence[str] = ()) -> Profile:

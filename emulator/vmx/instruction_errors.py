@@ -13,6 +13,7 @@ INVALID_HOST_STATE = 8
 VMPTRLD_INCORRECT_REVISION = 11
 UNSUPPORTED_COMPONENT = 12
 READ_ONLY_COMPONENT = 13
+VMXON_IN_VMX_ROOT = 15
 
 MESSAGES: dict[int, str] = {
     1: "VMCALL executed in VMX root operation",
@@ -28,7 +29,7 @@ MESSAGES: dict[int, str] = {
     VMPTRLD_INCORRECT_REVISION: "VMPTRLD with incorrect VMCS revision identifier",
     UNSUPPORTED_COMPONENT: "VMREAD/VMWRITE from/to unsupported VMCS component",
     READ_ONLY_COMPONENT: "VMWRITE to read-only VMCS component",
-    15: "VMXON executed in VMX root operation",
+    VMXON_IN_VMX_ROOT: "VMXON executed in VMX root operation",
     16: "VM entry with invalid executive-VMCS pointer",
     17: "VM entry with non-launched executive VMCS",
     18: "VM entry with executive-VMCS pointer not VMXON pointer",
@@ -45,9 +46,11 @@ MESSAGES: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class VmFailure:
-    """A VMX instruction failed with VMfailValid; `error` is its number."""
+    """A VMX instruction failed: VMfailValid with the number `error`, or VMfailInvalid (None)."""
 
-    error: int
+    error: int | None
 
     def __str__(self) -> str:
+        if self.error is None:
+            return "VMfailInvalid: there is no current VMCS"
         return f"VM-instruction error {self.error}: {MESSAGES.get(self.error, 'not defined')}"

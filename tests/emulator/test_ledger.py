@@ -5,7 +5,9 @@ import pytest
 from emulator.ledger import HOST, IDLING, LABELS, RUNNING, Category, Ledger
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 
 def test_every_category_has_a_label() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from emulator.errors import ConfigError
 from tests.vmm.session.snapshot.saved_runs import Run, continued, cut, plan_of, whole
-from vmm.session.run import PAGING_MODES, BootPlan
+from vmm.session.options import PAGING_MODES, BootPlan
 from vmm.session.snapshot import SaveableGuest, read_snapshot, write_snapshot
 
 SEED = 20060516

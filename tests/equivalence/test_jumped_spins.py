@@ -8,8 +8,11 @@ from emulator.ledger import HOST
 from emulator.machine import Machine
 from emulator.timing.core_timing import Fidelity
 from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.session.build import build_guest
+from vmm.session.observe.statistics import ExitStatistics
 from vmm.session.observe.trace import TraceWriter
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore.service import Poll
 
@@ -30,7 +33,7 @@ def run(
         image=kernel, paging=paging, has_sidecore=True, jumps_spins=jumps, timing=timing, memory_bytes=MEMORY_BYTES
     )
     with TraceWriter(path, {}) as trace:
-        guest = build_guest(plan(options), output.append, trace=trace)
+        guest = build_guest(plan(options), output.append, observers=[trace])
         assert isinstance(guest, VirtualGuest)
         while guest.domain.end is None:
             guest.advance(guest.pcpu.clock.cycles + slice_cycles)
@@ -82,9 +85,11 @@ def run_together(
     ]  # fmt: skip
     memory_bytes = host_memory_bytes([MEMORY_BYTES] * count)
     machine = Machine(plans[0].profile, memory_bytes=memory_bytes, pcpu_count=count + 1, timing=timing)
-    outputs = [bytearray() for _ in kernels]
+    outputs, statistics = [bytearray() for _ in kernels], ExitStatistics()
     with TraceWriter(path, {}) as trace:
-        hypervisor = Hypervisor(machine, paging=paging, sidecore_count=1, poll=poll, jumps_spins=jumps, trace=trace)
+        hypervisor = Hypervisor(
+            machine, paging=paging, sidecore_count=1, poll=poll, jumps_spins=jumps, observers=[statistics, trace]
+        )
         for each, output in zip(plans, outputs, strict=True):
             hypervisor.create_domain(each.image, memory_bytes=MEMORY_BYTES, transmit=output.append)
         limit_cycles = 0
@@ -98,7 +103,7 @@ def run_together(
         {key: account for key, account in pcpu.clock.book().accounts.items() if key[0] != HOST}
         for pcpu in machine.pcpus
     ]
-    tables = [hypervisor.exit_statistics(domain).table() for domain in hypervisor.domains]
+    tables = [statistics.table(domain) for domain in hypervisor.domains]
     return [bytes(output) for output in outputs], accounts, tables, path.read_bytes()
 
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmm.outcome import End
+from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.report.summary import RunStats
-from vmm.session.run import PAGING_MODES, BootPlan, build_guest, collect_stats
+from vmm.session.options import PAGING_MODES, BootPlan
+from vmm.session.run import collect_stats
+from vmm.session.stats import RunStats
 
 MODES = PAGING_MODES
 SLICE_CYCLES = 50_000_000

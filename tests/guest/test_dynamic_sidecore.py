@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.guest.running import Finished, run_plan
-from vmm.session.run import BootOptions, BootPlan, Paging, build_guest, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions, BootPlan, Paging
+from vmm.session.plan import plan
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore import abi
 from vmm.sidecore.policy import Never, Policy, Sample, WhenIdle
@@ -137,7 +139,7 @@ def test_what_is_posted_when_nobody_serves_is_answered_as_closed() -> None:
     sidecores = guest.hypervisor.sidecores
     assert sidecores is not None
     gpa = 1 << 20
-    assert sidecores.register(guest.domain, gpa, 2, 0) == 0
+    assert sidecores.register(guest.vcpu.siblings, gpa, 2, 0) == 0
     page = sidecores.page_of(guest.domain)
     assert page is not None
     slot = page.slots[1]

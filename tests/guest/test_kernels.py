@@ -8,7 +8,8 @@ from emulator.timing.core_timing import Fidelity
 from guest_images.images import ImageEntry, entry_of, kernel_images
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.outcome import EndKind
-from vmm.session.run import BootOptions, Paging, plan
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 MAX_CYCLES = 20_000_000_000
 MEMORY_BYTES = 256 << 20  # what the kernels are written for (guest_images/README.md)

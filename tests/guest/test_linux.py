@@ -13,7 +13,8 @@ from guest_images.linux import READY_LINE
 from tests import ROOT
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.outcome import EndKind
-from vmm.session.run import BootOptions, Paging, plan
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,9 @@ import pytest
 
 from guest_images import linux_small
 from vmm.session.guest import Guest
-from vmm.session.run import PAGING_MODES, BootOptions, BootPlan, collect_stats, plan
+from vmm.session.options import PAGING_MODES, BootOptions, BootPlan
+from vmm.session.plan import plan
+from vmm.session.run import collect_stats
 from vmm.session.snapshot import SaveableGuest, Snapshot, read_snapshot, write_snapshot
 
 MEMORY_BYTES = 32 << 20

@@ -3,7 +3,9 @@
 import pytest
 
 from tests.guest.running import MODES
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 pytestmark = pytest.mark.slow
 

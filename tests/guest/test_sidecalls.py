@@ -6,7 +6,9 @@ import pytest
 
 from emulator.x86 import PAGE_BYTES
 from tests.guest.running import Finished, run_plan
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 from vmm.session.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 1_000_000_000

@@ -16,7 +16,8 @@ from vmm.cli.profiles import profiles
 
 if TYPE_CHECKING:
     from vmm.session.console import Console
-    from vmm.session.run import BootOptions, RunResult
+    from vmm.session.options import BootOptions
+    from vmm.session.run import RunResult
 
 USER_ERROR_STATUS = 2  # of which vmm.outcome.End.exit_status has the rest
 INTERRUPTED_STATUS = 130
@@ -118,8 +119,9 @@ def boot(**parameters: Any) -> None:
         check_restore_options()
     options = boot_options(**parameters)
     from vmm.session.console import Console
+    from vmm.session.plan import plan
     from vmm.session.progress import StatusLine
-    from vmm.session.run import plan, run
+    from vmm.session.run import run
 
     boot_plan = plan(options, say)
     until = options.until.encode() if options.until is not None else None
@@ -157,7 +159,7 @@ def boot_options(
     from emulator.profiles.profile import DEFAULT_PROFILE
     from vmm.boot.loaders import BootProtocol
     from vmm.session.observe.save_point import SaveOptions
-    from vmm.session.run import BootOptions
+    from vmm.session.options import BootOptions
 
     save = SaveOptions(save_path, save_at_text, save_at_cycle, save_at_exit)
     return BootOptions(

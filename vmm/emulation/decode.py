@@ -8,10 +8,10 @@ from typing import Any
 import capstone
 from capstone import x86
 
+from emulator.x86 import RBP, RSP
 from vmm.emulation.state import Unhandled
 
 MAX_INSTRUCTION_BYTES = 15  # SDM 2A 2.3.11
-RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 RIP = 16  # as the base of a memory operand
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 ES, CS, SS, DS, FS, GS = range(6)

@@ -17,11 +17,11 @@ Speed of a cached instruction on the tests' register file, CPython 3.11 on a sma
 from functools import lru_cache
 from typing import NamedTuple
 
+from emulator.x86 import INVALID_OPCODE
 from vmm.emulation.decode import Memory, decode
 from vmm.emulation.state import CpuState, Emulated, Execute, PageFault, Unhandled
 from vmm.emulation.table import INSTRUCTIONS
 
-_INVALID_OPCODE = 6
 _CACHED_INSTRUCTIONS = 4096  # a guest can make up any number of them
 
 
@@ -54,7 +54,7 @@ def _compile(code: bytes, bits: int) -> _Compiled | Unhandled:
     if row is None:
         return Unhandled(f"{decoded.mnemonic} is not emulated")
     if decoded.is_locked and not (row.is_lockable and isinstance(decoded.operands[0], Memory)):
-        return Unhandled(f"{decoded.mnemonic} with LOCK", _INVALID_OPCODE)
+        return Unhandled(f"{decoded.mnemonic} with LOCK", INVALID_OPCODE)
     return _Compiled(
         row.compile(decoded),
         decoded.length_bytes,

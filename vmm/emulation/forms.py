@@ -5,8 +5,9 @@ A function reads everything first, then makes its only store to memory, then wri
 
 from collections.abc import Callable
 
+from emulator.x86 import GENERAL_PROTECTION, RAX, RBX, RCX, RDX
 from vmm.emulation.arithmetic import ZF, Condition, Factory, subtract
-from vmm.emulation.decode import RAX, RBX, RCX, RDX, Decoded, Immediate, Memory, Register
+from vmm.emulation.decode import Decoded, Immediate, Memory, Register
 from vmm.emulation.operands import (
     Place,
     Value,
@@ -19,7 +20,6 @@ from vmm.emulation.operands import (
 from vmm.emulation.state import CpuState, Execute, Stop, Unhandled
 
 Compile = Callable[[Decoded], Execute]
-_GENERAL_PROTECTION = 13
 
 
 def move(decoded: Decoded) -> Execute:
@@ -226,7 +226,7 @@ def compare_and_exchange_pair(decoded: Decoded) -> Execute:
     half_bits = 4 * place.size_bytes
     half_mask = (1 << half_bits) - 1
     alignment_mask = 15 if place.size_bytes == 16 else 0
-    unaligned = Unhandled(f"{decoded.mnemonic}: address not a multiple of 16", _GENERAL_PROTECTION)
+    unaligned = Unhandled(f"{decoded.mnemonic}: address not a multiple of 16", GENERAL_PROTECTION)
 
     def pair(state: CpuState, high: int, low: int) -> int:
         return (state.read_gpr(high) & half_mask) << half_bits | state.read_gpr(low) & half_mask

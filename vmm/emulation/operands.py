@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from emulator.x86 import GENERAL_PROTECTION, STACK_FAULT
 from vmm.emulation.arithmetic import sign_extend
 from vmm.emulation.decode import FS, GS, RIP, SS, Decoded, Immediate, Memory, Operand, Register
 from vmm.emulation.state import CpuState, PageFault, Stop, Unhandled
@@ -19,7 +20,6 @@ from vmm.emulation.state import CpuState, PageFault, Stop, Unhandled
 MASK_32 = (1 << 32) - 1
 MASK_64 = (1 << 64) - 1
 CANONICAL_BITS = 48  # 4-level paging
-_STACK_FAULT, _GENERAL_PROTECTION = 12, 13
 _HALF = 1 << CANONICAL_BITS - 1
 
 Offset = Callable[[CpuState], int]
@@ -107,7 +107,7 @@ def compile_locate(memory: Memory, decoded: Decoded, offset: Offset | None = Non
     if decoded.bits != 64:
         return lambda state: state.segment_base(segment) + in_segment(state) & MASK_32
     has_base = segment in (FS, GS)
-    vector = _STACK_FAULT if segment == SS else _GENERAL_PROTECTION  # SDM 1 3.3.7.1
+    vector = STACK_FAULT if segment == SS else GENERAL_PROTECTION  # SDM 1 3.3.7.1
     not_canonical = Unhandled(f"{decoded.mnemonic}: address not canonical", vector)
     last_start = (1 << CANONICAL_BITS) - memory.size_bytes
 

@@ -7,8 +7,9 @@
 
 from collections.abc import Callable
 
+from emulator.x86 import RCX, RSP
 from vmm.emulation.arithmetic import DF
-from vmm.emulation.decode import RCX, RSP, SS, Decoded, Memory, Register
+from vmm.emulation.decode import SS, Decoded, Memory, Register
 from vmm.emulation.operands import (
     after_increment,
     compile_locate,

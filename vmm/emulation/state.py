@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-PF_WRITE = 1 << 1  # page-fault error code: the access was a write (SDM 3A 4.7)
+from emulator.x86 import PF_WRITE
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,30 +4,41 @@ from dataclasses import replace
 
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import CLTS, LMSW, MOV_FROM_CR, MOV_TO_CR, CrAccess, decode_cr_access
+from emulator.x86 import (
+    AR_L,
+    CR0_CD,
+    CR0_ET,
+    CR0_NW,
+    CR0_PE,
+    CR0_PG,
+    CR0_TS,
+    CR4_PAE,
+    CR4_PGE,
+    CR4_PSE,
+    CR4_SMEP,
+    EFER_LMA,
+    EFER_LME,
+    GENERAL_PROTECTION,
+)
 from vmm.cost import paths
 from vmm.outcome import AGAIN, NEXT, Outcome
-from vmm.paging.guest_walk import CR4_PAE, CR4_PSE, CR4_SMEP, EFER_LMA, pdptes_are_valid
+from vmm.paging.guest_walk import paging_mode, pdptes_are_valid
 from vmm.vcpu import VCpu
 
-GENERAL_PROTECTION = 13
-CR0_PE, CR0_TS, CR0_ET, CR0_NW, CR0_CD, CR0_PG = 1, 1 << 3, 1 << 4, 1 << 29, 1 << 30, 1 << 31
 CR0_DEFINED = 0xE005_003F
 CR4_DEFINED = 0x7FC | 1 << 20  # TSD .. OSXMMEXCPT, SMEP: what CPUID offers a guest
-CR4_PGE = 1 << 7
-EFER_LME = 1 << 8
-CS_L = 1 << 13
 CR3_DEFINED_LONG = (1 << 40) - 1
 CR8_MAX = 15
 
 
 def handle_cr_access(vcpu: VCpu) -> Outcome:
     """MOV to and from CR0, CR3, CR4, CR8; CLTS; LMSW."""
-    vcpu.follow(paths.CR_DECODE)
+    vcpu.meter.follow(paths.CR_DECODE)
     access = decode_cr_access(vcpu.read(f.EXIT_QUALIFICATION))
     if access.access == MOV_FROM_CR:
         vcpu.write_gpr(access.gpr, _read_cr(vcpu, access.cr))
         return NEXT
-    vcpu.follow(paths.CR_WRITE)
+    vcpu.meter.follow(paths.CR_WRITE)
     if access.access == CLTS:
         valid = write_cr0(vcpu, vcpu.guest_cr0 & ~CR0_TS)
     elif access.access == LMSW:
@@ -78,12 +89,12 @@ def _move_to_cr(vcpu: VCpu, access: CrAccess) -> bool:
 
 
 def _is_64_bit_code(vcpu: VCpu) -> bool:
-    return bool(vcpu.guest_efer & EFER_LMA) and bool(vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & CS_L)
+    return bool(vcpu.guest_efer & EFER_LMA) and bool(vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & AR_L)
 
 
 def _can_load_pdptes(vcpu: VCpu, **changes: int) -> bool:
     """Whether MOV to a control register, which changes the paging mode so, finds well-formed PDPTEs or needs none."""
-    return pdptes_are_valid(vcpu.domain, replace(vcpu.paging_mode(), **changes))
+    return pdptes_are_valid(vcpu.domain, replace(paging_mode(vcpu), **changes))
 
 
 def write_cr0(vcpu: VCpu, value: int) -> bool:
@@ -93,7 +104,7 @@ def write_cr0(vcpu: VCpu, value: int) -> bool:
         return False
     efer = old_efer = vcpu.guest_efer
     if value & CR0_PG and not old & CR0_PG and efer & EFER_LME:
-        if not vcpu.guest_cr4 & CR4_PAE or vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & CS_L:
+        if not vcpu.guest_cr4 & CR4_PAE or vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & AR_L:
             return False
         efer |= EFER_LMA
     elif old & CR0_PG and not value & CR0_PG:

@@ -1,55 +1,24 @@
-"""Hypercalls: VMCALL in ring 0, number in RAX, arguments in RDI and RSI, result in RAX. One table.
+"""VMCALL exits: hypercalls from ring 0, number in RAX, arguments in RDI and RSI, result in RAX.
 
-To add one: a function (vcpu, first, second) -> result, and a row. An unknown number returns -ENOSYS, as Xen answers.
+What numbers there are, the hypervisor says (`VCpu.extensions`). An unknown one returns -ENOSYS, as Xen answers.
+To add one: a function (vcpu, first, second) -> result, and a row in `Hypervisor.extensions.hypercalls`.
 """
 
-from collections.abc import Callable
-
+from emulator.x86 import GENERAL_PROTECTION, RAX, RDI, RSI
 from vmm.cost import paths
-from vmm.sidecore import abi
+from vmm.outcome import AGAIN, NEXT, Outcome
 from vmm.vcpu import VCpu
-
-Hypercall = Callable[[VCpu, int, int], int]
 
 UNKNOWN = -38  # -ENOSYS
 
 
-def null(_vcpu: VCpu, _first: int, _second: int) -> int:
-    """Nothing: what a hypercall takes at least."""
-    return 0
-
-
-def sidecore_register(vcpu: VCpu, gpa: int, count: int) -> int:
-    """Share a page of the guest with a sidecore."""
-    sidecores = vcpu.domain.sidecores
-    if sidecores is None:
-        return UNKNOWN
-    vcpu.follow(paths.REGISTER_PAGE)
-    vcpu.commit_cycles()
-    return sidecores.register(vcpu.domain, gpa, count, vcpu.pcpu.clock.cycles)
-
-
-def sidecore_unregister(vcpu: VCpu, _first: int, _second: int) -> int:
-    """Share it no longer."""
-    sidecores = vcpu.domain.sidecores
-    if sidecores is None:
-        return UNKNOWN
-    vcpu.follow(paths.REGISTER_PAGE)
-    vcpu.commit_cycles()
-    return sidecores.unregister(vcpu.domain, vcpu.pcpu.clock.cycles)
-
-
-def sidecore_switch(vcpu: VCpu, is_open: int, _second: int) -> int:
-    """Turn sidecalls on or off."""
-    sidecores = vcpu.domain.sidecores
-    if sidecores is None:
-        return UNKNOWN
-    return sidecores.switch(vcpu.domain, bool(is_open))
-
-
-HYPERCALLS: dict[int, Hypercall] = {
-    abi.CALL_NULL: null,
-    abi.CALL_REGISTER: sidecore_register,
-    abi.CALL_UNREGISTER: sidecore_unregister,
-    abi.CALL_SWITCH: sidecore_switch,
-}
+def handle_vmcall(vcpu: VCpu) -> Outcome:
+    """A hypercall from ring 0. From ring 3: #GP."""
+    if vcpu.cpl != 0:
+        vcpu.inject_exception(GENERAL_PROTECTION, 0)
+        return AGAIN
+    vcpu.meter.follow(paths.HYPERCALL)
+    gpr = vcpu.gpr
+    call = vcpu.extensions.hypercalls.get(gpr[RAX])
+    gpr[RAX] = (UNKNOWN if call is None else call(vcpu, gpr[RDI], gpr[RSI])) & (1 << 64) - 1
+    return NEXT

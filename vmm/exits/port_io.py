@@ -2,29 +2,27 @@
 
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import IoAccess, decode_io
+from emulator.x86 import AR_L, EFER_LMA, RAX, RCX, RDI, RFLAGS_DF, RSI
 from vmm.cost import paths
 from vmm.outcome import AGAIN, NEXT, Outcome
-from vmm.paging.guest_walk import EFER_LMA, GuestFault
+from vmm.paging.guest_walk import GuestFault, paging_mode, walk
 from vmm.vcpu import VCpu
 
-RAX, RCX, RSI, RDI = 0, 1, 6, 7
-DIRECTION_FLAG = 1 << 10
 ES, GROWS_DOWN = 0, 4  # a segment's number, and a type of data segment
-CS_L = 1 << 13
 CANONICAL_END = 1 << 47
 ELEMENTS_MAX = 1024  # of a REP per exit: interrupts are looked at between
 
 
 def handle_io(vcpu: VCpu) -> Outcome:
     """IN, OUT, INS, OUTS."""
-    vcpu.follow(paths.IO_DECODE)
+    vcpu.meter.follow(paths.IO_DECODE)
     access = decode_io(vcpu.read(f.EXIT_QUALIFICATION))
     domain = vcpu.domain
     vcpu.run_devices()
     if access.is_string:
         outcome = _string(vcpu, access)
     else:
-        vcpu.follow(paths.PORT)
+        vcpu.meter.follow(paths.PORT)
         mask = (1 << 8 * access.size_bytes) - 1
         rax = vcpu.gpr[RAX]
         if access.is_in:
@@ -42,7 +40,7 @@ def _string(vcpu: VCpu, access: IoAccess) -> Outcome:
     address_bytes = 2 << (vcpu.read(f.VM_EXIT_INSTRUCTION_INFORMATION) >> 7 & 7)
     mask = (1 << 8 * address_bytes) - 1
     linear = vcpu.read(f.GUEST_LINEAR_ADDRESS)
-    step = -access.size_bytes if vcpu.read(f.GUEST_RFLAGS) & DIRECTION_FLAG else access.size_bytes
+    step = -access.size_bytes if vcpu.read(f.GUEST_RFLAGS) & RFLAGS_DF else access.size_bytes
     count = vcpu.gpr[RCX] & mask if access.is_rep else 1
     pointer = RDI if access.is_in else RSI
     room_bytes = vcpu.gpr[pointer] & mask if step < 0 else mask - (vcpu.gpr[pointer] & mask)
@@ -67,7 +65,7 @@ def _room_bytes(vcpu: VCpu, access: IoAccess, linear: int) -> int:
     MODEL: segments that grow down have no end here.
     """
     segment = ES if access.is_in else vcpu.read(f.VM_EXIT_INSTRUCTION_INFORMATION) >> 15 & 7
-    if vcpu.guest_efer & EFER_LMA and vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & CS_L:
+    if vcpu.guest_efer & EFER_LMA and vcpu.read(f.GUEST_CS_ACCESS_RIGHTS) & AR_L:
         return (CANONICAL_END if linear < CANONICAL_END else 1 << 64) - linear
     if vcpu.read(f.GUEST_ES_ACCESS_RIGHTS + 2 * segment) & 0xC == GROWS_DOWN:
         return 1 << 32
@@ -82,12 +80,12 @@ def _reflect(vcpu: VCpu, fault: GuestFault) -> Outcome:
 
 def _move(vcpu: VCpu, access: IoAccess, linear: int) -> GuestFault | None:
     """One element between the port and guest memory."""
-    vcpu.follow(paths.STRING_ELEMENT)
-    vcpu.follow(paths.PORT)
-    mode, user, size = vcpu.paging_mode(), vcpu.cpl == 3, access.size_bytes
+    vcpu.meter.follow(paths.STRING_ELEMENT)
+    vcpu.meter.follow(paths.PORT)
+    mode, user, size = paging_mode(vcpu), vcpu.cpl == 3, access.size_bytes
     places = []
     for i in range(size):
-        place = vcpu.walk(mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
+        place = walk(vcpu, mode, linear + i & (1 << 64) - 1, write=access.is_in, user=user)
         if isinstance(place, GuestFault):
             return place
         places.append(place.gpa)

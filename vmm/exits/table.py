@@ -1,140 +1,24 @@
 """The VM-exit table: one handler per exit reason, and for each reason without one, why it cannot happen.
 
 A handler reads the exit from the VMCS, changes state, and returns an `Outcome`; handlers do not call each other.
-To handle a new reason: write `handle_<reason>` and put it into the table.
+To handle a new reason: write `handle_<reason>` in the file it belongs to, and put it into the table.
 """
 
 from collections.abc import Callable
 
-from emulator.errors import GuestError
-from emulator.vmx import fields as f
-from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import ExitReason as R
-from emulator.vmx.qualifications import decode_task_switch
-from vmm.cost import paths
-from vmm.exits.control_registers import GENERAL_PROTECTION, handle_cr_access
-from vmm.exits.cpuid import guest_cpuid, read_msr, write_msr
-from vmm.exits.hypercalls import HYPERCALLS, UNKNOWN
+from vmm.exits.control_registers import handle_cr_access
+from vmm.exits.cpuid import handle_cpuid
+from vmm.exits.exceptions import handle_ept_violation, handle_exception, handle_task_switch, handle_triple_fault
+from vmm.exits.hypercalls import handle_vmcall
+from vmm.exits.instructions import handle_hidden_instruction, handle_hlt, handle_invlpg, handle_nothing_to_do
+from vmm.exits.interrupts import handle_external_interrupt, handle_interrupt_window, handle_nmi_window
+from vmm.exits.msrs import handle_rdmsr, handle_wrmsr
 from vmm.exits.port_io import handle_io
-from vmm.outcome import AGAIN, NEXT, STOP, WAIT, Outcome
+from vmm.outcome import Outcome
 from vmm.vcpu import VCpu
 
 Handler = Callable[[VCpu], Outcome]
-
-RAX, RCX, RDX, RBX, RSI, RDI = 0, 1, 2, 3, 6, 7
-INVALID_OPCODE = 6
-PAGE_FAULT = 14
-
-
-def handle_cpuid(vcpu: VCpu) -> Outcome:
-    """CPUID."""
-    vcpu.follow(paths.CPUID)
-    gpr = vcpu.gpr
-    gpr[RAX], gpr[RBX], gpr[RCX], gpr[RDX] = guest_cpuid(vcpu, gpr[RAX] & 0xFFFF_FFFF, gpr[RCX] & 0xFFFF_FFFF)
-    return NEXT
-
-
-def handle_exception(vcpu: VCpu) -> Outcome:
-    """An exception of the exception bitmap: only #PF is in it, and only under shadow paging."""
-    info = vcpu.read(f.VM_EXIT_INTERRUPTION_INFORMATION)
-    assert info & i.VECTOR_MASK == PAGE_FAULT, f"vector {info & i.VECTOR_MASK} exited"
-    error_code = vcpu.read(f.VM_EXIT_INTERRUPTION_ERROR_CODE)
-    outcome = vcpu.paging.handle_page_fault(vcpu, vcpu.read(f.EXIT_QUALIFICATION), error_code)
-    if info & i.NMI_UNBLOCKING:
-        vcpu.take_back_iret()
-    return outcome
-
-
-def handle_external_interrupt(vcpu: VCpu) -> Outcome:
-    """The host's local timer or another core: the VMM looks what there is to do, the guest has no part in it."""
-    vcpu.core.take_interrupts()
-    return AGAIN
-
-
-def handle_interrupt_window(_vcpu: VCpu) -> Outcome:
-    """The guest can take an interrupt now: the dispatcher injects it on the way back."""
-    return AGAIN
-
-
-def handle_nmi_window(_vcpu: VCpu) -> Outcome:
-    """The guest can take an NMI now: the dispatcher injects it on the way back."""
-    return AGAIN
-
-
-def handle_task_switch(vcpu: VCpu) -> Outcome:
-    """A task gate in the guest's IDT. MODEL: no task switch is emulated; the guest ends with a clear error."""
-    switch = decode_task_switch(vcpu.read(f.EXIT_QUALIFICATION))
-    vector = vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VECTOR_MASK
-    where = f"at RIP {vcpu.rip:#x}, by the task gate of vector {vector} to the TSS {switch.tss_selector:#x}"
-    raise GuestError(f"the guest switches tasks by hardware, which is not modelled: {where}")
-
-
-def handle_triple_fault(vcpu: VCpu) -> Outcome:
-    """The guest's processor shut down."""
-    vcpu.shut_down()
-    return STOP
-
-
-def handle_hlt(_vcpu: VCpu) -> Outcome:
-    """HLT."""
-    return WAIT
-
-
-def handle_invlpg(vcpu: VCpu) -> Outcome:
-    """INVLPG; the qualification is the linear address."""
-    vcpu.follow(paths.INVLPG)
-    vcpu.paging.invlpg(vcpu, vcpu.read(f.EXIT_QUALIFICATION))
-    return NEXT
-
-
-def handle_vmcall(vcpu: VCpu) -> Outcome:
-    """A hypercall from ring 0 (vmm/exits/hypercalls.py). From ring 3: #GP."""
-    if vcpu.cpl != 0:
-        vcpu.inject_exception(GENERAL_PROTECTION, 0)
-        return AGAIN
-    vcpu.follow(paths.HYPERCALL)
-    gpr = vcpu.gpr
-    call = HYPERCALLS.get(gpr[RAX])
-    gpr[RAX] = (UNKNOWN if call is None else call(vcpu, gpr[RDI], gpr[RSI])) & (1 << 64) - 1
-    return NEXT
-
-
-def handle_hidden_instruction(vcpu: VCpu) -> Outcome:
-    """An instruction that CPUID hides from the guest (VMX, MONITOR and MWAIT): it is undefined there."""
-    vcpu.inject_exception(INVALID_OPCODE)
-    return AGAIN
-
-
-def handle_rdmsr(vcpu: VCpu) -> Outcome:
-    """RDMSR of an MSR that is not passed through."""
-    vcpu.follow(paths.READ_MSR)
-    value = read_msr(vcpu, vcpu.gpr[RCX] & 0xFFFF_FFFF)
-    if value is None:
-        vcpu.inject_exception(GENERAL_PROTECTION, 0)
-        return AGAIN
-    vcpu.gpr[RAX], vcpu.gpr[RDX] = value & 0xFFFF_FFFF, value >> 32
-    return NEXT
-
-
-def handle_wrmsr(vcpu: VCpu) -> Outcome:
-    """WRMSR of an MSR that is not passed through."""
-    vcpu.follow(paths.WRITE_MSR)
-    gpr = vcpu.gpr
-    if write_msr(vcpu, gpr[RCX] & 0xFFFF_FFFF, (gpr[RDX] & 0xFFFF_FFFF) << 32 | gpr[RAX] & 0xFFFF_FFFF):
-        return NEXT
-    vcpu.inject_exception(GENERAL_PROTECTION, 0)
-    return AGAIN
-
-
-def handle_nothing_to_do(_vcpu: VCpu) -> Outcome:
-    """INVD, WBINVD: caches hold nothing that memory has not."""
-    return NEXT
-
-
-def handle_ept_violation(vcpu: VCpu) -> Outcome:
-    """An access the extended page tables do not allow."""
-    return vcpu.paging.handle_ept_violation(vcpu)
-
 
 # fmt: off
 EXIT_HANDLERS: dict[int, Handler] = {

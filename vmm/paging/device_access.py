@@ -3,21 +3,17 @@
 The instruction at RIP is decoded and carried out whole (instructions.py), against the vCPU's own view of the bus.
 """
 
-from typing import TYPE_CHECKING
-
 from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
+from emulator.x86 import GENERAL_PROTECTION, INVALID_OPCODE, STACK_FAULT
 from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, Unhandled
 from vmm.paging.guest_walk import PagingMode
 from vmm.paging.instructions import InstructionEmulation
+from vmm.vcpu import VCpu
 
-if TYPE_CHECKING:
-    from vmm.vcpu import VCpu
-
-INVALID_OPCODE, STACK_FAULT, GENERAL_PROTECTION = 6, 12, 13
 ERROR_CODES = {STACK_FAULT: 0, GENERAL_PROTECTION: 0}  # of the exceptions an instruction may raise instead
 ELEMENTS_MAX = 256  # of a REP per exit: interrupts are looked at between
 
@@ -30,7 +26,7 @@ class DeviceAccess:
     def __init__(self, domain: Domain) -> None:
         self._instructions = InstructionEmulation(domain)
 
-    def carry_out(self, vcpu: "VCpu", mode: PagingMode, gpa: int, *, is_fetch: bool) -> Stored:
+    def carry_out(self, vcpu: VCpu, mode: PagingMode, gpa: int, *, is_fetch: bool) -> Stored:
         """The instruction at RIP, which accesses a device at `gpa`; returns its stores to RAM.
 
         Raises GuestError for one that is not emulated, and for a stack of an event's delivery in a device.
@@ -43,7 +39,7 @@ class DeviceAccess:
         vcpu.run_devices()
         stored: Stored = []
         for _ in range(ELEMENTS_MAX):
-            vcpu.follow(paths.MMIO)
+            vcpu.meter.follow(paths.MMIO)
             result = self._instructions.emulate(vcpu, mode)
             stored += self._instructions.stored
             if not (isinstance(result, Emulated) and result.is_repeating) or vcpu.is_injecting:
@@ -55,7 +51,7 @@ class DeviceAccess:
             self._refuse(vcpu, gpa, result)
         return stored
 
-    def _refuse(self, vcpu: "VCpu", gpa: int, result: Unhandled) -> None:
+    def _refuse(self, vcpu: VCpu, gpa: int, result: Unhandled) -> None:
         if result.vector is not None:
             vcpu.inject_exception(result.vector, ERROR_CODES.get(result.vector))
             return

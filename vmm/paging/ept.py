@@ -7,31 +7,27 @@ devices have no entry: an access there is an EPT violation, and the VMM carries 
     47..39 | 38..30 | 29..21 | 20..12 | 11..0      entry: R 0, W 1, X 2, memory type 5..3, large 7 (SDM 3C 28.2.2)
 """
 
-from typing import TYPE_CHECKING
-
 from emulator.errors import GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx.capabilities import VmxCapabilities, with_ept
-from emulator.x86 import CR4_VMXE, PAGE_BYTES
+from emulator.x86 import CR0_NE, CR4_VMXE, LARGE, PAGE_BYTES
 from vmm.cost import paths
+from vmm.cost.meter import Meter
 from vmm.domain import HOLE_HPA, Domain
 from vmm.outcome import AGAIN, Outcome
 from vmm.paging.device_access import DeviceAccess
+from vmm.paging.guest_walk import paging_mode
 from vmm.paging.host_pages import HostPages
-
-if TYPE_CHECKING:
-    from vmm.vcpu import VCpu
+from vmm.vcpu import VCpu
 
 READ_WRITE_EXECUTE = 7
 WRITE_BACK = 6 << 3
-LARGE = 1 << 7
 LEAF = READ_WRITE_EXECUTE | WRITE_BACK
 GIB, MIB2 = 1 << 30, 1 << 21
 PHYSICAL_LIMIT = 1 << 40
 EPTP_WALK_LENGTH_4 = 3 << 3
 EPTP_WRITE_BACK = 6
-CR0_NE = 1 << 5
 # Exit qualification of an EPT violation (SDM 3C table 27-7).
 IS_FETCH, LINEAR_IS_VALID, IS_FINAL_ACCESS = 1 << 2, 1 << 7, 1 << 8
 
@@ -80,11 +76,12 @@ class EptPaging:
         """All vCPUs have the same tables, and nothing else is kept here."""
         return self
 
-    def capabilities(self) -> VmxCapabilities:
+    @staticmethod
+    def capabilities() -> VmxCapabilities:
         """A processor with EPT and unrestricted guest."""
         return with_ept()
 
-    def start(self, vcpu: "VCpu") -> None:
+    def start(self, vcpu: VCpu) -> None:
         """EPT on; of CR0 and CR4 the host owns only the bits VMX operation fixes."""
         wanted = c.PROC2_ENABLE_EPT | c.PROC2_UNRESTRICTED_GUEST
         vcpu.write(f.SECONDARY_PROCESSOR_BASED_CONTROLS, wanted)
@@ -95,59 +92,59 @@ class EptPaging:
         self.write_cr4(vcpu, vcpu.read(f.GUEST_CR4))
         self.write_efer(vcpu, vcpu.read(f.GUEST_IA32_EFER))
 
-    def guest_cr3(self, vcpu: "VCpu") -> int:
+    def guest_cr3(self, vcpu: VCpu) -> int:
         """CR3 is the guest's own."""
         return vcpu.read(f.GUEST_CR3)
 
-    def guest_efer(self, vcpu: "VCpu") -> int:
+    def guest_efer(self, vcpu: VCpu) -> int:
         """EFER is the guest's own; the processor keeps LMA."""
         return vcpu.read(f.GUEST_IA32_EFER)
 
-    def write_cr0(self, vcpu: "VCpu", value: int) -> None:
+    def write_cr0(self, vcpu: VCpu, value: int) -> None:
         """All but NE goes to the processor; EFER.LMA follows CR0.PG."""
         vcpu.write(f.CR0_READ_SHADOW, value)
         vcpu.write(f.GUEST_CR0, value | CR0_NE)
 
-    def write_cr3(self, vcpu: "VCpu", value: int) -> None:
+    def write_cr3(self, vcpu: VCpu, value: int) -> None:
         """Never exits under EPT."""
         raise AssertionError("MOV to CR3 exited under EPT")
 
-    def write_cr4(self, vcpu: "VCpu", value: int) -> None:
+    def write_cr4(self, vcpu: VCpu, value: int) -> None:
         """All but VMXE goes to the processor."""
         vcpu.write(f.CR4_READ_SHADOW, value)
         vcpu.write(f.GUEST_CR4, value | CR4_VMXE)
 
-    def write_efer(self, vcpu: "VCpu", value: int) -> None:
+    def write_efer(self, vcpu: VCpu, value: int) -> None:
         """The processor has the guest's EFER."""
         vcpu.write(f.GUEST_IA32_EFER, value)
         entry = vcpu.read(f.VM_ENTRY_CONTROLS) & ~c.ENTRY_IA32E_MODE_GUEST
         vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if value & 0x400 else 0))
 
-    def invlpg(self, vcpu: "VCpu", gva: int) -> None:
+    def invlpg(self, vcpu: VCpu, gva: int) -> None:
         """Never exits under EPT."""
         raise AssertionError("INVLPG exited under EPT")
 
-    def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+    def handle_page_fault(self, vcpu: VCpu, gva: int, error_code: int) -> Outcome:
         """Never exits under EPT."""
         raise AssertionError("a page fault exited under EPT")
 
-    def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
+    def handle_ept_violation(self, vcpu: VCpu) -> Outcome:
         """An access to a device's page: the tables cover every other address the processor can form."""
         gpa = vcpu.read(f.GUEST_PHYSICAL_ADDRESS)
         violation = vcpu.read(f.EXIT_QUALIFICATION)
         if violation & LINEAR_IS_VALID and not violation & IS_FINAL_ACCESS:
             raise GuestError(f"the guest has page tables at {gpa:#x}, where there is a device and no memory")
-        self._devices.carry_out(vcpu, vcpu.paging_mode(), gpa, is_fetch=bool(violation & IS_FETCH))
+        self._devices.carry_out(vcpu, paging_mode(vcpu), gpa, is_fetch=bool(violation & IS_FETCH))
         return AGAIN
 
-    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+    def store_entry(self, meter: Meter, gpa: int, entry: int) -> None:
         """The processor walks the guest's own tables: a store is all."""
-        vcpu.follow(paths.GUEST_COPY)
-        vcpu.touch(self._domain.hpa_of(gpa), 8, True)
+        meter.follow(paths.GUEST_COPY)
+        meter.touch(self._domain.hpa_of(gpa), 8, True)
         self._domain.write(gpa, entry.to_bytes(8, "little"))
 
     def watch(self, hpa: int) -> None:
         """The engine keeps its nested tables from having it."""
 
-    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
+    def guest_memory_written(self, vcpu: VCpu, gpa: int) -> None:
         """Nothing is derived from guest memory."""

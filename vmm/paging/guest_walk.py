@@ -10,21 +10,37 @@ The walk reads guest memory at its host-physical place and sets accessed and dir
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from emulator.x86 import (
+    ACCESSED,
+    CR0_PG,
+    CR0_WP,
+    CR4_PAE,
+    CR4_PSE,
+    CR4_SMEP,
+    DIRTY,
+    EFER_LMA,
+    EFER_NXE,
+    LARGE,
+    NO_EXECUTE,
+    PF_FETCH,
+    PF_PRESENT,
+    PF_RESERVED,
+    PF_USER,
+    PF_WRITE,
+    PRESENT,
+    USER,
+    WRITABLE,
+)
+from vmm.cost import paths
+from vmm.cost.meter import Meter
 from vmm.domain import Domain
+from vmm.vcpu import VCpu
 
-PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
-NO_EXECUTE = 1 << 63
 ADDRESS_MASK = 0xFF_FFFF_F000  # 40 physical address bits
 PDPTE_RESERVED = 0xFFFF_FF00_0000_01E6
 PSE_RESERVED = 1 << 21  # of an entry that maps 4 MiB in 32-bit paging
 RESERVED_ADDRESS = 0xF_FF00_0000_0000  # bits 51:40
 RESERVED_IN_PAE = 0x7FF0_0000_0000_0000  # bits 62:52, which 4-level paging ignores
-
-PF_PRESENT, PF_WRITE, PF_USER, PF_RESERVED, PF_FETCH = 1, 2, 4, 8, 16
-
-CR0_PG, CR0_WP = 1 << 31, 1 << 16
-CR4_PSE, CR4_PAE, CR4_SMEP = 1 << 4, 1 << 5, 1 << 20
-EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,30 @@ class Visit(NamedTuple):
     is_write: bool
 
 
+def paging_mode(vcpu: VCpu) -> PagingMode:
+    """How the guest's own tables translate now."""
+    return PagingMode(vcpu.guest_cr0, vcpu.paging.guest_cr3(vcpu), vcpu.guest_cr4, vcpu.guest_efer)
+
+
 def walk(
+    vcpu: VCpu, mode: PagingMode, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
+) -> Translation | GuestFault:
+    """The VMM walks the guest's own page tables, and is charged for it."""
+    visited: list[Visit] = []
+    found = walk_tables(vcpu.domain, mode, gva, write=write, user=user, fetch=fetch, visited=visited)
+    charge_walk(vcpu.meter, vcpu.domain, visited)
+    return found
+
+
+def charge_walk(meter: Meter, domain: Domain, visited: list[Visit]) -> None:
+    """Charge a walk that touches these entries."""
+    meter.follow(paths.WALK)
+    for gpa, size_bytes, is_write in visited:
+        meter.follow(paths.MARK_USED if is_write else paths.WALK_STEP)
+        meter.touch(domain.hpa_of(gpa), size_bytes, is_write)
+
+
+def walk_tables(
     domain: Domain,
     mode: PagingMode,
     gva: int,

@@ -5,18 +5,14 @@
 Stores to RAM are remembered, so that shadow tables follow.
 """
 
-from typing import TYPE_CHECKING
-
 from emulator.vmx import fields as f
+from emulator.x86 import AR_D, AR_L, EFER_LMA
 from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
-from vmm.paging.guest_walk import EFER_LMA, GuestFault, PagingMode, Translation, Visit, walk
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, Visit, charge_walk, walk, walk_tables
+from vmm.vcpu import VCpu
 
-if TYPE_CHECKING:
-    from vmm.vcpu import VCpu
-
-CS_L, CS_D = 1 << 13, 1 << 14
 PAGE_MASK = 0xFFF
 ADDRESS_SPACE = (1 << 64) - 1
 
@@ -33,7 +29,7 @@ class GuestState:
         self._is_user = False
         self.stored: list[tuple[int, int, int]] = []  # (gpa, size in bytes, value), each inside one page
 
-    def begin(self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None) -> None:
+    def begin(self, vcpu: VCpu, mode: PagingMode, *, known: dict[int, int] | None = None) -> None:
         """Start with one instruction; `known` are linear pages that are known to translate for writing."""
         self._vcpu, self._mode = vcpu, mode
         self._known = {} if known is None else known
@@ -100,8 +96,8 @@ class GuestState:
         return self._vcpu.mmio.read(gpa, size_bytes).to_bytes(size_bytes, "little")
 
     def _charge_copy(self, gpa: int, size_bytes: int, *, is_write: bool) -> None:
-        self._vcpu.follow(paths.GUEST_COPY)
-        self._vcpu.touch(self._domain.hpa_of(gpa), size_bytes, is_write)
+        self._vcpu.meter.follow(paths.GUEST_COPY)
+        self._vcpu.meter.touch(self._domain.hpa_of(gpa), size_bytes, is_write)
 
     def _places(self, linear: int, size_bytes: int, *, write: bool) -> list[tuple[int, int]] | PageFault:
         """Where the bytes lie: one or two pieces of (gpa, size in bytes)."""
@@ -111,7 +107,7 @@ class GuestState:
         for start, size in pieces:
             page = self._known.get(start >> 12)
             if page is None:
-                found = self._vcpu.walk(self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
+                found = walk(self._vcpu, self._mode, start & ADDRESS_SPACE, write=write, user=self._is_user)
                 if isinstance(found, GuestFault):
                     return PageFault(found.gva, found.error_code)
                 page = found.gpa & ~PAGE_MASK
@@ -132,31 +128,31 @@ class InstructionEmulation:
         return self._state.stored
 
     def emulate(
-        self, vcpu: "VCpu", mode: PagingMode, *, known: dict[int, int] | None = None
+        self, vcpu: VCpu, mode: PagingMode, *, known: dict[int, int] | None = None
     ) -> Emulated | PageFault | Unhandled:
         """Carry out the instruction at RIP, and tell what came of it; a PageFault is the guest's."""
         rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
-        bits = 64 if mode.efer & EFER_LMA and rights & CS_L else 32 if rights & CS_D else 16
+        bits = 64 if mode.efer & EFER_LMA and rights & AR_L else 32 if rights & AR_D else 16
         state = self._state
         state.begin(vcpu, mode, known=known)
         rip = vcpu.rip
-        vcpu.follow(paths.EMULATE)
+        vcpu.meter.follow(paths.EMULATE)
         result = emulate(state, vcpu.engine.code_at_rip(), bits)
         if isinstance(result, Emulated):
             vcpu.finish_instruction()
             self._charge_fetches(vcpu, mode, rip, result.fetch_count)
         return result
 
-    def _charge_fetches(self, vcpu: "VCpu", mode: PagingMode, rip: int, count: int) -> None:
+    def _charge_fetches(self, vcpu: VCpu, mode: PagingMode, rip: int, count: int) -> None:
         """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
 
         MODEL: as if the whole instruction were in the page of its first byte.
         """
         linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
         visited: list[Visit] = []
-        found = walk(self._domain, mode, linear, fetch=True, probe=True, visited=visited)
+        found = walk_tables(self._domain, mode, linear, fetch=True, probe=True, visited=visited)
         for _ in range(count):
-            vcpu.follow(paths.FETCH)
-            vcpu.charge_walk(visited)
+            vcpu.meter.follow(paths.FETCH)
+            charge_walk(vcpu.meter, self._domain, visited)
             if isinstance(found, Translation):
-                vcpu.touch(self._domain.hpa_of(found.gpa), 1, False)
+                vcpu.meter.touch(self._domain.hpa_of(found.gpa), 1, False)

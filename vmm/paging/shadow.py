@@ -17,7 +17,6 @@ instructions, and this way they are the guest's own and not the VMM's.
 
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from emulator.engine import FLUSH_ALL
 from emulator.errors import GuestError
@@ -25,43 +24,40 @@ from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.capabilities import VmxCapabilities, without_ept
-from emulator.x86 import CR4_VMXE, PAGE_BYTES
-from vmm.cost import paths
-from vmm.domain import Domain
-from vmm.emulation import Emulated, PageFault
-from vmm.outcome import AGAIN, Outcome
-from vmm.paging.device_access import DeviceAccess
-from vmm.paging.guest_walk import (
+from emulator.x86 import (
+    CR0_NE,
     CR0_PG,
+    CR0_TS,
     CR0_WP,
     CR4_PAE,
+    CR4_PGE,
     CR4_PSE,
     CR4_SMEP,
+    CR4_VMXE,
     EFER_LMA,
+    EFER_LME,
     EFER_NXE,
     LARGE,
     NO_EXECUTE,
+    PAGE_BYTES,
     PF_FETCH,
     PF_USER,
     PF_WRITE,
     USER,
     WRITABLE,
-    GuestFault,
-    PagingMode,
-    Step,
-    Translation,
-    reserved_bits,
 )
+from vmm.cost import paths
+from vmm.cost.meter import Meter
+from vmm.domain import Domain
+from vmm.emulation import Emulated, PageFault
+from vmm.outcome import AGAIN, Outcome
+from vmm.paging.device_access import DeviceAccess
+from vmm.paging.guest_walk import GuestFault, PagingMode, Step, Translation, reserved_bits, walk
 from vmm.paging.host_pages import HostPages, OutOfHostMemory
 from vmm.paging.instructions import PAGE_MASK, InstructionEmulation
 from vmm.paging.shadow_tables import ENTRY_BYTES, PDPT, ShadowTable, ShadowTables
+from vmm.vcpu import VCpu
 
-if TYPE_CHECKING:
-    from vmm.vcpu import VCpu
-
-CR0_TS, CR0_NE = 1 << 3, 1 << 5
-CR4_PGE = 1 << 7
-EFER_LME = 1 << 8
 ADDRESS_MASK = 0xFF_FFFF_F000
 MIB2 = 2 << 20
 PAGE_FAULT_BIT = 1 << 14
@@ -149,20 +145,21 @@ class ShadowPaging:
                     words[(directory >> 3) + index] = domain.hpa_of(gpa) & ~(MIB2 - 1) | IDENTITY_FLAGS | LARGE
         return root
 
-    def capabilities(self) -> VmxCapabilities:
+    @staticmethod
+    def capabilities() -> VmxCapabilities:
         """A processor without EPT; MODEL: with SMEP, which came later than EPT, and paged real mode, see above."""
         base = without_ept()
         cr4 = replace(base.cr4, may_be_one=base.cr4.may_be_one | CR4_SMEP)
         return replace(base, cr4=cr4, physical_address_bits=HOST_PHYSICAL_BITS, has_paged_real_mode=True)
 
-    def start(self, vcpu: "VCpu") -> None:
+    def start(self, vcpu: VCpu) -> None:
         """Intercept #PF, own the control registers, and shadow the first tables."""
         self._vcpu, guest = vcpu, self._guest
         if self not in self._family:
             self._family.append(self)
         guest.cr0, guest.cr3 = vcpu.read(f.GUEST_CR0), vcpu.read(f.GUEST_CR3)
         guest.cr4, guest.efer = vcpu.read(f.GUEST_CR4), vcpu.read(f.GUEST_IA32_EFER)
-        self.tables.vcpu = vcpu
+        self.tables.meter = vcpu.meter
         vcpu.write(f.EXCEPTION_BITMAP, PAGE_FAULT_BIT)
         vcpu.write(f.PAGE_FAULT_ERROR_CODE_MASK, 0)
         vcpu.write(f.PAGE_FAULT_ERROR_CODE_MATCH, 0)
@@ -172,61 +169,61 @@ class ShadowPaging:
 
     # --- control registers -------------------------------------------------------------------------------------------
 
-    def guest_cr3(self, _vcpu: "VCpu") -> int:
+    def guest_cr3(self, _vcpu: VCpu) -> int:
         """What the guest wrote, not the shadow root."""
         return self._guest.cr3
 
-    def guest_efer(self, _vcpu: "VCpu") -> int:
+    def guest_efer(self, _vcpu: VCpu) -> int:
         """What the guest wrote, with LMA."""
         return self._guest.efer
 
-    def write_cr0(self, vcpu: "VCpu", value: int) -> None:
+    def write_cr0(self, vcpu: VCpu, value: int) -> None:
         """Shadows begin anew: WP changes what leaf entries may allow, and without PG nobody sees stores to tables."""
-        self._lock(vcpu)
+        self._lock(vcpu.meter)
         if (value ^ self._guest.cr0) & (CR0_WP | CR0_PG):
             self._forget_all()
         self._guest.cr0 = value
         self._load_registers(vcpu)
-        vcpu.unlock(self._lock_hpa)
+        vcpu.meter.unlock(self._lock_hpa)
 
-    def write_cr3(self, vcpu: "VCpu", value: int) -> None:
+    def write_cr3(self, vcpu: VCpu, value: int) -> None:
         """Another root, cached or new."""
         self._guest.cr3 = value
         self._mode = self._guest.mode()
-        self._lock(vcpu)
+        self._lock(vcpu.meter)
         self.tables.protect()
         vcpu.write(f.GUEST_CR3, self._root_hpa())
-        vcpu.unlock(self._lock_hpa)
-        vcpu.engine.shared.flush_tlb = FLUSH_ALL
+        vcpu.meter.unlock(self._lock_hpa)
+        vcpu.shared.flush_tlb = FLUSH_ALL
         self._flush_if_needed()
 
-    def write_cr4(self, vcpu: "VCpu", value: int) -> None:
+    def write_cr4(self, vcpu: VCpu, value: int) -> None:
         """PAE and PGE are the VMM's business; SMEP is the guest's."""
-        self._lock(vcpu)
+        self._lock(vcpu.meter)
         self._guest.cr0 = vcpu.guest_cr0  # TS changes without an exit
         opened_bits = CR4_SMEP if not self._guest.cr0 & CR0_WP else 0  # see _supervisor_only
         if (value ^ self._guest.cr4) & (CR4_PAE | CR4_PSE | opened_bits):
             self._forget_all()  # entries get another size or meaning
         self._guest.cr4 = value
         self._load_registers(vcpu)
-        vcpu.unlock(self._lock_hpa)
+        vcpu.meter.unlock(self._lock_hpa)
 
-    def write_efer(self, vcpu: "VCpu", value: int) -> None:
+    def write_efer(self, vcpu: VCpu, value: int) -> None:
         """LME and LMA decide which tables the processor walks."""
-        self._lock(vcpu)
+        self._lock(vcpu.meter)
         if (value ^ self._guest.efer) & EFER_NXE:
             self._forget_all()  # bit 63 of an entry gets another meaning
         self._guest.cr0 = vcpu.guest_cr0
         self._guest.efer = value
         self._load_registers(vcpu)
-        vcpu.unlock(self._lock_hpa)
+        vcpu.meter.unlock(self._lock_hpa)
 
-    def _lock(self, vcpu: "VCpu") -> None:
-        """Take the domain's shadow lock: from now on what the tables need is the work of `vcpu`."""
-        vcpu.lock(self._lock_hpa)
-        self.tables.vcpu, self.tables.reserved_bits = vcpu, self._reserved_bits
+    def _lock(self, meter: Meter) -> None:
+        """Take the domain's shadow lock: from now on `meter` pays for what the tables need."""
+        meter.lock(self._lock_hpa)
+        self.tables.meter, self.tables.reserved_bits = meter, self._reserved_bits
 
-    def _load_registers(self, vcpu: "VCpu") -> None:
+    def _load_registers(self, vcpu: VCpu) -> None:
         """The hardware's control registers from the guest's."""
         self.tables.protect()
         guest = self._guest
@@ -243,7 +240,7 @@ class ShadowPaging:
         entry = vcpu.read(f.VM_ENTRY_CONTROLS) & ~c.ENTRY_IA32E_MODE_GUEST
         vcpu.write(f.VM_ENTRY_CONTROLS, entry | (c.ENTRY_IA32E_MODE_GUEST if is_long else 0))
         vcpu.write(f.GUEST_CR3, self._root_hpa())
-        vcpu.engine.shared.flush_tlb = FLUSH_ALL
+        vcpu.shared.flush_tlb = FLUSH_ALL
         self._flush_if_needed()
 
     def _root_gfn(self) -> int:
@@ -257,7 +254,7 @@ class ShadowPaging:
 
     def _root_hpa(self) -> int:
         """CR3 for the processor: a PAE root lies at the same place in its page as the guest's."""
-        self.tables.vcpu.follow(paths.UPDATE_CR3)
+        self.tables.meter.follow(paths.UPDATE_CR3)
         if not self._mode.is_paging:
             return self._identity_hpa
         offset = self._guest.cr3 & 0xFE0 if self._mode.is_pae and not self._mode.is_long else 0
@@ -285,30 +282,30 @@ class ShadowPaging:
             for member in self._family:
                 member._vcpu.engine.shared.flush_tlb = FLUSH_ALL
                 if member is not self:
-                    self._domain.shoot_down(member._vcpu)
+                    member._vcpu.core.shoot_down(member._vcpu)
 
-    def invlpg(self, vcpu: "VCpu", gva: int) -> None:
+    def invlpg(self, vcpu: VCpu, gva: int) -> None:
         """Shadows follow the guest's stores at once, so mostly only the TLB is behind. MODEL: it is flushed whole."""
-        self._lock(vcpu)
+        self._lock(vcpu.meter)
         self.tables.protect()
-        vcpu.unlock(self._lock_hpa)
-        vcpu.engine.shared.flush_tlb = FLUSH_ALL
+        vcpu.meter.unlock(self._lock_hpa)
+        vcpu.shared.flush_tlb = FLUSH_ALL
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
-    def handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+    def handle_page_fault(self, vcpu: VCpu, gva: int, error_code: int) -> Outcome:
         """A #PF exit: whose is it?"""
-        vcpu.follow(paths.PAGE_FAULT)
-        self._lock(vcpu)
+        vcpu.meter.follow(paths.PAGE_FAULT)
+        self._lock(vcpu.meter)
         outcome = self._handle_page_fault(vcpu, gva, error_code)
-        vcpu.unlock(self._lock_hpa)
+        vcpu.meter.unlock(self._lock_hpa)
         return outcome
 
-    def _handle_page_fault(self, vcpu: "VCpu", gva: int, error_code: int) -> Outcome:
+    def _handle_page_fault(self, vcpu: VCpu, gva: int, error_code: int) -> Outcome:
         write, user = bool(error_code & PF_WRITE), bool(error_code & PF_USER)
         mode = self._mode
         self.tables.resync()
-        found = vcpu.walk(mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
+        found = walk(vcpu, mode, gva, write=write, user=user, fetch=bool(error_code & PF_FETCH))
         if isinstance(found, GuestFault):
             self._last_zero_write_gfn = None
             vcpu.inject_page_fault(found.gva, found.error_code)
@@ -325,7 +322,7 @@ class ShadowPaging:
         self._flush_if_needed()
         return AGAIN
 
-    def _fill(self, vcpu: "VCpu", gva: int, found: Translation, *, write: bool, user: bool) -> None:
+    def _fill(self, vcpu: VCpu, gva: int, found: Translation, *, write: bool, user: bool) -> None:
         """Make the shadow path for a translation the guest's tables allow."""
         tables, gfn = self.tables, found.gpa >> 12
         overrides = write and not user and not self._guest.cr0 & CR0_WP
@@ -363,7 +360,7 @@ class ShadowPaging:
         """The entry of the shadow (a part of it, in 32-bit paging) that stands for entry `step` of the guest."""
         return step.slot if self._mode.is_pae else gva >> 12 + 9 * (step.level - 1) & 511
 
-    def _write_to_table(self, vcpu: "VCpu", gva: int, found: Translation, *, user: bool) -> None:
+    def _write_to_table(self, vcpu: VCpu, gva: int, found: Translation, *, user: bool) -> None:
         """A store to a shadowed guest table: emulate it, or give the page up as a table."""
         gfn = found.gpa >> 12
         if user:
@@ -380,7 +377,7 @@ class ShadowPaging:
                 self._give_up(vcpu, gfn)
         self._keep_root(vcpu)
 
-    def _keep_root(self, vcpu: "VCpu") -> None:
+    def _keep_root(self, vcpu: VCpu) -> None:
         """After stores, which may have unshadowed anything: the processor needs a root."""
         if self._mode.is_paging and not self.tables.is_shadowed(self._root_gfn()):
             vcpu.write(f.GUEST_CR3, self._root_hpa())
@@ -388,7 +385,7 @@ class ShadowPaging:
             if other is not self and other._mode.is_paging and not self.tables.is_shadowed(other._root_gfn()):
                 other._load_root()
 
-    def _give_up(self, vcpu: "VCpu", gfn: int) -> None:
+    def _give_up(self, vcpu: VCpu, gfn: int) -> None:
         """Unshadow the page and run the instruction; where it is a table on the way there, leave it out of sync."""
         rip = vcpu.read(f.GUEST_RIP)
         where = (rip, vcpu.pcpu.clock.instructions)
@@ -416,29 +413,29 @@ class ShadowPaging:
             else:
                 self._last_zero_write_gfn = gfn if value == 0 else None
 
-    def store_entry(self, vcpu: "VCpu", gpa: int, entry: int) -> None:
+    def store_entry(self, meter: Meter, gpa: int, entry: int) -> None:
         """Store a page-table entry; shadows follow as after an emulated store, but no table is given up."""
-        self._lock(vcpu)
-        vcpu.follow(paths.GUEST_COPY)
-        vcpu.touch(self._domain.hpa_of(gpa), ENTRY_BYTES, True)
+        self._lock(meter)
+        meter.follow(paths.GUEST_COPY)
+        meter.touch(self._domain.hpa_of(gpa), ENTRY_BYTES, True)
         self._domain.write(gpa, entry.to_bytes(ENTRY_BYTES, "little"))
         if self.tables.is_shadowed(gpa >> 12):
             self.tables.guest_wrote(gpa, ENTRY_BYTES)
-        vcpu.unlock(self._lock_hpa)
+        meter.unlock(self._lock_hpa)
 
     def watch(self, hpa: int) -> None:
         """See `Paging`."""
         self.tables.watch(hpa)
 
-    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
+    def guest_memory_written(self, vcpu: VCpu, gpa: int) -> None:
         """The VMM stored one byte into guest memory."""
         if self.tables.is_shadowed(gpa >> 12):
-            self._lock(vcpu)
+            self._lock(vcpu.meter)
             self.tables.guest_wrote(gpa, 1)
-            vcpu.unlock(self._lock_hpa)
-            vcpu.engine.shared.flush_tlb = FLUSH_ALL
+            vcpu.meter.unlock(self._lock_hpa)
+            vcpu.shared.flush_tlb = FLUSH_ALL
             self._flush_if_needed()
 
-    def handle_ept_violation(self, vcpu: "VCpu") -> Outcome:
+    def handle_ept_violation(self, vcpu: VCpu) -> Outcome:
         """There is no EPT."""
         raise AssertionError("EPT violation without EPT")

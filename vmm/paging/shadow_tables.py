@@ -19,22 +19,18 @@ Every guest page that is shadowed is write-protected in all its mappings, but th
 nobody emulates: they are out of sync until the guest's next flush, as the TLB of a processor may be. So that protecting
 is quick, the places of writable leaf entries are kept per guest page.
 
-Every entry read or written is charged to `vcpu` at its address, and so is the hash table that finds shadows. MODEL: the
-lists of writable places have no addresses, so they cost instructions only; Xen searches instead.
+Every entry read or written is charged to `meter` at its address, and so is the hash table that finds shadows. MODEL:
+the lists of writable places have no addresses, so they cost instructions only; Xen searches instead.
 """
-
-from typing import TYPE_CHECKING
 
 from emulator.engine import WATCHED_ENTRY
 from emulator.memory import HostMemory
-from emulator.x86 import PAGE_BYTES
+from emulator.x86 import ACCESSED, DIRTY, LARGE, NO_EXECUTE, PAGE_BYTES, PRESENT, USER, WRITABLE
 from vmm.cost import paths
+from vmm.cost.meter import Meter
 from vmm.domain import Domain
-from vmm.paging.guest_walk import ACCESSED, ADDRESS_MASK, DIRTY, LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE
+from vmm.paging.guest_walk import ADDRESS_MASK
 from vmm.paging.host_pages import HostPages
-
-if TYPE_CHECKING:
-    from vmm.vcpu import VCpu
 
 ENTRIES, ENTRY_BYTES = 512, 8
 HASH_BUCKETS = 512  # of the table that finds shadows by guest page, one page in the VMM's memory
@@ -73,9 +69,9 @@ class ShadowTables:
         self._base_hpa = domain.base_hpa
         self._page_count = domain.page_count
         self._domain = domain
-        self._pages = pages
+        self.pages = pages
         self._hash_hpa = pages.allocate()
-        self.vcpu: VCpu  # whose work it is: who holds the domain's shadow lock
+        self.meter: Meter  # who pays: who holds the domain's shadow lock
         self._tables: dict[tuple[int, int, int | None], ShadowTable] = {}  # (gfn, level, part)
         self._splits: dict[tuple[int, int], ShadowTable] = {}  # (first gfn, guest flags)
         self._splits_of_frame: dict[int, list[ShadowTable]] = {}  # first gfn
@@ -125,8 +121,8 @@ class ShadowTables:
         table = self._splits.get(key)
         if table is None:
             table = ShadowTable(self._new_page(first), first, 1, is_split=True)
-            self.vcpu.follow(paths.FILL_TABLE)
-            self.vcpu.touch(table.hpa, PAGE_BYTES, True)
+            self.meter.follow(paths.FILL_TABLE)
+            self.meter.touch(table.hpa, PAGE_BYTES, True)
             self._splits[key] = self._by_hpa[table.hpa] = table
             self._splits_of_frame.setdefault(first, []).append(table)
             make = self.leaf
@@ -170,7 +166,7 @@ class ShadowTables:
     def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
         """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""
         word = table.base + index
-        self.vcpu.follow(paths.DERIVE)
+        self.meter.follow(paths.DERIVE)
         wanted = child.hpa | PRESENT | (ACCESSED | entry & RIGHTS if table.level != PDPT else 0)
         old = self._get(word)
         if old == wanted:
@@ -231,7 +227,7 @@ class ShadowTables:
             entry_bytes = 8 if table.part is None else 4
             follow = self._follow if table.part is None else self._follow_narrow
             for index in range(first // entry_bytes, last // entry_bytes + 1):
-                self.vcpu.touch(self._domain.hpa_of(page + index * entry_bytes), entry_bytes, False)
+                self.meter.touch(self._domain.hpa_of(page + index * entry_bytes), entry_bytes, False)
                 entry = self._domain.read(page + index * entry_bytes, entry_bytes)
                 follow(table, index, int.from_bytes(entry, "little"))
 
@@ -256,7 +252,7 @@ class ShadowTables:
     def _follow_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
         if self._is_used(entry):
             target = (entry & ADDRESS_MASK) >> 12
-            self.vcpu.follow(paths.DERIVE)
+            self.meter.follow(paths.DERIVE)
             self.set_leaf(table, index, target, self.leaf(target, entry))
         else:
             self._drop_leaf(table.base + index)
@@ -301,8 +297,8 @@ class ShadowTables:
 
     def _destroy(self, table: ShadowTable) -> None:
         base = table.base
-        self.vcpu.follow(paths.SCAN_TABLE)
-        self.vcpu.touch(table.hpa, PAGE_BYTES, False)
+        self.meter.follow(paths.SCAN_TABLE)
+        self.meter.touch(table.hpa, PAGE_BYTES, False)
         for index, shadow in enumerate(self._words[base : base + ENTRIES].tolist()):
             if not shadow:
                 continue
@@ -328,28 +324,28 @@ class ShadowTables:
 
     def _get(self, word: int) -> int:
         """Read a shadow entry."""
-        self.vcpu.touch(word << 3, ENTRY_BYTES, False)
+        self.meter.touch(word << 3, ENTRY_BYTES, False)
         return self._words[word]
 
     def _put(self, word: int, entry: int) -> None:
         """Write a shadow entry."""
-        self.vcpu.follow(paths.SET_ENTRY)
-        self.vcpu.touch(word << 3, ENTRY_BYTES, True)
+        self.meter.follow(paths.SET_ENTRY)
+        self.meter.touch(word << 3, ENTRY_BYTES, True)
         self._words[word] = entry
 
     def _look_up(self, gfn: int) -> None:
         """Find what is known of a guest page: one bucket of the hash table."""
-        self.vcpu.follow(paths.LOOK_UP)
-        self.vcpu.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, False)
+        self.meter.follow(paths.LOOK_UP)
+        self.meter.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, False)
 
     def _new_page(self, gfn: int) -> int:
         """A zeroed page for a shadow of `gfn`."""
-        hpa = self._pages.allocate()
-        self.vcpu.follow(paths.NEW_SHADOW)
-        self.vcpu.touch(hpa, PAGE_BYTES, True)
-        self.vcpu.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, True)
+        hpa = self.pages.allocate()
+        self.meter.follow(paths.NEW_SHADOW)
+        self.meter.touch(hpa, PAGE_BYTES, True)
+        self.meter.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, True)
         return hpa
 
     def _free(self, table: ShadowTable) -> None:
-        self.vcpu.follow(paths.FREE_SHADOW)
-        self._pages.free(table.hpa)
+        self.meter.follow(paths.FREE_SHADOW)
+        self.pages.free(table.hpa)

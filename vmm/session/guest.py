@@ -7,7 +7,7 @@ from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.vmx.vmcs import Vmcs
 from vmm.domain import Domain
-from vmm.session.report.summary import DutyChange, ExitStats
+from vmm.session.stats import DutyChange, ExitStats
 
 
 class Guest(Protocol):

@@ -11,14 +11,13 @@ from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx.guest_state import BLOCKING_BY_NMI
 from emulator.vmx.vmcs import Vmcs
+from emulator.x86 import RFLAGS_IF
 from vmm.boot.boot_state import write_boot_state
 from vmm.boot.loaders import BootImage
 from vmm.boot.start_up import write_init_state, write_start_address
 from vmm.domain import Domain
 from vmm.outcome import End, EndKind
-from vmm.session.report.summary import DutyChange, ExitStats
-
-FLAG_IF = 1 << 9
+from vmm.session.stats import DutyChange, ExitStats
 
 
 class NativeProcessor:
@@ -75,14 +74,14 @@ class NativeProcessor:
     def _is_halted(self) -> bool:
         """A pending event wakes a core only if it may take it."""
         shared = self.engine.shared
-        is_woken = shared.interrupt_pending and self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF
+        is_woken = shared.interrupt_pending and self.vmcs.read(f.GUEST_RFLAGS) & RFLAGS_IF
         is_woken |= shared.nmi_pending and not self.vmcs.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_NMI
         return bool(self.vmcs.read(f.GUEST_ACTIVITY_STATE)) and not is_woken
 
     @property
     def is_parked(self) -> bool:
         """Whether nothing but an INIT and a SIPI can make the core go on."""
-        is_deaf = self._is_halted() and not self.vmcs.read(f.GUEST_RFLAGS) & FLAG_IF
+        is_deaf = self._is_halted() and not self.vmcs.read(f.GUEST_RFLAGS) & RFLAGS_IF
         return self.waits_for_start_up or is_deaf
 
 

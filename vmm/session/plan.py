@@ -6,11 +6,11 @@ BootOptions --plan()--> BootPlan    the files read, the profile loaded, nothing 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from devices.board import PCI_DEVICES, PCI_DEVICES_MAX
 from emulator.errors import ConfigError, choices_text
-from emulator.profiles.profile import DEFAULT_PROFILE, Profile, load_profile
+from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import (
     DEFAULT_WORKLOAD,
     LINUX_WORKLOAD,
@@ -19,75 +19,28 @@ from emulator.timing.allowances import (
     Allowance,
     allowance_for,
 )
-from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
 from guest_images.cache import ignore_progress
 from guest_images.images import resolve
-from vmm.boot.loaders import BootImage, BootProtocol, load
-from vmm.session.observe.save_point import SaveOptions, SavePoint
-from vmm.session.report.summary import check_writable
-from vmm.sidecore.policy import Policy, named_policy
-from vmm.sidecore.service import POLLS, Poll
+from vmm.boot.loaders import BootImage, load
+from vmm.session.observe.save_point import SavePoint
+from vmm.session.options import BootOptions, BootPlan
+from vmm.session.output_file import check_writable
+from vmm.sidecore.policy import named_policy
+from vmm.sidecore.service import POLLS
 
 if TYPE_CHECKING:
-    from vmm.session.observe.explain import Request
+    from vmm.session.observe.which_exit import Request
     from vmm.session.snapshot import Snapshot
 
-Paging = Literal["shadow", "ept", "native"]
-PAGING_MODES: tuple[Paging, ...] = ("shadow", "ept", "native")
 DEFAULT_GUEST = "default"
-DEFAULT_MEMORY_BYTES = 256 << 20
 PROCESSORS_MAX = 64
-SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 
 
-@dataclass(frozen=True)
-class BootOptions:
-    """What the user asked for; nothing is checked yet. Either `image` or `kernel` names the guest."""
+@dataclass(frozen=True, kw_only=True)
+class RestoredPlan(BootPlan):
+    """A guest that goes on from a snapshot."""
 
-    image: str | None = None
-    kernel: Path | None = None
-    initrd: Path | None = None
-    modules: tuple[str, ...] = ()  # each a file and its arguments
-    protocol: BootProtocol | None = None  # for kernels that know several
-    append: str = ""  # behind a named image's own command line
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    paging: Paging = "shadow"
-    has_sidecore: bool = False  # on a core of its own
-    poll: Poll = "spin"  # how the sidecore waits
-    sidecore_policy: str | None = None  # its core runs guests too, by this policy: see vmm/sidecore/policy.py
-    switch_sidecore: tuple[str, ...] = ()  # CYCLE:on or CYCLE:off
-    jumps_spins: bool = True
-    vcpu_count: int = 1
-    pcpu_count: int | None = None  # None: one for each vCPU
-    devices: tuple[str, ...] = ()  # on the PCI bus, beside what the board has: names from devices.board.PCI_DEVICES
-    profile: str = DEFAULT_PROFILE
-    overrides: tuple[str, ...] = ()  # of the profile's values: section.key=value
-    timing: Fidelity = DEFAULT_FIDELITY
-    workload: str | None = None  # whose allowance `fast` takes; None: by the kind of kernel
-    until: str | None = None  # end when the guest has printed this
-    max_seconds: float | None = None  # of the workstation
-    max_cycles: int | None = None  # of the emulated core
-    stats_path: Path | None = None
-    trace_path: Path | None = None
-    explain: str | None = None  # REASON or REASON:n, the VM exit of which the account is wanted
-    save: SaveOptions | None = None
-    restore_path: Path | None = None  # go on from this snapshot, which says what the guest is
-    allow_input: bool = True
-    slice_cycles: int = SLICE_CYCLES
-
-
-@dataclass(frozen=True)
-class BootPlan:
-    """Options that are possible, with the files and the profile they name."""
-
-    options: BootOptions
-    image: BootImage
-    profile: Profile
-    allowance: Allowance
-    explain: "Request | None" = None
-    policy: Policy | None = None
-    switches: tuple[tuple[int, bool], ...] = ()
-    snapshot: "Snapshot | None" = None  # that the guest begins with
+    snapshot: "Snapshot"
 
 
 def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress) -> BootPlan:
@@ -147,7 +100,7 @@ def _check_save(options: BootOptions) -> None:
         raise ConfigError("--explain goes with neither --save nor --restore; leave one out")
 
 
-def _plan_restored(options: BootOptions, path: Path) -> BootPlan:
+def _plan_restored(options: BootOptions, path: Path) -> RestoredPlan:
     """The snapshot says what the guest is."""
     from vmm.session.snapshot import read_snapshot
 
@@ -157,7 +110,8 @@ def _plan_restored(options: BootOptions, path: Path) -> BootPlan:
     _check_limits(options)
     _check_outputs(options)
     snapshot = read_snapshot(path)
-    return replace(snapshot.plan(options), snapshot=snapshot)
+    plan = snapshot.plan(options)
+    return RestoredPlan(**vars(plan), snapshot=snapshot)
 
 
 def _check_devices(options: BootOptions) -> None:
@@ -192,7 +146,7 @@ def _switch(text: str) -> tuple[int, bool]:
 def _explain_request(options: BootOptions) -> "Request | None":
     if options.explain is None:
         return None
-    from vmm.session.observe.explain import parse_request
+    from vmm.session.observe.which_exit import parse_request
 
     request = parse_request(options.explain)
     if options.paging == "native":

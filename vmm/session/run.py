@@ -11,42 +11,29 @@ How a run is cut into slices, and how fast the workstation is, has no influence 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from emulator.errors import ConfigError, GuestError
+from emulator.errors import GuestError
 from emulator.ledger import Category
-from emulator.machine import Machine
-from vmm.boot.loaders.memory_size import size_text
+from vmm.exits.observer import ExitObserver
 from vmm.outcome import End, EndKind
+from vmm.session.build import build_guest
 from vmm.session.console import POLL_MAX_SECONDS, Console, StopReason
 from vmm.session.guest import Guest
-from vmm.session.native import NativeGuest
 from vmm.session.observe.save_point import SavePoint
-from vmm.session.observe.trace import ExitTrace, TraceWriter
-from vmm.session.plan import PAGING_MODES, PROCESSORS_MAX, BootOptions, BootPlan, Paging, plan
+from vmm.session.observe.trace import TraceWriter
+from vmm.session.options import BootOptions, BootPlan
+from vmm.session.plan import RestoredPlan
 from vmm.session.report.guest_report import guest_report
-from vmm.session.report.summary import RunStats
+from vmm.session.stats import RunStats
 
 if TYPE_CHECKING:
     from vmm.session.observe.explain import Recorder
     from vmm.session.snapshot import SaveableGuest
-
-__all__ = [
-    "PAGING_MODES",
-    "PROCESSORS_MAX",
-    "BootOptions",
-    "BootPlan",
-    "Paging",
-    "RunResult",
-    "build_guest",
-    "collect_stats",
-    "plan",
-    "run",
-]
 
 END_OF_STOP = {StopReason.UNTIL: EndKind.UNTIL, StopReason.OUTPUT_LIMIT: EndKind.LIMIT}
 
@@ -60,62 +47,6 @@ class RunResult:
     report: str = ""
     recorder: "Recorder | None" = None  # has the exit to explain, if there was one
     instructions_before: int = 0  # retired before this run, which went on from a snapshot
-
-
-def build_guest(
-    plan: BootPlan,
-    transmit: Callable[[int], None],
-    *,
-    trace: ExitTrace | None = None,
-    recorder: "Recorder | None" = None,
-    memory_file: int | None = None,
-) -> Guest:
-    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
-
-    `memory_file`: what the machine's memory begins with, see HostMemory.
-    """
-    memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
-    if paging == "native":
-        machine = _build_machine(plan, memory_bytes, memory_file)
-        return NativeGuest(
-            machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=plan.options.devices
-        )
-    from vmm.session.observe.explain import vcpu_maker
-    from vmm.session.virtual_guest import VirtualGuest
-
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
-    return VirtualGuest(
-        machine,
-        plan.image,
-        memory_bytes=memory_bytes,
-        transmit=transmit,
-        paging=paging,
-        sidecore_count=int(plan.options.has_sidecore and plan.policy is None),
-        poll=plan.options.poll,
-        policy=plan.policy,
-        switches=plan.switches,
-        jumps_spins=plan.options.jumps_spins,
-        vcpu_count=plan.options.vcpu_count,
-        devices=plan.options.devices,
-        trace=trace,
-        make_vcpu=vcpu_maker(recorder),
-    )
-
-
-def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
-    options = plan.options
-    try:
-        return Machine(
-            plan.profile,
-            memory_bytes=memory_bytes,
-            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
-            timing=options.timing,
-            allowance=plan.allowance,
-            memory_file=memory_file,
-        )
-    except (OSError, ValueError, MemoryError):
-        what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
-        raise ConfigError(f"{what}; choose a smaller --memory") from None
 
 
 def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = lambda guest: None) -> RunResult:
@@ -142,8 +73,8 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             if save_point is not None:
                 save_point.transmit(byte)
 
-        watch: ExitTrace | None = trace if save_point is None else save_point.watch(trace)
-        guest, saveable = _begin(plan, console, transmit, watch, recorder)
+        observers = [observer for observer in (trace, recorder, save_point) if observer is not None]
+        guest, saveable = _begin(plan, console, transmit, observers)
         if save_point is not None:
             save_point.pause = guest.pause
         stack.enter_context(_interruptible(guest))
@@ -165,19 +96,18 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
 
 
 def _begin(
-    plan: BootPlan, console: Console, transmit: Callable[[int], None], trace: ExitTrace | None,
-    recorder: "Recorder | None",
+    plan: BootPlan, console: Console, transmit: Callable[[int], None], observers: Sequence[ExitObserver]
 ) -> "tuple[Guest, SaveableGuest | None]":  # fmt: skip
     """The guest, from its image or from a snapshot, and with what can save it where that is wanted."""
-    if plan.snapshot is not None:
-        saveable = plan.snapshot.clone(transmit, trace=trace, options=plan.options)
+    if isinstance(plan, RestoredPlan):
+        saveable = plan.snapshot.clone(transmit, observers=observers, options=plan.options)
         console.resume(plan.snapshot.console_tail)
         return saveable.guest, saveable
     if plan.options.save is None:
-        return build_guest(plan, transmit, trace=trace, recorder=recorder), None
+        return build_guest(plan, transmit, observers=observers), None
     from vmm.session.snapshot import SaveableGuest
 
-    saveable = SaveableGuest.build(plan, transmit, trace=trace)
+    saveable = SaveableGuest.build(plan, transmit, observers=observers)
     return saveable.guest, saveable
 
 

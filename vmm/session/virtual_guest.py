@@ -5,10 +5,11 @@ from functools import partial
 
 from emulator.machine import Machine
 from vmm.boot.loaders import BootImage
+from vmm.exits.observer import ExitObserver
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.scheduler.credit import CreditScheduler
-from vmm.session.observe.trace import ExitTrace
-from vmm.session.report.summary import DutyChange, ExitStats
+from vmm.session.observe.statistics import ExitStatistics
+from vmm.session.stats import DutyChange, ExitStats
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.service import Poll
 from vmm.vcpu import VCpu
@@ -36,11 +37,11 @@ class VirtualGuest:
         jumps_spins: bool = True,
         vcpu_count: int = 1,
         devices: Sequence[str] = (),
-        trace: ExitTrace | None = None,
-        make_vcpu: Callable[..., VCpu] = VCpu,
+        observers: Sequence[ExitObserver] = (),
     ) -> None:
         self.machine = machine
         self.pcpu = machine.pcpus[0]
+        self._statistics = ExitStatistics()
         core_count = machine.pcpu_count - sidecore_count
         is_shared = vcpu_count > core_count or policy is not None
         scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if is_shared else None
@@ -52,8 +53,7 @@ class VirtualGuest:
             poll=poll,
             policy=policy,
             jumps_spins=jumps_spins,
-            trace=trace,
-            make_vcpu=make_vcpu,
+            observers=(self._statistics, *observers),
         )
         if self.hypervisor.sidecores is not None:
             for cycles, is_on in switches:
@@ -62,7 +62,7 @@ class VirtualGuest:
         self.domain = self.hypervisor.create_domain(
             image, memory_bytes=memory_bytes, transmit=transmit, vcpu_count=vcpu_count, devices=devices
         )
-        self.vcpu = self.domain.vcpus[0]
+        self.vcpu = self.hypervisor.vcpus_of(self.domain)[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
 
     @staticmethod
@@ -84,7 +84,7 @@ class VirtualGuest:
 
     def exit_statistics(self) -> dict[str, ExitStats]:
         """Every VM exit so far, by the name of its reason."""
-        return self.hypervisor.exit_statistics(self.domain).table()
+        return self._statistics.table(self.domain)
 
     def duty_changes(self) -> list[DutyChange] | None:
         """See `Guest`."""

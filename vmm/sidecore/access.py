@@ -1,6 +1,6 @@
 """The guest's accesses to its page of slots: in order of time, with what the lines take; and its spinning.
 
-    load or store --> trap (emulator/engine/arch/watched_page.c) --> now? --> the line's cost --> the access itself
+    load or store --> trap (emulator/engine/watched_page.c) --> now? --> the line's cost --> the access itself
                                                                 |
                                               no: another core is behind; again in another turn
 
@@ -65,7 +65,7 @@ class GuestAccess:
         self._sidecore = sidecore
         self._lines = lines
         self._jumps = jumps
-        self._shared = vcpu.engine.shared
+        self._shared = vcpu.shared
         self._stored: tuple[int, int] | None = None  # (hpa, visible from)
         self._last: tuple[Load, Counters] | None = None
         self._round: tuple[int, ...] | None = None  # what the last round of a spin took
@@ -167,7 +167,7 @@ class GuestAccess:
         if not is_steady or self._shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
             return
         slot, pcpu = self._page.slot_at(load.hpa), self._vcpu.pcpu
-        if slot is None or len(self._page.domain.vcpus) > 1 or not self._sidecore.will_wake(slot):
+        if slot is None or len(self._page.vcpus) > 1 or not self._sidecore.will_wake(slot):
             self._skip(load, took, self._next_change_cycles())
         elif slot.answer_cycles is None:
             pcpu.waiting.spin(partial(self._skip, load, took))
@@ -205,7 +205,7 @@ class GuestAccess:
         """
         shared, pcpu, ready = self._shared, self._vcpu.pcpu, self._sidecore.pcpu.waiting.ready_cycles
         limit_cycles = min(int(shared.deadline_cycles), pcpu.clock.horizon_cycles)
-        if ready is None or len(self._page.domain.vcpus) > 1:
+        if ready is None or len(self._page.vcpus) > 1:
             return limit_cycles
         next_cycles = pcpu.timeline.next_event_cycles()
         return max(limit_cycles, ready if next_cycles is None else min(ready, next_cycles))

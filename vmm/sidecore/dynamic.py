@@ -13,17 +13,14 @@ could wake any core. MODEL: taking one takes no time, and the core that is wante
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from emulator.events import Event
 from emulator.machine import Machine
+from vmm.core import Core
 from vmm.scheduler import Scheduler
 from vmm.sidecore.policy import Policy, Sample, UseMeter
 from vmm.sidecore.registry import Sidecores
 from vmm.vcpu import VCpu
-
-if TYPE_CHECKING:
-    from vmm.core import Core
 
 PS_PER_US = 10**6
 
@@ -34,7 +31,7 @@ class DynamicSidecore:
     def __init__(
         self,
         machine: Machine,
-        cores: Sequence["Core"],
+        cores: Sequence[Core],
         scheduler: Scheduler[VCpu],
         sidecores: Sidecores,
         policy: Policy,
@@ -123,7 +120,7 @@ class DynamicSidecore:
         core = self._core
         core.hand_over(self._cores[0])
         for other in self._cores[:-1]:
-            if not other.in_guest:
+            if other.current is None:
                 other.ask(core)  # a vCPU that was here may run there
         self.changes.append((core.pcpu.clock.now_ps, True))
         self._sidecores.set_served(True)

@@ -12,30 +12,26 @@ MODEL: meanwhile the sidecore serves others, and sees the answers without lookin
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
+from vmm.core import Core, Sender
 from vmm.cost import paths
 from vmm.domain import Domain
-
-if TYPE_CHECKING:
-    from vmm.core import Core
-    from vmm.sidecore.service import Sidecore
 
 MASK_OFFSET = 64  # in the domain's structure: the line behind that of its lock
 MASK_BYTES = 8
 
 
 def flush_by_interrupts(
-    sidecore: "Sidecore", lines: SharedLines, domain: Domain, cores: Sequence["Core"], then: Callable[[int], None]
+    sidecore: Sender, lines: SharedLines, domain: Domain, cores: Sequence[Core], then: Callable[[int], None]
 ) -> None:
     """Interrupt `cores`; `then` gets the time at which the sidecore can see that all have flushed."""
     pcpu, mask_hpa = sidecore.pcpu, domain.state_hpa + MASK_OFFSET
     left = len(cores)
 
-    def acknowledge(core: "Core") -> None:
+    def acknowledge(core: Core) -> None:
         """The core takes the interrupt."""
         nonlocal left
         _answer(core, lines, mask_hpa)
@@ -43,23 +39,24 @@ def flush_by_interrupts(
         if left == 0:
             then(max(core.pcpu.clock.cycles, pcpu.clock.cycles) + lines.transfer_cycles)
 
-    sidecore.follow(paths.SEND_FLUSH)
+    sidecore.meter.follow(paths.SEND_FLUSH)
+    sidecore.meter.commit()
     _change_mask(pcpu, lines, mask_hpa)
-    sidecore.commit()
+    pcpu.clock.commit()
     for core in cores:
         core.acknowledgements.append(acknowledge)
         core.interrupt(sidecore)
 
 
-def _answer(core: "Core", lines: SharedLines, mask_hpa: int) -> None:
+def _answer(core: Core, lines: SharedLines, mask_hpa: int) -> None:
     """The interrupt's handler. MODEL: it flushes once more than needed where the VM exit has flushed already."""
     profile = core.pcpu.profile
-    core.follow(paths.TAKE_FLUSH)
+    core.meter.follow(paths.TAKE_FLUSH)
     core.pcpu.clock.charge(Category.EVENTS, profile.events.apic_access_cycles)  # end of interrupt
     core.pcpu.clock.charge(Category.PATHS, profile.instructions.mov_to_cr3_cycles)
-    core.commit()
+    core.meter.commit()
     _change_mask(core.pcpu, lines, mask_hpa)
-    core.commit()
+    core.meter.commit()
 
 
 def _change_mask(pcpu: PCpu, lines: SharedLines, mask_hpa: int) -> None:

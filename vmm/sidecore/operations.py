@@ -4,26 +4,24 @@ To add one: write a function (worker, arguments) -> Answer, and put it under a f
 
     OPERATIONS[100] = Operation("double", lambda worker, arguments: Answer(OK, (2 * arguments[0], 0, 0)))
 
-A function gets what a guest has written: every argument may be anything. It charges what it does to `worker`, which
-is the requesting vCPU to all VMM code (worker.py); guest memory is reached through `worker.domain` alone.
+A function gets what a guest has written: every argument may be anything. It charges what it does to
+`worker.meter`, which is the sidecore's; guest memory is reached through `worker.domain` alone.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
+from emulator.x86 import PAGE_BYTES, PRESENT
 from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.exits.cpuid import guest_cpuid
-from vmm.paging.guest_walk import ADDRESS_MASK, PRESENT
+from vmm.paging.guest_walk import ADDRESS_MASK
 from vmm.sidecore.abi import EADDRESS, EVALUE, MASK_32, OK, OP_CPUID, OP_NULL, OP_PTE_CHANGE, OP_PTE_SET, Answer
 from vmm.sidecore.worker import Worker
-from vmm.vcpu import VCpu
 
 Function = Callable[[Worker, tuple[int, int, int]], Answer]
 
 ENTRY_BYTES = 8
-PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,9 @@ def null(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
 
 def cpuid(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
     """What the CPUID exit answers, by the same code."""
-    worker.follow(paths.CPUID)
+    worker.meter.follow(paths.CPUID)
     leaf, subleaf = arguments[0] & MASK_32, arguments[1] & MASK_32
-    eax, ebx, ecx, edx = guest_cpuid(cast(VCpu, worker), leaf, subleaf)
+    eax, ebx, ecx, edx = guest_cpuid(worker.vcpu, leaf, subleaf, worker.meter)
     return Answer(OK, (eax | ebx << 32, ecx | edx << 32, 0))
 
 
@@ -53,11 +51,11 @@ def pte_set(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
     status = _entry_status(worker.domain, gpa, entry)
     if status != OK:
         return Answer(status)
-    worker.follow(paths.GUEST_COPY)
-    worker.touch(worker.domain.hpa_of(gpa), ENTRY_BYTES, False)
+    worker.meter.follow(paths.GUEST_COPY)
+    worker.meter.touch(worker.domain.hpa_of(gpa), ENTRY_BYTES, False)
     if worker.domain.read(gpa, ENTRY_BYTES)[0] & PRESENT:
         return Answer(EVALUE)
-    worker.paging.store_entry(cast(VCpu, worker), gpa, entry)
+    worker.vcpu.paging.store_entry(worker.meter, gpa, entry)
     return Answer(OK)
 
 
@@ -66,7 +64,7 @@ def pte_change(worker: Worker, arguments: tuple[int, int, int]) -> Answer:
     gpa, entry, _ = arguments
     status = _entry_status(worker.domain, gpa, entry)
     if status == OK:
-        worker.paging.store_entry(cast(VCpu, worker), gpa, entry)
+        worker.vcpu.paging.store_entry(worker.meter, gpa, entry)
         worker.needs_flush = True
     return Answer(status)
 

@@ -12,6 +12,7 @@ from vmm.sidecore import abi
 from vmm.sidecore.access import GuestAccess
 from vmm.sidecore.service import Poll, Sidecore
 from vmm.sidecore.slots import SlotPage
+from vmm.vcpu import VCpu
 
 OK, INVALID, EXISTS, ABSENT = 0, -22, -17, -2  # results of the hypercalls: -EINVAL, -EEXIST, -ENOENT
 
@@ -71,20 +72,21 @@ class Sidecores:
                     page.counts.errors += 1
                     slot.answer(abi.Answer(abi.ECLOSED), is_open=False)
 
-    def register(self, domain: Domain, gpa: int, count: int, now_cycles: int) -> int:
-        """Share the page of `domain` at `gpa`, `count` slots of it in use."""
+    def register(self, vcpus: Sequence[VCpu], gpa: int, count: int, now_cycles: int) -> int:
+        """Share the page at `gpa` of the domain that has `vcpus`, `count` slots of it in use."""
+        domain = vcpus[0].domain
         if domain in self._pages:
             return EXISTS
         if gpa % PAGE_BYTES or not domain.is_ram(gpa, PAGE_BYTES) or not 0 < count <= abi.SLOTS_MAX:
             return INVALID
-        page, core = SlotPage(domain, gpa, count), self._core_of(domain)
+        page, core = SlotPage(vcpus, gpa, count), self._core_of(domain)
         page.set_open(self.is_open)
         self._pages[domain] = page
-        for vcpu in domain.vcpus:
+        for vcpu in vcpus:
             access = GuestAccess(vcpu, page, core, self.lines, jumps=self._jumps)
             vcpu.engine.on_watched_access = access.begin
             vcpu.engine.on_watched_store = access.finish_store
-        self._watch(domain, page.hpa)
+        self._watch(vcpus, page.hpa)
         core.add(page, now_cycles)
         return OK
 
@@ -94,7 +96,7 @@ class Sidecores:
         if page is None:
             return ABSENT
         page.is_registered = False
-        self._watch(domain, 0)
+        self._watch(page.vcpus, 0)
         self._core_of(domain).remove(page, now_cycles)
         return OK
 
@@ -108,10 +110,10 @@ class Sidecores:
         return OK
 
     @staticmethod
-    def _watch(domain: Domain, hpa: int) -> None:
+    def _watch(vcpus: Sequence[VCpu], hpa: int) -> None:
         """Let the engines stop at accesses to the page; takes no time, as real processors do nothing of the kind."""
-        for vcpu in domain.vcpus:
-            vcpu.engine.shared.watched_hpa = hpa
+        for vcpu in vcpus:
+            vcpu.shared.watched_hpa = hpa
             vcpu.engine.invept()
-            vcpu.engine.shared.flush_tlb = FLUSH_ENGINE
-        domain.vcpus[0].paging.watch(hpa)
+            vcpu.shared.flush_tlb = FLUSH_ENGINE
+        vcpus[0].paging.watch(hpa)

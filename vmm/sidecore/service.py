@@ -14,7 +14,7 @@ MODEL: a poll sees its slot when it begins; the sidecore's stores wait in its st
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from emulator.clock import NO_HORIZON
 from emulator.engine import FLUSH_ALL
@@ -22,17 +22,15 @@ from emulator.events import PS_PER_NS
 from emulator.ledger import HOST, IDLING, Category
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
+from vmm.core import Core
 from vmm.cost import paths
-from vmm.domain import Domain
+from vmm.cost.meter import Meter
 from vmm.sidecore import abi
 from vmm.sidecore.flush import flush_by_interrupts
 from vmm.sidecore.operations import OPERATIONS
 from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
 from vmm.vcpu import VCpu
-
-if TYPE_CHECKING:
-    from vmm.core import Core
 
 Poll = Literal["spin", "mwait"]
 POLLS: tuple[Poll, ...] = get_args(Poll)
@@ -47,10 +45,11 @@ class Sidecore:
         self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True, is_on_duty: bool = True
     ) -> None:
         self.pcpu = pcpu
+        self.meter = Meter(pcpu)
         self.pages: list[SlotPage] = []
         self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
         self._is_dedicated = is_on_duty
-        self.core_in_guest: Callable[[VCpu], Core | None] = lambda vcpu: None  # set by who knows
+        self.core_of: Callable[[VCpu], Core | None] = lambda vcpu: None  # that runs it; set by who knows
         self.on_served: Callable[[Served], None] | None = None  # who wants to know of each request
         self._lines = lines
         self._sleeps = poll == "mwait"
@@ -191,7 +190,7 @@ class Sidecore:
         assert self._finds is not None
         when_cycles, slot = self._finds
         self.pcpu.waiting.wake(when_cycles)
-        slot.page.domain.vcpus[0].pcpu.waiting.end_spin(when_cycles)
+        slot.page.vcpus[0].pcpu.waiting.end_spin(when_cycles)
 
     def will_wake(self, slot: Slot) -> bool:
         """Whether nothing happens to the request in `slot` before the guest's spinning is ended here."""
@@ -232,17 +231,17 @@ class Sidecore:
         name = "unknown" if operation is None else operation.name
         pcpu.clock.open_account(f"d{page.domain.number}", f"sidecall {name}")
         self._load_line(slot)
-        worker = Worker(page.domain.vcpus[0], pcpu)
-        worker.follow(paths.SIDECALL)
-        worker.touch(slot.hpa, HEADER_BYTES, False)
+        meter, worker = self.meter, Worker(page.vcpus[0], self.meter)
+        meter.follow(paths.SIDECALL)
+        meter.touch(slot.hpa, HEADER_BYTES, False)
         answer = self._carry_out(slot, request, worker)
-        worker.follow(paths.SIDECALL_ANSWER)
+        meter.follow(paths.SIDECALL_ANSWER)
         if answer.status != abi.OK:
             counts.errors += 1
-        pcpu.clock.touch(slot.hpa, ANSWER_BYTES, True)
-        pcpu.clock.commit()
+        meter.touch(slot.hpa, ANSWER_BYTES, True)
+        meter.commit()
         if worker.needs_flush:
-            self._flush(page.domain, partial(self._store_answer, slot, answer))
+            self._flush(page, partial(self._store_answer, slot, answer))
         else:
             self._store_answer(slot, answer, pcpu.clock.cycles)
         counts.service_cycles += pcpu.clock.cycles - began_cycles
@@ -250,22 +249,22 @@ class Sidecore:
             self.on_served(Served(page.domain.number, name, visible_cycles, began_cycles, pcpu.clock.cycles))
         pcpu.clock.open_account(HOST, IDLING)
 
-    def _flush(self, domain: Domain, then: Callable[[int], None]) -> None:
-        """Flush the TLBs of the domain's vCPUs; `then` gets the time when all are."""
+    def _flush(self, page: SlotPage, then: Callable[[int], None]) -> None:
+        """Flush the TLBs of all vCPUs of the page's domain; `then` gets the time when all are."""
         pcpu = self.pcpu
         hardware_cycles = pcpu.profile.vmx.remote_tlb_flush_cycles
         in_guest: list[Core] = []
-        for vcpu in domain.vcpus:
-            vcpu.engine.shared.flush_tlb = FLUSH_ALL
-            core = self.core_in_guest(vcpu)
+        for vcpu in page.vcpus:
+            vcpu.shared.flush_tlb = FLUSH_ALL
+            core = self.core_of(vcpu)
             if core is not None:
                 in_guest.append(core)
         if in_guest and not hardware_cycles:
-            flush_by_interrupts(self, self._lines, domain, in_guest, then)
+            flush_by_interrupts(self, self._lines, page.domain, in_guest, then)
             return
         if in_guest:
-            pcpu.clock.charge(Category.COHERENCE, hardware_cycles)
-            pcpu.clock.commit()
+            self.meter.pay(Category.COHERENCE, hardware_cycles, "TLB flush by hardware", "vmx.remote_tlb_flush_cycles")
+            self.meter.commit()
         then(pcpu.clock.cycles)
 
     def _store_answer(self, slot: Slot, answer: abi.Answer, now_cycles: int) -> None:
@@ -274,7 +273,7 @@ class Sidecore:
         seen_cycles = now_cycles + self._lines.store_cycles(self.pcpu.number, slot.hpa)
         timeline.events.schedule(timeline.cycles_to_ps(seen_cycles), partial(self._answer, slot, answer, now_cycles))
         slot.answer_cycles = seen_cycles
-        slot.page.domain.vcpus[0].pcpu.waiting.end_spin(seen_cycles - 1)
+        slot.page.vcpus[0].pcpu.waiting.end_spin(seen_cycles - 1)
 
     def _carry_out(self, slot: Slot, request: abi.Request, worker: Worker) -> abi.Answer:
         if not slot.page.is_open:
@@ -299,13 +298,3 @@ class Sidecore:
         cycles = self._lines.load(self.pcpu.number, slot.hpa)
         if self.pcpu.clock.fidelity != "detailed":
             self.pcpu.clock.charge(Category.COHERENCE, cycles)
-
-    # --- as one of the cores -----------------------------------------------------------------------------------------
-
-    def follow(self, path: paths.Path) -> None:
-        """Charge the instructions of `path`."""
-        self.pcpu.clock.charge(Category.PATHS, path.cycles(self.pcpu.profile))
-
-    def commit(self) -> None:
-        """Put all charges on the clock."""
-        self.pcpu.clock.commit()

@@ -1,10 +1,11 @@
 """The page of slots that a guest has registered, and what waits in it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vmm.domain import Domain
 from vmm.sidecore import abi
+from vmm.vcpu import VCpu
 
 
 @dataclass
@@ -60,10 +61,11 @@ class Slot:
 
 
 class SlotPage:
-    """The registered page of `domain`: `count` slots from guest-physical address `gpa` on."""
+    """The registered page of the domain that has `vcpus`: `count` slots from guest-physical address `gpa` on."""
 
-    def __init__(self, domain: Domain, gpa: int, count: int) -> None:
-        self.domain = domain
+    def __init__(self, vcpus: Sequence[VCpu], gpa: int, count: int) -> None:
+        self.vcpus = vcpus
+        self.domain = domain = vcpus[0].domain
         self.gpa = gpa
         self.hpa = domain.hpa_of(gpa)
         self.slots = [Slot(self, index) for index in range(count)]

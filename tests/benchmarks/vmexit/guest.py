@@ -5,7 +5,7 @@ from functools import cache
 from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.results import Results, Run
 from emulator.timing.core_timing import Fidelity
-from vmm.session.run import Paging
+from vmm.session.options import Paging
 
 PROFILE = "netburst-2006"
 PAGINGS: tuple[Paging, ...] = ("native", "shadow", "ept")

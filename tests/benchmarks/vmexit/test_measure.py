@@ -9,7 +9,7 @@ from benchmarks.vmexit.measure import OPERATIONS
 from emulator.profiles.profile import load_profile
 from emulator.timing.core_timing import Fidelity
 from tests.benchmarks.vmexit.guest import PAGINGS, PROFILE, results_of
-from vmm.session.run import Paging
+from vmm.session.options import Paging
 
 SHADOW_ONLY = {
     "mov_from_cr3": {"CR_ACCESS": 1},

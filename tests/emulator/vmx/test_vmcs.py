@@ -87,14 +87,9 @@ def test_what_hardware_saves_needs_no_check() -> None:
     assert vmcs.dirty == 1 << f.SLOT[f.GUEST_CR3]
 
 
-def test_launch_state() -> None:
+def test_vmclear_forgets_the_launch_and_that_anything_was_checked() -> None:
     vmcs = Vmcs()
-    assert vmcs.check_launch_state(is_resume=False) is None
-    assert vmcs.check_launch_state(is_resume=True) == VmFailure(5)
     vmcs.is_launched = True
-    assert vmcs.check_launch_state(is_resume=True) is None
-    assert vmcs.check_launch_state(is_resume=False) == VmFailure(4)
-    assert vmcs.read(f.VM_INSTRUCTION_ERROR) == 4
     vmcs.dirty = 0
     vmcs.clear()
     assert not vmcs.is_launched

@@ -7,7 +7,8 @@ import pytest
 from tests.emulator.engine.rig import assemble
 from tests.guest.running import MODES, run_plan
 from tests.vmm.boot.loaders.sample_images import Segment, make_bzimage, make_elf, multiboot_header, pvh_note
-from vmm.session.run import BootOptions, Paging, plan
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 BASE = 0x200000
 PAGINGS = pytest.mark.parametrize("paging", MODES)

@@ -22,7 +22,7 @@ from guest_images.images import all_images
 from tests import ROOT
 from tests.vmm.session import tiny_kernels as tiny
 from vmm.cli import main as cli
-from vmm.session import run as boot
+from vmm.session import options
 
 COMMAND = [sys.executable, "-m", "benchmarks.cli"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -197,7 +197,7 @@ def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) 
 
 
 def test_the_modes_of_the_command_are_the_modes_there_are() -> None:
-    assert cli.PAGING_MODES == boot.PAGING_MODES
+    assert cli.PAGING_MODES == options.PAGING_MODES
     assert cli.FIDELITIES == core_timing.FIDELITIES
     assert cli.DEFAULT_FIDELITY == core_timing.DEFAULT_FIDELITY
 

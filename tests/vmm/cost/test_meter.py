@@ -8,8 +8,10 @@ import pytest
 from emulator.ledger import LABELS, Category
 from emulator.vmx import fields as f
 from vmm.cost import paths
-from vmm.paging.guest_walk import GuestFault, PagingMode, Translation
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.vcpu import VCpu
 
@@ -31,13 +33,13 @@ class Charges:
         self.guest, self.vcpu = guest, guest.vcpu
         self.touched: list[tuple[int, int, bool]] = []
         self._before = [0] * len(LABELS)
-        touch = self.vcpu.touch
+        touch = self.vcpu.meter.touch
 
         def note(hpa: int, size_bytes: int, is_write: bool) -> int:
             self.touched.append((hpa - guest.domain.base_hpa, size_bytes, is_write))
             return touch(hpa, size_bytes, is_write)
 
-        self.vcpu.touch = note
+        self.vcpu.meter.touch = note
         for gpa, entry in TABLES.items():
             guest.domain.write(gpa, entry.to_bytes(8, "little"))
         self.take()
@@ -48,7 +50,7 @@ class Charges:
         return self._difference()
 
     def _difference(self) -> dict[int, int]:
-        self.vcpu.commit_cycles()
+        self.vcpu.meter.commit()
         now = self.vcpu.pcpu.clock.ledger.cycles
         before, self._before = self._before, now
         return {number: new - old for number, (new, old) in enumerate(zip(now, before, strict=True)) if new != old}
@@ -71,7 +73,7 @@ def test_each_vmread_and_vmwrite_is_charged() -> None:
 
 def test_a_walk_reads_each_entry_at_its_place() -> None:
     charges = Charges()
-    assert isinstance(charges.vcpu.walk(LONG, 0x123), Translation)
+    assert isinstance(walk(charges.vcpu, LONG, 0x123), Translation)
     assert charges.touched == [(gpa, 8, False) for gpa in TABLES]
     instructions = paths.WALK.instructions + 4 * paths.WALK_STEP.instructions
     assert charges.take() == {Category.PATHS: instructions, Category.VMM_MEMORY: 4 * L1}
@@ -79,7 +81,7 @@ def test_a_walk_reads_each_entry_at_its_place() -> None:
 
 def test_a_walk_that_faults_is_charged_up_to_there() -> None:
     charges = Charges()
-    assert isinstance(charges.vcpu.walk(LONG, 0x40_0000), GuestFault)  # entry 2 of the directory at 0x3000
+    assert isinstance(walk(charges.vcpu, LONG, 0x40_0000), GuestFault)  # entry 2 of the directory at 0x3000
     assert charges.touched == [(0x1000, 8, False), (0x2000, 8, False), (0x3010, 8, False)]
     instructions = paths.WALK.instructions + 3 * paths.WALK_STEP.instructions
     assert charges.take() == {Category.PATHS: instructions, Category.VMM_MEMORY: 3 * L1}
@@ -88,7 +90,7 @@ def test_a_walk_that_faults_is_charged_up_to_there() -> None:
 def test_accessed_and_dirty_bits_that_a_walk_sets_are_writes() -> None:
     charges = Charges()
     charges.guest.domain.write(0x4000, (0x9007).to_bytes(8, "little"))
-    assert isinstance(charges.vcpu.walk(LONG, 0, write=True), Translation)
+    assert isinstance(walk(charges.vcpu, LONG, 0, write=True), Translation)
     assert charges.touched[4:] == [(0x4000, 8, True)]
     steps = 4 * paths.WALK_STEP.instructions + paths.MARK_USED.instructions
     assert charges.take() == {Category.PATHS: paths.WALK.instructions + steps, Category.VMM_MEMORY: 5 * L1}
@@ -96,7 +98,7 @@ def test_accessed_and_dirty_bits_that_a_walk_sets_are_writes() -> None:
 
 def test_without_paging_a_walk_touches_nothing() -> None:
     charges = Charges()
-    charges.vcpu.walk(replace(LONG, cr0=0x11), 0x123)
+    walk(charges.vcpu, replace(LONG, cr0=0x11), 0x123)
     assert charges.touched == []
     assert charges.take() == {Category.PATHS: paths.WALK.instructions}
 
@@ -104,8 +106,8 @@ def test_without_paging_a_walk_touches_nothing() -> None:
 def test_a_lock_is_a_locked_instruction_and_two_writes_of_its_line() -> None:
     charges = Charges()
     hpa = charges.guest.domain.state_hpa
-    charges.vcpu.lock(hpa)
-    charges.vcpu.unlock(hpa)
+    charges.vcpu.meter.lock(hpa)
+    charges.vcpu.meter.unlock(hpa)
     assert charges.touched == [(hpa - charges.guest.domain.base_hpa, 4, True)] * 2
     instructions = paths.LOCK.instructions + paths.UNLOCK.instructions + LOCKED
     assert charges.take() == {Category.PATHS: instructions, Category.VMM_MEMORY: 2 * L1}

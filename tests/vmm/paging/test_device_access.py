@@ -9,8 +9,10 @@ from tests.emulator.engine.rig import assemble
 from tests.vmm.boot.loaders.sample_images import Segment, make_elf, multiboot_header
 from tests.vmm.session.tiny_kernels import ENTRY, write_kernel
 from vmm.outcome import EndKind
+from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.run import BootOptions, Paging, build_guest, plan
+from vmm.session.options import BootOptions, Paging
+from vmm.session.plan import plan
 
 APIC = 0xFEE0_0000
 SPURIOUS, ICR_HIGH, INITIAL_COUNT = APIC + 0xF0, APIC + 0x310, APIC + 0x380

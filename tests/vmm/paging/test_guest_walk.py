@@ -12,7 +12,7 @@ from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.domain import Domain
-from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk_tables
 
 MEMORY_BYTES = 4 << 20
 PAGES = MEMORY_BYTES >> 12
@@ -71,7 +71,7 @@ def test_the_vmm_and_the_cpu_translate_alike(name: str) -> None:
         gva = rng.getrandbits(48 if mode.is_long else 32)
         if gva >> 47:
             gva |= 0xFFFF << 48
-        ours = walk(domain, mode, gva, probe=True)
+        ours = walk_tables(domain, mode, gva, probe=True)
         data = engine.read_linear(gva, 1)
         if isinstance(ours, Translation) and domain.is_ram(ours.gpa):
             found += 1
@@ -86,14 +86,14 @@ def test_accessed_and_dirty_bits_are_set_only_by_a_walk_that_succeeds() -> None:
     for level in range(1, 4):
         machine.memory.words[level * 0x1000 >> 3] = (level + 1) << 12 | 7
     machine.memory.words[0x4000 >> 3] = 0x9000 | 5  # read-only
-    assert isinstance(walk(domain, LONG, 0x123, write=True), GuestFault)
+    assert isinstance(walk_tables(domain, LONG, 0x123, write=True), GuestFault)
     assert machine.memory.words[0x1000 >> 3] == 0x2007
-    found = walk(domain, LONG, 0x123)
+    found = walk_tables(domain, LONG, 0x123)
     assert isinstance(found, Translation)
     assert found.gpa == 0x9123
     assert machine.memory.words[0x1000 >> 3] == 0x2027
     assert machine.memory.words[0x4000 >> 3] == 0x9025
     machine.memory.words[0x4000 >> 3] = 0x9000 | 7
-    walk(domain, LONG, 0x123, write=True)
+    walk_tables(domain, LONG, 0x123, write=True)
     assert machine.memory.words[0x4000 >> 3] == 0x9067
     assert machine.memory.words[0x3000 >> 3] == 0x4027

@@ -15,9 +15,10 @@ from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
+from emulator.x86 import DIRTY, WRITABLE
 from vmm.boot.loaders import BootImage
 from vmm.domain import Domain
-from vmm.paging.guest_walk import DIRTY, WRITABLE, GuestFault, PagingMode, Translation, walk
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, paging_mode, walk_tables
 from vmm.paging.shadow import ShadowPaging
 from vmm.session.virtual_guest import VirtualGuest
 
@@ -109,7 +110,7 @@ class Rig:
         """The processor's access, with as many #PF exits as it takes."""
         for _ in range(4):
             mode = self.hardware_mode()
-            seen = walk(self.host, mode, gva, write=write, user=user, fetch=fetch, probe=True)
+            seen = walk_tables(self.host, mode, gva, write=write, user=user, fetch=fetch, probe=True)
             if isinstance(seen, Translation):
                 return seen
             self.vcpu.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, 0)
@@ -153,8 +154,8 @@ def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int, smep: 
             continue
         gva, write, user = _random_address(rng, format), rng.random() < 0.4, rng.random() < 0.4
         fetch = not write and rng.random() < 0.3
-        mode = rig.vcpu.paging_mode()
-        expected = walk(rig.domain, mode, gva, write=write, user=user, fetch=fetch, probe=True)
+        mode = paging_mode(rig.vcpu)
+        expected = walk_tables(rig.domain, mode, gva, write=write, user=user, fetch=fetch, probe=True)
         where = f"seed {seed}, step {step}, gva {gva:#x}, write {write}, user {user}, fetch {fetch}"
         if isinstance(expected, Translation) and write:
             target, path = expected.gpa >> 12, [entry.table_gfn for entry in expected.steps]
@@ -167,7 +168,7 @@ def test_faults_and_translations_are_those_of_the_guests_tables(cr0: int, smep: 
         mapped += 1
         assert isinstance(got, Translation), where
         assert got.gpa == rig.domain.hpa_of(expected.gpa), where
-        after = walk(rig.domain, mode, gva, probe=True)
+        after = walk_tables(rig.domain, mode, gva, probe=True)
         assert isinstance(after, Translation), where
         assert not write or after.steps[-1].entry & DIRTY, where
     assert mapped > 100, "hardly anything was mapped: the test shows nothing"
@@ -197,14 +198,15 @@ def test_no_page_table_is_ever_writable_through_a_shadow(format: Format) -> None
 @FORMATS
 def test_running_out_of_pages_starts_anew_and_goes_on(format: Format) -> None:
     rng, rig = random.Random(5), Rig(format)
-    while rig.guest.domain.pages.free_count > 4:
-        rig.guest.domain.pages.allocate()
+    pages = rig.paging.tables.pages
+    while pages.free_count > 4:
+        pages.allocate()
     for _ in range(600):
         if rng.random() < 0.5:
             rig.store_random_entry(rng)
         else:
-            mode, gva = rig.vcpu.paging_mode(), _random_address(rng, format)
-            expected = walk(rig.domain, mode, gva, probe=True)
+            mode, gva = paging_mode(rig.vcpu), _random_address(rng, format)
+            expected = walk_tables(rig.domain, mode, gva, probe=True)
             if isinstance(expected, GuestFault):
                 assert rig.access(gva, write=False, user=False, fetch=False) == expected
 

@@ -21,7 +21,9 @@ from vmm.session import plan as boot_plan
 from vmm.session.console import Console
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
-from vmm.session.run import BootOptions, RunResult, plan, run
+from vmm.session.options import BootOptions
+from vmm.session.plan import plan
+from vmm.session.run import RunResult, run
 
 MAX_CYCLES = 100_000_000
 

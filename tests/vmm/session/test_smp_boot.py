@@ -3,7 +3,10 @@
 import pytest
 
 from emulator.errors import ConfigError
-from vmm.session.run import PROCESSORS_MAX, BootOptions, build_guest, collect_stats, plan
+from vmm.session.build import build_guest
+from vmm.session.options import BootOptions
+from vmm.session.plan import PROCESSORS_MAX, plan
+from vmm.session.run import collect_stats
 
 LIMIT_CYCLES = 100_000_000
 

@@ -89,7 +89,7 @@ def test_any_request_is_answered_and_reaches_nobody_else(seed: int, paging: str)
     assert second.read(0, MEMORY_BYTES) == before
     for pcpu in hypervisor.machine.pcpus:
         pcpu.clock.check_ledger()
-    tables = first.vcpus[0].paging
+    tables = hypervisor.vcpus_of(first)[0].paging
     if paging == "shadow":
         low, high = first.base_hpa, first.base_hpa + MEMORY_BYTES
         for table in tables.tables.all_tables():  # type: ignore[attr-defined]

@@ -26,8 +26,8 @@ may reuse once it has read it.
 import struct
 from dataclasses import dataclass
 
+from emulator.x86 import PAGE_BYTES
 from vmm.boot.loaders.boot_image import EntryMode
-from vmm.boot.loaders.memory_size import PAGE_BYTES
 
 
 @dataclass(frozen=True)

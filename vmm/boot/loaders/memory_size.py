@@ -3,8 +3,8 @@
 import re
 
 from emulator.errors import ConfigError
+from emulator.x86 import PAGE_BYTES
 
-PAGE_BYTES = 0x1000
 MEMORY_MIN_BYTES = 16 << 20  # a Linux kernel is linked at 16 MiB; test kernels fit below it
 MEMORY_MAX_BYTES = 3 << 30  # RAM ends below the PCI hole, where the device windows are
 

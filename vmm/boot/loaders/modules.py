@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emulator.errors import ConfigError
+from emulator.x86 import PAGE_BYTES
 from vmm.boot.loaders import low_memory
 from vmm.boot.loaders.boot_image import BootProtocol, KernelImage, Module
 from vmm.boot.loaders.image_file import ImageFile
 from vmm.boot.loaders.initrd import check_initrd
-from vmm.boot.loaders.memory_size import PAGE_BYTES, size_text
+from vmm.boot.loaders.memory_size import size_text
 
 
 class ModuleFile(NamedTuple):

@@ -6,10 +6,11 @@ The run is paused there, at the next place between two instructions where nothin
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from emulator.errors import ConfigError
-from vmm.session.observe.trace import ExitTrace
+from vmm.exits.observer import ExitObserver
+from vmm.session.observe.which_exit import ExitCounter, Request, parse_request
+from vmm.vcpu import Exit, VCpu
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class SaveOptions:
     exit: str | None = None  # REASON or REASON:n
 
 
-class SavePoint:
+class SavePoint(ExitObserver):
     """The place, and whether the run has come to it. Raises ConfigError when the user named none, or several."""
 
     def __init__(self, options: SaveOptions) -> None:
@@ -41,9 +42,7 @@ class SavePoint:
         self.pause: Callable[[], None] = lambda: None  # of the guest, once there is one
         self._text = (options.text or "").encode()
         self._sent = bytearray()
-        self._reason, self._left = "", 0
-        if options.exit is not None:
-            self._reason, self._left = parse_exit(options.exit)
+        self._counter = None if options.exit is None else ExitCounter(parse_exit(options.exit))
 
     def transmit(self, byte: int) -> None:
         """The guest sent `byte`."""
@@ -52,13 +51,9 @@ class SavePoint:
             if self._sent == self._text:
                 self._reach()
 
-    def watch(self, trace: ExitTrace | None) -> ExitTrace | None:
-        """`trace`, and between the VMM and it somebody who counts, where an exit is waited for."""
-        return ExitCounter(self._count, trace) if self._left else trace
-
-    def _count(self, reason: str) -> None:
-        self._left -= reason == self._reason
-        if self._left == 0:
+    def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
+        """Was it the one that is waited for?"""
+        if self._counter is not None and self._counter.is_it(exit.reason):
             self._reach()
 
     def _reach(self) -> None:
@@ -67,27 +62,9 @@ class SavePoint:
             self.pause()
 
 
-class ExitCounter:
-    """Tells `count` of each VM exit when it has ended, then passes it on."""
-
-    def __init__(self, count: Callable[[str], None], trace: ExitTrace | None) -> None:
-        self._count = count
-        self._trace = trace
-
-    def exit(self, cycle: int, cycles: int, **record: Any) -> None:
-        """Record a VM exit."""
-        if self._trace is not None:
-            self._trace.exit(cycle, cycles, **record)
-        self._count(record["reason"])
-
-
-def parse_exit(text: str) -> tuple[str, int]:
-    """Name of the reason, and which exit for it. Raises ConfigError."""
-    from emulator.vmx.exit_reasons import name
-    from vmm.session.observe.explain import parse_request
-
+def parse_exit(text: str) -> Request:
+    """Which exit. Raises ConfigError."""
     try:
-        request = parse_request(text)
+        return parse_request(text)
     except ConfigError as error:
         raise ConfigError(str(error).replace("--explain", "--save-at-exit")) from None
-    return name(request.reason), request.number

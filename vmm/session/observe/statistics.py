@@ -7,10 +7,14 @@ the smallest value stands for all. Count, sum, least and most are always exact, 
 """
 
 from emulator.vmx.exit_reasons import name
-from vmm.session.report.summary import ExitStats
+from vmm.domain import Domain
+from vmm.exits.observer import ExitObserver
+from vmm.session.stats import ExitStats
+from vmm.vcpu import Exit, VCpu
 
 VALUES_MAX = 4096
 BUCKET_BITS = 7  # of a value that are kept: a bucket is 2^-6 to 2^-7 of its values wide
+REASON_BITS = 16  # of an exit reason
 PERCENTS = (50, 90, 99)
 
 
@@ -79,23 +83,25 @@ def _percentile(counts: dict[int, int], rank: int) -> int:
     raise AssertionError("there are fewer samples")
 
 
-class ExitStatistics:
-    """Per exit reason: the cycles outside the guest."""
+class ExitStatistics(ExitObserver):
+    """Per domain and exit reason: the cycles outside the guest."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, Distribution] = {}
+        self._rows: dict[int, Distribution] = {}  # by number of the domain << REASON_BITS | reason
 
-    def add(self, reason: int, cycles: int) -> None:
+    def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
         """Book one exit."""
-        row = self._rows.get(reason)
+        key = vcpu.domain.number << REASON_BITS | exit.reason
+        row = self._rows.get(key)
         if row is None:
-            row = self._rows[reason] = Distribution()
+            row = self._rows[key] = Distribution()
         counts = row.counts
         if cycles in counts:  # most exits: Distribution.add without the call
             counts[cycles] += 1
         else:
             row.add(cycles)
 
-    def table(self) -> dict[str, ExitStats]:
-        """The statistics by name of the reason."""
-        return {name(reason): row.stats() for reason, row in sorted(self._rows.items())}
+    def table(self, domain: Domain) -> dict[str, ExitStats]:
+        """The statistics of a domain by name of the reason."""
+        rows = {key: row for key, row in sorted(self._rows.items()) if key >> REASON_BITS == domain.number}
+        return {name(key & (1 << REASON_BITS) - 1): row.stats() for key, row in rows.items()}

@@ -15,27 +15,20 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 from emulator.errors import ConfigError
+from emulator.vmx import fields as f
+from emulator.vmx.exit_reasons import ExitReason, name
+from vmm.exits.observer import ExitObserver
+from vmm.vcpu import Exit, VCpu
 
 VERSION = 1
 LIMIT_BYTES = 1 << 30  # about 5 million exits
 BUFFER_RECORDS = 4096
+WITH_GPA = (ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIG)  # exits that save GUEST_PHYSICAL_ADDRESS
 
 
-class ExitTrace(Protocol):
-    """Who is told of each VM exit when it has ended."""
-
-    def exit(
-        self, cycle: int, cycles: int, *, pcpu: int, domain: int, vcpu: int, reason: str, rip: int, qualification: int,
-        information: int, gpa: int,
-    ) -> None:  # fmt: skip
-        """Record a VM exit that began at `cycle` and took `cycles`."""
-        ...
-
-
-class TraceWriter(AbstractContextManager["TraceWriter"]):
+class TraceWriter(ExitObserver, AbstractContextManager["TraceWriter"]):
     """Writes to `path`, at most about `limit_bytes`: later records are counted and dropped, as the last line says."""
 
     def __init__(self, path: Path, run: Mapping[str, str | int], *, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -57,24 +50,16 @@ class TraceWriter(AbstractContextManager["TraceWriter"]):
             self._write([f'{{"records": {self.record_count}, "dropped": {self.dropped_count}}}\n'])
             self._file.close()
 
-    def exit(
-        self,
-        cycle: int,
-        cycles: int,
-        *,
-        pcpu: int,
-        domain: int,
-        vcpu: int,
-        reason: str,
-        rip: int,
-        qualification: int,
-        information: int,
-        gpa: int,
-    ) -> None:
-        """Record a VM exit that began at `cycle` and took `cycles`."""
+    def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
+        """Record a VM exit."""
+        vmcs, reason = vcpu.vmcs, exit.reason
+        qualification = vmcs.read(f.EXIT_QUALIFICATION)
+        information = vmcs.read(f.VM_EXIT_INTERRUPTION_INFORMATION) if reason == ExitReason.EXCEPTION_NMI else 0
+        gpa = vmcs.read(f.GUEST_PHYSICAL_ADDRESS) if reason in WITH_GPA else 0
         self._lines.append(
-            f'{{"cycle": {cycle}, "cycles": {cycles}, "pcpu": {pcpu}, "domain": {domain}, "vcpu": {vcpu}, '
-            f'"exit": "{reason}", "rip": "{rip:#x}", "qualification": "{qualification:#x}", '
+            f'{{"cycle": {exit.began_cycles}, "cycles": {cycles}, "pcpu": {vcpu.pcpu.number}, '
+            f'"domain": {vcpu.domain.number}, "vcpu": {vcpu.number}, '
+            f'"exit": "{name(reason)}", "rip": "{exit.rip:#x}", "qualification": "{qualification:#x}", '
             f'"information": "{information:#x}", "gpa": "{gpa:#x}"}}\n'
         )
         if len(self._lines) >= BUFFER_RECORDS:

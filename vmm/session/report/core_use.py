@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from emulator.ledger import HOST, LABELS, RUNNING, Category
-from vmm.session.report.summary import RunStats, make_table, natural_order, percent_text
+from vmm.session.report.tables import make_table, natural_order, percent_text
+from vmm.session.stats import RunStats
 
 GUEST, VMM, SIDECALLS, SPIN, IDLE = "guest", "VMM", "sidecalls", "spin", "idle"
 USES = (GUEST, VMM, SIDECALLS, SPIN, IDLE)

@@ -5,9 +5,11 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
+from emulator.ledger import LABELS
 from emulator.profiles.profile import Profile
 from emulator.vmx.exit_reasons import name
-from vmm.session.observe.explain import Explanation, Line, Recorder
+from vmm.cost.meter import Charge
+from vmm.session.observe.explain import Explanation, Recorder
 
 UNLIMITED_COLUMNS = 10_000
 
@@ -25,8 +27,9 @@ def print_explanation(recorder: Recorder, console: Console) -> None:
 def missing_text(recorder: Recorder) -> str:
     """Why there is nothing to show."""
     wanted = name(recorder.request.reason)
-    made = f"{recorder.seen_count:,}" if recorder.seen_count else "no"
-    return f"--explain {recorder.request}: the guest made {made} {wanted} exit{'' if recorder.seen_count == 1 else 's'}"
+    count = recorder.counter.seen_count
+    made = f"{count:,}" if count else "no"
+    return f"--explain {recorder.request}: the guest made {made} {wanted} exit{'' if count == 1 else 's'}"
 
 
 def render_explanation(explanation: Explanation, profile: Profile) -> RenderableType:
@@ -40,7 +43,13 @@ def render_explanation(explanation: Explanation, profile: Profile) -> Renderable
         table.add_column(heading, no_wrap=True)
     for line in explanation.lines:
         numbers = [sources.setdefault(text, len(sources) + 1) for text in source_texts(line, profile)]
-        cells = (line.label, line.what, f"{line.cycles:,}", line.parameter, ", ".join(f"[{n}]" for n in numbers))
+        cells = (
+            LABELS[line.category],
+            line.what,
+            f"{line.cycles:,}",
+            line.parameter,
+            ", ".join(f"[{n}]" for n in numbers),
+        )
         table.add_row(*map(Text, cells))
     table.add_row("Total", "", f"{sum(line.cycles for line in explanation.lines):,}")
     return Group(
@@ -59,7 +68,7 @@ def heading_text(explanation: Explanation) -> str:
     return f"VM exit {explanation.request}: {where}, RIP {explanation.rip:#x}, {explanation.cycles:,} cycles{end}"
 
 
-def source_texts(line: Line, profile: Profile) -> list[str]:
+def source_texts(line: Charge, profile: Profile) -> list[str]:
     """Where the cycles of a line come from: the charge's own source, and that of its parameter's value."""
     texts = [line.source] if line.source else []
     row = profile.rows.get(line.parameter)

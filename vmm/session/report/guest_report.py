@@ -3,15 +3,13 @@
 import capstone
 
 from emulator.vmx import fields as f
-from emulator.x86 import GPR_NAMES, RSP
+from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, RSP
 from vmm.session.guest import Guest
 
 INSTRUCTION_COUNT = 6
 INSTRUCTION_MAX_BYTES = 15
 REGISTERS_PER_LINE = 4
 
-EFER_LMA = 1 << 10
-CS_LONG, CS_DEFAULT_BIG = 1 << 13, 1 << 14  # bits of the access rights, SDM 3C table 24-2
 
 CONTROL_REGISTERS = (
     ("cr0", f.GUEST_CR0),
@@ -57,6 +55,6 @@ def _code_lines(guest: Guest, rip: int) -> list[str]:
 
 def _code_bits(guest: Guest) -> int:
     rights = guest.vmcs.read(f.GUEST_CS_ACCESS_RIGHTS)
-    if guest.vmcs.read(f.GUEST_IA32_EFER) & EFER_LMA and rights & CS_LONG:
+    if guest.vmcs.read(f.GUEST_IA32_EFER) & EFER_LMA and rights & AR_L:
         return 64
-    return 32 if rights & CS_DEFAULT_BIG else 16
+    return 32 if rights & AR_D else 16

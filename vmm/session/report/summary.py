@@ -1,72 +1,27 @@
-"""What a run cost: the summary for the terminal and the statistics file, both from one plain dict.
+"""The end-of-run summary for the terminal, and the statistics file, both from `stats.RunStats`.
 
-    {"cycles": 1200, "instructions": 800, "guest_seconds": 0.5, "host_seconds": 1.25, "frequency_hz": 2_400_000_000,
-     "exits": {"CPUID": {"count": 3, "cycles": 900, "min_cycles": 200, "avg_cycles": 300.0, "max_cycles": 400,
-                         "p50_cycles": 300, "p90_cycles": 400, "p99_cycles": 400}},
-     "ledger": {"pcpu0": {"guest": 300, "exit hardware": 900}},
-     "accounts": {"pcpu0": {"vcpu0": {"running": {"guest": 300}, "CPUID": {"exit hardware": 900}}}},
-     "duty_changes": [{"cycle": 300000, "serves": true}]}          # only with a sidecore that has other duties, too
-
-`cycles` and all below `exits`, `ledger` and `accounts` are time of the emulated machine; `host_seconds` is the
-workstation's. The exit table has the columns of `perf kvm stat report` (tools/perf/Documentation/perf-kvm.txt in
-Linux), and where there is room for them cycles, which perf cannot know, with the 50th, 90th and 99th percentile. Time%
-is the share of the time in exits, as there. `accounts` splits the ledger by whose time it was and what it was used for;
-core_use.py says from it what each core did.
+The exit table has the columns of `perf kvm stat report` (tools/perf/Documentation/perf-kvm.txt in Linux), and where
+there is room for them cycles, which perf cannot know, with the 50th, 90th and 99th percentile. Time% is the share of
+the time in exits, as there.
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NotRequired, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
-from emulator.errors import ConfigError
+from vmm.session.output_file import write_file
+from vmm.session.report.core_use import cores_table, duty_lines
+from vmm.session.report.tables import make_table, natural_order, percent_text
+from vmm.session.stats import RunStats
 
 US_PER_SECOND = 10**6
 WITH_CYCLES_MIN_COLUMNS = 140  # a terminal this wide has room for cycles beside perf's columns
 UNLIMITED_COLUMNS = 10_000
 CYCLE_HEADINGS = ("Cycles", "Avg cycles", "p50", "p90", "p99")
-
-
-class ExitStats(TypedDict):
-    """One exit reason."""
-
-    count: int
-    cycles: int
-    min_cycles: int
-    max_cycles: int
-    avg_cycles: float
-    p50_cycles: int
-    p90_cycles: int
-    p99_cycles: int
-
-
-class DutyChange(TypedDict):
-    """From `cycle` on the dynamic sidecore serves, or runs guests."""
-
-    cycle: int
-    serves: bool
-
-
-class RunStats(TypedDict):
-    """A whole run; see the module docstring."""
-
-    cycles: int
-    instructions: int
-    guest_seconds: float
-    host_seconds: float
-    frequency_hz: int
-    exits: Mapping[str, ExitStats]
-    ledger: Mapping[str, Mapping[str, int]]
-    accounts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
-    duty_changes: NotRequired[Sequence[DutyChange]]
 
 
 def print_summary(stats: RunStats, console: Console, instructions_before: int = 0) -> None:
@@ -88,8 +43,6 @@ def render_summary(stats: RunStats, instructions_before: int, *, with_cycles: bo
     if stats["ledger"]:
         parts += [ledger_table(stats), ""]
     if len(stats["accounts"]) > 1:
-        from vmm.session.report.core_use import cores_table, duty_lines
-
         parts += [cores_table(stats), *duty_lines(stats), ""]
     return Group(*parts, totals_table(stats, instructions_before))
 
@@ -159,29 +112,6 @@ def total_lines(stats: RunStats, instructions_before: int = 0) -> tuple[tuple[st
     )
 
 
-def make_table(title: str, first_heading: str, *number_headings: str) -> Table:
-    """An empty table: names to the left, numbers to the right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first_heading, no_wrap=True)
-    for heading in number_headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def natural_order(name: str) -> tuple[str, int]:
-    """pcpu2 before pcpu10."""
-    digits = len(name) - len(name.rstrip("0123456789"))
-    return (name[: len(name) - digits], int(name[len(name) - digits :] or 0)) if digits else (name, -1)
-
-
-def percent_text(part: int, whole: int) -> str:
-    """Hundredths of a percent, rounded half up in integers, so that the text never depends on float rounding."""
-    if whole == 0:
-        return "-"
-    hundredths = (part * 20_000 + whole) // (2 * whole)
-    return f"{hundredths // 100}.{hundredths % 100:02}%"
-
-
 def _us_text(cycles: int, count: int, frequency_hz: int) -> str:
     """`cycles` / `count` in microseconds of guest-platform time; hundredths would drown in 10 ms and more."""
     part, whole = cycles * US_PER_SECOND, count * frequency_hz
@@ -202,56 +132,6 @@ def stats_json(stats: RunStats) -> str:
     return json.dumps(stats, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def check_writable(path: Path) -> None:
-    """Raise ConfigError unless `write_file(path, ...)` will work; leaves nothing behind. Call before a long run."""
-    with _one_line_errors(path), _temporary_file(path):
-        pass
-
-
 def write_stats(path: Path, stats: RunStats) -> None:
     """Write `stats` to `path` as `write_file` does."""
     write_file(path, stats_json(stats))
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` so that a reader sees the old file or all of the new one. Raises ConfigError."""
-    with _one_line_errors(path), _temporary_file(path) as (file, temporary):
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-        temporary.replace(os.path.realpath(path))  # a symbolic link stays one
-
-
-@contextmanager
-def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file beside `path`, with the permissions `path` has or would get; gone afterwards unless renamed."""
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(0, "it is a directory; name a file in it")
-    if path.exists() and not path.is_file():
-        raise OSError(0, "it is not a regular file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(0, f"there is no directory {str(path.parent)!r}; make it first")
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-            yield file, temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's umask, which can be read only by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise ConfigError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None

@@ -35,13 +35,15 @@ from emulator.timing.core_timing import MachineTiming
 from emulator.timing.hierarchy import MemoryHierarchy
 from emulator.vmx.entry_checks import EntryChecker
 from emulator.vmx.vmcs import Vmcs
+from vmm.exits.observer import Observers
 from vmm.outcome import End, EndKind
 from vmm.paging.guest_walk import PagingMode
 from vmm.paging.shadow_tables import ShadowTable
 from vmm.scheduler.credit import Priority
-from vmm.session.observe.save_point import ExitCounter
+from vmm.session.observe.save_point import SavePoint
 from vmm.session.observe.statistics import Distribution
 from vmm.session.observe.trace import TraceWriter
+from vmm.vcpu import Exit
 
 # Made while a guest runs: a new kind of object that a guest's state can have needs its row here.
 CLASSES: dict[str, type] = {
@@ -51,6 +53,7 @@ CLASSES: dict[str, type] = {
         End,
         EndKind,
         Event,
+        Exit,
         InterruptMessage,
         PagingMode,
         PlacedRegion,
@@ -62,8 +65,13 @@ CLASSES: dict[str, type] = {
 }
 # Not looked into: they keep themselves (Engine, HostMemory, MachineTiming), or what they know follows from the others.
 OPAQUE = (EntryChecker, HostMemory, MachineTiming, Vmcs)
-OUTSIDE = (ExitCounter, MemoryHierarchy, TraceWriter)  # belongs to a run, not to a guest's state; or is its timing's
-OF_ENGINE = ("on_watched_access", "on_watched_store", "platform")  # beside what `Engine.save` has
+OUTSIDE = (
+    MemoryHierarchy,
+    Observers,
+    SavePoint,
+    TraceWriter,
+)  # belongs to a run, not to a guest's state; or is its timing's
+OF_ENGINE = ("on_exit", "on_watched_access", "on_watched_store", "platform")  # beside what `Engine.save` has
 CONTAINERS: dict[type, str] = {
     list: "list", dict: "dict", set: "set", deque: "deque", bytearray: "bytearray"
 }  # fmt: skip

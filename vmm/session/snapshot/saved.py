@@ -7,7 +7,7 @@ copy-on-write; CPUs and the model of caches from their bytes; objects by `object
 import base64
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,10 @@ from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import Allowance
 from emulator.x86 import PAGE_BYTES
 from vmm.boot.loaders import BootImage, EntryMode
+from vmm.exits.observer import ExitObserver
+from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.observe.trace import ExitTrace
-from vmm.session.run import BootOptions, BootPlan, build_guest
+from vmm.session.options import BootOptions, BootPlan
 from vmm.session.snapshot.objects import Applied, Capture, Skeleton
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
@@ -72,14 +73,18 @@ class Snapshot:
     memory: MemoryFile
 
     def clone(
-        self, transmit: Callable[[int], None], *, trace: ExitTrace | None = None, options: BootOptions | None = None
+        self,
+        transmit: Callable[[int], None],
+        *,
+        observers: Sequence[ExitObserver] = (),
+        options: BootOptions | None = None,
     ) -> "SaveableGuest":
         """A guest that goes on from here. `options`: how it is run. Raises ConfigError."""
         try:
             plan = self.plan(options or BootOptions())
         except DAMAGED as error:
             raise _damaged(error) from None
-        guest = build_guest(plan, transmit, trace=trace, memory_file=self.memory.descriptor)
+        guest = build_guest(plan, transmit, observers=observers, memory_file=self.memory.descriptor)
         saveable = SaveableGuest(plan, guest, Skeleton(guest))
         if saveable.skeleton.digest() != self.document.get("skeleton"):
             raise ConfigError("the snapshot was made by another version of sidecore; make it anew")
@@ -143,11 +148,13 @@ class SaveableGuest:
     skeleton: Skeleton
 
     @staticmethod
-    def build(plan: BootPlan, transmit: Callable[[int], None], *, trace: ExitTrace | None = None) -> "SaveableGuest":
+    def build(
+        plan: BootPlan, transmit: Callable[[int], None], *, observers: Sequence[ExitObserver] = ()
+    ) -> "SaveableGuest":
         """The plan's guest. Raises ConfigError."""
         if plan.options.has_sidecore:
             raise ConfigError("a guest with a sidecore cannot be saved; leave out --sidecore, or --save")
-        guest = build_guest(plan, transmit, trace=trace)
+        guest = build_guest(plan, transmit, observers=observers)
         return SaveableGuest(plan, guest, Skeleton(guest))
 
     def snapshot(self, *, console_tail: bytes = b"") -> Snapshot:

@@ -12,10 +12,14 @@ from emulator.errors import ConfigError
 from emulator.ledger import Category
 from emulator.profiles.profile import load_profile
 from emulator.vmx.exit_reasons import ExitReason
-from vmm.session.observe.explain import Explanation, Line, Recorder, Request, parse_request
+from vmm.cost.meter import Charge
+from vmm.session.build import build_guest
+from vmm.session.observe.explain import Explanation, Recorder
 from vmm.session.observe.trace import TraceWriter
+from vmm.session.observe.which_exit import Request, parse_request
+from vmm.session.options import BootOptions, BootPlan, Paging
+from vmm.session.plan import plan
 from vmm.session.report.explain_table import missing_text, print_explanation, source_texts
-from vmm.session.run import BootOptions, BootPlan, Paging, build_guest, plan
 
 LIMIT_CYCLES = 10**9
 WITHOUT_PARAMETER = {Category.IDLE}
@@ -25,7 +29,7 @@ def run(boot_plan: BootPlan, request: Request | None, trace_path: Path) -> tuple
     """The recorder, the clock at the end, and the records of the trace."""
     recorder = None if request is None else Recorder(request, boot_plan.profile)
     with TraceWriter(trace_path, {}) as trace:
-        guest = build_guest(boot_plan, lambda _byte: None, trace=trace, recorder=recorder)
+        guest = build_guest(boot_plan, lambda _byte: None, observers=[trace] if recorder is None else [trace, recorder])
         guest.advance(LIMIT_CYCLES)
     assert guest.domain.end is not None
     records = [json.loads(line) for line in trace_path.read_text().splitlines()[1:-1]]
@@ -134,10 +138,10 @@ def test_native_has_nothing_to_explain() -> None:
 def test_an_exit_that_never_came_is_one_line(seen: int, words: str) -> None:
     recorder = Recorder(Request(ExitReason.CPUID, 3), load_profile("netburst-2006"))
     for _ in range(seen):
-        assert not recorder.wants(ExitReason.CPUID)
-    assert not recorder.wants(ExitReason.HLT)
+        assert not recorder.counter.is_it(ExitReason.CPUID)
+    assert not recorder.counter.is_it(ExitReason.HLT)
     assert missing_text(recorder) == f"--explain CPUID:3: the guest made {words}"
-    assert recorder.wants(ExitReason.CPUID) == (seen == 2)
+    assert recorder.counter.is_it(ExitReason.CPUID) == (seen == 2)
 
 
 def printed(recorder: Recorder) -> list[str]:
@@ -151,10 +155,10 @@ def test_the_text_has_a_line_per_charge_and_each_source_once() -> None:
     recorder = Recorder(Request(ExitReason.CPUID, 1), profile)
     recorder.explanation = Explanation(recorder.request, "vcpu0", 0, 1234, 0x1000, cycles=1046, is_whole=True)
     recorder.explanation.lines += [
-        Line(Category.VMCS, "VMREAD A", 3, "vmx.vmread_cycles"),
-        Line(Category.PATHS, "a path", 40, "core.path_cycles_per_100_instructions", "the path's source"),
-        Line(Category.VMCS, "VMREAD B", 3, "vmx.vmread_cycles"),
-        Line(Category.IDLE, "waits [3]", 1000),
+        Charge(Category.VMCS, 3, "VMREAD A", "vmx.vmread_cycles", ""),
+        Charge(Category.PATHS, 40, "a path", "core.path_cycles_per_100_instructions", "the path's source"),
+        Charge(Category.VMCS, 3, "VMREAD B", "vmx.vmread_cycles", ""),
+        Charge(Category.IDLE, 1000, "waits [3]", "", ""),
     ]
     lines = printed(recorder)
     assert lines[0] == "VM exit CPUID:1: vcpu0 on pcpu0 at cycle 1,234, RIP 0x1000, 1,046 cycles"
@@ -190,7 +194,7 @@ def test_the_last_exit_of_a_guest_has_an_account_too(tmp_path: Path) -> None:
 
 def test_every_parameter_of_a_line_has_a_source() -> None:
     profile = load_profile("netburst-2006")
-    assert source_texts(Line(Category.EXIT, "VM exit", 1, "vmx.exit_cycles"), profile)[0].startswith(
+    assert source_texts(Charge(Category.EXIT, 1, "VM exit", "vmx.exit_cycles", ""), profile)[0].startswith(
         "vmx.exit_cycles = 1,"
     )
-    assert source_texts(Line(Category.IDLE, "waits", 1), profile) == []
+    assert source_texts(Charge(Category.IDLE, 1, "waits", "", ""), profile) == []

@@ -5,7 +5,9 @@ import random
 import pytest
 
 from emulator.vmx.exit_reasons import ExitReason
+from tests.vmm.fakes import exited_vcpu
 from vmm.session.observe.statistics import VALUES_MAX, Distribution, ExitStatistics, bucket_of
+from vmm.vcpu import Exit
 
 
 def nearest_rank(ordered: list[int], percent: int) -> int:
@@ -82,10 +84,12 @@ def test_a_percentile_is_never_below_the_least_sample() -> None:
     assert distribution_of([100_003 + n for n in range(VALUES_MAX + 1)]).stats()["p50_cycles"] >= 100_003
 
 
-def test_reasons_are_apart_and_named() -> None:
-    statistics = ExitStatistics()
+def test_reasons_are_apart_and_named_and_so_are_domains() -> None:
+    statistics, first, second = ExitStatistics(), exited_vcpu(domain=0), exited_vcpu(domain=1)
     for reason, cycles in ((ExitReason.CPUID, 40), (ExitReason.HLT, 7), (ExitReason.CPUID, 3)):
-        statistics.add(reason, cycles)
-    table = statistics.table()
+        statistics.exit_ended(first, Exit(reason, 0, 0), cycles)
+    statistics.exit_ended(second, Exit(ExitReason.HLT, 0, 0), 1)
+    assert list(statistics.table(second.domain)) == ["HLT"]
+    table = statistics.table(first.domain)
     assert list(table) == ["CPUID", "HLT"]
     assert (table["CPUID"]["count"], table["CPUID"]["cycles"], table["HLT"]["cycles"]) == (2, 43, 7)

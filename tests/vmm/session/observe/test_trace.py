@@ -6,24 +6,17 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError
+from emulator.vmx.exit_reasons import ExitReason
+from tests.vmm.fakes import exited_vcpu
 from vmm.session.observe.trace import BUFFER_RECORDS, TraceWriter
+from vmm.vcpu import Exit
 
 RUN: dict[str, str | int] = {"frequency_hz": 3_000_000_000, "paging": "ept"}
 
 
 def record(trace: TraceWriter, cycle: int) -> None:
-    trace.exit(
-        cycle,
-        4100,
-        pcpu=1,
-        domain=3,
-        vcpu=2,
-        reason="EPT_VIOLATION",
-        rip=0xFFFF_FFFF_8100_0000,
-        qualification=0x182,
-        information=0,
-        gpa=0xFEE0_0000,
-    )
+    vcpu = exited_vcpu(domain=3, vcpu=2, pcpu=1, EXIT_QUALIFICATION=0x182, GUEST_PHYSICAL_ADDRESS=0xFEE0_0000)
+    trace.exit_ended(vcpu, Exit(ExitReason.EPT_VIOLATION, 0xFFFF_FFFF_8100_0000, cycle), 4100)
 
 
 def lines_of(path: Path) -> list[dict[str, object]]:

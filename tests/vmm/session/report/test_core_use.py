@@ -6,7 +6,8 @@ from rich.console import Console
 
 from tests.vmm.session.report.test_summary import make_stats
 from vmm.session.report.core_use import duty_lines, uses
-from vmm.session.report.summary import RunStats, print_summary
+from vmm.session.report.summary import print_summary
+from vmm.session.stats import RunStats
 
 ACCOUNTS = {
     "pcpu0": {"d0v0": {"running": {"guest": 40, "memory stalls": 10, "spin": 20}, "CPUID": {"exit hardware": 30}}},

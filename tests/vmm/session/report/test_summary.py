@@ -9,15 +9,9 @@ import pytest
 from rich.console import Console
 
 from emulator.errors import ConfigError
-from vmm.session.report.summary import (
-    ExitStats,
-    RunStats,
-    check_writable,
-    print_summary,
-    stats_json,
-    total_lines,
-    write_stats,
-)
+from vmm.session.output_file import check_writable
+from vmm.session.report.summary import print_summary, stats_json, total_lines, write_stats
+from vmm.session.stats import ExitStats, RunStats
 
 
 def exit_stats(count: int, cycles: int, least: int, most: int) -> ExitStats:

@@ -8,7 +8,9 @@ from typing import Any
 
 from vmm.session.guest import Guest
 from vmm.session.observe.trace import TraceWriter
-from vmm.session.run import BootOptions, BootPlan, collect_stats, plan
+from vmm.session.options import BootOptions, BootPlan
+from vmm.session.plan import plan
+from vmm.session.run import collect_stats
 from vmm.session.snapshot import SaveableGuest, Snapshot
 
 SLICE_CYCLES = 30_000_000
@@ -49,7 +51,7 @@ def whole(boot_plan: BootPlan, folder: Path) -> Run:
     """An uninterrupted run."""
     output = bytearray()
     with TraceWriter(folder / "whole", {}) as trace:
-        guest = SaveableGuest.build(boot_plan, output.append, trace=trace).guest
+        guest = SaveableGuest.build(boot_plan, output.append, observers=[trace]).guest
         stats = finish(guest)
     return Run(stats, bytes(output), records(folder / "whole"), str(guest.domain.end), guest.pcpu.clock.cycles)
 
@@ -57,7 +59,7 @@ def whole(boot_plan: BootPlan, folder: Path) -> Run:
 def continued(snapshot: Snapshot, output: bytearray, first: str, folder: Path) -> Run:
     """What follows a snapshot, with what came before it in front."""
     with TraceWriter(folder / "second", {}) as trace:
-        guest = snapshot.clone(output.append, trace=trace).guest
+        guest = snapshot.clone(output.append, observers=[trace]).guest
         stats = finish(guest)
     second = records(folder / "second")
     return Run(stats, bytes(output), first + second, str(guest.domain.end), guest.pcpu.clock.cycles)
@@ -67,7 +69,7 @@ def cut(boot_plan: BootPlan, at_cycles: int, folder: Path) -> tuple[Snapshot, by
     """Run to a point: a snapshot, the output and the trace so far."""
     output = bytearray()
     with TraceWriter(folder / "first", {}) as trace:
-        saveable = SaveableGuest.build(boot_plan, output.append, trace=trace)
+        saveable = SaveableGuest.build(boot_plan, output.append, observers=[trace])
         saveable.guest.advance(at_cycles)
         snapshot = saveable.snapshot()
     return snapshot, output, records(folder / "first")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from emulator.errors import ConfigError
 from tests.vmm.session.snapshot.saved_runs import cut, plan_of
-from vmm.session.run import build_guest
+from vmm.session.build import build_guest
 from vmm.session.snapshot import read_snapshot, write_snapshot
 
 HEAD_BYTES, LENGTH_BYTES, SUM_BYTES = 12, 8, 32

@@ -1,0 +1,64 @@
+"""A machine with a guest on it, from a plan."""
+
+from collections.abc import Callable, Sequence
+
+from emulator.errors import ConfigError
+from emulator.machine import Machine
+from vmm.boot.loaders.memory_size import size_text
+from vmm.exits.observer import ExitObserver
+from vmm.session.guest import Guest
+from vmm.session.native import NativeGuest
+from vmm.session.options import BootPlan
+
+
+def build_guest(
+    plan: BootPlan,
+    transmit: Callable[[int], None],
+    *,
+    observers: Sequence[ExitObserver] = (),
+    memory_file: int | None = None,
+) -> Guest:
+    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
+
+    `observers` hear of its VM exits. `memory_file`: what the machine's memory begins with, see HostMemory.
+    """
+    memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
+    if paging == "native":
+        machine = _build_machine(plan, memory_bytes, memory_file)
+        return NativeGuest(
+            machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=plan.options.devices
+        )
+    from vmm.session.virtual_guest import VirtualGuest
+
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
+    return VirtualGuest(
+        machine,
+        plan.image,
+        memory_bytes=memory_bytes,
+        transmit=transmit,
+        paging=paging,
+        sidecore_count=int(plan.options.has_sidecore and plan.policy is None),
+        poll=plan.options.poll,
+        policy=plan.policy,
+        switches=plan.switches,
+        jumps_spins=plan.options.jumps_spins,
+        vcpu_count=plan.options.vcpu_count,
+        devices=plan.options.devices,
+        observers=observers,
+    )
+
+
+def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
+    options = plan.options
+    try:
+        return Machine(
+            plan.profile,
+            memory_bytes=memory_bytes,
+            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
+            timing=options.timing,
+            allowance=plan.allowance,
+            memory_file=memory_file,
+        )
+    except (OSError, ValueError, MemoryError):
+        what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"
+        raise ConfigError(f"{what}; choose a smaller --memory") from None
