@@ -16,7 +16,7 @@ from vmm.cost import paths
 from vmm.cost.meter import Meter
 from vmm.domain import HOLE_HPA, Domain
 from vmm.outcome import AGAIN, Outcome
-from vmm.paging.device_access import DeviceAccess
+from vmm.paging.device_access import access_device
 from vmm.paging.guest_walk import paging_mode
 from vmm.paging.host_pages import HostPages
 from vmm.vcpu import VCpu
@@ -41,7 +41,6 @@ class EptPaging:
         self._words = domain.machine.memory.words
         self._pages = pages
         self._domain = domain
-        self._devices = DeviceAccess(domain)
         self.root_hpa = pages.allocate()
         gpa = 0
         while gpa < PHYSICAL_LIMIT:
@@ -134,7 +133,7 @@ class EptPaging:
         violation = vcpu.read(f.EXIT_QUALIFICATION)
         if violation & LINEAR_IS_VALID and not violation & IS_FINAL_ACCESS:
             raise GuestError(f"the guest has page tables at {gpa:#x}, where there is a device and no memory")
-        self._devices.carry_out(vcpu, paging_mode(vcpu), gpa, is_fetch=bool(violation & IS_FETCH))
+        access_device(vcpu, paging_mode(vcpu), gpa, is_fetch=bool(violation & IS_FETCH))
         return AGAIN
 
     def store_entry(self, meter: Meter, gpa: int, entry: int) -> None:

@@ -2,13 +2,12 @@
 
     instruction at RIP --vmm/emulation--> load, store --guest's page tables--> gpa: RAM of the domain, or a device
 
-Stores to RAM are remembered, so that shadow tables follow.
+Stores to RAM are returned, so that shadow tables follow.
 """
 
 from emulator.vmx import fields as f
 from emulator.x86 import AR_D, AR_L, EFER_LMA
 from vmm.cost import paths
-from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, Visit, charge_walk, walk, walk_tables
 from vmm.vcpu import VCpu
@@ -16,25 +15,21 @@ from vmm.vcpu import VCpu
 PAGE_MASK = 0xFFF
 ADDRESS_SPACE = (1 << 64) - 1
 
+Stored = list[tuple[int, int, int]]  # stores to RAM: (gpa, size in bytes, value), each inside one page
+
 
 class GuestState:
     """A vCPU as the instruction emulator sees it. Memory goes through the guest's own page tables."""
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
-        self._ram_bytes = domain.memory_bytes
-        self._vcpu: VCpu
-        self._mode: PagingMode
-        self._known: dict[int, int] = {}  # linear page -> guest-physical page, writable
-        self._is_user = False
-        self.stored: list[tuple[int, int, int]] = []  # (gpa, size in bytes, value), each inside one page
+    __slots__ = ("_domain", "_is_user", "_known", "_mode", "_ram_bytes", "_vcpu", "stored")
 
-    def begin(self, vcpu: VCpu, mode: PagingMode, *, known: dict[int, int] | None = None) -> None:
-        """Start with one instruction; `known` are linear pages that are known to translate for writing."""
-        self._vcpu, self._mode = vcpu, mode
-        self._known = {} if known is None else known
+    def __init__(self, vcpu: VCpu, mode: PagingMode, known: dict[int, int]) -> None:
+        """For one instruction; `known` are the guest-physical pages of linear pages that are known to be writable."""
+        self._vcpu, self._mode, self._known = vcpu, mode, known
+        self._domain = vcpu.domain
+        self._ram_bytes = vcpu.domain.memory_bytes
         self._is_user = vcpu.cpl == 3
-        self.stored = []
+        self.stored: Stored = []
 
     def read_gpr(self, index: int) -> int:
         """A general register."""
@@ -115,44 +110,36 @@ class GuestState:
         return places
 
 
-class InstructionEmulation:
-    """Emulates instructions of one domain's vCPUs."""
+def emulate_instruction(
+    vcpu: VCpu, mode: PagingMode, *, known: dict[int, int] | None = None
+) -> tuple[Emulated | PageFault | Unhandled, Stored]:
+    """Carry out the instruction at RIP: what came of it, and its stores to RAM. A PageFault is the guest's.
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
-        self._state = GuestState(domain)
+    `known` are linear pages, with the guest-physical page of each, that are known to translate for writing.
+    """
+    rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
+    bits = 64 if mode.efer & EFER_LMA and rights & AR_L else 32 if rights & AR_D else 16
+    state = GuestState(vcpu, mode, {} if known is None else known)
+    rip = vcpu.rip
+    vcpu.meter.follow(paths.EMULATE)
+    result = emulate(state, vcpu.engine.code_at_rip(), bits)
+    if isinstance(result, Emulated):
+        vcpu.finish_instruction()
+        _charge_fetches(vcpu, mode, rip, result.fetch_count)
+    return result, state.stored
 
-    @property
-    def stored(self) -> list[tuple[int, int, int]]:
-        """Stores to RAM of the last instruction, as (gpa, size in bytes, value)."""
-        return self._state.stored
 
-    def emulate(
-        self, vcpu: VCpu, mode: PagingMode, *, known: dict[int, int] | None = None
-    ) -> Emulated | PageFault | Unhandled:
-        """Carry out the instruction at RIP, and tell what came of it; a PageFault is the guest's."""
-        rights = vcpu.read(f.GUEST_CS_ACCESS_RIGHTS)
-        bits = 64 if mode.efer & EFER_LMA and rights & AR_L else 32 if rights & AR_D else 16
-        state = self._state
-        state.begin(vcpu, mode, known=known)
-        rip = vcpu.rip
-        vcpu.meter.follow(paths.EMULATE)
-        result = emulate(state, vcpu.engine.code_at_rip(), bits)
-        if isinstance(result, Emulated):
-            vcpu.finish_instruction()
-            self._charge_fetches(vcpu, mode, rip, result.fetch_count)
-        return result
+def _charge_fetches(vcpu: VCpu, mode: PagingMode, rip: int, count: int) -> None:
+    """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
 
-    def _charge_fetches(self, vcpu: VCpu, mode: PagingMode, rip: int, count: int) -> None:
-        """The engine gives the code for nothing; a VMM fetches it piece by piece, each by a walk of the tables.
-
-        MODEL: as if the whole instruction were in the page of its first byte.
-        """
-        linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
-        visited: list[Visit] = []
-        found = walk_tables(self._domain, mode, linear, fetch=True, probe=True, visited=visited)
-        for _ in range(count):
-            vcpu.meter.follow(paths.FETCH)
-            charge_walk(vcpu.meter, self._domain, visited)
-            if isinstance(found, Translation):
-                vcpu.meter.touch(self._domain.hpa_of(found.gpa), 1, False)
+    MODEL: as if the whole instruction were in the page of its first byte.
+    """
+    domain = vcpu.domain
+    linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
+    visited: list[Visit] = []
+    found = walk_tables(domain, mode, linear, fetch=True, probe=True, visited=visited)
+    for _ in range(count):
+        vcpu.meter.follow(paths.FETCH)
+        charge_walk(vcpu.meter, domain, visited)
+        if isinstance(found, Translation):
+            vcpu.meter.touch(domain.hpa_of(found.gpa), 1, False)

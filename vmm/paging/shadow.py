@@ -51,10 +51,10 @@ from vmm.cost.meter import Meter
 from vmm.domain import Domain
 from vmm.emulation import Emulated, PageFault
 from vmm.outcome import AGAIN, Outcome
-from vmm.paging.device_access import DeviceAccess
+from vmm.paging.device_access import access_device
 from vmm.paging.guest_walk import GuestFault, PagingMode, Step, Translation, reserved_bits, walk
 from vmm.paging.host_pages import HostPages, OutOfHostMemory
-from vmm.paging.instructions import PAGE_MASK, InstructionEmulation
+from vmm.paging.instructions import PAGE_MASK, Stored, emulate_instruction
 from vmm.paging.shadow_tables import ENTRY_BYTES, PDPT, ShadowTable, ShadowTables
 from vmm.vcpu import VCpu
 
@@ -112,8 +112,6 @@ class ShadowPaging:
         self._guest = GuestRegisters()
         self._mode = self._guest.mode()
         self._reserved_bits = 0
-        self._instructions = InstructionEmulation(self._domain)
-        self._devices = DeviceAccess(self._domain)
         self._last_zero_write_gfn: int | None = None
         self._unemulated = ((0, 0), 0)  # (RIP, instructions retired), how often in a row
 
@@ -312,7 +310,7 @@ class ShadowPaging:
             return AGAIN
         gfn = found.gpa >> 12
         if gfn >= self._domain.page_count and self._domain.is_device_page(gfn):
-            self.propagate(self._devices.carry_out(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
+            self.propagate(access_device(vcpu, mode, found.gpa, is_fetch=bool(error_code & PF_FETCH)))
             self._keep_root(vcpu)
         elif write and self.tables.is_protected(gfn):
             self._write_to_table(vcpu, gva, found, user=user)
@@ -368,9 +366,9 @@ class ShadowPaging:
         elif vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VALID:
             self._give_up(vcpu, gfn)  # the stack of an event's delivery: no instruction stores there
         else:
-            result = self._instructions.emulate(vcpu, self._mode, known={gva >> 12: found.gpa & ~PAGE_MASK})
+            result, stored = emulate_instruction(vcpu, self._mode, known={gva >> 12: found.gpa & ~PAGE_MASK})
             if isinstance(result, Emulated):
-                self.propagate(self._instructions.stored)
+                self.propagate(stored)
             elif isinstance(result, PageFault):
                 vcpu.inject_page_fault(result.gva, result.error_code)
             else:
@@ -400,7 +398,7 @@ class ShadowPaging:
             self.tables.let_write(gfn)
         self._last_zero_write_gfn = None
 
-    def propagate(self, stored: list[tuple[int, int, int]]) -> None:
+    def propagate(self, stored: Stored) -> None:
         """Let the shadows follow stores of (gpa, size in bytes, value)."""
         for gpa, size_bytes, value in stored:
             gfn = gpa >> 12
