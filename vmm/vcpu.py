@@ -6,6 +6,8 @@ Handlers read and write VMCS fields and general registers here, and say what the
             --gpr----------> RAX .. R15 as VMMs save them at an exit (RSP, RIP, RFLAGS are VMCS fields)
             --inject-------> VM-entry interruption information
             --meter--------> what it takes (cost/meter.py)
+
+Longer than other files: what a vCPU needs of its core and its paging stands here, since they know the vCPU, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +27,16 @@ from emulator.vmx.exit_reasons import name
 from emulator.vmx.guest_state import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
 from emulator.vmx.operation import VmxOperation
 from emulator.vmx.vmcs import Vmcs
-from emulator.x86 import CONTRIBUTORY_VECTORS, DEBUG_EXCEPTION, DOUBLE_FAULT, PAGE_FAULT, RFLAGS_IF, RFLAGS_TF, RSP
+from emulator.x86 import (
+    CONTRIBUTORY_VECTORS,
+    DEBUG_EXCEPTION,
+    DOUBLE_FAULT,
+    DR6_BS,
+    PAGE_FAULT,
+    RFLAGS_IF,
+    RFLAGS_TF,
+    RSP,
+)
 from vmm.cost import paths
 from vmm.cost.meter import Meter
 from vmm.domain import Domain
@@ -34,7 +45,7 @@ from vmm.outcome import End, EndKind, Outcome
 EXIT_REASON_MASK = 0xFFFF
 _REASON_SLOT, _RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.EXIT_REASON], f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
 _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f.VM_ENTRY_INTERRUPTION_INFORMATION]
-DR6_SINGLE_STEP = 1 << 14
+_BLOCKING_SLOT = f.SLOT[f.GUEST_INTERRUPTIBILITY_STATE]
 BLOCKING_BY_STI_OR_MOV_SS = BLOCKING_BY_STI | BLOCKING_BY_MOV_SS
 
 
@@ -230,15 +241,15 @@ class VCpu:
 
     # --- exits -------------------------------------------------------------------------------------------------------
 
-    def take_exit(self) -> Exit:
-        """The VM exit that has taken place: charges go to its account from now on."""
+    def take_exit(self, clock_cycles: int) -> Exit:
+        """The VM exit that has taken place at `clock_cycles`: charges go to its account from now on."""
         reason = self._words[_REASON_SLOT] & EXIT_REASON_MASK
         account = self._accounts.get(reason)
         if account is None:
             account = self.meter.clock.ledger.account(self.engine.owner, name(reason))
             self._accounts[reason] = account
         self.meter.clock.account = self._account = account
-        self.exit = exit = _new_exit((reason, self._words[_RIP_SLOT], self.shared.clock_cycles))
+        self.exit = exit = _new_exit((reason, self._words[_RIP_SLOT], clock_cycles))
         return exit
 
     def resume_exit(self) -> None:
@@ -285,19 +296,25 @@ class VCpu:
         return self._words[_RIP_SLOT]
 
     def advance_rip(self) -> None:
-        """Step over the instruction that exited; the blocking by STI or MOV SS ends with it."""
-        read, write = self.read, self.write
+        """Step over the instruction that exited."""
+        read = self.read
         self.meter.follow(paths.ADVANCE_RIP)
-        write(f.GUEST_RIP, read(f.GUEST_RIP) + read(f.VM_EXIT_INSTRUCTION_LENGTH))
-        self.finish_instruction()
+        self.write(f.GUEST_RIP, read(f.GUEST_RIP) + read(f.VM_EXIT_INSTRUCTION_LENGTH))
+        if read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS or self._words[_RFLAGS_SLOT] & RFLAGS_TF:
+            self._end_instruction()
 
     def finish_instruction(self) -> None:
-        """The VMM did an instruction: blocking by STI or MOV SS ends; with RFLAGS.TF it traps (SDM 3B 17.3.1)."""
-        blocking = self.read(f.GUEST_INTERRUPTIBILITY_STATE)
+        """The VMM did an instruction, RIP included."""
+        self.read(f.GUEST_INTERRUPTIBILITY_STATE)
+        self._end_instruction()
+
+    def _end_instruction(self) -> None:
+        """Blocking by STI or MOV SS ends with it; with RFLAGS.TF it traps (SDM 3B 17.3.1)."""
+        blocking = self._words[_BLOCKING_SLOT]
         if blocking & BLOCKING_BY_STI_OR_MOV_SS:
             self.write(f.GUEST_INTERRUPTIBILITY_STATE, blocking & ~BLOCKING_BY_STI_OR_MOV_SS)
         if self._words[_RFLAGS_SLOT] & RFLAGS_TF:
-            self.shared.dr6 |= DR6_SINGLE_STEP
+            self.shared.dr6 |= DR6_BS
             self.inject(DEBUG_EXCEPTION, i.HARDWARE_EXCEPTION)
 
     @property

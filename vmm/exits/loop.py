@@ -59,18 +59,20 @@ class ExitLoop:
         core, vcpu = self._core, self._core.loaded
         assert vcpu is not None
         shared, meter = vcpu.shared, vcpu.meter
-        self.exit_waits = shared.clock_cycles > shared.horizon_cycles
+        clock_cycles = shared.clock_cycles
+        self.exit_waits = clock_cycles > shared.horizon_cycles
         if self.exit_waits:
             return LEAVE
-        exit = vcpu.take_exit()
+        exit = vcpu.take_exit(clock_cycles)
         if self._exit_began:
             for tell in self._exit_began:
                 tell(vcpu, exit)
-        core.operation.leave(exit.reason)
+        reason = exit.reason
+        core.operation.leave(reason)
         meter.follow(paths.EXIT)
         meter.touch(vcpu.state_hpa, REGISTERS_BYTES, True)
         vcpu.read(f.EXIT_REASON)
-        handler = self._handlers.get(exit.reason)
+        handler = self._handlers.get(reason)
         if handler is None:
             raise _impossible(exit)
         outcome = handler(vcpu)
