@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.calibration.measure import figures, measure
 from benchmarks.calibration.tables import findings_table
-from vmm.cli.profiles import show
+from vmm.cli.output import show
 from vmm.session.output_file import check_writable, write_file
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.calibration.measure import Finding
 from benchmarks.harness.text import cycles_text
-from vmm.cli.profiles import make_table
+from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def findings_table(findings: Sequence[Finding]) -> "Table":
     """A row for each finding."""
     right = ("Published", "Measured", "Error", "Allowed", "VMM's own")
-    table = make_table("Profile", "Quantity", *right, "Verdict", "Source", right=right)
+    table = list_table("Profile", "Quantity", *right, "Verdict", "Source", right=right)
     for finding in findings:
         table.add_row(*row_texts(finding))
     return table

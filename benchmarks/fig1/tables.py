@@ -11,7 +11,7 @@ from benchmarks.fig1.queueing import percentile, service_cycles
 from benchmarks.harness.pair_tables import latency_table, parts_table
 from benchmarks.harness.pairs import Comparison
 from benchmarks.harness.text import cycles_text
-from vmm.cli.profiles import make_table
+from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +27,7 @@ def bars_tables(compared: Sequence[Comparison]) -> list[tuple[str, "Table"]]:
 def break_even_table(compared: Sequence[Comparison], found: Sequence[dict[str, BreakEven]]) -> tuple[str, "Table"]:
     """A row for each machine."""
     numbers = ("a line takes", *(text for _, _, text in FIGURE))
-    table = make_table("Profile", *numbers, right=numbers)
+    table = list_table("Profile", *numbers, right=numbers)
     for comparison, by_pair in zip(compared, found, strict=True):
         evens = list(by_pair.values())
         table.add_row(
@@ -41,7 +41,7 @@ def break_even_table(compared: Sequence[Comparison], found: Sequence[dict[str, B
 def load_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
     """For each load and sidecall: latency of the guest that is served best to worst, waits, fairness."""
     numbers = ("latency", "waits: half", "95%", "longest", "served", "passed over", "sidecore busy")
-    table = make_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
+    table = list_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
     for results in all_results:
         load = results.load
         for name, text in CALLS:
@@ -69,7 +69,7 @@ def load_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
 def waiting_table(all_results: Sequence[LoadResults]) -> tuple[str, "Table"]:
     """For each load and sidecall: what an average wait consisted of, and what a request takes the sidecore."""
     numbers = ("wait", "behind others", "polls", "a request takes", *SERVICE_PARTS)
-    table = make_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
+    table = list_table("Guests", "Sidecores", "Sidecall", *numbers, right=numbers)
     for results in all_results:
         for name, text in CALLS:
             waits = results.waits(name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.fit.measure import Case, fit_all
 from benchmarks.fit.tables import fits_table, write_allowances
-from vmm.cli.profiles import show
+from vmm.cli.output import show
 
 
 def fit_and_report(cases: Sequence[Case], *, write: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from benchmarks.fit.measure import Fit
 from emulator.errors import ConfigError
 from emulator.timing.allowances import ALLOWANCES_PATH, allowances
-from vmm.cli.profiles import make_table
+from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def fits_table(fits: Sequence[Fit]) -> "Table":
     """What was fitted, and how far `fast` is from `detailed` with it."""
     numbers = ("cycles an access", "detailed", "fast", "error")
-    table = make_table("Workload", "Profile", "Paging", *numbers, right=numbers)
+    table = list_table("Workload", "Profile", "Paging", *numbers, right=numbers)
     for row in fits:
         cycles = f"{row.allowance.access_64ths / 64:.2f}"
         totals = (f"{row.detailed_cycles:,}", f"{row.fast_cycles:,}")

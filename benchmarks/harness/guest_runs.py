@@ -18,7 +18,7 @@ from benchmarks.harness.measurements import LINE_START, Measurement, Unavailable
 from benchmarks.harness.results import Measured, Results, Run
 from emulator.errors import ConfigError, GuestError
 from guest_images.images import resolve
-from vmm.cli.main import say
+from vmm.cli.output import say
 from vmm.outcome import End, EndKind
 from vmm.session.build import build_guest
 from vmm.session.options import BootOptions

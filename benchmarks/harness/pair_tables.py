@@ -8,7 +8,7 @@ from benchmarks.harness.pairs import Comparison, Pair
 from benchmarks.harness.parts import GUEST_PART, PARTS, parts, served_parts
 from benchmarks.harness.results import Measured
 from benchmarks.harness.text import cycles_text
-from vmm.cli.profiles import make_table
+from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def latency_table(figure: str, compared: Sequence[Comparison], exits_format: str) -> tuple[str, "Table"]:
     """(title, table): a row for each pair on each profile; `exits_format` is that of VM exits of one operation."""
     numbers = ("VM exit", "IQR", "ns", "sidecall", "IQR ", "ns ", "less", "exits")
-    table = make_table("Profile", "Operation", *numbers, right=numbers)
+    table = list_table("Profile", "Operation", *numbers, right=numbers)
     for comparison in compared:
         profile = comparison.results.run.profile
         for pair in comparison.pairs:
@@ -47,7 +47,7 @@ def parts_table(first_heading: str, comparison: Comparison) -> tuple[str, "Table
     A sidecall that several exits are compared with is shown once.
     """
     headings = (*PARTS, GUEST_PART, "sum")
-    table = make_table(first_heading, *headings, right=headings)
+    table = list_table(first_heading, *headings, right=headings)
     shown: list[Measured] = []
     for pair in comparison.pairs:
         table.add_row(f"{pair.text}, VM exit", *_part_cells(parts(pair.exit.account)))

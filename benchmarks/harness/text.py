@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vmm.cli.profiles import show
+from vmm.cli.output import show
 
 if TYPE_CHECKING:
     from rich.table import Table

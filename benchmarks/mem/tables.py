@@ -10,7 +10,7 @@ from benchmarks.harness.results import Results
 from benchmarks.harness.text import tenths_text
 from benchmarks.mem.measure import STREAMS, bandwidth_curve, run_names
 from vmm.boot.loaders.memory_size import size_text
-from vmm.cli.profiles import make_table
+from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ def _columns(
 
 def _table(first: str, columns: Sequence[Column], text: Callable[[int], str]) -> "Table":
     headings = [heading for heading, _ in columns]
-    table = make_table(first, *headings, right=(first, *headings))
+    table = list_table(first, *headings, right=(first, *headings))
     for x in columns[0][1]:
         table.add_row(text(x), *(column[x] for _, column in columns))
     return table

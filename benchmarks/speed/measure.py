@@ -23,7 +23,7 @@ from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
 from emulator.errors import ConfigError
 from guest_images.images import Image, resolve
 from guest_images.linux import READY_LINE
-from vmm.cli.main import say
+from vmm.cli.output import say
 
 QEMU = "qemu-system-x86_64"
 QEMU_MACHINE = ("-cpu", "qemu64", "-m", "256", "-no-reboot", "-nic", "none")

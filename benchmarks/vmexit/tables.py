@@ -7,7 +7,7 @@ from benchmarks.harness.measurements import Measurement, Unavailable
 from benchmarks.harness.results import Results
 from benchmarks.harness.text import cycles_text
 from benchmarks.vmexit.measure import OPERATIONS, categories_of
-from vmm.cli.profiles import make_table
+from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +27,7 @@ def tables(all_results: Sequence[Results]) -> list[tuple[str, "Table"]]:
 def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     """Median and inter-quartile range of every operation, of one profile."""
     headings = [heading for results in all_results for heading in (results.run.paging, "IQR")]
-    table = make_table("Operation", *headings, right=tuple(headings))
+    table = list_table("Operation", *headings, right=tuple(headings))
     run = all_results[0].run
     title = f"Cycles of one operation on {run.profile}, {run.timing} timing, as the guest measures them: median, IQR"
     for name, text in OPERATIONS.items():
@@ -42,7 +42,7 @@ def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
 def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     """The medians on every profile, of one way of paging."""
     headings = tuple(results.run.profile for results in all_results)
-    table = make_table("Operation", *headings, right=headings)
+    table = list_table("Operation", *headings, right=headings)
     run = all_results[0].run
     title = f"Cycles of one operation, {run.paging}, {run.timing} timing: medians"
     for name, text in OPERATIONS.items():
@@ -55,7 +55,7 @@ def account_table(results: Results) -> tuple[str, "Table"]:
     """What the ledger booked for one of each operation: a column for each category that has any."""
     rows = results.by_name()
     categories = categories_of(row.account for row in rows.values())
-    table = make_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
+    table = list_table("Operation", *categories, "sum", "VM exits", right=(*categories, "sum"))
     title = f"Where the cycles of the median round went, {results.run.paging}"
     for name, text in OPERATIONS.items():
         if name in rows:

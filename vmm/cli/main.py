@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError
+from vmm.cli.output import say
 from vmm.cli.profiles import profiles
 
 if TYPE_CHECKING:
@@ -243,11 +244,6 @@ def fetch_images(names: tuple[str, ...]) -> None:
     for name in names or ("linux",):
         image = resolve(name, say)
         click.echo("\n".join(str(path) for path in (image.kernel, image.initrd) if path is not None))
-
-
-def say(line: str) -> None:
-    """One line for people."""
-    click.echo(f"sidecore: {line}", err=True)
 
 
 cli.add_command(profiles)

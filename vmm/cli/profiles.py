@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmm.cli.output import list_table, show
+
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from emulator.profiles.profile import Profile
-
-FOLD_MIN_COLUMNS = 120  # a terminal this wide has room for a source folded beside its value
-UNLIMITED_COLUMNS = 10_000
 
 
 @click.group()
@@ -29,7 +26,7 @@ def list_profiles() -> None:
     """
     from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
 
-    table = make_table("Profile", "Round trip", "Description", right=("Round trip",))
+    table = list_table("Profile", "Round trip", "Description", right=("Round trip",))
     for name in shipped_profiles():
         profile = load_profile(name)
         note = " (default)" if name == DEFAULT_PROFILE else ""
@@ -46,7 +43,7 @@ def show_profile(profile: str) -> None:
 
     loaded = load_profile(profile)
     click.echo(f"{loaded.name}: {loaded.description}")
-    table = make_table("Parameter", "Value", "Confidence", "Source", right=("Value",))
+    table = list_table("Parameter", "Value", "Confidence", "Source", right=("Value",))
     for key, row in loaded.rows.items():
         table.add_row(key, value_text(row.value), row.confidence, row.source)
     show(table)
@@ -64,7 +61,7 @@ def diff_profiles(first: str, second: str) -> None:
     if not rows:
         click.echo(f"{first} and {second} do not differ in any value")
         return
-    table = make_table("Parameter", first, second, right=(first, second))
+    table = list_table("Parameter", first, second, right=(first, second))
     for row in rows:
         table.add_row(*row)
     show(table)
@@ -79,7 +76,7 @@ def list_parameters() -> None:
     """
     from emulator.profiles.sections import BY_REASON, PARAMETERS, REASONS
 
-    table = make_table("Parameter", "Values", "Meaning")
+    table = list_table("Parameter", "Values", "Meaning")
     names = {key: key for key in PARAMETERS if not key.startswith(f"{BY_REASON}.")}
     names |= {f"{BY_REASON}.{next(iter(REASONS))}": f"{BY_REASON}.REASON"}
     for key, name in names.items():
@@ -106,34 +103,3 @@ def value_text(value: int | bool | None) -> str:
     if value is None:
         return "-"
     return str(value).lower() if isinstance(value, bool) else f"{value:,}"
-
-
-def make_table(*headings: str, right: tuple[str, ...] = ()) -> "Table":
-    """A table without lines; on a terminal the last column is folded, the others keep their width."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in headings:
-        is_last = heading == headings[-1]
-        table.add_column(
-            Text(heading), justify="right" if heading in right else "left", no_wrap=not is_last, overflow="fold"
-        )
-    return table
-
-
-def show(table: "Table") -> None:
-    """Print to stdout: on a wide terminal folded to its width, elsewhere one line for each row, however long."""
-    import rich.console
-
-    console = rich.console.Console(markup=False, highlight=False, emoji=False)
-    if console.is_terminal and console.width >= FOLD_MIN_COLUMNS:
-        console.print(table)
-        return
-    console = rich.console.Console(
-        force_terminal=False, width=UNLIMITED_COLUMNS, markup=False, highlight=False, emoji=False
-    )
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        click.echo(line.rstrip())
