@@ -1,8 +1,8 @@
 """Timing profiles: one TOML file per machine, every value with unit, source and confidence.
 
-    profile_sections   the table of parameters, one dataclass per section
-    profile_file       from the text of a file or of --set to checked rows
-    profile            a machine's Profile, found by name among the shipped ones (emulator/profiles) or by path
+    sections.py   the table of parameters, one dataclass per section
+    file.py       from the text of a file or of --set to checked rows
+    profile.py    a machine's Profile, found by name among the shipped ones (this folder) or by path
 
 Loading checks a profile whole: an unknown key, a missing value, a wrong type, unit or range, or sizes that do not fit
 each other are a `ConfigError` of one line that names the file and the key.
