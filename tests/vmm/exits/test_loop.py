@@ -11,13 +11,13 @@ from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.vmx.guest_state import BLOCKING_BY_MOV_SS, BLOCKING_BY_NMI, BLOCKING_BY_STI
-from emulator.x86 import DEBUG_EXCEPTION, NMI_VECTOR, RFLAGS_TF
+from emulator.x86 import DEBUG_EXCEPTION, DR6_BS, NMI_VECTOR, RFLAGS_TF
 from tests.vmm.exits.running_guest import LENGTH_BYTES, RIP, VECTOR, Diary, Running
 from tests.vmm.fakes import ENTRY, L1, PROFILE, READ, VCPU_HPA, WRITE, Bench, exception
 from vmm.cost import paths
 from vmm.exits.loop import REGISTERS_BYTES
 from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind
-from vmm.vcpu import DR6_SINGLE_STEP, Exit
+from vmm.vcpu import Exit
 
 # --- when
 
@@ -86,7 +86,7 @@ def test_next_with_the_trap_flag_is_a_debug_exception() -> None:
     guest.set({f.GUEST_RFLAGS: 2 | RFLAGS_TF})
     guest.exits.on_exit()
     assert guest.injected == exception(DEBUG_EXCEPTION)
-    assert guest.engine.shared.dr6 == DR6_SINGLE_STEP
+    assert guest.engine.shared.dr6 == DR6_BS
 
 
 def test_again_stays_at_the_instruction() -> None:
