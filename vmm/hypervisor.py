@@ -31,7 +31,7 @@ from vmm.exits.observer import ExitObserver, Observers
 from vmm.exits.table import EXIT_HANDLERS, Handler
 from vmm.paging.ept import EptPaging
 from vmm.paging.host_pages import HostPages
-from vmm.paging.shadow import ShadowPaging
+from vmm.paging.shadow_view import ShadowView
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
@@ -47,7 +47,7 @@ GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
 VMM_MEMORY_MAX_BYTES = 48 << 20  # of the VMM for one domain
 VMM_MEMORY_MIN_BYTES = 4 << 20
 VMM_MEMORY_PART = 4  # of a small domain's memory
-PAGINGS: dict[str, type[ShadowPaging] | type[EptPaging]] = {"shadow": ShadowPaging, "ept": EptPaging}
+PAGINGS: dict[str, type[ShadowView] | type[EptPaging]] = {"shadow": ShadowView, "ept": EptPaging}
 
 
 def vmm_bytes(memory_bytes: int) -> int:
@@ -180,7 +180,7 @@ class Hypervisor:
         engine = Engine(memory, core.pcpu.platform, owner=f"d{domain.number}v{number}")
         engine.shared.non_root = 1
         state_hpa = pages.allocate()
-        paging = siblings[0].paging.sibling() if siblings else self._paging(domain, pages)
+        paging = siblings[0].paging.sibling if siblings else self._paging.of_domain(domain, pages)
         vcpu = VCpu(
             domain,
             engine,

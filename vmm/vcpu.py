@@ -90,7 +90,7 @@ class Paging(Protocol):
 
     name: str
 
-    def sibling(self) -> "Paging":
+    def sibling(self, vcpu: "VCpu") -> "Paging":
         """The paging of another vCPU of the same domain."""
         ...
 
@@ -183,7 +183,7 @@ class VCpu:
         *,
         core: Core,
         capabilities: VmxCapabilities,
-        paging: Paging,
+        paging: Callable[["VCpu"], Paging],
         siblings: "Sequence[VCpu]",
         state_hpa: int,
         extensions: Extensions,
@@ -196,7 +196,6 @@ class VCpu:
         self.engine = engine
         self.number = number
         self.siblings = siblings
-        self.paging = paging
         self.extensions = extensions
         self.state_hpa = state_hpa
         self.apic = domain.board.apics[number]
@@ -222,6 +221,7 @@ class VCpu:
         operation.vmxon()
         operation.make_current(self.vmcs)
         self._use(core, meter, operation)
+        self.paging = paging(self)
 
     def load(self, core: Core) -> None:
         """Its state is loaded on `core`: VMPTRLD was executed there. The core pays, for an exit in progress too."""

@@ -7,6 +7,8 @@ devices have no entry: an access there is an EPT violation, and the VMM carries 
     47..39 | 38..30 | 29..21 | 20..12 | 11..0      entry: R 0, W 1, X 2, memory type 5..3, large 7 (SDM 3C 28.2.2)
 """
 
+from collections.abc import Callable
+
 from emulator.errors import GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
@@ -71,7 +73,12 @@ class EptPaging:
             table = self._words[slot] & ~0xFFF
         self._words[(table >> 3) + (gpa >> (12 + 9 * (level - 1)) & 511)] = entry
 
-    def sibling(self) -> "EptPaging":
+    @staticmethod
+    def of_domain(domain: Domain, pages: HostPages) -> Callable[[VCpu], "EptPaging"]:
+        """What the first vCPU gets its paging from."""
+        return EptPaging(domain, pages).sibling
+
+    def sibling(self, _vcpu: VCpu) -> "EptPaging":
         """All vCPUs have the same tables, and nothing else is kept here."""
         return self
 

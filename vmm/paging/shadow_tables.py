@@ -19,21 +19,18 @@ Every guest page that is shadowed is write-protected in all its mappings, but th
 nobody emulates: they are out of sync until the guest's next flush, as the TLB of a processor may be. So that protecting
 is quick, the places of writable leaf entries are kept per guest page.
 
-Every entry read or written is charged to `meter` at its address, and so is the hash table that finds shadows. MODEL:
-the lists of writable places have no addresses, so they cost instructions only; Xen searches instead.
+Who holds the domain's shadow lock pays for everything (shadow_pages.py). MODEL: the lists of writable places have no
+addresses, so they cost instructions only; Xen searches instead.
 """
 
 from emulator.engine import WATCHED_ENTRY
-from emulator.memory import HostMemory
 from emulator.x86 import ACCESSED, DIRTY, LARGE, NO_EXECUTE, PAGE_BYTES, PRESENT, USER, WRITABLE
 from vmm.cost import paths
-from vmm.cost.meter import Meter
 from vmm.domain import Domain
 from vmm.paging.guest_walk import ADDRESS_MASK
 from vmm.paging.host_pages import HostPages
+from vmm.paging.shadow_pages import ENTRIES, Holder, ShadowPages, ShadowTable
 
-ENTRIES, ENTRY_BYTES = 512, 8
-HASH_BUCKETS = 512  # of the table that finds shadows by guest page, one page in the VMM's memory
 UNSYNCED_MAX = 8
 GIB = 1 << 30
 PDPT = 5  # not a level of the walk: four-level tables have a level 3 of another format
@@ -41,37 +38,15 @@ RIGHTS = WRITABLE | USER | NO_EXECUTE
 SPLIT_KEY_BITS = RIGHTS | DIRTY
 
 
-class ShadowTable:
-    """One shadow page: `base` is its first word in host memory; `parents` are the words that point to it.
-
-    A PAE page-directory-pointer table has level PDPT, and its entries have no rights. `part` is None for a guest table
-    of 8-byte entries.
-    """
-
-    __slots__ = ("base", "gfn", "hpa", "is_split", "level", "parents", "part")
-
-    def __init__(self, hpa: int, gfn: int, level: int, part: int | None = None, *, is_split: bool = False) -> None:
-        self.hpa = hpa
-        self.base = hpa >> 3
-        self.gfn = gfn
-        self.level = level
-        self.part = part
-        self.is_split = is_split
-        self.parents: set[int] = set()
-
-
 class ShadowTables:
     """All shadow tables of one domain. Methods that allocate raise `OutOfHostMemory`."""
 
     def __init__(self, domain: Domain, pages: HostPages) -> None:
-        self._memory: HostMemory = domain.machine.memory
         self._words = domain.machine.memory.words
         self._base_hpa = domain.base_hpa
         self._page_count = domain.page_count
         self._domain = domain
-        self.pages = pages
-        self._hash_hpa = pages.allocate()
-        self.meter: Meter  # who pays: who holds the domain's shadow lock
+        self.pages = ShadowPages(domain.machine.memory, pages)
         self._tables: dict[tuple[int, int, int | None], ShadowTable] = {}  # (gfn, level, part)
         self._splits: dict[tuple[int, int], ShadowTable] = {}  # (first gfn, guest flags)
         self._splits_of_frame: dict[int, list[ShadowTable]] = {}  # first gfn
@@ -80,7 +55,6 @@ class ShadowTables:
         self._unsynced: dict[int, None] = {}  # shadowed guest pages that the guest may write, in order of `let_write`
         self._writable: dict[int, set[int]] = {}  # gfn -> words of writable leaf entries outside split tables
         self._watched_hpa = 0  # see watch
-        self.reserved_bits = 0  # of guest entries: one that has any of them is left to the guest's fault
         self.needs_flush = False  # a right was taken away: the TLB must be flushed before the guest goes on
 
     def is_shadowed(self, gfn: int) -> bool:
@@ -100,29 +74,29 @@ class ShadowTables:
         """Every shadow table, split tables too."""
         return list(self._by_hpa.values())
 
-    def table(self, gfn: int, level: int, part: int | None = None) -> ShadowTable:
+    def table(self, holder: Holder, gfn: int, level: int, part: int | None = None) -> ShadowTable:
         """The shadow (or this part of it) of guest table `gfn` used at `level`, made now if there is none."""
-        self._look_up(gfn)
+        self.pages.look_up(holder, gfn)
         table = self._tables.get((gfn, level, part))
         if table is None:
-            table = ShadowTable(self._new_page(gfn), gfn, level, part)
+            table = ShadowTable(self.pages.allocate(holder, gfn), gfn, level, part)
             self._tables[gfn, level, part] = self._by_hpa[table.hpa] = table
             if gfn not in self._by_gfn:
                 self._by_gfn[gfn] = []
-                self._write_protect(gfn)
+                self._write_protect(holder, gfn)
             self._by_gfn[gfn].append(table)
         return table
 
-    def split(self, entry: int) -> ShadowTable:
+    def split(self, holder: Holder, entry: int) -> ShadowTable:
         """The split table of the 2 MiB page that guest entry `entry` maps, filled whole."""
         first = (entry & ADDRESS_MASK) >> 12 & ~(ENTRIES - 1)
         key = (first, entry & SPLIT_KEY_BITS)
-        self._look_up(first)
+        self.pages.look_up(holder, first)
         table = self._splits.get(key)
         if table is None:
-            table = ShadowTable(self._new_page(first), first, 1, is_split=True)
-            self.meter.follow(paths.FILL_TABLE)
-            self.meter.touch(table.hpa, PAGE_BYTES, True)
+            table = ShadowTable(self.pages.allocate(holder, first), first, 1, is_split=True)
+            holder.meter.follow(paths.FILL_TABLE)
+            holder.meter.touch(table.hpa, PAGE_BYTES, True)
             self._splits[key] = self._by_hpa[table.hpa] = table
             self._splits_of_frame.setdefault(first, []).append(table)
             make = self.leaf
@@ -130,13 +104,13 @@ class ShadowTables:
                 self._words[table.base + index] = make(first + index, entry)
         return table
 
-    def split_gib(self, entry: int) -> ShadowTable:
+    def split_gib(self, holder: Holder, entry: int) -> ShadowTable:
         """The level 2 table that stands for the 1 GiB page of guest entry `entry`; its entries come when needed."""
         key = (entry & ADDRESS_MASK & ~(GIB - 1) | 1, entry & SPLIT_KEY_BITS)  # odd: no 2 MiB page has this key
-        self._look_up(key[0] >> 12)
+        self.pages.look_up(holder, key[0] >> 12)
         table = self._splits.get(key)
         if table is None:
-            table = ShadowTable(self._new_page(key[0] >> 12), key[0] >> 12, 2, is_split=True)
+            table = ShadowTable(self.pages.allocate(holder, key[0] >> 12), key[0] >> 12, 2, is_split=True)
             self._splits[key] = self._by_hpa[table.hpa] = table
         return table
 
@@ -163,36 +137,36 @@ class ShadowTables:
                     elif entry and entry & ADDRESS_MASK == before:
                         self._words[table.base + index] = entry & ~WATCHED_ENTRY | PRESENT
 
-    def link(self, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
+    def link(self, holder: Holder, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:
         """Let a shadow entry lead to `child` with the rights of guest entry `entry`."""
         word = table.base + index
-        self.meter.follow(paths.DERIVE)
+        holder.meter.follow(paths.DERIVE)
         wanted = child.hpa | PRESENT | (ACCESSED | entry & RIGHTS if table.level != PDPT else 0)
-        old = self._get(word)
+        old = self.pages.get(holder, word)
         if old == wanted:
             return
         if old:
-            self._unlink(word, old)
-        self._put(word, wanted)
+            self._unlink(holder, word, old)
+        self.pages.put(holder, word, wanted)
         child.parents.add(word)
 
-    def _unlink(self, word: int, old: int) -> None:
+    def _unlink(self, holder: Holder, word: int, old: int) -> None:
         self._forget_parent(word, old)
-        self._put(word, 0)
+        self.pages.put(holder, word, 0)
 
     def _forget_parent(self, word: int, entry: int) -> None:
         child = self._by_hpa.get(entry & ADDRESS_MASK)
         if child is not None:
             child.parents.discard(word)
 
-    def set_leaf(self, table: ShadowTable, index: int, gfn: int, shadow: int) -> None:
+    def set_leaf(self, holder: Holder, table: ShadowTable, index: int, gfn: int, shadow: int) -> None:
         """Store a leaf entry for guest page `gfn` in a table of level 1."""
         word = table.base + index
         if table.is_split:
-            self._put(word, shadow)
+            self.pages.put(holder, word, shadow)
             return
-        self._forget_writable(word, self._get(word))
-        self._put(word, shadow)
+        self._forget_writable(word, self.pages.get(holder, word))
+        self.pages.put(holder, word, shadow)
         if shadow & WRITABLE and gfn < self._page_count:  # where there is no RAM there are no tables to protect
             places = self._writable.get(gfn)
             if places is None:
@@ -200,9 +174,9 @@ class ShadowTables:
             else:
                 places.add(word)
 
-    def _drop_leaf(self, word: int) -> None:
-        self._forget_writable(word, self._get(word))
-        self._put(word, 0)
+    def _drop_leaf(self, holder: Holder, word: int) -> None:
+        self._forget_writable(word, self.pages.get(holder, word))
+        self.pages.put(holder, word, 0)
 
     def _forget_writable(self, word: int, entry: int) -> None:
         if entry & WRITABLE:
@@ -210,95 +184,95 @@ class ShadowTables:
             if places is not None:
                 places.discard(word)
 
-    def _write_protect(self, gfn: int) -> None:
+    def _write_protect(self, holder: Holder, gfn: int) -> None:
         for word in self._writable.pop(gfn, ()):
-            self._put(word, self._get(word) & ~WRITABLE)
+            self.pages.put(holder, word, self.pages.get(holder, word) & ~WRITABLE)
             self.needs_flush = True
         for table in self._splits_of_frame.get(gfn & ~(ENTRIES - 1), ()):
             word = table.base + (gfn & ENTRIES - 1)
-            if self._get(word) & WRITABLE:
-                self._put(word, self._words[word] & ~WRITABLE)
+            if self.pages.get(holder, word) & WRITABLE:
+                self.pages.put(holder, word, self._words[word] & ~WRITABLE)
                 self.needs_flush = True
 
-    def guest_wrote(self, gpa: int, size_bytes: int) -> None:
+    def guest_wrote(self, holder: Holder, gpa: int, size_bytes: int) -> None:
         """Guest memory [gpa, gpa + size_bytes), inside one page, has changed: every shadow of it follows at once."""
         page, first, last = gpa & ~0xFFF, gpa & 0xFFF, (gpa & 0xFFF) + size_bytes - 1
         for table in self._by_gfn.get(gpa >> 12, ()):
             entry_bytes = 8 if table.part is None else 4
             follow = self._follow if table.part is None else self._follow_narrow
             for index in range(first // entry_bytes, last // entry_bytes + 1):
-                self.meter.touch(self._domain.hpa_of(page + index * entry_bytes), entry_bytes, False)
+                holder.meter.touch(self._domain.hpa_of(page + index * entry_bytes), entry_bytes, False)
                 entry = self._domain.read(page + index * entry_bytes, entry_bytes)
-                follow(table, index, int.from_bytes(entry, "little"))
+                follow(holder, table, index, int.from_bytes(entry, "little"))
 
-    def _follow(self, table: ShadowTable, index: int, entry: int) -> None:
+    def _follow(self, holder: Holder, table: ShadowTable, index: int, entry: int) -> None:
         if table.level == 1:
-            self._follow_leaf(table, index, entry)
+            self._follow_leaf(holder, table, index, entry)
         else:
-            self._follow_link(table, index, entry, None)
+            self._follow_link(holder, table, index, entry, None)
 
-    def _follow_narrow(self, table: ShadowTable, index: int, entry: int) -> None:
+    def _follow_narrow(self, holder: Holder, table: ShadowTable, index: int, entry: int) -> None:
         """Entry `index` of 1024; `table` is one part of the shadow, and another one may have it."""
         if table.level == 1 and index >> 9 == table.part:
-            self._follow_leaf(table, index & 511, entry)
+            self._follow_leaf(holder, table, index & 511, entry)
         elif table.level == 2 and index >> 8 == table.part:
             for half in (0, 1):
-                self._follow_link(table, index << 1 & 511 | half, entry, half)
+                self._follow_link(holder, table, index << 1 & 511 | half, entry, half)
 
-    def _is_used(self, entry: int) -> bool:
+    def _is_used(self, holder: Holder, entry: int) -> bool:
         """Whether a guest entry can have a shadow: one that was not used yet, or is malformed, must fault first."""
-        return entry & (PRESENT | ACCESSED) == PRESENT | ACCESSED and not entry & self.reserved_bits
+        return entry & (PRESENT | ACCESSED) == PRESENT | ACCESSED and not entry & holder.reserved_bits
 
-    def _follow_leaf(self, table: ShadowTable, index: int, entry: int) -> None:
-        if self._is_used(entry):
+    def _follow_leaf(self, holder: Holder, table: ShadowTable, index: int, entry: int) -> None:
+        if self._is_used(holder, entry):
             target = (entry & ADDRESS_MASK) >> 12
-            self.meter.follow(paths.DERIVE)
-            self.set_leaf(table, index, target, self.leaf(target, entry))
+            holder.meter.follow(paths.DERIVE)
+            self.set_leaf(holder, table, index, target, self.leaf(target, entry))
         else:
-            self._drop_leaf(table.base + index)
+            self._drop_leaf(holder, table.base + index)
 
-    def _follow_link(self, table: ShadowTable, index: int, entry: int, child_part: int | None) -> None:
+    def _follow_link(self, holder: Holder, table: ShadowTable, index: int, entry: int, child_part: int | None) -> None:
         word = table.base + index
-        old = self._get(word)
+        old = self.pages.get(holder, word)
         if old:
-            self._unlink(word, old)
-        if self._is_used(entry) and not entry & LARGE:
-            self._look_up((entry & ADDRESS_MASK) >> 12)
+            self._unlink(holder, word, old)
+        if self._is_used(holder, entry) and not entry & LARGE:
+            self.pages.look_up(holder, (entry & ADDRESS_MASK) >> 12)
             child = self._tables.get(((entry & ADDRESS_MASK) >> 12, table.level - 1, child_part))
             if child is not None:
-                self.link(table, index, child, entry)
+                self.link(holder, table, index, child, entry)
 
-    def let_write(self, gfn: int) -> None:
+    def let_write(self, holder: Holder, gfn: int) -> None:
         """Let the guest write to its shadowed table `gfn`: its shadows follow at the next `resync` or `protect`."""
         if len(self._unsynced) >= UNSYNCED_MAX:
-            self.protect()
+            self.protect(holder)
         self._unsynced[gfn] = None
 
-    def resync(self) -> None:
+    def resync(self, holder: Holder) -> None:
         """Let shadows follow what the guest wrote to the tables it may write."""
         for gfn in self._unsynced:
-            self.guest_wrote(gfn * PAGE_BYTES, PAGE_BYTES)
+            self.guest_wrote(holder, gfn * PAGE_BYTES, PAGE_BYTES)
 
-    def protect(self) -> None:
+    def protect(self, holder: Holder) -> None:
         """Let shadows follow, and no store pass unseen any more."""
-        self.resync()
+        self.resync(holder)
         unsynced, self._unsynced = self._unsynced, {}
         for gfn in unsynced:
-            self._write_protect(gfn)
+            self._write_protect(holder, gfn)
 
-    def unshadow(self, gfn: int) -> None:
+    def unshadow(self, holder: Holder, gfn: int) -> None:
         """Forget every shadow of guest table `gfn`; its page can become writable again."""
-        self._look_up(gfn)
+        self.pages.look_up(holder, gfn)
         self._unsynced.pop(gfn, None)
         for table in self._by_gfn.pop(gfn, ()):
             del self._tables[gfn, table.level, table.part]
-            self._destroy(table)
+            self._destroy(holder, table)
         self.needs_flush = True
 
-    def _destroy(self, table: ShadowTable) -> None:
+    def _destroy(self, holder: Holder, table: ShadowTable) -> None:
         base = table.base
-        self.meter.follow(paths.SCAN_TABLE)
-        self.meter.touch(table.hpa, PAGE_BYTES, False)
+        holder.meter.follow(paths.SCAN_TABLE)
+        holder.meter.touch(table.hpa, PAGE_BYTES, False)
         for index, shadow in enumerate(self._words[base : base + ENTRIES].tolist()):
             if not shadow:
                 continue
@@ -307,45 +281,15 @@ class ShadowTables:
             elif not table.is_split:
                 self._forget_writable(base + index, shadow)
         for word in table.parents:
-            self._put(word, 0)
+            self.pages.put(holder, word, 0)
         del self._by_hpa[table.hpa]
-        self._free(table)
+        self.pages.free(holder, table)
 
-    def forget_all(self) -> None:
+    def forget_all(self, holder: Holder) -> None:
         """Start anew: no page is shadowed, every shadow page is free."""
         for table in self.all_tables():
-            self._free(table)
+            self.pages.free(holder, table)
         for memo in (self._tables, self._splits, self._splits_of_frame, self._by_gfn, self._by_hpa, self._writable):
             memo.clear()
         self._unsynced.clear()
         self.needs_flush = True
-
-    # --- what the VMM does for it ------------------------------------------------------------------------------------
-
-    def _get(self, word: int) -> int:
-        """Read a shadow entry."""
-        self.meter.touch(word << 3, ENTRY_BYTES, False)
-        return self._words[word]
-
-    def _put(self, word: int, entry: int) -> None:
-        """Write a shadow entry."""
-        self.meter.follow(paths.SET_ENTRY)
-        self.meter.touch(word << 3, ENTRY_BYTES, True)
-        self._words[word] = entry
-
-    def _look_up(self, gfn: int) -> None:
-        """Find what is known of a guest page: one bucket of the hash table."""
-        self.meter.follow(paths.LOOK_UP)
-        self.meter.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, False)
-
-    def _new_page(self, gfn: int) -> int:
-        """A zeroed page for a shadow of `gfn`."""
-        hpa = self.pages.allocate()
-        self.meter.follow(paths.NEW_SHADOW)
-        self.meter.touch(hpa, PAGE_BYTES, True)
-        self.meter.touch(self._hash_hpa + gfn % HASH_BUCKETS * ENTRY_BYTES, ENTRY_BYTES, True)
-        return hpa
-
-    def _free(self, table: ShadowTable) -> None:
-        self.meter.follow(paths.FREE_SHADOW)
-        self.pages.free(table.hpa)

@@ -89,10 +89,10 @@ def test_any_request_is_answered_and_reaches_nobody_else(seed: int, paging: str)
     assert second.read(0, MEMORY_BYTES) == before
     for pcpu in hypervisor.machine.pcpus:
         pcpu.clock.check_ledger()
-    tables = hypervisor.vcpus_of(first)[0].paging
+    view = hypervisor.vcpus_of(first)[0].paging
     if paging == "shadow":
         low, high = first.base_hpa, first.base_hpa + MEMORY_BYTES
-        for table in tables.tables.all_tables():  # type: ignore[attr-defined]
+        for table in view.mmu.tables.all_tables():  # type: ignore[attr-defined]
             if table.level == 1:
                 words = hypervisor.machine.memory.words[table.base : table.base + 512].tolist()
                 assert all(low <= word & 0xFF_FFFF_F000 < high or word >> 36 & 1 for word in words if word & 1)

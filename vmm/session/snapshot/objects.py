@@ -38,7 +38,7 @@ from emulator.vmx.vmcs import Vmcs
 from vmm.exits.observer import Observers
 from vmm.outcome import End, EndKind
 from vmm.paging.guest_walk import PagingMode
-from vmm.paging.shadow_tables import ShadowTable
+from vmm.paging.shadow_pages import ShadowTable
 from vmm.scheduler.credit import Priority
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.observe.statistics import Distribution
