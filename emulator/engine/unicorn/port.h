@@ -11,6 +11,7 @@
  *   run.c      opening, hooks, the run         state.c   slots <-> raw state       layout.c   where that lies, verified
  *   memory.c   the hook on every access, and   nested.c  nested page tables        saved.c    what a snapshot has of it
  *              what lies where there is no RAM abort.c   where Unicorn would end the process
+ *   clock.c    what time it is
  */
 #ifndef SC_PORT_H
 #define SC_PORT_H

@@ -229,6 +229,7 @@ bool engine_run(sc_cpu *cpu) {
     bool nowhere = false; /* a fetch where nobody answers: all ones are no instruction */
     cpu->port.retranslation.is_due = cpu->port.is_unsafe = false;
     cpu->port.code_hits = 0;
+    show_clock(cpu);
     engine_watch_memory(cpu, wants_memory_hook(cpu));
     engine_load(cpu);
     bool alone = cpu->port.step == STEP_ARMED;
@@ -244,6 +245,7 @@ bool engine_run(sc_cpu *cpu) {
     if (translated && engine_must_empty(cpu)) empty_translations(cpu);
     if (!cpu->port.saved) engine_save(cpu);
     close_watched(cpu);
+    show_clock(NULL);
     if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;
     if (!translated && ++cpu->port.aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
     if (error && !cpu->port.error) cpu->port.error = (int)error;
@@ -268,6 +270,8 @@ bool engine_open(sc_cpu *cpu, const char **problem) {
     void *arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (arena == MAP_FAILED) return false;
     cpu->port.arena = arena;
+    *problem = "its clock";
+    if (!replace_clock()) return false;
     *problem = "cannot open the engine";
     catch_aborts();
     if (!open_unicorn(cpu) || uc_context_alloc(cpu->port.uc, (uc_context **)&cpu->port.context)) return false;

@@ -101,6 +101,10 @@ bool wants_memory_hook(const sc_cpu *cpu);
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool map_holes(sc_cpu *cpu);
 
+/* clock.c */
+bool replace_clock(void);
+void show_clock(const sc_cpu *cpu);
+
 /* abort.c */
 enum { ABORTS_MAX = 48 };
 void catch_aborts(void);
