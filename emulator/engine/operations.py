@@ -4,12 +4,9 @@ C: sc_platform_callback(operation, number, argument, values) --> ANSWERS[operati
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from emulator.engine.abi import Operation
-
-if TYPE_CHECKING:
-    from emulator.engine import Engine
 
 
 class Platform(Protocol):
@@ -56,67 +53,86 @@ class Platform(Protocol):
         ...
 
 
+class Asking(Protocol):
+    """The engine that asks."""
+
+    @property
+    def platform(self) -> Platform:
+        """What is outside its core."""
+        ...
+
+    @property
+    def on_watched_access(self) -> Callable[[int, bool], bool] | None:
+        """(hpa, is a store): may the access to the watched page take place now?"""
+        ...
+
+    @property
+    def on_watched_store(self) -> Callable[[], None] | None:
+        """A store to the watched page has taken place."""
+        ...
+
+
 # The answer to an operation: (engine, number, argument, values) -> what C gets; `values` are up to four words, the
 # results or the value to write.
-Answer = Callable[["Engine", int, int, Any], int]
+Answer = Callable[[Asking, int, int, Any], int]
 
 
-def _port_read(engine: "Engine", port: int, size_bytes: int, values: Any) -> int:
+def _port_read(engine: Asking, port: int, size_bytes: int, values: Any) -> int:
     values[0] = engine.platform.port_read(port, size_bytes)
     return True
 
 
-def _port_write(engine: "Engine", port: int, size_bytes: int, values: Any) -> int:
+def _port_write(engine: Asking, port: int, size_bytes: int, values: Any) -> int:
     engine.platform.port_write(port, size_bytes, values[0])
     return True
 
 
-def _cpuid(engine: "Engine", leaf: int, subleaf: int, values: Any) -> int:
+def _cpuid(engine: Asking, leaf: int, subleaf: int, values: Any) -> int:
     values[0], values[1], values[2], values[3] = engine.platform.cpuid(leaf, subleaf)
     return True
 
 
-def _msr_read(engine: "Engine", index: int, _: int, values: Any) -> int:
+def _msr_read(engine: Asking, index: int, _: int, values: Any) -> int:
     value = engine.platform.msr_read(index)
     values[0] = value or 0
     return value is not None
 
 
-def _msr_write(engine: "Engine", index: int, value: int, _: Any) -> int:
+def _msr_write(engine: Asking, index: int, value: int, _: Any) -> int:
     return engine.platform.msr_write(index, value)
 
 
-def _interrupt_vector(engine: "Engine", _: int, __: int, values: Any) -> int:
+def _interrupt_vector(engine: Asking, _: int, __: int, values: Any) -> int:
     values[0] = engine.platform.interrupt_vector()
     return True
 
 
-def _mmio_read(engine: "Engine", hpa: int, size_bytes: int, values: Any) -> int:
+def _mmio_read(engine: Asking, hpa: int, size_bytes: int, values: Any) -> int:
     values[0] = engine.platform.mmio_read(hpa, size_bytes)
     return True
 
 
-def _mmio_write(engine: "Engine", hpa: int, size_bytes: int, values: Any) -> int:
+def _mmio_write(engine: Asking, hpa: int, size_bytes: int, values: Any) -> int:
     engine.platform.mmio_write(hpa, size_bytes, values[0])
     return True
 
 
-def _cr8_read(engine: "Engine", _: int, __: int, values: Any) -> int:
+def _cr8_read(engine: Asking, _: int, __: int, values: Any) -> int:
     values[0] = engine.platform.cr8_read()
     return True
 
 
-def _cr8_write(engine: "Engine", _: int, value: int, __: Any) -> int:
+def _cr8_write(engine: Asking, _: int, value: int, __: Any) -> int:
     engine.platform.cr8_write(value)
     return True
 
 
-def _watched_access(engine: "Engine", hpa: int, is_store: int, _: Any) -> int:
+def _watched_access(engine: Asking, hpa: int, is_store: int, _: Any) -> int:
     assert engine.on_watched_access is not None
     return engine.on_watched_access(hpa, bool(is_store))
 
 
-def _watched_done(engine: "Engine", _: int, __: int, ___: Any) -> int:
+def _watched_done(engine: Asking, _: int, __: int, ___: Any) -> int:
     assert engine.on_watched_store is not None
     engine.on_watched_store()
     return True
