@@ -1,4 +1,4 @@
-"""What imports what: the layers are lint's; here that no module is part of a circle, a package's own module included."""
+"""What imports what: layers are for lint; here no module is part of a circle, a package's own module included."""
 
 from graphlib import TopologicalSorter
 

@@ -229,7 +229,7 @@ class Bench:
         engine = cast(Engine, self.engine)
         siblings: list[VCpu] = []
         self.vcpu = VCpu(
-            self.domain, engine, number, core=self.core, capabilities=with_ept(), paging=self.paging,
+            self.domain, engine, number, core=self.core, capabilities=with_ept(), paging=lambda _vcpu: self.paging,
             siblings=siblings, state_hpa=VCPU_HPA, extensions=self.extensions,
         )  # fmt: skip
         siblings.append(self.vcpu)
