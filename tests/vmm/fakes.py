@@ -149,7 +149,7 @@ class FakePaging:
         self.efer = EFER_LMA | EFER_LME
         self.outcome: Outcome = AGAIN  # of faults and violations
 
-    def sibling(self) -> "FakePaging":
+    def sibling(self, _vcpu: VCpu) -> "FakePaging":
         return self
 
     def start(self, _vcpu: VCpu) -> None:
