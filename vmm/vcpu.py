@@ -297,10 +297,11 @@ class VCpu:
 
     def advance_rip(self) -> None:
         """Step over the instruction that exited."""
-        read = self.read
+        vmx = self.core.operation
         self.meter.follow(paths.ADVANCE_RIP)
-        self.write(f.GUEST_RIP, read(f.GUEST_RIP) + read(f.VM_EXIT_INSTRUCTION_LENGTH))
-        if read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS or self._words[_RFLAGS_SLOT] & RFLAGS_TF:
+        vmx.write(f.GUEST_RIP, vmx.read(f.GUEST_RIP) + vmx.read(f.VM_EXIT_INSTRUCTION_LENGTH))
+        blocking = vmx.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS
+        if blocking or self._words[_RFLAGS_SLOT] & RFLAGS_TF:
             self._end_instruction()
 
     def finish_instruction(self) -> None:

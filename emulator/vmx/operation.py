@@ -21,7 +21,7 @@ from emulator.vmx.capabilities import VmxCapabilities
 from emulator.vmx.check import EntryFailure
 from emulator.vmx.entry_checks import EntryChecker, record_failure
 from emulator.vmx.instruction_errors import VMLAUNCH_NON_CLEAR, VMRESUME_NON_LAUNCHED, VMXON_IN_VMX_ROOT, VmFailure
-from emulator.vmx.vmcs import Vmcs
+from emulator.vmx.vmcs import WRITABLE, Vmcs
 
 _SLOT = f.SLOT
 _EXIT, _ENTRY = Category.EXIT, Category.ENTRY
@@ -160,10 +160,15 @@ class VmxOperation:
         return self._vmcs.storage[_SLOT[field]]
 
     def write(self, field: int, value: int) -> None:
-        """VMWRITE of a field that software knows to be writable."""
+        """VMWRITE of a field that software knows to be writable: `Vmcs.write` without the call. Else KeyError."""
         self._payer.vmcs_cycles += self._write_cycles
-        failure = self._vmcs.write(field, value)
-        assert failure is None, failure
+        vmcs = self._vmcs
+        slot, mask, checked_bits, dirty_bit = WRITABLE[field]
+        storage = vmcs.storage
+        value &= mask
+        if (storage[slot] ^ value) & checked_bits:
+            vmcs.dirty |= dirty_bit
+        storage[slot] = value
 
     # --- into the guest and out of it --------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ CHECKED_BITS: dict[int, int] = {
 }
 
 # encoding -> slot, mask of the width, bits that matter to an entry, bit in `dirty`
-_WRITABLE: dict[int, tuple[int, int, int, int]] = {
+WRITABLE: dict[int, tuple[int, int, int, int]] = {
     field.encoding: (slot, field.mask, CHECKED_BITS.get(field.encoding, _ALL_ONES), 1 << slot)
     for slot, field in enumerate(fields.FIELDS)
     if not field.is_read_only
@@ -93,7 +93,7 @@ class Vmcs:
 
     def write(self, encoding: int, value: int) -> VmFailure | None:
         """VMWRITE: store `value`, cut to the field's width; VMfail 12 (unsupported) or 13 (read-only)."""
-        row = _WRITABLE.get(encoding)
+        row = WRITABLE.get(encoding)
         if row is None:
             return self._write_rare(encoding, value)
         slot, mask, checked_bits, dirty_bit = row

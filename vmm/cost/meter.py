@@ -98,11 +98,11 @@ class Meter:
 
     def commit(self) -> None:
         """Put what was charged on the core's clock: before time matters, and before the guest goes on."""
-        vmcs_cycles, path_cycles = self.vmcs_cycles, self._path_cycles
-        account = self.clock.account
+        clock, vmcs_cycles, path_cycles = self.clock, self.vmcs_cycles, self._path_cycles
+        account = clock.account
         account[_VMCS] += vmcs_cycles
         account[_PATHS] += path_cycles
-        self.clock.commit(vmcs_cycles + path_cycles + self.booked_cycles)
+        clock.commit(vmcs_cycles + path_cycles + self.booked_cycles)
         self.vmcs_cycles = self._path_cycles = self.booked_cycles = 0
         if self._checks_ledger:
             self.clock.check_ledger()

@@ -58,20 +58,22 @@ class ExitLoop:
         """A VM exit takes place. It is handled in order of time, when no other core is behind; till then it waits."""
         core, vcpu = self._core, self._core.loaded
         assert vcpu is not None
-        shared, meter = vcpu.shared, vcpu.meter
-        clock_cycles = shared.clock_cycles
-        self.exit_waits = clock_cycles > shared.horizon_cycles
-        if self.exit_waits:
+        clock_cycles = vcpu.shared.clock_cycles
+        if clock_cycles > vcpu.shared.horizon_cycles:
+            self.exit_waits = True
             return LEAVE
+        self.exit_waits = False
         exit = vcpu.take_exit(clock_cycles)
         if self._exit_began:
             for tell in self._exit_began:
                 tell(vcpu, exit)
         reason = exit.reason
-        core.operation.leave(reason)
+        vmx = core.operation
+        vmx.leave(reason)
+        meter = vcpu.meter
         meter.follow(paths.EXIT)
         meter.touch(vcpu.state_hpa, REGISTERS_BYTES, True)
-        vcpu.read(f.EXIT_REASON)
+        vmx.read(f.EXIT_REASON)
         handler = self._handlers.get(reason)
         if handler is None:
             raise _impossible(exit)
@@ -132,8 +134,12 @@ class ExitLoop:
             raise GuestError(str(failure))
         meter.commit()
         meter.clock.account = vcpu.running_account
-        if vcpu.exit is not None:
-            self._end_exit(vcpu, vcpu.exit)
+        exit = vcpu.exit
+        if exit is not None:  # `_end_exit` without the call
+            vcpu.exit = None
+            cycles = vcpu.shared.clock_cycles - exit.began_cycles
+            for tell in self._exit_ended:
+                tell(vcpu, exit, cycles)
 
     def _end_exit(self, vcpu: VCpu, exit: Exit) -> None:
         """An exit lasts until the next entry: that of a HLT includes the wait, as `perf kvm stat` has it."""
