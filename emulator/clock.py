@@ -50,7 +50,7 @@ class Clock:
         self._horizon_cycles = NO_HORIZON
         self._instructions = 0  # retired on this core before the engine was loaded
         self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
-        self._hierarchy: MemoryHierarchy | None = None  # while `detailed`
+        self._hierarchy: MemoryHierarchy | None = timing.at(fidelity).hierarchy  # while `detailed`
         self._coherence_cycles = 0  # of its counter, booked
 
     @property
