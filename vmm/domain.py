@@ -30,6 +30,8 @@ class Domain:
     `devices` are names of what is on its PCI bus.
     """
 
+    WIRED = ("on_end",)
+
     def __init__(
         self,
         machine: Machine,

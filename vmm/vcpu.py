@@ -167,6 +167,8 @@ class VCpu:
     Slots, because CPython 3.11 finds attributes of an object with more than 30 of them 20 ns later.
     """
 
+    WIRED = ("shared", "gpr", "_words")
+
     __slots__ = (
         "_account", "_accounts", "_words", "apic", "core", "domain", "engine", "exit",
         "extensions", "gpr", "has_run", "init_request", "interrupt_request", "is_blocked", "is_parked", "meter",

@@ -28,6 +28,8 @@ class TimerMode(IntEnum):
 class LapicTimer:
     """Counts `frequency_hz` divided by its divisor; `on_expiry` is called at an expiry that `is_wanted`."""
 
+    WIRED = ("_tsc_to_ps",)
+
     def __init__(
         self,
         events: EventQueue,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 class DebugExit:
     """Hands each value written to `on_exit`."""
 
+    WIRED = ("on_exit",)
+
     widths_bytes: tuple[int, ...] = (1, 2, 4)
 
     def __init__(self, on_exit: Callable[[int], None]) -> None:

@@ -41,6 +41,8 @@ IIR_LINE_STATUS, IIR_RECEIVED_DATA, IIR_TIMEOUT, IIR_THR_EMPTY, IIR_MODEM_STATUS
 class Ns16550:
     """The UART: a `BusDevice` of 8 offsets. `transmit` gets each byte the guest sends."""
 
+    WIRED = ("transmit",)
+
     widths_bytes: tuple[int, ...] = (1,)
 
     def __init__(self, line: InterruptLine, transmit: Callable[[int], None]) -> None:

@@ -17,6 +17,8 @@ RESET_CPU, FULL_RESET, HARD_RESET = 0x04, 0x08, 0x02
 class KeyboardResetPort:
     """Port 0x64 of the absent keyboard controller."""
 
+    WIRED = ("on_reset",)
+
     widths_bytes: tuple[int, ...] = (1,)
 
     def __init__(self, on_reset: Callable[[], None]) -> None:
@@ -34,6 +36,8 @@ class KeyboardResetPort:
 
 class ResetControl:
     """Port 0xcf9."""
+
+    WIRED = ("on_reset",)
 
     widths_bytes: tuple[int, ...] = (1,)
 

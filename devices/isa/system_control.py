@@ -18,6 +18,8 @@ REFRESH_TICKS = 18  # counter 1 of the 8254 requests a DRAM refresh every 15 us;
 class SystemControlPortA:
     """Port 0x92: A20 gate and fast reset."""
 
+    WIRED = ("on_reset",)
+
     widths_bytes: tuple[int, ...] = (1,)
 
     def __init__(self, on_reset: Callable[[], None]) -> None:

@@ -28,6 +28,8 @@ HALF_TIMER = 1 << 31  # ticks between changes of the highest bit
 class AcpiPm:
     """The block of 12 ports. `on_power_off` is called when software enters S5."""
 
+    WIRED = ("_on_power_off",)
+
     widths_bytes: tuple[int, ...] = (1, 2, 4)
 
     def __init__(self, events: EventQueue, sci: InterruptLine, on_power_off: Callable[[], None]) -> None:

@@ -16,7 +16,9 @@ from emulator.timing.topology import places_of
 
 
 @dataclass(slots=True)
-class _Line:
+class Line:
+    """Who has a line."""
+
     writer: int | None = None  # the core that has it modified
     readers: set[int] = field(default_factory=set)  # cores that have it, the writer too
     written_cycles: int = 0  # when the last store to it is visible to others
@@ -37,7 +39,7 @@ class SharedLines:
             self._upgrade_cycles = self._clean_cycles = caches.l3_latency_cycles - beyond
         elif caches.l2_ways and caches.is_l2_shared:
             self._upgrade_cycles = self._clean_cycles = caches.l2_latency_cycles - beyond
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[int, Line] = {}
         self.transfer_cycles = self._dirty_cycles  # of a line another core of the package has written
 
     def load(self, pcpu: int, hpa: int) -> int:
@@ -69,8 +71,8 @@ class SharedLines:
         remote = any(self._is_remote(core, other) for other in line.readers)
         return self._remote_dirty_cycles if remote else self._upgrade_cycles
 
-    def _line(self, hpa: int) -> _Line:
-        return self._lines.setdefault(hpa // self._line_bytes, _Line())
+    def _line(self, hpa: int) -> Line:
+        return self._lines.setdefault(hpa // self._line_bytes, Line())
 
     def _is_remote(self, core: int, other: int) -> bool:
         return self._places[core].package != self._places[other].package  # the first pCPUs are the cores, in order

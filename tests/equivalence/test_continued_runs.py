@@ -2,13 +2,13 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from emulator.errors import ConfigError
 from tests.vmm.session.snapshot.saved_runs import Run, continued, cut, plan_of, whole
 from vmm.session.options import PAGING_MODES, BootPlan
-from vmm.session.snapshot import SaveableGuest, read_snapshot, write_snapshot
+from vmm.session.snapshot import read_snapshot, write_snapshot
 
 SEED = 20060516
 
@@ -58,9 +58,28 @@ def test_with_processors_that_share_a_core(tmp_path: Path) -> None:
     check(plan_of("smp_lock", "ept", vcpu_count=2, pcpu_count=1), tmp_path, 2)
 
 
-def test_a_guest_with_a_sidecore_is_refused() -> None:
-    with pytest.raises(ConfigError, match="a guest with a sidecore cannot be saved"):
-        SaveableGuest.build(plan_of("sidecall_null", "shadow", has_sidecore=True), bytearray().append)
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+@pytest.mark.parametrize("image", ["sidecall_null", "sidecalls", "sidecall_errors"])
+def test_with_a_sidecore(image: str, paging: str, tmp_path: Path) -> None:
+    check(plan_of(image, paging, has_sidecore=True), tmp_path, 3, by_file=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"poll": "mwait"},
+        {"jumps_spins": False},
+        {"sidecore_policy": "when-idle"},
+        {"sidecore_policy": "always-on", "timing": "detailed"},
+        {"switch_sidecore": ("3000000:off", "4000000:on")},
+        {"vcpu_count": 2},
+    ],
+    ids=str,
+)
+def test_with_every_kind_of_sidecore(options: dict[str, Any], tmp_path: Path) -> None:
+    profile = {"profile": "nehalem"} if "vcpu_count" in options else {}
+    image = "sidecall_smp" if "vcpu_count" in options else "sidecalls"
+    check(plan_of(image, "shadow", has_sidecore=True, **options, **profile), tmp_path, 3)
 
 
 def test_a_continued_run_can_be_saved_again(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ class Meter:
 class ObservedMeter(Meter):
     """A meter that tells `listeners` of each charge."""
 
+    WIRED = ("_listeners",)
+
     __slots__ = ("_listeners",)
 
     def __init__(self, pcpu: PCpu, listeners: Sequence[Listener]) -> None:

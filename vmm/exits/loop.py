@@ -47,6 +47,8 @@ class Core(v.Core, Protocol):
 class ExitLoop:
     """Takes the vCPUs that run on `core` through their exits."""
 
+    WIRED = ("_exit_began", "_exit_handled", "_exit_resumed", "_exit_ended")
+
     def __init__(self, core: Core, handlers: Mapping[int, Callable[[VCpu], Outcome]], observers: Observers) -> None:
         self.exit_waits = False  # a VM exit of the loaded vCPU took place while another core was behind
         self._core = core

@@ -37,6 +37,8 @@ IS_FETCH, LINEAR_IS_VALID, IS_FINAL_ACCESS = 1 << 2, 1 << 7, 1 << 8
 class EptPaging:
     """Extended page tables of one domain."""
 
+    WIRED = ("_words",)
+
     name = "ept"
 
     def __init__(self, domain: Domain, pages: HostPages) -> None:

@@ -48,6 +48,8 @@ class ShadowTable:
 class ShadowPages:
     """Shadow pages of one domain, out of its `pages`."""
 
+    WIRED = ("words",)
+
     def __init__(self, memory: HostMemory, pages: HostPages) -> None:
         self.words = memory.words
         self.host_pages = pages

@@ -41,6 +41,8 @@ SPLIT_KEY_BITS = RIGHTS | DIRTY
 class ShadowTables:
     """All shadow tables of one domain. Methods that allocate raise `OutOfHostMemory`."""
 
+    WIRED = ("_words",)
+
     def __init__(self, domain: Domain, pages: HostPages) -> None:
         self._words = domain.machine.memory.words
         self._base_hpa = domain.base_hpa

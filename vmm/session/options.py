@@ -3,10 +3,12 @@
 BootOptions --plan.py: every mistake is found--> BootPlan --build.py--> Guest --run.py--> RunResult
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from emulator.errors import ConfigError
 from emulator.profiles.profile import DEFAULT_PROFILE, Profile
 from emulator.timing.allowances import Allowance
 from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity
@@ -69,3 +71,16 @@ class BootPlan:
     explain: Request | None = None
     policy: Policy | None = None
     switches: tuple[tuple[int, bool], ...] = ()
+
+
+def parse_switches(texts: Sequence[str]) -> tuple[tuple[int, bool], ...]:
+    """Each (clock in cycles, whether sidecalls are on from then on). Raises ConfigError."""
+    return tuple(map(_switch, texts))
+
+
+def _switch(text: str) -> tuple[int, bool]:
+    """What CYCLE:on says. Raises ConfigError."""
+    cycles, _, state = text.partition(":")
+    if not cycles.isdecimal() or not cycles.isascii() or state not in ("on", "off"):
+        raise ConfigError(f"--switch-sidecore {text!r}: give CYCLE:on or CYCLE:off, as in 1000000:off")
+    return int(cycles), state == "on"

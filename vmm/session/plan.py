@@ -23,7 +23,7 @@ from guest_images.cache import ignore_progress
 from guest_images.images import resolve
 from vmm.boot.loaders import BootImage, load
 from vmm.session.observe.save_point import SavePoint
-from vmm.session.options import BootOptions, BootPlan
+from vmm.session.options import BootOptions, BootPlan, parse_switches
 from vmm.session.output_file import check_writable
 from vmm.sidecore.policy import named_policy
 from vmm.sidecore.service import POLLS
@@ -61,7 +61,7 @@ def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress
     _check_sidecore(options)
     _check_devices(options)
     policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
-    switches = tuple(map(_switch, options.switch_sidecore))
+    switches = parse_switches(options.switch_sidecore)
     options = replace(options, pcpu_count=_check_processors(options))
     if options.workload is not None and options.workload not in WORKLOADS:
         raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
@@ -92,8 +92,6 @@ def _check_save(options: BootOptions) -> None:
     if options.save is not None:
         save_point = SavePoint(options.save)
         check_writable(save_point.path)
-        if options.has_sidecore:
-            raise ConfigError("--save: a guest with a sidecore cannot be saved; leave out --sidecore")
         if options.save.exit is not None and options.paging == "native":
             raise ConfigError("--save-at-exit: --paging native has no VM exits; choose shadow or ept")
     if options.explain is not None and (options.save is not None or options.restore_path is not None):
@@ -133,14 +131,6 @@ def _check_sidecore(options: BootOptions) -> None:
     ):
         if value and not options.has_sidecore:
             raise ConfigError(f"{option} needs --sidecore")
-
-
-def _switch(text: str) -> tuple[int, bool]:
-    """What CYCLE:on says. Raises ConfigError."""
-    cycles, _, state = text.partition(":")
-    if not cycles.isdecimal() or not cycles.isascii() or state not in ("on", "off"):
-        raise ConfigError(f"--switch-sidecore {text!r}: give CYCLE:on or CYCLE:off, as in 1000000:off")
-    return int(cycles), state == "on"
 
 
 def _explain_request(options: BootOptions) -> "Request | None":

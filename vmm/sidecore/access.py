@@ -65,7 +65,6 @@ class GuestAccess:
         self._sidecore = sidecore
         self._lines = lines
         self._jumps = jumps
-        self._shared = vcpu.shared
         self._stored: tuple[int, int] | None = None  # (hpa, visible from)
         self._last: tuple[Load, Counters] | None = None
         self._round: tuple[int, ...] | None = None  # what the last round of a spin took
@@ -73,7 +72,7 @@ class GuestAccess:
 
     def begin(self, hpa: int, is_store: bool) -> bool:
         """May the access take place now? Charges what it takes."""
-        pcpu, shared = self._vcpu.pcpu, self._shared
+        pcpu, shared = self._vcpu.pcpu, self._vcpu.shared
         if pcpu.clock.cycles > pcpu.clock.horizon_cycles or shared.clock_cycles >= shared.deadline_cycles:
             return False
         if is_store:
@@ -132,7 +131,7 @@ class GuestAccess:
         )
 
     def _counters(self) -> Counters:
-        s = self._shared
+        s = self._vcpu.shared
         return Counters(
             64 * s.guest_cycles + s.work_64ths,
             64 * s.memory_cycles + s.stall_64ths,
@@ -164,7 +163,7 @@ class GuestAccess:
     def _jump(self, load: Load, took: tuple[int, ...]) -> None:
         """Jump over the rounds that end before anybody else can do anything to the line."""
         is_steady = took[2] == took[3] == 0  # no walk, no wrong prediction, twice: the predictor is as it will stay
-        if not is_steady or self._shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
+        if not is_steady or self._vcpu.shared.interrupt_pending or self._loop_instructions(load.rip) != took[5]:
             return
         slot, pcpu = self._page.slot_at(load.hpa), self._vcpu.pcpu
         if slot is None or len(self._page.vcpus) > 1 or not self._sidecore.will_wake(slot):
@@ -178,11 +177,11 @@ class GuestAccess:
     def _rounds_until(self, limit_cycles: int, took: tuple[int, ...]) -> int:
         """How many rounds end before `limit_cycles` for sure, but for one."""
         fractions_cycles = 2
-        return 64 * (limit_cycles - int(self._shared.clock_cycles) - fractions_cycles) // (took[0] + took[1]) - 1
+        return 64 * (limit_cycles - int(self._vcpu.shared.clock_cycles) - fractions_cycles) // (took[0] + took[1]) - 1
 
     def _skip(self, load: Load, took: tuple[int, ...], limit_cycles: int) -> None:
         """Jump over the rounds that end before `limit_cycles`."""
-        shared, rounds = self._shared, self._rounds_until(limit_cycles, took)
+        shared, rounds = self._vcpu.shared, self._rounds_until(limit_cycles, took)
         if rounds <= 0:
             return
         old = self._counters()
@@ -203,7 +202,7 @@ class GuestAccess:
         Of a guest with one processor only the sidecore changes it, by an event, or after it goes on; so other guests
         that are behind do not matter, though this core gets ahead of them.
         """
-        shared, pcpu, ready = self._shared, self._vcpu.pcpu, self._sidecore.pcpu.waiting.ready_cycles
+        shared, pcpu, ready = self._vcpu.shared, self._vcpu.pcpu, self._sidecore.pcpu.waiting.ready_cycles
         limit_cycles = min(int(shared.deadline_cycles), pcpu.clock.horizon_cycles)
         if ready is None or len(self._page.vcpus) > 1:
             return limit_cycles

@@ -24,28 +24,33 @@ MASK_OFFSET = 64  # in the domain's structure: the line behind that of its lock
 MASK_BYTES = 8
 
 
-def flush_by_interrupts(
-    sidecore: Sender, lines: SharedLines, domain: Domain, cores: Sequence[Core], then: Callable[[int], None]
-) -> None:
-    """Interrupt `cores`; `then` gets the time at which the sidecore can see that all have flushed."""
-    pcpu, mask_hpa = sidecore.pcpu, domain.state_hpa + MASK_OFFSET
-    left = len(cores)
+class Flush:
+    """A flush on its way: the cores that have not answered, and who is told when all have."""
 
-    def acknowledge(core: Core) -> None:
+    def __init__(
+        self, sidecore: Sender, lines: SharedLines, domain: Domain, cores: Sequence[Core], then: Callable[[int], None]
+    ) -> None:
+        """Interrupt `cores`; `then` gets the time at which the sidecore can see that all have flushed."""
+        self._sidecore = sidecore
+        self._lines = lines
+        self._mask_hpa = domain.state_hpa + MASK_OFFSET
+        self._left = len(cores)
+        self._then = then
+        sidecore.meter.follow(paths.SEND_FLUSH)
+        sidecore.meter.commit()
+        _change_mask(sidecore.pcpu, lines, self._mask_hpa)
+        sidecore.pcpu.clock.commit()
+        for core in cores:
+            core.acknowledgements.append(self.acknowledge)
+            core.interrupt(sidecore)
+
+    def acknowledge(self, core: Core) -> None:
         """The core takes the interrupt."""
-        nonlocal left
-        _answer(core, lines, mask_hpa)
-        left -= 1
-        if left == 0:
-            then(max(core.pcpu.clock.cycles, pcpu.clock.cycles) + lines.transfer_cycles)
-
-    sidecore.meter.follow(paths.SEND_FLUSH)
-    sidecore.meter.commit()
-    _change_mask(pcpu, lines, mask_hpa)
-    pcpu.clock.commit()
-    for core in cores:
-        core.acknowledgements.append(acknowledge)
-        core.interrupt(sidecore)
+        _answer(core, self._lines, self._mask_hpa)
+        self._left -= 1
+        if self._left == 0:
+            seen_cycles = max(core.pcpu.clock.cycles, self._sidecore.pcpu.clock.cycles)
+            self._then(seen_cycles + self._lines.transfer_cycles)
 
 
 def _answer(core: Core, lines: SharedLines, mask_hpa: int) -> None:

@@ -26,7 +26,7 @@ from vmm.core import Core
 from vmm.cost import paths
 from vmm.cost.meter import Meter
 from vmm.sidecore import abi
-from vmm.sidecore.flush import flush_by_interrupts
+from vmm.sidecore.flush import Flush
 from vmm.sidecore.operations import OPERATIONS
 from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
@@ -260,7 +260,7 @@ class Sidecore:
             if core is not None:
                 in_guest.append(core)
         if in_guest and not hardware_cycles:
-            flush_by_interrupts(self, self._lines, page.domain, in_guest, then)
+            Flush(self, self._lines, page.domain, in_guest, then)
             return
         if in_guest:
             self.meter.pay(Category.COHERENCE, hardware_cycles, "TLB flush by hardware", "vmx.remote_tlb_flush_cycles")

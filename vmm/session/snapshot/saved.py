@@ -22,12 +22,16 @@ from vmm.boot.loaders import BootImage, EntryMode
 from vmm.exits.observer import ExitObserver
 from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.options import BootOptions, BootPlan
+from vmm.session.options import BootOptions, BootPlan, parse_switches
 from vmm.session.snapshot.objects import Applied, Capture, Skeleton
+from vmm.sidecore.policy import named_policy
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
 # What of a run's options a guest is made of; the others say how it is run and shown.
-SAVED_OPTIONS = ("memory_bytes", "paging", "vcpu_count", "pcpu_count", "devices", "profile", "overrides", "timing")
+SAVED_OPTIONS = (
+    "memory_bytes", "paging", "vcpu_count", "pcpu_count", "devices", "profile", "overrides", "timing", "has_sidecore",
+    "poll", "sidecore_policy", "switch_sidecore", "jumps_spins",
+)  # fmt: skip
 ZEROS = bytes(PAGE_BYTES)
 DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of records that do not fit
 
@@ -108,10 +112,23 @@ class Snapshot:
         """What the guest is made of, from the snapshot, and `options` for the rest. Raises ConfigError."""
         saved: dict[str, Any] = self.document["options"]
         options = replace(options, **{name: saved[name] for name in SAVED_OPTIONS})
-        options = replace(options, overrides=tuple(options.overrides), devices=tuple(options.devices))
+        options = replace(
+            options,
+            overrides=tuple(options.overrides),
+            devices=tuple(options.devices),
+            switch_sidecore=tuple(options.switch_sidecore),
+        )
         profile = self._profile
         image = replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
-        return BootPlan(options, image, profile, Allowance(**self.document["allowance"]))
+        policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
+        return BootPlan(
+            options,
+            image,
+            profile,
+            Allowance(**self.document["allowance"]),
+            policy=policy,
+            switches=parse_switches(options.switch_sidecore),
+        )
 
     @cached_property
     def _profile(self) -> Profile:
@@ -152,8 +169,6 @@ class SaveableGuest:
         plan: BootPlan, transmit: Callable[[int], None], *, observers: Sequence[ExitObserver] = ()
     ) -> "SaveableGuest":
         """The plan's guest. Raises ConfigError."""
-        if plan.options.has_sidecore:
-            raise ConfigError("a guest with a sidecore cannot be saved; leave out --sidecore, or --save")
         guest = build_guest(plan, transmit, observers=observers)
         return SaveableGuest(plan, guest, Skeleton(guest))
 

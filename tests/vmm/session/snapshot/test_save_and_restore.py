@@ -95,7 +95,6 @@ def test_a_run_that_ends_before_its_place_says_so(tmp_path: Path, capfd: pytest.
         (("--save", "F", "--save-at-cycle", "0"), "give a number above 0"),
         (("--save", "F", "--save-at-exit", "CPUIDX"), "--save-at-exit: no exit reason"),
         (("--save", "F", "--save-at-exit", "CPUID", "--paging", "native"), "--paging native has no VM exits"),
-        (("--save", "F", "--save-at-cycle", "1", "--sidecore"), "a guest with a sidecore cannot be saved"),
         (("--save", "F", "--save-at-cycle", "1", "--explain", "CPUID"), "--explain goes with neither"),
         (("--save", "/no/such/folder/F", "--save-at-cycle", "1"), "/no/such/folder"),
         (("--restore", "F"), "cannot read the snapshot"),
