@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError, choices_text
-from vmm.cli.main import DEFAULT_FIDELITY, FIDELITIES, PAGING_MODES, cli, main
+from emulator.timing.fidelity import DEFAULT_FIDELITY, FIDELITIES
+from vmm.cli.main import cli, main
 from vmm.cli.profiles import profiles
+from vmm.session.spec import PAGING_MODES
 
 if TYPE_CHECKING:
     from benchmarks.harness.outputs import Outputs

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from emulator.engine import Engine
 from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
 from emulator.timeline import Timeline
-from emulator.timing.core_timing import Fidelity, MachineTiming
+from emulator.timing.core_timing import MachineTiming
+from emulator.timing.fidelity import Fidelity
 
 if TYPE_CHECKING:
     from emulator.timing.hierarchy import MemoryHierarchy

@@ -17,7 +17,8 @@ from emulator.pcpu import PCpu
 from emulator.profiles.profile import Profile
 from emulator.timeline import Timeline
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
-from emulator.timing.core_timing import DEFAULT_FIDELITY, Fidelity, MachineTiming
+from emulator.timing.core_timing import MachineTiming
+from emulator.timing.fidelity import DEFAULT_FIDELITY, Fidelity
 
 # In the environment: assert at every VM exit that all cycles are booked. Tests do; it doubles what an exit takes.
 CHECKS_LEDGER = "SIDECORE_CHECKS_LEDGER"

@@ -38,8 +38,9 @@ from vmm.scheduler.pinned import PinnedScheduler
 from vmm.sidecore.dynamic import DynamicSidecore
 from vmm.sidecore.hypercalls import extensions
 from vmm.sidecore.policy import Policy
+from vmm.sidecore.poll import Poll
 from vmm.sidecore.registry import Sidecores
-from vmm.sidecore.service import Poll, Sidecore
+from vmm.sidecore.service import Sidecore
 from vmm.vcpu import VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 

@@ -26,7 +26,7 @@ from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
 from emulator.profiles.profile import Profile, load_profile
 from vmm.boot.loaders.memory_size import size_text
-from vmm.session.options import Paging
+from vmm.session.spec import Paging
 
 SOFTWARE = tuple(LABELS[number] for number in (Category.VMCS, Category.PATHS, Category.VMM_MEMORY, Category.COHERENCE))
 OPERATIONS: Mapping[Quantity, str] = {"CPUID round trip": "cpuid", "VMCALL round trip": "vmcall"}

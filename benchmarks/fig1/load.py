@@ -23,9 +23,10 @@ from emulator.ledger import LABELS
 from emulator.machine import Machine
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import End, EndKind
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
-from vmm.sidecore.service import Poll, Sidecore
+from vmm.session.spec import GuestSpec, HostSpec, Paging
+from vmm.sidecore.poll import Poll
+from vmm.sidecore.service import Sidecore
 from vmm.sidecore.slots import Served
 
 GUEST_MEMORY_BYTES = 32 << 20
@@ -134,10 +135,10 @@ def run_load(load: Load) -> LoadResults:
         raise ConfigError(f"{load.sidecores} sidecores for {load.guests} guests are not possible; give at most as many")
     core_count = load.guests + load.sidecores
     overrides = (*load.overrides, f"core.core_count={core_count}")
-    options = BootOptions(
-        image=IMAGE, profile=load.profile, overrides=overrides, paging=load.paging, memory_bytes=GUEST_MEMORY_BYTES
+    boot_plan = plan(
+        HostSpec(profile=load.profile, overrides=overrides, paging=load.paging),
+        GuestSpec(image=IMAGE, memory_bytes=GUEST_MEMORY_BYTES),
     )
-    boot_plan = plan(options)
     memory_bytes = host_memory_bytes([GUEST_MEMORY_BYTES] * load.guests)
     machine = Machine(
         boot_plan.profile, memory_bytes=memory_bytes, pcpu_count=core_count, allowance=boot_plan.allowance

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from emulator.errors import ConfigError
 from emulator.timing.allowances import WORKLOADS, Allowance
 from guest_images.linux import READY_LINE
+from vmm.session.boot_plan import BootPlan
 from vmm.session.console import Console
-from vmm.session.options import BootOptions, BootPlan, Paging
 from vmm.session.plan import plan
 from vmm.session.run import run
+from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside, Paging
 from vmm.session.stats import RunStats
 
 if TYPE_CHECKING:
@@ -56,11 +57,9 @@ def fit(case: Case) -> Fit:
     """Run the workload of `case` three times. Raises ConfigError when the profile or the guest cannot be had."""
     image = WORKLOADS[case.workload]
     until = READY_LINE if image == "linux" else None
-    options = BootOptions(
-        image=image, profile=case.profile, paging=case.paging, allow_input=False, until=until, timing="detailed"
-    )
-    detailed_plan = plan(options)
-    fast_plan = replace(detailed_plan, options=replace(options, timing="fast"))
+    host = HostSpec(profile=case.profile, paging=case.paging, timing="detailed")
+    detailed_plan = plan(host, GuestSpec(image=image), Limits(until=until), Outside(allow_input=False))
+    fast_plan = replace(detailed_plan, host=replace(host, timing="fast"))
     detailed = _stats(detailed_plan)
     counted = _stats(replace(fast_plan, allowance=Allowance(access_64ths=64)))
     accesses = _labelled(counted, "memory stalls")
@@ -73,13 +72,13 @@ def fit(case: Case) -> Fit:
 def _stats(plan_: BootPlan) -> RunStats:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        until = plan_.options.until
+        until = plan_.limits.until
         with Console(until=until.encode() if until else None, allow_input=False, stdout_fd=nowhere) as console:
             result = run(plan_, console)
     finally:
         os.close(nowhere)
     if result.end.exit_status != 0:
-        raise ConfigError(f"{plan_.options.image} under {plan_.options.paging} did not end well: {result.end}")
+        raise ConfigError(f"{plan_.guest.image} under {plan_.host.paging} did not end well: {result.end}")
     return result.stats
 
 

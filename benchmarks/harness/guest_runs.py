@@ -21,8 +21,8 @@ from guest_images.images import resolve
 from vmm.cli.output import say
 from vmm.outcome import End, EndKind
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec
 
 SLICE_CYCLES = 10**12
 
@@ -51,15 +51,15 @@ class Lines:
 def run_guest(run: Run) -> Results:
     """Run to the guest's end. Raises ConfigError when it does not succeed there."""
     boot_plan = plan(
-        BootOptions(
-            image=run.image,
+        HostSpec(
             profile=run.profile,
             overrides=run.overrides,
             paging=run.paging,
             timing=run.timing,
-            has_sidecore=run.has_sidecore,
+            sidecore_count=int(run.has_sidecore),
             poll=run.poll,
-        )
+        ),
+        GuestSpec(image=run.image),
     )
     rounds = Rounds(lambda: account_now(guest))
     lines = Lines(rounds)

@@ -6,9 +6,9 @@ from typing import TypedDict
 
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement, Unavailable
-from emulator.timing.core_timing import Fidelity
-from vmm.session.options import Paging
-from vmm.sidecore.service import Poll
+from emulator.timing.fidelity import Fidelity
+from vmm.session.spec import Paging
+from vmm.sidecore.poll import Poll
 
 
 @dataclass(frozen=True)

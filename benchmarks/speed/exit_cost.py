@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 SLICE_CYCLES = 10**12
 REPEAT = 5
@@ -58,7 +58,7 @@ def measure_exit_costs(modes: tuple[Paging, ...] = ("ept", "shadow"), repeat: in
 
 def _measure(paging: Paging) -> list[ExitCost]:
     stopwatch = Stopwatch()
-    guest = build_guest(plan(BootOptions(image="exit_cost", paging=paging)), stopwatch.transmit)
+    guest = build_guest(plan(HostSpec(paging=paging), GuestSpec(image="exit_cost")), stopwatch.transmit)
     while guest.domain.end is None:
         guest.advance(guest.pcpu.clock.cycles + SLICE_CYCLES)
     return costs_of(stopwatch.lines, paging)

@@ -6,18 +6,15 @@ detailed   the block-cost model, branch prediction, and every access through TLB
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from emulator.profiles.profile import Profile
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
+from emulator.timing.fidelity import Fidelity
 from emulator.timing.instruction_classes import Cost, costs
 
 if TYPE_CHECKING:
     from emulator.timing.hierarchy import MemoryHierarchy
-
-Fidelity = Literal["flat", "fast", "detailed"]
-FIDELITIES: tuple[Fidelity, ...] = get_args(Fidelity)
-DEFAULT_FIDELITY: Fidelity = "fast"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,8 +6,8 @@ from emulator.ledger import HOST, IDLING, LABELS, RUNNING, Category, Ledger
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 
 def test_every_category_has_a_label() -> None:
@@ -40,7 +40,7 @@ def test_an_empty_ledger_sums_to_nothing() -> None:
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
 def test_the_accounts_of_exits_are_their_statistics_less_the_time_asleep(paging: Paging) -> None:
-    guest = build_guest(plan(BootOptions(image="default", paging=paging)), lambda _byte: None)
+    guest = build_guest(plan(HostSpec(paging=paging), GuestSpec(image="default")), lambda _byte: None)
     guest.advance(10**9)
     accounts, statistics = guest.pcpu.clock.book().by_owner(), guest.exit_statistics()
     (owner,) = (name for name in accounts if name != HOST)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.vmm.session.snapshot.saved_runs import Run, continued, cut, plan_of, whole
-from vmm.session.options import PAGING_MODES, BootPlan
+from vmm.session.boot_plan import BootPlan
 from vmm.session.snapshot import read_snapshot, write_snapshot
+from vmm.session.spec import PAGING_MODES, Switch
 
 SEED = 20060516
 
@@ -61,7 +62,7 @@ def test_with_processors_that_share_a_core(tmp_path: Path) -> None:
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
 @pytest.mark.parametrize("image", ["sidecall_null", "sidecalls", "sidecall_errors"])
 def test_with_a_sidecore(image: str, paging: str, tmp_path: Path) -> None:
-    check(plan_of(image, paging, has_sidecore=True), tmp_path, 3, by_file=True)
+    check(plan_of(image, paging, sidecore_count=1), tmp_path, 3, by_file=True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_with_a_sidecore(image: str, paging: str, tmp_path: Path) -> None:
         {"jumps_spins": False},
         {"sidecore_policy": "when-idle"},
         {"sidecore_policy": "always-on", "timing": "detailed"},
-        {"switch_sidecore": ("3000000:off", "4000000:on")},
+        {"sidecore_switches": (Switch(3_000_000, False), Switch(4_000_000, True))},
         {"vcpu_count": 2},
     ],
     ids=str,
@@ -79,7 +80,7 @@ def test_with_a_sidecore(image: str, paging: str, tmp_path: Path) -> None:
 def test_with_every_kind_of_sidecore(options: dict[str, Any], tmp_path: Path) -> None:
     profile = {"profile": "nehalem"} if "vcpu_count" in options else {}
     image = "sidecall_smp" if "vcpu_count" in options else "sidecalls"
-    check(plan_of(image, "shadow", has_sidecore=True, **options, **profile), tmp_path, 3)
+    check(plan_of(image, "shadow", sidecore_count=1, **options, **profile), tmp_path, 3)
 
 
 def test_a_continued_run_can_be_saved_again(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import pytest
 
 from emulator.ledger import HOST
 from emulator.machine import Machine
-from emulator.timing.core_timing import Fidelity
+from emulator.timing.fidelity import Fidelity
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.session.build import build_guest
 from vmm.session.observe.statistics import ExitStatistics
 from vmm.session.observe.trace import TraceWriter
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 from vmm.session.virtual_guest import VirtualGuest
-from vmm.sidecore.service import Poll
+from vmm.sidecore.poll import Poll
 
 MEMORY_BYTES = 64 << 20
 
@@ -29,11 +29,15 @@ def run(
     kernel: str = "sidecall_null",
 ) -> tuple[object, ...]:
     output = bytearray()
-    options = BootOptions(
-        image=kernel, paging=paging, has_sidecore=True, jumps_spins=jumps, timing=timing, memory_bytes=MEMORY_BYTES
-    )
     with TraceWriter(path, {}) as trace:
-        guest = build_guest(plan(options), output.append, observers=[trace])
+        guest = build_guest(
+            plan(
+                HostSpec(paging=paging, sidecore_count=1, jumps_spins=jumps, timing=timing),
+                GuestSpec(image=kernel, memory_bytes=MEMORY_BYTES),
+            ),
+            output.append,
+            observers=[trace],
+        )
         assert isinstance(guest, VirtualGuest)
         while guest.domain.end is None:
             guest.advance(guest.pcpu.clock.cycles + slice_cycles)
@@ -76,10 +80,8 @@ def run_together(
     overrides = (*overrides, f"core.core_count={count + 1}")
     plans = [
         plan(
-            BootOptions(
-                image=kernel, paging=paging, profile=profile, overrides=overrides, timing=timing,
-                memory_bytes=MEMORY_BYTES,
-            )
+            HostSpec(paging=paging, profile=profile, overrides=overrides, timing=timing),
+            GuestSpec(image=kernel, memory_bytes=MEMORY_BYTES),
         )
         for kernel in kernels
     ]  # fmt: skip

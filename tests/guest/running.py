@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmm.outcome import End
+from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.options import PAGING_MODES, BootPlan
 from vmm.session.run import collect_stats
+from vmm.session.spec import PAGING_MODES
 from vmm.session.stats import RunStats
 
 MODES = PAGING_MODES

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.guest.running import Finished, run_plan
+from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, BootPlan, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging, Switch
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore import abi
 from vmm.sidecore.policy import Never, Policy, Sample, WhenIdle
@@ -30,11 +31,10 @@ class Changing:
 def with_policy(kernel: str, policy: str, *, paging: Paging = "shadow", jumps: bool = True) -> BootPlan:
     """Two cores, of which the second is the dynamic one."""
     vcpu_count = 2 if kernel == "sidecall_load" else 1
-    options = BootOptions(
-        image=kernel, paging=paging, vcpu_count=vcpu_count, pcpu_count=1, memory_bytes=MEMORY_BYTES,
-        has_sidecore=True, sidecore_policy=policy, jumps_spins=jumps,
-    )  # fmt: skip
-    return plan(options)
+    return plan(
+        HostSpec(paging=paging, pcpu_count=1, sidecore_count=1, sidecore_policy=policy, jumps_spins=jumps),
+        GuestSpec(image=kernel, vcpu_count=vcpu_count, memory_bytes=MEMORY_BYTES),
+    )
 
 
 def build(boot_plan: BootPlan, output: bytearray) -> VirtualGuest:
@@ -156,11 +156,12 @@ def test_what_is_posted_when_nobody_serves_is_answered_as_closed() -> None:
 def test_no_samples_are_taken_when_only_the_outside_could_wake_a_core(policy: str, tmp_path: Path) -> None:
     kernel = tmp_path / "halt"
     kernel.write_bytes(b"\xfb\xf4\xeb\xfd")  # STI; HLT; again
-    options = BootOptions(
-        kernel=Path(f"{kernel}@0x7c00:16"), memory_bytes=MEMORY_BYTES, has_sidecore=True, sidecore_policy=policy
+    specs = (
+        HostSpec(sidecore_count=1, sidecore_policy=policy),
+        GuestSpec(kernel=Path(f"{kernel}@0x7c00:16"), memory_bytes=MEMORY_BYTES),
     )
     for slice_cycles in (10**12, 1_000_003):
-        guest = build(plan(options), bytearray())
+        guest = build(plan(*specs), bytearray())
         slices = 0
         limit_cycles = 0
         while guest.pcpu.clock.cycles >= limit_cycles:
@@ -172,9 +173,13 @@ def test_no_samples_are_taken_when_only_the_outside_could_wake_a_core(policy: st
         assert changes(guest) == ([True] if policy == "when-idle" else [])
 
 
-def run_switched(*switches: str) -> Finished:
-    options = BootOptions(image="fig1", has_sidecore=True, switch_sidecore=switches, memory_bytes=MEMORY_BYTES)
-    return run_plan(plan(options), max_cycles=MAX_CYCLES)
+def run_switched(*switches: Switch) -> Finished:
+    return run_plan(
+        plan(
+            HostSpec(sidecore_count=1, sidecore_switches=switches), GuestSpec(image="fig1", memory_bytes=MEMORY_BYTES)
+        ),
+        max_cycles=MAX_CYCLES,
+    )
 
 
 def verdicts(finished: Finished) -> list[bytes]:
@@ -182,8 +187,8 @@ def verdicts(finished: Finished) -> list[bytes]:
 
 
 def test_a_switch_at_a_cycle_sends_the_guest_back_to_exits_and_on() -> None:
-    on, off = run_switched(), run_switched("1:off")
-    both = run_switched("1:off", f"{on.stats['cycles'] * 9 // 10}:on")
+    on, off = run_switched(), run_switched(Switch(1, False))
+    both = run_switched(Switch(1, False), Switch(on.stats["cycles"] * 9 // 10, True))
     assert verdicts(on) == verdicts(off) == verdicts(both)
     assert b"PASS: all" in on.output
     exits = [sum(row["count"] for row in run.stats["exits"].values()) for run in (on, both, off)]

@@ -4,12 +4,12 @@ from functools import cache
 
 import pytest
 
-from emulator.timing.core_timing import Fidelity
+from emulator.timing.fidelity import Fidelity
 from guest_images.images import ImageEntry, entry_of, kernel_images
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.outcome import EndKind
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 MAX_CYCLES = 20_000_000_000
 MEMORY_BYTES = 256 << 20  # what the kernels are written for (guest_images/README.md)
@@ -19,15 +19,11 @@ KERNELS = list(kernel_images())
 
 @cache
 def run_kernel(name: str, paging: Paging, cpus: int = 1, timing: Fidelity = "fast") -> Finished:
-    options = BootOptions(
-        image=name,
-        paging=paging,
-        memory_bytes=MEMORY_BYTES,
-        vcpu_count=cpus,
-        devices=entry_of(name).devices,
-        timing=timing,
+    specs = (
+        HostSpec(paging=paging, timing=timing),
+        GuestSpec(image=name, memory_bytes=MEMORY_BYTES, vcpu_count=cpus, devices=entry_of(name).devices),
     )
-    return run_plan(plan(options), max_cycles=MAX_CYCLES)
+    return run_plan(plan(*specs), max_cycles=MAX_CYCLES)
 
 
 def claims(finished: Finished) -> list[str]:
@@ -60,16 +56,15 @@ def test_a_kernel_prints_the_same_at_every_fidelity(kernel: ImageEntry, timing: 
 
 @pytest.mark.parametrize("paging", MODES)
 def test_runs_are_equal_however_they_are_sliced_when_every_access_is_simulated(paging: Paging) -> None:
-    options = BootOptions(image="default", paging=paging, memory_bytes=MEMORY_BYTES, timing="detailed")
+    specs = (HostSpec(paging=paging, timing="detailed"), GuestSpec(image="default", memory_bytes=MEMORY_BYTES))
     whole = run_kernel("default", paging, timing="detailed")
-    assert run_plan(plan(options), max_cycles=MAX_CYCLES, slice_cycles=50_021) == whole
+    assert run_plan(plan(*specs), max_cycles=MAX_CYCLES, slice_cycles=50_021) == whole
 
 
 @pytest.mark.parametrize("paging", MODES)
 @pytest.mark.parametrize(("name", "cpus"), [("default", 1), ("smp_ipi", 4), ("smp_lock", 4)])
 def test_runs_are_equal_however_they_are_sliced(name: str, cpus: int, paging: Paging) -> None:
-    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=cpus)
-    boot_plan = plan(options)
+    boot_plan = plan(HostSpec(paging=paging), GuestSpec(image=name, memory_bytes=MEMORY_BYTES, vcpu_count=cpus))
     whole = run_kernel(name, paging, cpus)
     for slice_cycles in (50_021, 7_000_003):
         assert run_plan(boot_plan, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles) == whole
@@ -84,6 +79,8 @@ def test_the_ledger_adds_up_to_the_clock(paging: Paging) -> None:
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
 @pytest.mark.parametrize("name", ["smp_ipi", "smp_lock"])
 def test_four_vcpus_can_share_two_cores(name: str, paging: Paging) -> None:
-    options = BootOptions(image=name, paging=paging, memory_bytes=MEMORY_BYTES, vcpu_count=4, pcpu_count=2)
-    finished = run_plan(plan(options), max_cycles=MAX_CYCLES)
+    finished = run_plan(
+        plan(HostSpec(paging=paging, pcpu_count=2), GuestSpec(image=name, memory_bytes=MEMORY_BYTES, vcpu_count=4)),
+        max_cycles=MAX_CYCLES,
+    )
     assert claims(finished) == claims(run_kernel(name, paging, 4))

@@ -13,8 +13,8 @@ from guest_images.linux import READY_LINE
 from tests import ROOT
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.outcome import EndKind
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 pytestmark = pytest.mark.slow
 
@@ -35,11 +35,11 @@ def converse(
     slice_cycles: int = 50_000_000,
 ) -> Finished:
     """Boot Linux and type `commands`, each at a prompt; `append` is the whole command line, if not the recipe's."""
-    options = BootOptions(image=image, paging=paging, vcpu_count=vcpus, devices=devices)
+    guest = GuestSpec(image=image, vcpu_count=vcpus, devices=devices)
     if append is not None:
         files = resolve(image)
-        options = replace(options, image=None, kernel=files.kernel, initrd=files.initrd, append=append)
-    boot_plan = plan(options)
+        guest = replace(guest, image=None, kernel=files.kernel, initrd=files.initrd, append=append)
+    boot_plan = plan(HostSpec(paging=paging), guest)
     script = [(PROMPT, command) for command in commands]
     return run_plan(boot_plan, script=script, max_cycles=MAX_CYCLES, slice_cycles=slice_cycles)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from guest_images import linux_small
+from vmm.session.boot_plan import BootPlan
 from vmm.session.guest import Guest
-from vmm.session.options import PAGING_MODES, BootOptions, BootPlan
 from vmm.session.plan import plan
 from vmm.session.run import collect_stats
 from vmm.session.snapshot import SaveableGuest, Snapshot, read_snapshot, write_snapshot
+from vmm.session.spec import PAGING_MODES, GuestSpec, HostSpec
 
 MEMORY_BYTES = 32 << 20
 END_CYCLES = 1_200_000_000
@@ -28,7 +29,7 @@ pytestmark = [
 
 
 def plan_of(paging: str) -> BootPlan:
-    return plan(BootOptions(image="linux-small", paging=paging, memory_bytes=MEMORY_BYTES))  # type: ignore[arg-type]
+    return plan(HostSpec(paging=paging), GuestSpec(image="linux-small", memory_bytes=MEMORY_BYTES))  # type: ignore[arg-type]
 
 
 def state(guest: Guest) -> tuple[str, bytes]:

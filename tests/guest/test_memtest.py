@@ -4,8 +4,8 @@ import pytest
 
 from tests.guest.running import MODES
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 pytestmark = pytest.mark.slow
 
@@ -18,8 +18,10 @@ FIRST_TEST, SECOND_TEST = b"[Address test, walking ones, no cache]", b"0xfffffff
 @pytest.mark.parametrize("vcpus", [1, 4])
 def test_memtest_tests_the_memory_without_errors(vcpus: int, paging: Paging) -> None:
     output = bytearray()
-    options = BootOptions(image="memtest", paging=paging, memory_bytes=16 << 20, vcpu_count=vcpus)
-    guest = build_guest(plan(options), output.append)
+    guest = build_guest(
+        plan(HostSpec(paging=paging), GuestSpec(image="memtest", memory_bytes=16 << 20, vcpu_count=vcpus)),
+        output.append,
+    )
     while guest.domain.end is None and guest.pcpu.clock.cycles < MAX_CYCLES and SECOND_TEST not in output:
         guest.advance(guest.pcpu.clock.cycles + SLICE_CYCLES)
     assert guest.domain.end is None

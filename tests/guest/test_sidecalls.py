@@ -7,8 +7,8 @@ import pytest
 from emulator.x86 import PAGE_BYTES
 from tests.guest.running import Finished, run_plan
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging, Switch
 from vmm.session.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 1_000_000_000
@@ -16,8 +16,11 @@ MEMORY_BYTES = 64 << 20
 
 
 def run(kernel: str, paging: Paging, *, has_sidecore: bool, jumps: bool = True, slice_cycles: int = 10**9) -> Finished:
-    options = BootOptions(image=kernel, paging=paging, has_sidecore=has_sidecore, jumps_spins=jumps)
-    return run_plan(plan(options), max_cycles=MAX_CYCLES, slice_cycles=slice_cycles)
+    return run_plan(
+        plan(HostSpec(paging=paging, sidecore_count=int(has_sidecore), jumps_spins=jumps), GuestSpec(image=kernel)),
+        max_cycles=MAX_CYCLES,
+        slice_cycles=slice_cycles,
+    )
 
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
@@ -51,13 +54,18 @@ def test_executed_spins_and_slices_change_nothing(kernel: str, paging: Paging) -
         assert other.stats["ledger"]["pcpu0"] == jumped.stats["ledger"]["pcpu0"]
 
 
-def finish(paging: Paging, *, has_sidecore: bool = True, switches: tuple[str, ...] = ()) -> tuple[VirtualGuest, bytes]:
+def finish(
+    paging: Paging, *, has_sidecore: bool = True, switches: tuple[Switch, ...] = ()
+) -> tuple[VirtualGuest, bytes]:
     """`sidecalls` run to its end, and what it printed: nothing of it is a time."""
     output = bytearray()
-    options = BootOptions(
-        image="sidecalls", paging=paging, has_sidecore=has_sidecore, switch_sidecore=switches, memory_bytes=MEMORY_BYTES
+    guest = build_guest(
+        plan(
+            HostSpec(paging=paging, sidecore_count=int(has_sidecore), sidecore_switches=switches),
+            GuestSpec(image="sidecalls", memory_bytes=MEMORY_BYTES),
+        ),
+        output.append,
     )
-    guest = build_guest(plan(options), output.append)
     assert isinstance(guest, VirtualGuest)
     guest.advance(MAX_CYCLES)
     assert guest.domain.end is not None
@@ -84,11 +92,11 @@ def test_memory_is_the_same_with_the_flag_on_off_and_toggled(paging: Paging) -> 
     """Excluded is the page of slots alone: which requests were made depends on the flag, and so on time."""
     on, output = finish(paging)
     period = on.pcpu.clock.cycles // 40
-    often = tuple(f"{period * number}:{'off' if number % 2 else 'on'}" for number in range(1, 80))
+    often = tuple(Switch(period * number, number % 2 == 0) for number in range(1, 80))
     gpa, requests = requests_of(on)
     digests = {hashlib.sha256(memory_without(on, gpa)).hexdigest()}
     made = []
-    for switches in (("1:off",), often):
+    for switches in ((Switch(1, False),), often):
         guest, printed = finish(paging, switches=switches)
         assert printed == output
         assert requests_of(guest)[0] == gpa
@@ -117,11 +125,14 @@ def test_memory_without_a_sidecore_lacks_only_the_page_and_what_leads_to_it(pagi
 def test_each_processor_has_its_slot_and_two_may_not_agree_on_one(paging: Paging, cpus: int) -> None:
     outputs = set()
     for has_sidecore, slice_cycles in ((True, 10**9), (True, 30_011), (False, 10**9)):
-        options = BootOptions(
-            image="sidecall_smp", paging=paging, vcpu_count=cpus, has_sidecore=has_sidecore, memory_bytes=MEMORY_BYTES,
-            overrides=(f"core.core_count={cpus + 1}",),
-        )  # fmt: skip
-        finished = run_plan(plan(options), max_cycles=MAX_CYCLES, slice_cycles=slice_cycles)
+        finished = run_plan(
+            plan(
+                HostSpec(paging=paging, sidecore_count=int(has_sidecore), overrides=(f"core.core_count={cpus + 1}",)),
+                GuestSpec(image="sidecall_smp", vcpu_count=cpus, memory_bytes=MEMORY_BYTES),
+            ),
+            max_cycles=MAX_CYCLES,
+            slice_cycles=slice_cycles,
+        )
         assert b"PASS: all" in finished.output, finished.output.decode()
         outputs.add(finished.output)
     assert len(outputs) == 1

@@ -9,8 +9,8 @@ from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason
 from vmm.exits.observer import ExitObserver
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.vcpu import Exit, VCpu
 
@@ -31,7 +31,7 @@ class LedgerCheck(ExitObserver):
 
 
 def build(paging: Paging, *observers: ExitObserver) -> VirtualGuest:
-    boot_plan = plan(BootOptions(image="default", paging=paging))
+    boot_plan = plan(HostSpec(paging=paging), GuestSpec(image="default"))
     guest = build_guest(boot_plan, lambda _byte: None, observers=observers)
     assert isinstance(guest, VirtualGuest)
     return guest

@@ -6,9 +6,9 @@ from emulator.errors import ConfigError
 from emulator.machine import Machine
 from vmm.boot.loaders.memory_size import size_text
 from vmm.exits.observer import ExitObserver
+from vmm.session.boot_plan import BootPlan
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
-from vmm.session.options import BootPlan
 
 
 def build_guest(
@@ -22,12 +22,11 @@ def build_guest(
 
     `observers` hear of its VM exits. `memory_file`: what the machine's memory begins with, see HostMemory.
     """
-    memory_bytes, paging = plan.options.memory_bytes, plan.options.paging
+    host, guest = plan.host, plan.guest
+    memory_bytes, paging = guest.memory_bytes, host.paging
     if paging == "native":
         machine = _build_machine(plan, memory_bytes, memory_file)
-        return NativeGuest(
-            machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=plan.options.devices
-        )
+        return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=guest.devices)
     from vmm.session.virtual_guest import VirtualGuest
 
     machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
@@ -37,25 +36,26 @@ def build_guest(
         memory_bytes=memory_bytes,
         transmit=transmit,
         paging=paging,
-        sidecore_count=int(plan.options.has_sidecore and plan.policy is None),
-        poll=plan.options.poll,
+        scheduler=host.scheduler,
+        sidecore_count=host.sidecore_count if plan.policy is None else 0,
+        poll=host.poll,
         policy=plan.policy,
-        switches=plan.switches,
-        jumps_spins=plan.options.jumps_spins,
-        vcpu_count=plan.options.vcpu_count,
-        devices=plan.options.devices,
+        switches=host.sidecore_switches,
+        jumps_spins=host.jumps_spins,
+        vcpu_count=guest.vcpu_count,
+        devices=guest.devices,
         observers=observers,
     )
 
 
 def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
-    options = plan.options
+    host = plan.host
     try:
         return Machine(
             plan.profile,
             memory_bytes=memory_bytes,
-            pcpu_count=(options.pcpu_count or 1) + options.has_sidecore,
-            timing=options.timing,
+            pcpu_count=(host.pcpu_count or 1) + host.sidecore_count,
+            timing=host.timing,
             allowance=plan.allowance,
             memory_file=memory_file,
         )

@@ -1,6 +1,6 @@
-"""From what the user asked for to a plan that is possible: every mistake of the user's is found here, at once.
+"""From what the user asked for to a plan that is possible: what no single field of a spec shows is found here, at once.
 
-BootOptions --plan()--> BootPlan    the files read, the profile loaded, nothing written; boot.py runs it
+specs --plan()--> BootPlan    the files read, the profile loaded, nothing written; run.py runs it
 """
 
 from collections.abc import Callable
@@ -21,19 +21,18 @@ from emulator.timing.allowances import (
 )
 from guest_images.cache import ignore_progress
 from guest_images.images import resolve
-from vmm.boot.loaders import BootImage, load
+from vmm.boot.loaders import BootImage, BootProtocol, load
+from vmm.session.boot_plan import BootPlan
 from vmm.session.observe.save_point import SavePoint
-from vmm.session.options import BootOptions, BootPlan, parse_switches
 from vmm.session.output_file import check_writable
+from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside
 from vmm.sidecore.policy import named_policy
-from vmm.sidecore.service import POLLS
 
 if TYPE_CHECKING:
     from vmm.session.observe.which_exit import Request
     from vmm.session.snapshot import Snapshot
 
 DEFAULT_GUEST = "default"
-PROCESSORS_MAX = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,137 +42,142 @@ class RestoredPlan(BootPlan):
     snapshot: "Snapshot"
 
 
-def plan(options: BootOptions, progress: Callable[[str], None] = ignore_progress) -> BootPlan:
+def plan(
+    host: HostSpec | None = None,
+    guest: GuestSpec | None = None,
+    limits: Limits | None = None,
+    outside: Outside | None = None,
+    *,
+    progress: Callable[[str], None] = ignore_progress,
+) -> BootPlan:
     """Check everything the user gave and read the files. Raises ConfigError; leaves nothing behind."""
-    _check_save(options)
-    if options.restore_path is not None:
-        return _plan_restored(options, options.restore_path)
-    if options.image is not None and options.kernel is not None:
-        raise ConfigError(f"both guest {options.image!r} and --kernel were given; leave one out")
-    for option, value in (
-        ("--initrd", options.initrd),
-        ("--module", options.modules),
-        ("--protocol", options.protocol),
-    ):
-        if value and options.kernel is None:
-            raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
-    _check_limits(options)
-    _check_sidecore(options)
-    _check_devices(options)
-    policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
-    switches = parse_switches(options.switch_sidecore)
-    options = replace(options, pcpu_count=_check_processors(options))
-    if options.workload is not None and options.workload not in WORKLOADS:
-        raise ConfigError(f"no workload class {options.workload!r}; {choices_text(options.workload, list(WORKLOADS))}")
-    profile = load_profile(options.profile, options.overrides)
-    _check_outputs(options)
-    if options.timing == "detailed":
+    host, guest, limits, outside = host or HostSpec(), guest or GuestSpec(), limits or Limits(), outside or Outside()
+    _check_save(host, outside)
+    if outside.restore_path is not None:
+        return _plan_restored(guest, limits, outside, outside.restore_path)
+    _check_kernel(guest)
+    _check_until(limits)
+    _check_sidecore(host)
+    _check_devices(guest)
+    policy = None if host.sidecore_policy is None else named_policy(host.sidecore_policy)
+    host = replace(host, pcpu_count=_check_processors(host, guest))
+    if guest.workload is not None and guest.workload not in WORKLOADS:
+        raise ConfigError(f"no workload class {guest.workload!r}; {choices_text(guest.workload, list(WORKLOADS))}")
+    profile = load_profile(host.profile, host.overrides)
+    _check_outputs(outside)
+    if host.timing == "detailed":
         from emulator.timing.hierarchy import prepare_kernels
 
         prepare_kernels(lambda: progress("compiling the models of caches and TLBs, once (half a minute)"))
-    request = _explain_request(options)
-    if options.kernel is None:
-        named = resolve(options.image or DEFAULT_GUEST, progress)
-        append = " ".join(filter(None, (named.append, options.append)))
-        options = replace(options, kernel=named.kernel, initrd=named.initrd, append=append)
-    assert options.kernel is not None
+    request = _explain_request(host, outside)
+    guest = _with_kernel(guest, progress)
+    assert guest.kernel is not None
     image = load(
-        options.kernel,
-        initrd=options.initrd,
-        modules=options.modules,
-        append=options.append,
-        memory_bytes=options.memory_bytes,
-        protocol=options.protocol,
+        guest.kernel,
+        initrd=guest.initrd,
+        modules=guest.modules,
+        append=guest.append,
+        memory_bytes=guest.memory_bytes,
+        protocol=None if guest.protocol is None else BootProtocol(guest.protocol),
     )
-    return BootPlan(options, image, profile, _allowance(options, image, profile), request, policy, switches)
+    allowance = _allowance(host, guest, image, profile)
+    return BootPlan(host, guest, limits, outside, image, profile, allowance, request, policy)
 
 
-def _check_save(options: BootOptions) -> None:
-    if options.save is not None:
-        save_point = SavePoint(options.save)
+def _with_kernel(guest: GuestSpec, progress: Callable[[str], None]) -> GuestSpec:
+    """With the files of a named image."""
+    if guest.kernel is not None:
+        return guest
+    named = resolve(guest.image or DEFAULT_GUEST, progress)
+    append = " ".join(filter(None, (named.append, guest.append)))
+    return replace(guest, kernel=named.kernel, initrd=named.initrd, append=append)
+
+
+def _check_save(host: HostSpec, outside: Outside) -> None:
+    if outside.is_saved:
+        save_point = SavePoint(outside)
         check_writable(save_point.path)
-        if options.save.exit is not None and options.paging == "native":
+        if outside.save_at_exit is not None and host.paging == "native":
             raise ConfigError("--save-at-exit: --paging native has no VM exits; choose shadow or ept")
-    if options.explain is not None and (options.save is not None or options.restore_path is not None):
+    if outside.explain is not None and (outside.is_saved or outside.restore_path is not None):
         raise ConfigError("--explain goes with neither --save nor --restore; leave one out")
 
 
-def _plan_restored(options: BootOptions, path: Path) -> RestoredPlan:
+def _plan_restored(guest: GuestSpec, limits: Limits, outside: Outside, path: Path) -> RestoredPlan:
     """The snapshot says what the guest is."""
     from vmm.session.snapshot import read_snapshot
 
-    for name, value in (("a guest", options.image), ("--kernel", options.kernel)):
+    for name, value in (("a guest", guest.image), ("--kernel", guest.kernel)):
         if value is not None:
             raise ConfigError(f"--restore has its guest in the snapshot; leave out {name}")
-    _check_limits(options)
-    _check_outputs(options)
+    _check_until(limits)
+    _check_outputs(outside)
     snapshot = read_snapshot(path)
-    plan = snapshot.plan(options)
-    return RestoredPlan(**vars(plan), snapshot=snapshot)
+    return RestoredPlan(**vars(snapshot.plan(limits, outside)), snapshot=snapshot)
 
 
-def _check_devices(options: BootOptions) -> None:
-    for name in options.devices:
+def _check_kernel(guest: GuestSpec) -> None:
+    if guest.image is not None and guest.kernel is not None:
+        raise ConfigError(f"both guest {guest.image!r} and --kernel were given; leave one out")
+    for option, value in (("--initrd", guest.initrd), ("--module", guest.modules), ("--protocol", guest.protocol)):
+        if value and guest.kernel is None:
+            raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
+
+
+def _check_devices(guest: GuestSpec) -> None:
+    for name in guest.devices:
         if name not in PCI_DEVICES:
             raise ConfigError(f"no device {name!r}; {choices_text(name, list(PCI_DEVICES))}")
-    if len(options.devices) > PCI_DEVICES_MAX:
-        raise ConfigError(f"{len(options.devices)} devices are too many for the PCI bus; it takes {PCI_DEVICES_MAX}")
+    if len(guest.devices) > PCI_DEVICES_MAX:
+        raise ConfigError(f"{len(guest.devices)} devices are too many for the PCI bus; it takes {PCI_DEVICES_MAX}")
 
 
-def _check_sidecore(options: BootOptions) -> None:
-    if options.poll not in POLLS:
-        raise ConfigError(f"no way to poll {options.poll!r}; {choices_text(options.poll, list(POLLS))}")
-    if options.has_sidecore and options.paging == "native":
+def _check_sidecore(host: HostSpec) -> None:
+    if host.sidecore_count and host.paging == "native":
         raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
     for option, value in (
-        ("--sidecore-policy", options.sidecore_policy),
-        ("--switch-sidecore", options.switch_sidecore),
+        ("--sidecore-policy", host.sidecore_policy),
+        ("--switch-sidecore", host.sidecore_switches),
     ):
-        if value and not options.has_sidecore:
+        if value and not host.sidecore_count:
             raise ConfigError(f"{option} needs --sidecore")
 
 
-def _explain_request(options: BootOptions) -> "Request | None":
-    if options.explain is None:
+def _explain_request(host: HostSpec, outside: Outside) -> "Request | None":
+    if outside.explain is None:
         return None
     from vmm.session.observe.which_exit import parse_request
 
-    request = parse_request(options.explain)
-    if options.paging == "native":
-        raise ConfigError(f"--explain {options.explain}: --paging native has no VM exits; choose shadow or ept")
+    request = parse_request(outside.explain)
+    if host.paging == "native":
+        raise ConfigError(f"--explain {outside.explain}: --paging native has no VM exits; choose shadow or ept")
     return request
 
 
-def _allowance(options: BootOptions, image: BootImage, profile: Profile) -> Allowance:
+def _allowance(host: HostSpec, guest: GuestSpec, image: BootImage, profile: Profile) -> Allowance:
     """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
-    if options.timing != "fast":
+    if host.timing != "fast":
         return NO_ALLOWANCE
-    workload = options.workload or (options.image if options.image in WORKLOADS else None)
+    workload = guest.workload or (guest.image if guest.image in WORKLOADS else None)
     workload = workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
-    return allowance_for(profile.name, workload, options.paging) or NO_ALLOWANCE
+    return allowance_for(profile.name, workload, host.paging) or NO_ALLOWANCE
 
 
-def _check_limits(options: BootOptions) -> None:
-    for name, value in (("--max-seconds", options.max_seconds), ("--max-cycles", options.max_cycles)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name} {value:g} is not possible; give a number above 0")
-    if options.until == "":
+def _check_until(limits: Limits) -> None:
+    if limits.until == "":
         raise ConfigError("--until needs a text that is not empty")
 
 
-def _check_processors(options: BootOptions) -> int:
+def _check_processors(host: HostSpec, guest: GuestSpec) -> int:
     """How many cores the machine has."""
-    pcpu_count = options.vcpu_count if options.pcpu_count is None else options.pcpu_count
-    for name, value in (("--vcpus", options.vcpu_count), ("--pcpus", pcpu_count)):
-        if not 1 <= value <= PROCESSORS_MAX:
-            raise ConfigError(f"{name} {value} is not possible; give a number from 1 to {PROCESSORS_MAX}")
-    if options.paging == "native" and options.vcpu_count != pcpu_count:
+    pcpu_count = guest.vcpu_count if host.pcpu_count is None else host.pcpu_count
+    if host.paging == "native" and guest.vcpu_count != pcpu_count:
         raise ConfigError("a native guest has all cores of the machine: --vcpus and --pcpus have to be the same")
     return pcpu_count
 
 
-def _check_outputs(options: BootOptions) -> None:
-    paths = [path for path in (options.stats_path, options.trace_path) if path is not None]
+def _check_outputs(outside: Outside) -> None:
+    paths = [path for path in (outside.stats_path, outside.trace_path) if path is not None]
     for path in paths:
         check_writable(path)
     if len({path.resolve() for path in paths}) < len(paths):

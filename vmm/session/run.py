@@ -1,8 +1,8 @@
-"""Boots a guest and runs it to its end: from options to a result, everything between once.
+"""Boots a guest and runs it to its end: from specs to a result, everything between once.
 
-    BootOptions --plan()--> BootPlan --run()--> RunResult(end, stats, report)
-                 boot_plan.py: finds every      | build_guest: machine, domain, native core or VMM
-                 mistake of the user's          | loop: advance one slice, look at console, limits and signals
+    specs --plan()--> BootPlan --run()--> RunResult(end, stats, report)
+            plan.py: finds every      | build_guest: machine, domain, native core or VMM
+            mistake of the user's     | loop: advance one slice, look at console, limits and signals
 
 How a run is cut into slices, and how fast the workstation is, has no influence on the guest: what the outside sends
 (keys) arrives between slices, and only that is not reproducible.
@@ -21,14 +21,15 @@ from emulator.errors import GuestError
 from emulator.ledger import Category
 from vmm.exits.observer import ExitObserver
 from vmm.outcome import End, EndKind
+from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.console import POLL_MAX_SECONDS, Console, StopReason
 from vmm.session.guest import Guest
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.observe.trace import TraceWriter
-from vmm.session.options import BootOptions, BootPlan
 from vmm.session.plan import RestoredPlan
 from vmm.session.report.guest_report import guest_report
+from vmm.session.spec import Limits
 from vmm.session.stats import RunStats
 
 if TYPE_CHECKING:
@@ -54,19 +55,19 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
 
     `console` must have been entered. Raises ConfigError when a file cannot be written after all.
     """
-    options = plan.options
+    outside = plan.outside
     with ExitStack() as stack:
         trace = None
-        if options.trace_path is not None:
+        if outside.trace_path is not None:
             facts: dict[str, str | int] = {
                 "frequency_hz": plan.profile.frequency_hz,
                 "profile": plan.profile.name,
-                "timing": options.timing,
-                "paging": options.paging,
+                "timing": plan.host.timing,
+                "paging": plan.host.paging,
             }
-            trace = stack.enter_context(TraceWriter(options.trace_path, facts))
+            trace = stack.enter_context(TraceWriter(outside.trace_path, facts))
         recorder = _recorder(plan)
-        save_point = SavePoint(options.save) if options.save is not None else None
+        save_point = SavePoint(outside) if outside.is_saved else None
 
         def transmit(byte: int) -> None:
             _transmit(guest, console, byte)
@@ -83,7 +84,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         report = ""
         try:
             while guest.domain.end is None:
-                _loop(guest, console, options, on_slice, save_point)
+                _loop(guest, console, plan.limits, on_slice, save_point)
                 if saveable is not None and save_point is not None and guest.domain.end is None:
                     _save(saveable, console, save_point)
         except GuestError as error:
@@ -100,10 +101,10 @@ def _begin(
 ) -> "tuple[Guest, SaveableGuest | None]":  # fmt: skip
     """The guest, from its image or from a snapshot, and with what can save it where that is wanted."""
     if isinstance(plan, RestoredPlan):
-        saveable = plan.snapshot.clone(transmit, observers=observers, options=plan.options)
+        saveable = plan.snapshot.clone(transmit, observers=observers, limits=plan.limits, outside=plan.outside)
         console.resume(plan.snapshot.console_tail)
         return saveable.guest, saveable
-    if plan.options.save is None:
+    if not plan.outside.is_saved:
         return build_guest(plan, transmit, observers=observers), None
     from vmm.session.snapshot import SaveableGuest
 
@@ -162,16 +163,16 @@ def _heed_console(guest: Guest, console: Console) -> None:
 
 
 def _loop(
-    guest: Guest, console: Console, options: BootOptions, on_slice: Callable[[Guest], None],
+    guest: Guest, console: Console, limits: Limits, on_slice: Callable[[Guest], None],
     save_point: SavePoint | None,
 ) -> None:  # fmt: skip
     """Advance slice by slice, to the end or to where it is saved; between slices look at the outside world."""
     started = time.perf_counter()
     while guest.domain.end is None:
         slice_started, idle_before = time.perf_counter(), _idle_cycles(guest)
-        limit_cycles = guest.pcpu.clock.cycles + options.slice_cycles
-        if options.max_cycles is not None:
-            limit_cycles = min(limit_cycles, options.max_cycles)
+        limit_cycles = guest.pcpu.clock.cycles + limits.slice_cycles
+        if limits.max_cycles is not None:
+            limit_cycles = min(limit_cycles, limits.max_cycles)
         save_at_cycle = None if save_point is None else save_point.cycle
         if save_at_cycle is not None:
             limit_cycles = min(limit_cycles, save_at_cycle)
@@ -181,10 +182,10 @@ def _loop(
         if save_at_cycle is not None and guest.pcpu.clock.cycles >= save_at_cycle:
             return
         now, clock_cycles = time.perf_counter(), guest.pcpu.clock.cycles
-        if options.max_cycles is not None and clock_cycles >= options.max_cycles:
-            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-cycles {options.max_cycles}"))
-        elif options.max_seconds is not None and now - started >= options.max_seconds:
-            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-seconds {options.max_seconds:g}"))
+        if limits.max_cycles is not None and clock_cycles >= limits.max_cycles:
+            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-cycles {limits.max_cycles}"))
+        elif limits.max_seconds is not None and now - started >= limits.max_seconds:
+            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-seconds {limits.max_seconds:g}"))
         elif clock_cycles < limit_cycles and not console.is_interactive:
             guest.domain.finish(End(EndKind.SHUTDOWN, detail="halted, and nothing is left that could wake it"))
         elif clock_cycles < limit_cycles:

@@ -7,18 +7,26 @@ from emulator.machine import Machine
 from vmm.boot.loaders import BootImage
 from vmm.exits.observer import ExitObserver
 from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import CreditScheduler
+from vmm.scheduler.pinned import PinnedScheduler
 from vmm.session.observe.statistics import ExitStatistics
+from vmm.session.spec import SchedulerName
 from vmm.session.stats import DutyChange, ExitStats
 from vmm.sidecore.policy import Policy
-from vmm.sidecore.service import Poll
+from vmm.sidecore.poll import Poll
 from vmm.vcpu import VCpu
+
+SCHEDULERS: dict[SchedulerName, Callable[[int], Scheduler[VCpu]]] = {
+    "pinned": PinnedScheduler,
+    "credit": CreditScheduler,
+}
 
 
 class VirtualGuest:
     """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging.
 
-    Each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
+    Without a scheduler each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
     `switches` are (clock in cycles, whether sidecalls are on from then on).
     """
 
@@ -30,6 +38,7 @@ class VirtualGuest:
         memory_bytes: int,
         transmit: Callable[[int], None],
         paging: str = "shadow",
+        scheduler: SchedulerName | None = None,
         sidecore_count: int = 0,
         poll: Poll = "spin",
         policy: Policy | None = None,
@@ -44,11 +53,11 @@ class VirtualGuest:
         self._statistics = ExitStatistics()
         core_count = machine.pcpu_count - sidecore_count
         is_shared = vcpu_count > core_count or policy is not None
-        scheduler: CreditScheduler[VCpu] | None = CreditScheduler(core_count) if is_shared else None
+        chosen = SCHEDULERS[scheduler or ("credit" if is_shared else "pinned")](core_count)
         self.hypervisor = Hypervisor(
             machine,
             paging=paging,
-            scheduler=scheduler,
+            scheduler=chosen,
             sidecore_count=sidecore_count,
             poll=poll,
             policy=policy,

@@ -10,7 +10,8 @@ from emulator.x86 import PAGE_BYTES
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.access import GuestAccess
-from vmm.sidecore.service import Poll, Sidecore
+from vmm.sidecore.poll import Poll
+from vmm.sidecore.service import Sidecore
 from vmm.sidecore.slots import SlotPage
 from vmm.vcpu import VCpu
 

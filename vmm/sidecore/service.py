@@ -14,7 +14,6 @@ MODEL: a poll sees its slot when it begins; the sidecore's stores wait in its st
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
 
 from emulator.clock import NO_HORIZON
 from emulator.engine import FLUSH_ALL
@@ -28,12 +27,11 @@ from vmm.cost.meter import Meter
 from vmm.sidecore import abi
 from vmm.sidecore.flush import Flush
 from vmm.sidecore.operations import OPERATIONS
+from vmm.sidecore.poll import Poll
 from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
 from vmm.vcpu import VCpu
 
-Poll = Literal["spin", "mwait"]
-POLLS: tuple[Poll, ...] = get_args(Poll)
 HEADER_BYTES = 40  # of a slot: what a request has
 ANSWER_BYTES = 32
 

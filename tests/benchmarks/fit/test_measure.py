@@ -8,7 +8,7 @@ from benchmarks.fit.measure import Case, fit
 from emulator.profiles.profile import DEFAULT_PROFILE, shipped_profiles
 from emulator.timing import allowances as table
 from emulator.timing.allowances import WORKLOADS, Allowance, allowance_for
-from vmm.session.options import PAGING_MODES, Paging
+from vmm.session.spec import PAGING_MODES, Paging
 
 ERROR_MAX = 0.15
 

@@ -3,7 +3,7 @@
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement
 from benchmarks.harness.results import Measured, Results, Run
-from vmm.session.options import Paging
+from vmm.session.spec import Paging
 
 
 def row(name: str, parameters: tuple[int, ...], cycles_per_operation: int) -> Measured:

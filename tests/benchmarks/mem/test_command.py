@@ -10,7 +10,7 @@ from benchmarks.cli import main
 from benchmarks.harness.results import Results
 from benchmarks.mem import command
 from tests.benchmarks.mem.made import made_results
-from vmm.session.options import Paging
+from vmm.session.spec import Paging
 
 
 def run_bench(all_results: list[Results], arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

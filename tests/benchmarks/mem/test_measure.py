@@ -9,9 +9,9 @@ from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.results import Results, Run
 from benchmarks.mem.measure import STREAMS, bandwidth_curve, run_names
 from emulator.profiles.profile import load_profile
-from emulator.timing.core_timing import Fidelity
+from emulator.timing.fidelity import Fidelity
 from tests.benchmarks.mem.made import made_results
-from vmm.session.options import Paging
+from vmm.session.spec import Paging
 
 SIZES = [1024 * half * 2**power // 2 for power in range(17) for half in (2, 3)]  # 1 KiB .. 96 MiB
 PAGES = [count for power in range(4, 13) for count in (2**power, 2**power * 3 // 2)]

@@ -4,8 +4,8 @@ from functools import cache
 
 from benchmarks.harness.guest_runs import run_guest
 from benchmarks.harness.results import Results, Run
-from emulator.timing.core_timing import Fidelity
-from vmm.session.options import Paging
+from emulator.timing.fidelity import Fidelity
+from vmm.session.spec import Paging
 
 PROFILE = "netburst-2006"
 PAGINGS: tuple[Paging, ...] = ("native", "shadow", "ept")

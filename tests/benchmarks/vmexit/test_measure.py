@@ -7,9 +7,9 @@ from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.results import Run
 from benchmarks.vmexit.measure import OPERATIONS
 from emulator.profiles.profile import load_profile
-from emulator.timing.core_timing import Fidelity
+from emulator.timing.fidelity import Fidelity
 from tests.benchmarks.vmexit.guest import PAGINGS, PROFILE, results_of
-from vmm.session.options import Paging
+from vmm.session.spec import Paging
 
 SHADOW_ONLY = {
     "mov_from_cr3": {"CR_ACCESS": 1},

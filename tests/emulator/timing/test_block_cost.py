@@ -4,7 +4,8 @@ import pytest
 
 from emulator.profiles.profile import DEFAULT_PROFILE, load_profile
 from emulator.timing.allowances import NO_ALLOWANCE, Allowance
-from emulator.timing.core_timing import Fidelity, MachineTiming
+from emulator.timing.core_timing import MachineTiming
+from emulator.timing.fidelity import Fidelity
 from tests.emulator.engine.rig import DATA, HANDLERS, Rig
 
 WIDTH, ALU, LOAD, MULTIPLY, FP_ADD = 3, 1, 5, 11, 13

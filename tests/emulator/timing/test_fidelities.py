@@ -7,7 +7,7 @@ from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.profiles.profile import load_profile
-from emulator.timing.core_timing import FIDELITIES, Fidelity
+from emulator.timing.fidelity import FIDELITIES, Fidelity
 from emulator.vmx import fields as f
 from tests.emulator.pcpu_rig import make_engine
 

@@ -7,8 +7,8 @@ import pytest
 from tests.emulator.engine.rig import assemble
 from tests.guest.running import MODES, run_plan
 from tests.vmm.boot.loaders.sample_images import Segment, make_bzimage, make_elf, multiboot_header, pvh_note
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 BASE = 0x200000
 PAGINGS = pytest.mark.parametrize("paging", MODES)
@@ -16,7 +16,7 @@ PAGINGS = pytest.mark.parametrize("paging", MODES)
 
 def end_of(folder: Path, kernel: bytes, paging: Paging, *, suffix: str = "") -> str:
     (folder / "k").write_bytes(kernel)
-    boot_plan = plan(BootOptions(kernel=Path(f"{folder}/k{suffix}"), memory_bytes=16 << 20, paging=paging))
+    boot_plan = plan(HostSpec(paging=paging), GuestSpec(kernel=Path(f"{folder}/k{suffix}"), memory_bytes=16 << 20))
     return str(run_plan(boot_plan, max_cycles=10_000_000).end)
 
 

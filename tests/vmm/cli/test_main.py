@@ -17,12 +17,9 @@ from emulator.errors import choices_text
 from emulator.profiles.file import profile_path
 from emulator.profiles.profile import shipped_profiles
 from emulator.profiles.sections import BY_REASON, PARAMETERS
-from emulator.timing import core_timing
 from guest_images.images import all_images
 from tests import ROOT
 from tests.vmm.session import tiny_kernels as tiny
-from vmm.cli import main as cli
-from vmm.session import options
 
 COMMAND = [sys.executable, "-m", "benchmarks.cli"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -194,12 +191,6 @@ def test_a_value_that_is_set_times_the_run(tmp_path: Path) -> None:
 def test_without_a_command_the_help_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_main([]) == 2
     assert "boot" in capfd.readouterr().err
-
-
-def test_the_modes_of_the_command_are_the_modes_there_are() -> None:
-    assert cli.PAGING_MODES == options.PAGING_MODES
-    assert cli.FIDELITIES == core_timing.FIDELITIES
-    assert cli.DEFAULT_FIDELITY == core_timing.DEFAULT_FIDELITY
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from emulator.vmx import fields as f
 from vmm.cost import paths
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.vcpu import VCpu
 
@@ -28,7 +28,9 @@ class Charges:
     """The vCPU of a guest that has not run, and what it is charged between two looks."""
 
     def __init__(self, paging: Paging = "ept") -> None:
-        guest = build_guest(plan(BootOptions(image="default", paging=paging, overrides=OVERRIDES)), lambda _byte: None)
+        guest = build_guest(
+            plan(HostSpec(paging=paging, overrides=OVERRIDES), GuestSpec(image="default")), lambda _byte: None
+        )
         assert isinstance(guest, VirtualGuest)
         self.guest, self.vcpu = guest, guest.vcpu
         self.touched: list[tuple[int, int, bool]] = []

@@ -11,8 +11,8 @@ from tests.vmm.session.tiny_kernels import ENTRY, write_kernel
 from vmm.outcome import EndKind
 from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.options import BootOptions, Paging
 from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 APIC = 0xFEE0_0000
 SPURIOUS, ICR_HIGH, INITIAL_COUNT = APIC + 0xF0, APIC + 0x310, APIC + 0x380
@@ -23,7 +23,9 @@ VMM_MODES: tuple[Paging, ...] = ("shadow", "ept")
 def run(folder: Path, code: str, paging: Paging) -> Guest:
     """The guest after `code`, which ends with CLI; HLT in the identity map of the loader."""
     kernel = write_kernel(folder, assemble(f"{code}\ncli\n hlt", origin=ENTRY).ljust(0x1000, b"\0"))
-    guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
+    guest = build_guest(
+        plan(HostSpec(paging=paging), GuestSpec(kernel=kernel, memory_bytes=16 << 20)), lambda _byte: None
+    )
     while guest.domain.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
     assert guest.domain.end.kind is EndKind.SHUTDOWN
@@ -84,7 +86,9 @@ def test_an_access_costs_an_exit_and_a_register_of_the_apic_nothing_else(paging:
 @pytest.mark.parametrize("paging", ["native", *VMM_MODES])
 def test_code_in_a_device_is_undefined(paging: Paging, tmp_path: Path) -> None:
     kernel = write_kernel(tmp_path, assemble(f"mov eax, {APIC}\n jmp rax", origin=ENTRY))
-    guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
+    guest = build_guest(
+        plan(HostSpec(paging=paging), GuestSpec(kernel=kernel, memory_bytes=16 << 20)), lambda _byte: None
+    )
     while guest.domain.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
     assert guest.domain.end.detail == "triple fault"  # #UD, and there is no IDT
@@ -132,7 +136,9 @@ def test_devices_answer_without_paging_and_so_does_nobody_beside_them(paging: Pa
     kernel = tmp_path / "kernel.elf"
     text = multiboot_header() + assemble(code, 32, ENTRY + 12)
     kernel.write_bytes(make_elf(Segment(ENTRY, text), bits=32, entry=ENTRY + 12))
-    guest = build_guest(plan(BootOptions(kernel=kernel, paging=paging, memory_bytes=16 << 20)), lambda _byte: None)
+    guest = build_guest(
+        plan(HostSpec(paging=paging), GuestSpec(kernel=kernel, memory_bytes=16 << 20)), lambda _byte: None
+    )
     while guest.domain.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
     assert (guest.domain.end.kind, guest.domain.end.value) == (EndKind.DEBUG_EXIT, 0x50)

@@ -1,6 +1,5 @@
 """Claims about running a guest: how it ends, with which status, at which cycle."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -21,9 +20,9 @@ from vmm.session import plan as boot_plan
 from vmm.session.console import Console
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
-from vmm.session.options import BootOptions
 from vmm.session.plan import plan
 from vmm.session.run import RunResult, run
+from vmm.session.spec import GuestSpec, HostSpec, Limits, specs_of
 
 MAX_CYCLES = 100_000_000
 
@@ -31,11 +30,11 @@ MAX_CYCLES = 100_000_000
 def run_code(folder: Path, code: bytes, **changes: object) -> tuple[RunResult, bytes]:
     """Run a tiny kernel natively; its result and what it printed."""
     values = {"memory_bytes": 16 << 20, "paging": "native", "max_cycles": MAX_CYCLES, "allow_input": False}
-    options = BootOptions(kernel=tiny.write_kernel(folder, code), **{**values, **changes})  # type: ignore[arg-type]
-    until = options.until.encode() if options.until else None
+    host, guest, limits, outside = specs_of({"kernel": tiny.write_kernel(folder, code), **values, **changes})
+    until = limits.until.encode() if limits.until else None
     with tempfile.TemporaryFile() as output:
         with Console(until=until, allow_input=False, stdout_fd=output.fileno()) as console:
-            result = run(plan(options), console)
+            result = run(plan(host, guest, limits, outside), console)
         output.seek(0)
         return result, output.read()
 
@@ -173,18 +172,24 @@ ECHO_TO_DEBUG_EXIT = bytes.fromhex("66bafd03 ec a801 74fb b2f8 ec e6f4 ebfe")
 
 def test_typed_keys_reach_the_guest_between_slices(tmp_path: Path) -> None:
     kernel = tiny.write_kernel(tmp_path, ECHO_TO_DEBUG_EXIT)
-    options = BootOptions(kernel=kernel, memory_bytes=16 << 20, paging="native", slice_cycles=100_000)
     with TypingConsole(b"\x2a") as console:
-        result = run(plan(options), console)
+        result = run(
+            plan(
+                HostSpec(paging="native"), GuestSpec(kernel=kernel, memory_bytes=16 << 20), Limits(slice_cycles=100_000)
+            ),
+            console,
+        )
     assert result.end.value == 0x2A
     assert console.timeouts == [0.0]  # a guest that is busy is not slowed down
 
 
 def test_an_interactive_guest_that_nothing_will_wake_waits_for_keys(tmp_path: Path) -> None:
     kernel = tiny.write_kernel(tmp_path, tiny.SLEEP)
-    options = BootOptions(kernel=kernel, memory_bytes=16 << 20, paging="native", max_seconds=0.05)
     with TypingConsole(b"") as console:
-        result = run(plan(options), console)
+        result = run(
+            plan(HostSpec(paging="native"), GuestSpec(kernel=kernel, memory_bytes=16 << 20), Limits(max_seconds=0.05)),
+            console,
+        )
     assert result.end.kind is EndKind.LIMIT
     assert console.timeouts
     assert min(console.timeouts) > 0
@@ -198,11 +203,15 @@ def test_idle_time_of_an_interactive_guest_is_waited_for(tmp_path: Path, monkeyp
     monkeypatch.setattr(NativeGuest, "advance", idle)
     kernel = tiny.write_kernel(tmp_path, tiny.SLEEP)
     slice_cycles = 300_000_000  # 0.1 s at 3 GHz
-    options = BootOptions(
-        kernel=kernel, memory_bytes=16 << 20, paging="native", slice_cycles=slice_cycles, max_cycles=3 * slice_cycles
-    )
     with TypingConsole(b"") as console:
-        run(plan(options), console)
+        run(
+            plan(
+                HostSpec(paging="native"),
+                GuestSpec(kernel=kernel, memory_bytes=16 << 20),
+                Limits(slice_cycles=slice_cycles, max_cycles=3 * slice_cycles),
+            ),
+            console,
+        )
     assert len(console.timeouts) == 2
     assert all(0.05 < seconds <= 0.1 for seconds in console.timeouts)
 
@@ -221,7 +230,7 @@ def test_options_with_a_named_guest_add_to_its_command_line(tmp_path: Path, monk
     kernel = tiny.write_kernel(tmp_path, tiny.HALT)
     image = Image("x", "", "linux", "user", kernel, append="console=ttyS0")
     monkeypatch.setattr(boot_plan, "resolve", lambda name, progress: image)
-    made = plan(BootOptions(image="x", append="quiet", memory_bytes=16 << 20))
+    made = plan(guest=GuestSpec(image="x", append="quiet", memory_bytes=16 << 20))
     assert any(data.startswith(b"console=ttyS0 quiet\0") for _, data in made.image.segments)
 
 
@@ -232,9 +241,9 @@ def test_a_slice_callback_sees_the_guest(tmp_path: Path) -> None:
         seen.append(guest.pcpu.clock.cycles)
 
     kernel = tiny.write_kernel(tmp_path, tiny.HANG)
-    options = BootOptions(kernel=kernel, memory_bytes=16 << 20, paging="native", max_cycles=3000)
+    limits = Limits(max_cycles=3000, slice_cycles=1000)
     with Console(allow_input=False) as console:
-        run(plan(dataclasses.replace(options, slice_cycles=1000)), console, note)
+        run(plan(HostSpec(paging="native"), GuestSpec(kernel=kernel, memory_bytes=16 << 20), limits), console, note)
     assert seen == [1000, 2000, 3000]
 
 

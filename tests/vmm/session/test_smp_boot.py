@@ -4,9 +4,9 @@ import pytest
 
 from emulator.errors import ConfigError
 from vmm.session.build import build_guest
-from vmm.session.options import BootOptions
-from vmm.session.plan import PROCESSORS_MAX, plan
+from vmm.session.plan import plan
 from vmm.session.run import collect_stats
+from vmm.session.spec import PROCESSORS_MAX, GuestSpec, HostSpec, specs_of
 
 LIMIT_CYCLES = 100_000_000
 
@@ -23,12 +23,12 @@ LIMIT_CYCLES = 100_000_000
 )
 def test_impossible_numbers_of_processors_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan(BootOptions(image="default", **changes))  # type: ignore[arg-type]
+        plan(*specs_of({"image": "default", **changes}))
 
 
 @pytest.mark.parametrize("paging", ["native", "shadow", "ept"])
 def test_every_core_has_a_ledger_that_sums_to_its_clock(paging: str) -> None:
-    boot_plan = plan(BootOptions(image="default", paging=paging, vcpu_count=3))  # type: ignore[arg-type]
+    boot_plan = plan(HostSpec(paging=paging), GuestSpec(image="default", vcpu_count=3))  # type: ignore[arg-type]
     guest = build_guest(boot_plan, lambda _byte: None)
     guest.advance(LIMIT_CYCLES)
     assert guest.domain.end is not None
@@ -44,7 +44,7 @@ def test_every_core_has_a_ledger_that_sums_to_its_clock(paging: str) -> None:
 def test_processors_that_are_not_started_change_nothing(paging: str) -> None:
     clocks = []
     for vcpu_count in (1, 3):
-        boot_plan = plan(BootOptions(image="default", paging=paging, vcpu_count=vcpu_count))  # type: ignore[arg-type]
+        boot_plan = plan(HostSpec(paging=paging), GuestSpec(image="default", vcpu_count=vcpu_count))  # type: ignore[arg-type]
         guest = build_guest(boot_plan, lambda _byte: None)
         guest.advance(LIMIT_CYCLES)
         clocks.append(guest.pcpu.clock.cycles)

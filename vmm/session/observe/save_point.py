@@ -4,45 +4,36 @@ The run is paused there, at the next place between two instructions where nothin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from emulator.errors import ConfigError
 from vmm.exits.observer import ExitObserver
 from vmm.session.observe.which_exit import ExitCounter, Request, parse_request
+from vmm.session.spec import Outside
 from vmm.vcpu import Exit, VCpu
-
-
-@dataclass(frozen=True)
-class SaveOptions:
-    """`--save` and what goes with it; nothing is checked yet."""
-
-    path: Path | None = None
-    text: str | None = None
-    cycle: int | None = None
-    exit: str | None = None  # REASON or REASON:n
 
 
 class SavePoint(ExitObserver):
     """The place, and whether the run has come to it. Raises ConfigError when the user named none, or several."""
 
-    def __init__(self, options: SaveOptions) -> None:
-        given = [value for value in (options.text, options.cycle, options.exit) if value is not None]
-        if options.path is None:
+    def __init__(self, outside: Outside) -> None:
+        given = [
+            value for value in (outside.save_at_text, outside.save_at_cycle, outside.save_at_exit) if value is not None
+        ]
+        if outside.save_path is None:
             raise ConfigError("--save-at-text, --save-at-cycle and --save-at-exit need --save; name the file")
         if len(given) != 1:
             raise ConfigError("--save needs one of --save-at-text, --save-at-cycle and --save-at-exit")
-        if options.text == "":
+        if outside.save_at_text == "":
             raise ConfigError("--save-at-text needs a text that is not empty")
-        if options.cycle is not None and options.cycle < 1:
-            raise ConfigError(f"--save-at-cycle {options.cycle} is not possible; give a number above 0")
-        self.path = options.path
-        self.cycle = options.cycle
+        if outside.save_at_cycle is not None and outside.save_at_cycle < 1:
+            raise ConfigError(f"--save-at-cycle {outside.save_at_cycle} is not possible; give a number above 0")
+        self.path = outside.save_path
+        self.cycle = outside.save_at_cycle
         self.is_reached = False
         self.pause: Callable[[], None] = lambda: None  # of the guest, once there is one
-        self._text = (options.text or "").encode()
+        self._text = (outside.save_at_text or "").encode()
         self._sent = bytearray()
-        self._counter = None if options.exit is None else ExitCounter(parse_exit(options.exit))
+        self._counter = None if outside.save_at_exit is None else ExitCounter(parse_exit(outside.save_at_exit))
 
     def transmit(self, byte: int) -> None:
         """The guest sent `byte`."""

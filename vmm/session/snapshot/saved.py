@@ -20,18 +20,15 @@ from emulator.timing.allowances import Allowance
 from emulator.x86 import PAGE_BYTES
 from vmm.boot.loaders import BootImage, EntryMode
 from vmm.exits.observer import ExitObserver
+from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.guest import Guest
-from vmm.session.options import BootOptions, BootPlan, parse_switches
+from vmm.session.parameters import saved_values
 from vmm.session.snapshot.objects import Applied, Capture, Skeleton
+from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside
 from vmm.sidecore.policy import named_policy
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
-# What of a run's options a guest is made of; the others say how it is run and shown.
-SAVED_OPTIONS = (
-    "memory_bytes", "paging", "vcpu_count", "pcpu_count", "devices", "profile", "overrides", "timing", "has_sidecore",
-    "poll", "sidecore_policy", "switch_sidecore", "jumps_spins",
-)  # fmt: skip
 ZEROS = bytes(PAGE_BYTES)
 DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)  # of records that do not fit
 
@@ -81,11 +78,12 @@ class Snapshot:
         transmit: Callable[[int], None],
         *,
         observers: Sequence[ExitObserver] = (),
-        options: BootOptions | None = None,
+        limits: Limits | None = None,
+        outside: Outside | None = None,
     ) -> "SaveableGuest":
-        """A guest that goes on from here. `options`: how it is run. Raises ConfigError."""
+        """A guest that goes on from here. `limits`, `outside`: how it is run. Raises ConfigError."""
         try:
-            plan = self.plan(options or BootOptions())
+            plan = self.plan(limits or Limits(), outside or Outside())
         except DAMAGED as error:
             raise _damaged(error) from None
         guest = build_guest(plan, transmit, observers=observers, memory_file=self.memory.descriptor)
@@ -108,32 +106,23 @@ class Snapshot:
         except DAMAGED as error:
             raise _damaged(error) from None
 
-    def plan(self, options: BootOptions) -> BootPlan:
-        """What the guest is made of, from the snapshot, and `options` for the rest. Raises ConfigError."""
-        saved: dict[str, Any] = self.document["options"]
-        options = replace(options, **{name: saved[name] for name in SAVED_OPTIONS})
-        options = replace(
-            options,
-            overrides=tuple(options.overrides),
-            devices=tuple(options.devices),
-            switch_sidecore=tuple(options.switch_sidecore),
-        )
-        profile = self._profile
+    def plan(self, limits: Limits, outside: Outside) -> BootPlan:
+        """What the guest is made of, from the snapshot, and how it is run. Raises ConfigError."""
+        guest = GuestSpec.take(self.document["guest"])
+        saved: dict[str, Any] = self.document["image"]
         image = replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
-        policy = None if options.sidecore_policy is None else named_policy(options.sidecore_policy)
-        return BootPlan(
-            options,
-            image,
-            profile,
-            Allowance(**self.document["allowance"]),
-            policy=policy,
-            switches=parse_switches(options.switch_sidecore),
-        )
+        allowance = Allowance(**self.document["allowance"])
+        name = self._host.sidecore_policy
+        policy = None if name is None else named_policy(name)
+        return BootPlan(self._host, guest, limits, outside, image, self._profile, allowance, policy=policy)
+
+    @cached_property
+    def _host(self) -> HostSpec:
+        return HostSpec.take(self.document["host"])
 
     @cached_property
     def _profile(self) -> Profile:
-        options = self.document["options"]
-        profile = load_profile(options["profile"], options["overrides"])
+        profile = load_profile(self._host.profile, self._host.overrides)
         if profile_digest(profile) != self.document["profile"]:
             raise ConfigError(f"profile {profile.name} is not what it was when the snapshot was made")
         return profile
@@ -174,16 +163,17 @@ class SaveableGuest:
 
     def snapshot(self, *, console_tail: bytes = b"") -> Snapshot:
         """The state now; not while the guest runs. Raises ConfigError when it has something that has no form."""
-        guest, options = self.guest, self.plan.options
+        guest = self.guest
         if guest.domain.end is not None:
             raise ConfigError(f"there is nothing to save: the guest has ended ({guest.domain.end})")
         for pcpu in guest.machine.pcpus:
             pcpu.clock.commit()
         hierarchy = guest.machine.timing.hierarchy
         image = self.plan.image
-        saved = {name: getattr(options, name) for name in SAVED_OPTIONS}
         document = {
-            "options": {**saved, "mode": image.mode.name, "cr3_gpa": image.cr3_gpa},
+            "host": saved_values(self.plan.host),
+            "guest": saved_values(self.plan.guest),
+            "image": {"mode": image.mode.name, "cr3_gpa": image.cr3_gpa},
             "profile": profile_digest(self.plan.profile),
             "allowance": asdict(self.plan.allowance),
             "skeleton": self.skeleton.digest(),

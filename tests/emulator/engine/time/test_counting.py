@@ -4,7 +4,8 @@ import pytest
 
 from emulator.profiles.profile import DEFAULT_PROFILE, load_profile
 from emulator.timing.allowances import NO_ALLOWANCE
-from emulator.timing.core_timing import Fidelity, MachineTiming
+from emulator.timing.core_timing import MachineTiming
+from emulator.timing.fidelity import Fidelity
 from tests.emulator.engine.rig import CODE, DATA, HANDLERS, Rig
 
 IRETQ = b"\x48\xcf"

@@ -13,13 +13,14 @@ from emulator.ledger import Category
 from emulator.profiles.profile import load_profile
 from emulator.vmx.exit_reasons import ExitReason
 from vmm.cost.meter import Charge
+from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.observe.explain import Explanation, Recorder
 from vmm.session.observe.trace import TraceWriter
 from vmm.session.observe.which_exit import Request, parse_request
-from vmm.session.options import BootOptions, BootPlan, Paging
 from vmm.session.plan import plan
 from vmm.session.report.explain_table import missing_text, print_explanation, source_texts
+from vmm.session.spec import GuestSpec, HostSpec, Outside, Paging
 
 LIMIT_CYCLES = 10**9
 WITHOUT_PARAMETER = {Category.IDLE}
@@ -41,7 +42,7 @@ def run(boot_plan: BootPlan, request: Request | None, trace_path: Path) -> tuple
 def test_the_lines_sum_to_the_exit_that_the_trace_shows(text: str, paging: Paging, tmp_path: Path) -> None:
     if paging == "ept" and text in ("CR_ACCESS", "EXCEPTION_NMI:150"):
         pytest.skip("the guest makes none under EPT")
-    request, boot_plan = parse_request(text), plan(BootOptions(image="default", paging=paging))
+    request, boot_plan = parse_request(text), plan(HostSpec(paging=paging), GuestSpec(image="default"))
     recorder, clock_cycles, records = run(boot_plan, request, tmp_path / "trace")
     assert recorder is not None
     explanation = recorder.explanation
@@ -58,7 +59,7 @@ def test_the_lines_sum_to_the_exit_that_the_trace_shows(text: str, paging: Pagin
 
 
 def test_when_detailed_the_caches_say_what_an_access_takes(tmp_path: Path) -> None:
-    boot_plan = plan(BootOptions(image="default", paging="shadow", timing="detailed"))
+    boot_plan = plan(HostSpec(paging="shadow", timing="detailed"), GuestSpec(image="default"))
     recorder, _, _ = run(boot_plan, Request(ExitReason.EXCEPTION_NMI, 1), tmp_path / "trace")
     assert recorder is not None
     assert recorder.explanation is not None
@@ -75,7 +76,7 @@ def test_a_cpuid_exit_is_what_its_handler_does(tmp_path: Path) -> None:
         "vmx.exit_cycles_by_reason.CPUID=401", "vmx.entry_cycles=5003", "vmx.vmread_cycles=3", "vmx.vmwrite_cycles=7",
         "core.path_cycles_per_100_instructions=200", "caches.l1d_latency_cycles=11", "instructions.cpuid_cycles=1301",
     )  # fmt: skip
-    boot_plan = plan(BootOptions(image="default", paging="ept", overrides=overrides))
+    boot_plan = plan(HostSpec(paging="ept", overrides=overrides), GuestSpec(image="default"))
     recorder, _, _ = run(boot_plan, Request(ExitReason.CPUID, 3), tmp_path / "trace")
     assert recorder is not None
     assert recorder.explanation is not None
@@ -131,7 +132,7 @@ def test_a_mistake_is_one_line(text: str, words: str) -> None:
 
 def test_native_has_nothing_to_explain() -> None:
     with pytest.raises(ConfigError, match="--paging native has no VM exits; choose shadow or ept"):
-        plan(BootOptions(image="default", paging="native", explain="CPUID"))
+        plan(HostSpec(paging="native"), GuestSpec(image="default"), outside=Outside(explain="CPUID"))
 
 
 @pytest.mark.parametrize(("seen", "words"), [(0, "no CPUID exits"), (1, "1 CPUID exit"), (2, "2 CPUID exits")])
@@ -181,7 +182,7 @@ def test_a_guest_that_ended_in_the_exit_is_told() -> None:
 
 
 def test_the_last_exit_of_a_guest_has_an_account_too(tmp_path: Path) -> None:
-    boot_plan = plan(BootOptions(image="default", paging="ept"))
+    boot_plan = plan(HostSpec(paging="ept"), GuestSpec(image="default"))
     _, _, records = run(boot_plan, None, tmp_path / "trace")
     number = sum(row["exit"] == "IO_INSTRUCTION" for row in records)
     recorder, clock_cycles, _ = run(boot_plan, Request(ExitReason.IO_INSTRUCTION, number), tmp_path / "again")

@@ -6,12 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vmm.session.boot_plan import BootPlan
 from vmm.session.guest import Guest
 from vmm.session.observe.trace import TraceWriter
-from vmm.session.options import BootOptions, BootPlan
 from vmm.session.plan import plan
 from vmm.session.run import collect_stats
 from vmm.session.snapshot import SaveableGuest, Snapshot
+from vmm.session.spec import specs_of
 
 SLICE_CYCLES = 30_000_000
 
@@ -30,7 +31,7 @@ class Run:
 @cache
 def plan_of(image: str, paging: str, **options: Any) -> BootPlan:
     """The plan of a test kernel."""
-    return plan(BootOptions(image=image, paging=paging, memory_bytes=32 << 20, **options))  # type: ignore[arg-type]
+    return plan(*specs_of({"image": image, "paging": paging, "memory_bytes": 32 << 20, **options}))
 
 
 def finish(guest: Guest) -> str:

@@ -105,7 +105,20 @@ JSON = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inne
 
 
 @pytest.mark.parametrize(
-    "part", ["options", "profile", "allowance", "skeleton", "objects", "cpus", "hierarchy", "pages", "memory_bytes"]
+    "part",
+    [
+        "host",
+        "guest",
+        "image",
+        "profile",
+        "allowance",
+        "skeleton",
+        "objects",
+        "cpus",
+        "hierarchy",
+        "pages",
+        "memory_bytes",
+    ],
 )
 def test_a_document_that_lacks_a_part_is_refused(part: str, saved: bytes, place: Path) -> None:
     document, memory = split(saved)

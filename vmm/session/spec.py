@@ -1,0 +1,219 @@
+"""What a user asks for: a host, guests, when to stop, what a run leaves outside. Every field is listed here, once.
+
+    HostSpec   the emulated machine and its VMM      Limits    when a run ends, whatever the guest does
+    GuestSpec  a guest of it                         Outside   files and keys of one run
+
+A field's annotation holds its type and a `Parameter` (`parameters.py`): one sentence, its range, its option on the
+command line (`vmm/cli/spec_options.py` makes that), whether a snapshot has to say it. Choices and ranges are checked
+when a spec is made; what is possible together, and what is in the files it names, `plan.py` finds out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from emulator.errors import ConfigError, choices_text
+from emulator.profiles.profile import DEFAULT_PROFILE
+from emulator.timing.fidelity import DEFAULT_FIDELITY, Fidelity
+from vmm.session.parameters import Parameter, Row, Spec, rows_of
+from vmm.sidecore.poll import Poll
+
+Paging = Literal["shadow", "ept", "native"]
+PAGING_MODES: tuple[Paging, ...] = get_args(Paging)
+Protocol = Literal["linux", "multiboot", "pvh"]
+SchedulerName = Literal["pinned", "credit"]
+DEFAULT_MEMORY_BYTES = 256 << 20
+SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
+PROCESSORS_MAX = 64
+
+
+class Switch(NamedTuple):
+    """From `cycle` on sidecalls are on, or off."""
+
+    cycle: int
+    is_on: bool
+
+
+def read_memory_bytes(text: str) -> int:
+    """`256M` as a number. Raises ConfigError."""
+    from vmm.boot.loaders.memory_size import parse_memory_size
+
+    return parse_memory_size(text)
+
+
+def read_switch(text: str) -> Switch:
+    """What CYCLE:on says. Raises ConfigError."""
+    cycle, _, state = text.partition(":")
+    if not cycle.isdecimal() or not cycle.isascii() or state not in ("on", "off"):
+        raise ConfigError(f"--switch-sidecore {text!r}: give CYCLE:on or CYCLE:off, as in 1000000:off")
+    return Switch(int(cycle), state == "on")
+
+
+# fmt: off
+@dataclass(frozen=True, kw_only=True)
+class HostSpec(Spec):
+    """The emulated machine, and the VMM on it."""
+
+    profile: Annotated[str, Parameter(
+        "Timing of the machine: a name from `sidecore profiles list`, or a .toml file.", "--profile", "TEXT"
+    )] = DEFAULT_PROFILE
+    overrides: Annotated[tuple[str, ...], Parameter(
+        "Change one value of the profile, as in core.frequency_hz=2e9; see `sidecore profiles parameters`.",
+        "--set", "KEY=VALUE",
+    )] = ()
+    timing: Annotated[Fidelity, Parameter(
+        "How time is computed: flat, one cycle for each instruction; fast, a model of the core, memory by an average; "
+        "detailed, every access through caches and TLBs.", "--timing", noun="timing",
+    )] = DEFAULT_FIDELITY
+    pcpu_count: Annotated[int | None, Parameter(
+        "Cores of the machine; as many as --vcpus, unless they are to share fewer.", "--pcpus",
+        least=1, most=PROCESSORS_MAX,
+    )] = None
+    paging: Annotated[Paging, Parameter(
+        "How guest memory is virtualized: shadow page tables, extended page tables, or no VMM at all.", "--paging",
+        noun="paging mode",
+    )] = "shadow"
+    scheduler: Annotated[SchedulerName | None, Parameter(
+        "Which vCPU runs where: pinned, each has a core of its own; credit, they share all cores, as in Xen. "
+        "Without it pinned, if there are cores enough.", "--scheduler", noun="scheduler",
+    )] = None
+    sidecore_count: Annotated[int, Parameter(
+        "Give the machine one more core, which serves the guest over a shared page instead of VM exits.",
+        "--sidecore", least=0, most=PROCESSORS_MAX, is_flag=True,
+    )] = 0
+    sidecore_policy: Annotated[str | None, Parameter(
+        "Let the sidecore's core run guests too, by this policy: always-on, never, when-idle or FILE.py:NAME.",
+        "--sidecore-policy", "POLICY",
+    )] = None
+    sidecore_switches: Annotated[tuple[Switch, ...], Parameter(
+        "Turn sidecalls on or off when the clock gets there; the guest goes on by VM exits.",
+        "--switch-sidecore", "CYCLE:on|off", read=read_switch,
+    )] = ()
+    poll: Annotated[Poll, Parameter("How the sidecore waits.", "--poll", noun="way to poll")] = "spin"
+    jumps_spins: Annotated[bool, Parameter("Whether polls and spins are jumped over; else each is executed.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestSpec(Spec):
+    """A guest: either `image` or `kernel` names what it boots."""
+
+    image: Annotated[str | None, Parameter(
+        "A name from `sidecore images list` or a kernel file; without one, `default` boots.", is_in_memory=True
+    )] = None
+    kernel: Annotated[Path | None, Parameter(
+        "Boot this kernel instead of a named guest: bzImage, vmlinux, ELF, Multiboot or PVH; with an address a flat "
+        "binary, entered there in real mode (16 bits, below 1 MiB), protected mode (32) or 64-bit mode.",
+        "--kernel", "FILE[@ADDRESS[:BITS]]", is_in_memory=True,
+    )] = None
+    initrd: Annotated[Path | None, Parameter(
+        "Initial RAM disk for --kernel; of a Multiboot or PVH kernel the first module.", "--initrd", is_in_memory=True
+    )] = None
+    modules: Annotated[tuple[str, ...], Parameter(
+        "A module for a Multiboot or PVH kernel, as in --module 'disk.img ro'.", "--module", "FILE [ARGS]",
+        is_in_memory=True,
+    )] = ()
+    protocol: Annotated[Protocol | None, Parameter(
+        "How to boot a --kernel that can be booted in several ways.", "--protocol", noun="boot protocol",
+        is_in_memory=True,
+    )] = None
+    append: Annotated[str, Parameter(
+        "Kernel command line; for a named guest, more of it.", "--append", is_in_memory=True
+    )] = ""
+    memory_bytes: Annotated[int, Parameter(
+        "RAM of the guest.", "--memory", "TEXT", read=read_memory_bytes, shown_default="256M"
+    )] = DEFAULT_MEMORY_BYTES
+    vcpu_count: Annotated[int, Parameter("Processors of the guest.", "--vcpus", least=1, most=PROCESSORS_MAX)] = 1
+    devices: Annotated[tuple[str, ...], Parameter(
+        "Put a device on the PCI bus: edu, the one of QEMU's for who writes a first driver.", "--device", "edu"
+    )] = ()
+    workload: Annotated[str | None, Parameter(
+        "Whose average `fast` takes for memory: linux, kernel, ...", "--workload", "CLASS", is_in_memory=True
+    )] = None
+    weight: Annotated[int, Parameter("Its share of the cores, with the credit scheduler.", least=1, most=65535)] = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Spec):
+    """When a run ends, whatever the guest does."""
+
+    until: Annotated[str | None, Parameter(
+        "End with status 0 when the guest has printed TEXT.", "--until", "TEXT"
+    )] = None
+    max_seconds: Annotated[float | None, Parameter(
+        "End with status 3 after this long on the workstation.", "--max-seconds", above=0
+    )] = None
+    max_cycles: Annotated[int | None, Parameter(
+        "End with status 3 when the emulated core's clock gets here.", "--max-cycles", above=0
+    )] = None
+    slice_cycles: Annotated[int, Parameter(
+        "How long the guest runs between two looks at the outside; nothing in the guest depends on it.", least=1
+    )] = SLICE_CYCLES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside(Spec):
+    """Files and keys of one run."""
+
+    stats_path: Annotated[Path | None, Parameter(
+        "Write the figures of the summary to this file.", "--stats", "F.json"
+    )] = None
+    trace_path: Annotated[Path | None, Parameter(
+        "Write one line per VM exit to this file.", "--trace", "F.jsonl"
+    )] = None
+    explain: Annotated[str | None, Parameter(
+        "Show the account of the N-th VM exit for this reason (CPUID, EXCEPTION_NMI ...), line by line with its "
+        "sources.", "--explain", "REASON[:N]",
+    )] = None
+    save_path: Annotated[Path | None, Parameter(
+        "Write the state of the whole machine to this file, and end, at one of these places:", "--save", "F"
+    )] = None
+    save_at_text: Annotated[str | None, Parameter(
+        "... when the guest has printed TEXT;", "--save-at-text", "TEXT"
+    )] = None
+    save_at_cycle: Annotated[int | None, Parameter(
+        "... when the emulated core's clock gets here;", "--save-at-cycle", "N"
+    )] = None
+    save_at_exit: Annotated[str | None, Parameter(
+        "... behind the N-th VM exit for this reason.", "--save-at-exit", "REASON[:N]"
+    )] = None
+    restore_path: Annotated[Path | None, Parameter(
+        "Go on from a file of --save, as if there had been no end; options that make the guest do not go with it.",
+        "--restore", "F",
+    )] = None
+    allow_input: Annotated[bool, Parameter(
+        "Take no keys, even from a terminal: the run is reproducible.", "--no-input", is_flag=True
+    )] = True
+    # fmt: on
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether anything of --save was given."""
+        wanted = (self.save_path, self.save_at_text, self.save_at_cycle, self.save_at_exit)
+        return any(value is not None for value in wanted)
+
+
+SPECS: tuple[type[Spec], ...] = (GuestSpec, HostSpec, Limits, Outside)  # in the order of the command's help
+
+
+def specs_of(values: Mapping[str, Any]) -> tuple[HostSpec, GuestSpec, Limits, Outside]:
+    """The specs that values by the names of their fields make; no name is in two of them. Raises ConfigError."""
+    owners = {row.name: cls for cls, row in all_rows()}
+    parts: dict[type[Spec], dict[str, Any]] = {cls: {} for cls in SPECS}
+    for name, value in values.items():
+        if name not in owners:
+            raise ConfigError(f"no field {name!r} of a spec; {choices_text(name, list(owners))}")
+        parts[owners[name]][name] = value
+    return (
+        HostSpec(**parts[HostSpec]),
+        GuestSpec(**parts[GuestSpec]),
+        Limits(**parts[Limits]),
+        Outside(**parts[Outside]),
+    )
+
+
+def all_rows() -> Iterator[tuple[type[Spec], Row]]:
+    """Every field of every spec, in the order of the command's help."""
+    for cls in SPECS:
+        for row in rows_of(cls):
+            yield cls, row
