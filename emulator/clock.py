@@ -51,7 +51,9 @@ class Clock:
         self._horizon_cycles = NO_HORIZON
         self._instructions = 0  # retired on this core before the engine was loaded
         self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
-        self._hierarchy: MemoryHierarchy | None = timing.at(fidelity).hierarchy  # while `detailed`
+        # While `detailed`. MODEL: a core that has never loaded an engine, a dedicated sidecore, has none: it only hits.
+        self._hierarchy: MemoryHierarchy | None = None
+        self._has_caches = False  # whether there is one: said in a snapshot, in which the hierarchy itself is not
         self._coherence_cycles = 0  # of its counter, booked
 
     @property
@@ -146,8 +148,14 @@ class Clock:
         self.fidelity = fidelity
         timing = self._timing.at(fidelity)
         self._hierarchy = timing.hierarchy
+        self._has_caches = timing.hierarchy is not None
         if self.engine is not None:
             self.engine.set_timing(timing, self.number)
+
+    def resume(self) -> None:
+        """Its state was restored: find its timing again."""
+        if self._has_caches or self.engine is not None:
+            self.retime(self.fidelity)
 
     # --- the ledger --------------------------------------------------------------------------------------------------
 

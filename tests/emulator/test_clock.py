@@ -3,7 +3,6 @@
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
-from emulator.profiles.profile import DEFAULT_PROFILE, load_profile
 from tests.emulator.pcpu_rig import make_engine
 
 
@@ -43,11 +42,3 @@ def test_an_engine_moves_between_cores_and_brings_no_cycles_along(machine: Machi
     second.run(200)
     assert second.clock.book().total_cycles == second.clock.cycles < 300
     assert first.clock.book().total_cycles == first.clock.cycles >= 5000
-
-
-def test_a_core_that_never_loads_an_engine_has_caches_when_every_access_goes_through_them() -> None:
-    """A sidecore: what it touches once cost nothing in `detailed`."""
-    profile = load_profile(DEFAULT_PROFILE)
-    clock = Machine(profile, memory_bytes=1 << 20, timing="detailed").pcpus[0].clock
-    first_cycles, again_cycles = clock.touch(0x1000, 8, False), clock.touch(0x1000, 8, False)
-    assert first_cycles > again_cycles == profile.caches.l1d_latency_cycles

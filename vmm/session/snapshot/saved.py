@@ -136,7 +136,7 @@ class Snapshot:
         Applied(skeleton, document["objects"])
         machine.memory.forget_changes()
         for pcpu in machine.pcpus:
-            pcpu.clock.retime(pcpu.clock.fidelity)
+            pcpu.clock.resume()
         engines = engines_of(skeleton)
         for engine, saved in zip(engines, self._cpus, strict=True):
             engine.restore(saved)
