@@ -5,7 +5,7 @@
        |                  ^
     i82371ab <---PIRQ-----+---- INTA# to INTD# of what is on the PCI bus
 
-A machine has one for its hardware, and a VMM one per domain, each on its own port bus and event queue.
+A PC has one around its machine (pc.py), and a VMM one per domain, each on its own port bus and event queue.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,12 +1,15 @@
-"""The interrupt pins of a core, and what drives them.
+"""The pins of a core, and what drives them.
 
     board's interrupt controller --set_interrupt--.
     local timer ------------------- arm_timer ----+--> INTR --> VM exit (VMM) or IDT (native); ends a wait
     another core ------------------- send_ipi ----'
     board's NMI -------------------- raise_nmi ------> NMI
+    INIT, SIPI --------------------- initialize, start_up --> whoever executes on the core
 
 The pins are the core's: an engine that is loaded finds them as they are, one that is unloaded leaves them here.
 """
+
+from typing import Protocol
 
 from emulator.clock import Clock
 from emulator.engine import Engine
@@ -19,12 +22,29 @@ from emulator.waiting import Waiting
 LOCAL_TIMER_VECTOR = 0xEF  # the vector of this core's local timer; a VMM's own choice on real hardware
 
 
+class Executor(Protocol):
+    """What executes on a core, for what its INTR pin does not say."""
+
+    def on_nmi(self) -> None:
+        """The NMI pin has been driven: it may end a wait."""
+        ...
+
+    def on_init(self) -> None:
+        """INIT."""
+        ...
+
+    def on_start_up(self, vector: int) -> None:
+        """SIPI."""
+        ...
+
+
 class Interrupts:
     """The pins of the core of `clock`, which may be `waiting`."""
 
     def __init__(self, clock: Clock, waiting: Waiting, timeline: Timeline, profile: Profile) -> None:
         self.seen_from_cycles = 0  # the guest does not see the INTR pin before: its spinning was jumped over
         self.has_timer_fired = False
+        self.executor: Executor | None = None  # None: a VMM in root operation, where INIT waits (SDM 3C 23.8)
         self._clock = clock
         self._waiting = waiting
         self._timeline = timeline
@@ -43,15 +63,32 @@ class Interrupts:
         self.drive()
 
     def raise_nmi(self) -> None:
-        """An edge at the NMI pin; one waits at most. What it ends, a `wait`, is for others to say."""
+        """An edge at the NMI pin; one waits at most. What it ends, a `wait`, is for the executor to say."""
         if self._clock.engine is None:
             self._nmi_pending = True
         else:
             self._clock.engine.shared.nmi_pending = 1
+        if self.executor is not None:
+            self.executor.on_nmi()
+
+    def initialize(self) -> None:
+        """INIT, from a local APIC."""
+        if self.executor is not None:
+            self.executor.on_init()
+
+    def start_up(self, vector: int) -> None:
+        """SIPI: real mode at vector << 12."""
+        if self.executor is not None:
+            self.executor.on_start_up(vector)
+
+    @property
+    def is_asserted(self) -> bool:
+        """The level of the INTR pin."""
+        return self._intr_asserted or self.has_timer_fired or self._ipi_pending
 
     def drive(self) -> None:
         """Let the loaded engine, and a core that waits, see the level of the INTR pin."""
-        is_pending = self._intr_asserted or self.has_timer_fired or self._ipi_pending
+        is_pending = self.is_asserted
         if is_pending and self._waiting.is_spinning:
             self.seen_from_cycles = self._timeline.event_cycles
             self._waiting.wake(self.seen_from_cycles)

@@ -2,7 +2,7 @@
 
     clock        cycles, what they went to, and the engine whose time it is         clock.py
     waiting      whether it executes nothing, and until when                        waiting.py
-    interrupts   the INTR and NMI pins: board, local timer, other cores             interrupts.py
+    interrupts   the INTR, NMI, INIT and SIPI pins: board, local timer, other cores interrupts.py
     platform     ports, devices in memory, CPUID and MSRs, as its engine asks       platform.py
 
 While an engine is loaded, `engine.shared.clock_cycles` is *the* clock. A core is a pCPU in all of the emulator but
@@ -44,6 +44,12 @@ class PCpu:
         self.platform = HostPlatform(
             clock, self.interrupts, timeline, profile, ports=ports, mmio=mmio, cpuid_leaves=cpuid_leaves
         )
+
+    def tsc_to_ps(self, tsc: int) -> int:
+        """When the core's time-stamp counter shows `tsc`; what a guest in non-root operation adds to it is no part."""
+        engine = self.clock.engine
+        tsc_base = 0 if engine is None or engine.shared.non_root else int(engine.shared.tsc_base)
+        return self.clock.tsc_to_ps(tsc, tsc_base)
 
     def load(self, engine: Engine) -> None:
         """Make `engine` the one this core runs; the clock moves into it, and charges go to its owner."""

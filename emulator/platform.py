@@ -81,9 +81,9 @@ class HostPlatform:
         self._msrs = dict(HOST_MSRS)
         self._cr8 = 0  # of a core without a local APIC
 
-    def connect(self, controller: InterruptController, mmio: MmioBus) -> None:
-        """The core has a local APIC, `controller`; `mmio` has its registers in front of the machine's devices."""
-        self._controller, self.mmio = controller, mmio
+    def connect(self, controller: InterruptController) -> None:
+        """The core has a local APIC, `controller`; its registers are for `mmio`."""
+        self._controller = controller
 
     def _reach(self, cycles: int) -> None:
         """An access gets to its device after `cycles`."""

@@ -1,7 +1,7 @@
-"""A domain: a guest's memory and its devices.
+"""A domain: a guest of a VMM, its memory and its devices.
 
-gpa 0 ............ memory_bytes ..... devices      the board: on the domain's own buses and timers (a VMM), or
- |  + base_hpa                                     on the machine's (native: base_hpa 0, the machine *is* the domain's)
+gpa 0 ............ memory_bytes ..... devices      the board: on the domain's own buses and timers
+ |  + base_hpa
  v
 hpa base_hpa ..... base_hpa + memory_bytes
 """
@@ -15,16 +15,16 @@ from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.x86 import PAGE_BYTES
-from vmm.boot.firmware import FIRMWARE_GPA, firmware_image
+from vmm.boot.boot_state import boot_memory
 from vmm.boot.loaders import BootImage
-from vmm.outcome import End, EndKind
+from vmm.outcome import Ending
 
 HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
 HOLE_BYTES = 1 << 30
 
 
-class Domain:
-    """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board on `ports`, `mmio` and `timers`.
+class Domain(Ending):
+    """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board.
 
     `transmit` gets each byte of the serial console; `cpus` are the pins of its CPUs, the boot CPU first.
     `devices` are names of what is on its PCI bus.
@@ -38,47 +38,37 @@ class Domain:
         *,
         base_hpa: int,
         memory_bytes: int,
-        ports: PortBus,
-        mmio: MmioBus,
-        timers: EventQueue,
         transmit: Callable[[int], None],
         cpus: Sequence[CpuPins],
         number: int = 0,
         devices: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         self.machine = machine
         self.number = number
         self.base_hpa = base_hpa
         self.memory_bytes = memory_bytes
         self.page_count = memory_bytes // PAGE_BYTES
-        self.state_hpa = 0  # the page of the domain's structure in a VMM's memory; without a VMM there is none
-        self.ports = ports
-        self.mmio = mmio
-        self.timers = timers
-        self.end: End | None = None
-        self.on_end: Callable[[], None] = lambda: None
+        self.state_hpa = 0  # the page of the domain's structure in the VMM's memory
+        self.ports = PortBus()
+        self.mmio = MmioBus()
+        self.timers = EventQueue()
         self.board = Board(
-            ports,
-            mmio,
-            timers,
+            self.ports,
+            self.mmio,
+            self.timers,
             memory_bytes=memory_bytes,
             transmit=transmit,
-            on_exit=lambda value: self.finish(End(EndKind.DEBUG_EXIT, value)),
-            on_reset=lambda: self.finish(End(EndKind.RESET)),
-            on_power_off=lambda: self.finish(End(EndKind.SHUTDOWN, detail="power off")),
+            on_exit=self.debug_exit,
+            on_reset=self.reset,
+            on_power_off=self.power_off,
             cpus=cpus,
             apic_timer_hz=machine.profile.core.apic_timer_hz,
             pci_devices=devices,
         )
-        self.cpu_mmio = [MmioBus(behind=mmio) for _ in cpus]  # what each CPU sees
+        self.cpu_mmio = [MmioBus(behind=self.mmio) for _ in cpus]  # what each CPU sees
         for bus, apic in zip(self.cpu_mmio, self.board.apics, strict=True):
             bus.attach(DEFAULT_BASE, PAGE_BYTES, apic)
-
-    def finish(self, end: End) -> None:
-        """Note how the guest ended; the first end counts."""
-        if self.end is None:
-            self.end = end
-            self.on_end()
 
     def is_ram(self, gpa: int, length_bytes: int = 1) -> bool:
         """Whether the guest has RAM at [gpa, gpa + length_bytes)."""
@@ -126,6 +116,5 @@ class Domain:
 
     def load(self, image: BootImage) -> None:
         """Copy firmware's tables and a loader's segments into guest memory."""
-        self.write(FIRMWARE_GPA, firmware_image(len(self.cpu_mmio)))
-        for gpa, data in image.segments:
+        for gpa, data in boot_memory(image, len(self.cpu_mmio)):
             self.write(gpa, data)

@@ -1,6 +1,6 @@
-"""The hypervisor: it has a machine to itself, and runs domains on its cores.
+"""The hypervisor: it has a PC to itself, and runs domains on its cores.
 
-    Machine: pCPU 0 .. n          Hypervisor                      Domain 0 .. m: memory, board, timers
+    Pc: pCPU 0 .. n               Hypervisor                      Domain 0 .. m: memory, board, timers
        |                             |                               |
     Interleaver: who is behind --> Core (one per pCPU), its loop --> VCpu: VMCS, registers, paging
                                      |
@@ -11,14 +11,14 @@ one domain makes the VMM need comes out of its own pages, and a guest's memory i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from devices.cpu_pins import CpuPins
-from emulator.bus import MmioBus, PortBus
+from devices.pc import Pc
 from emulator.engine import Engine
 from emulator.errors import ConfigError
 from emulator.events import EventQueue
 from emulator.interleave import Interleaver
-from emulator.machine import Machine
 from emulator.vmx import fields as f
 from emulator.vmx.guest_state import BLOCKING_BY_NMI
 from vmm.boot.boot_state import write_boot_state
@@ -70,7 +70,7 @@ def _aligned(hpa: int) -> int:
 
 
 class Hypervisor:
-    """The VMM on all cores of `machine`, the last of which are sidecores.
+    """The VMM on all cores of `pc`, the last of which are sidecores.
 
     Without a scheduler each vCPU gets a core of its own. `jumps_spins` False: polling and spinning are executed.
     With a `policy` the last core runs guests too, and serves as a sidecore when the policy says so. `handlers` are by
@@ -79,7 +79,7 @@ class Hypervisor:
 
     def __init__(
         self,
-        machine: Machine,
+        pc: Pc,
         *,
         paging: str = "shadow",
         scheduler: Scheduler[VCpu] | None = None,
@@ -90,7 +90,8 @@ class Hypervisor:
         handlers: Mapping[int, Handler] = EXIT_HANDLERS,
         observers: Sequence[ExitObserver] = (),
     ) -> None:
-        self.machine = machine
+        self.pc = pc
+        self.machine = machine = pc.machine
         if policy is not None and (sidecore_count or machine.pcpu_count < 2):
             raise ConfigError("a sidecore with a policy is one of two cores or more, and the only sidecore")
         core_count = machine.pcpu_count - sidecore_count
@@ -147,9 +148,6 @@ class Hypervisor:
             self.machine,
             base_hpa=base_hpa,
             memory_bytes=memory_bytes,
-            ports=PortBus(),
-            mmio=MmioBus(),
-            timers=EventQueue(),
             transmit=transmit,
             cpus=[self._pins(vcpus, number) for number in range(vcpu_count)],
             number=len(self.domains),
@@ -161,7 +159,7 @@ class Hypervisor:
         bitmap_hpa = msr_bitmap(self.machine.memory, pages)
         for _ in range(vcpu_count):
             vcpus.append(self._create_vcpu(domain, pages, vcpus, image, bitmap_hpa))
-        domain.on_end = lambda: self._stop(domain)
+        domain.on_end = partial(self._stop, domain)
         self.domains.append(domain)
         self._scheduled.append(domain)
         self._resume_samples()

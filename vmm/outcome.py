@@ -1,5 +1,6 @@
 """How things end: an exit handler's outcome, and the end of a guest's run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -56,3 +57,33 @@ class End:
         if self.kind is EndKind.DEBUG_EXIT:
             return f"{self.kind.value}: value {self.value}"
         return f"{self.kind.value}: {self.detail}" if self.detail else self.kind.value
+
+
+def _nobody_asks() -> None:
+    """The end is for those who look."""
+
+
+class Ending:
+    """What runs until it ends. The last three methods are where the outputs of its board lead."""
+
+    def __init__(self) -> None:
+        self.end: End | None = None
+        self.on_end: Callable[[], None] = _nobody_asks
+
+    def finish(self, end: End) -> None:
+        """Note how it ended; the first end counts."""
+        if self.end is None:
+            self.end = end
+            self.on_end()
+
+    def debug_exit(self, value: int) -> None:
+        """A write to the debug exit."""
+        self.finish(End(EndKind.DEBUG_EXIT, value))
+
+    def reset(self) -> None:
+        """The reset wire."""
+        self.finish(End(EndKind.RESET))
+
+    def power_off(self) -> None:
+        """The power button's wire."""
+        self.finish(End(EndKind.SHUTDOWN, detail="power off"))

@@ -18,6 +18,7 @@ from benchmarks.harness.guest_runs import SLICE_CYCLES, Lines
 from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.parts import PARTS
 from benchmarks.harness.results import Measured, Run
+from devices.pc import Pc
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS
 from emulator.machine import Machine
@@ -143,7 +144,7 @@ def run_load(load: Load) -> LoadResults:
     machine = Machine(
         boot_plan.profile, memory_bytes=memory_bytes, pcpu_count=core_count, allowance=boot_plan.allowance
     )
-    hypervisor = Hypervisor(machine, paging=load.paging, sidecore_count=load.sidecores, poll=load.poll)
+    hypervisor = Hypervisor(Pc(machine), paging=load.paging, sidecore_count=load.sidecores, poll=load.poll)
     assert hypervisor.sidecores is not None
     served: list[list[Served]] = [[] for _ in hypervisor.sidecores.cores]
     for core, requests in zip(hypervisor.sidecores.cores, served, strict=True):

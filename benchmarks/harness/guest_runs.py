@@ -64,17 +64,17 @@ def run_guest(run: Run) -> Results:
     rounds = Rounds(lambda: account_now(guest))
     lines = Lines(rounds)
     guest = build_guest(boot_plan, lines.transmit)
-    guest.domain.board.post.on_code = rounds.mark
+    guest.board.post.on_code = rounds.mark
     try:
-        while guest.domain.end is None:
+        while guest.end is None:
             limit_cycles = guest.pcpu.clock.cycles + SLICE_CYCLES
             guest.advance(limit_cycles)
-            if guest.domain.end is None and guest.pcpu.clock.cycles < limit_cycles:
+            if guest.end is None and guest.pcpu.clock.cycles < limit_cycles:
                 raise GuestError("it sleeps, and nothing is left that could wake it")
     except GuestError as error:
         raise ConfigError(f"{run}: {error}") from None
-    if guest.domain.end != End(EndKind.DEBUG_EXIT):
-        raise ConfigError(f"{run}: the guest did not succeed: {guest.domain.end}; it said {lines.last!r} last")
+    if guest.end != End(EndKind.DEBUG_EXIT):
+        raise ConfigError(f"{run}: the guest did not succeed: {guest.end}; it said {lines.last!r} last")
     return Results(run, boot_plan.profile.frequency_hz, tuple(lines.rows))
 
 

@@ -59,7 +59,7 @@ def measure_exit_costs(modes: tuple[Paging, ...] = ("ept", "shadow"), repeat: in
 def _measure(paging: Paging) -> list[ExitCost]:
     stopwatch = Stopwatch()
     guest = build_guest(plan(HostSpec(paging=paging), GuestSpec(image="exit_cost")), stopwatch.transmit)
-    while guest.domain.end is None:
+    while guest.end is None:
         guest.advance(guest.pcpu.clock.cycles + SLICE_CYCLES)
     return costs_of(stopwatch.lines, paging)
 

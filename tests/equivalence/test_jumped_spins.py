@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from devices.pc import Pc
 from emulator.ledger import HOST
 from emulator.machine import Machine
 from emulator.timing.fidelity import Fidelity
@@ -39,7 +40,7 @@ def run(
             observers=[trace],
         )
         assert isinstance(guest, VirtualGuest)
-        while guest.domain.end is None:
+        while guest.end is None:
             guest.advance(guest.pcpu.clock.cycles + slice_cycles)
     served = guest.machine.pcpus[1]
     spin = {key: account for key, account in served.clock.book().accounts.items() if key[0] != HOST}
@@ -90,7 +91,7 @@ def run_together(
     outputs, statistics = [bytearray() for _ in kernels], ExitStatistics()
     with TraceWriter(path, {}) as trace:
         hypervisor = Hypervisor(
-            machine, paging=paging, sidecore_count=1, poll=poll, jumps_spins=jumps, observers=[statistics, trace]
+            Pc(machine), paging=paging, sidecore_count=1, poll=poll, jumps_spins=jumps, observers=[statistics, trace]
         )
         for each, output in zip(plans, outputs, strict=True):
             hypervisor.create_domain(each.image, memory_bytes=MEMORY_BYTES, transmit=output.append)

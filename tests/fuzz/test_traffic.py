@@ -207,4 +207,4 @@ def test_shadow_paging_follows_any_instruction_with_its_stack_in_the_page_tables
         print(f"SIDECORE_FUZZ_SEED={seed}")
         guest = make_guest("shadow", random_code_on_random_stacks(seed))
         guest.advance(LIMIT_CYCLES)  # a guest error would be that of an instruction that is not emulated
-        assert guest.domain.end is not None or guest.pcpu.clock.cycles >= LIMIT_CYCLES
+        assert guest.end is not None or guest.pcpu.clock.cycles >= LIMIT_CYCLES

@@ -4,10 +4,12 @@
 0x6000 GDT (0x10 code of 64 bits, 0x18 data, 0x30 code of 32 bits) | 0x8000 top of the stack | 0x100000 the program
 """
 
+from devices.pc import Pc
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from tests.emulator.engine.rig import assemble
 from vmm.boot.loaders import BootImage
+from vmm.outcome import Ending
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
 from vmm.session.virtual_guest import VirtualGuest
@@ -74,10 +76,12 @@ def make_guest(paging: str, program: str, *, cpus: int = 1) -> Guest:
     profile = load_profile("netburst-2006")
     if paging == "native":
         machine = Machine(profile, memory_bytes=MEMORY_BYTES, pcpu_count=cpus)
-        return NativeGuest(machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
+        ending = Ending()
+        pc = Pc(machine, on_exit=ending.debug_exit, on_reset=ending.reset, on_power_off=ending.power_off)
+        return NativeGuest(pc, image, ending)
     machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES), pcpu_count=cpus)
     return VirtualGuest(
-        machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, paging=paging, vcpu_count=cpus
+        Pc(machine), image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, paging=paging, vcpu_count=cpus
     )
 
 
@@ -85,4 +89,4 @@ def how_it_ends(paging: str, program: str) -> str:
     """Run `program`; how the guest ended."""
     guest = make_guest(paging, program)
     guest.advance(LIMIT_CYCLES)
-    return str(guest.domain.end)
+    return str(guest.end)

@@ -39,8 +39,8 @@ class Typist:
             _, keys = self._script.pop(0)
             self._seen_bytes = len(self.output)
             assert self.guest is not None
-            domain = self.guest.domain
-            domain.timers.schedule(domain.timers.now_ps, lambda: domain.board.uart.receive(keys))
+            timers, uart = self.guest.timers, self.guest.board.uart
+            timers.schedule(timers.now_ps, lambda: uart.receive(keys))
 
 
 def run_plan(
@@ -53,6 +53,6 @@ def run_plan(
     """Run to the guest's end or `max_cycles`, slice by slice."""
     typist = Typist(script)
     guest = typist.guest = build_guest(boot_plan, typist.transmit)
-    while guest.domain.end is None and guest.pcpu.clock.cycles < max_cycles:
+    while guest.end is None and guest.pcpu.clock.cycles < max_cycles:
         guest.advance(min(guest.pcpu.clock.cycles + slice_cycles, max_cycles))
-    return Finished(guest.domain.end, bytes(typist.output), collect_stats(guest, 0.0))
+    return Finished(guest.end, bytes(typist.output), collect_stats(guest, 0.0))

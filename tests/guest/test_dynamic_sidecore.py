@@ -44,9 +44,9 @@ def build(boot_plan: BootPlan, output: bytearray) -> VirtualGuest:
 
 
 def finish(guest: VirtualGuest, slice_cycles: int = 10**9) -> None:
-    while guest.domain.end is None and guest.pcpu.clock.cycles < MAX_CYCLES:
+    while guest.end is None and guest.pcpu.clock.cycles < MAX_CYCLES:
         guest.advance(guest.pcpu.clock.cycles + slice_cycles)
-    assert guest.domain.end is not None
+    assert guest.end is not None
     for pcpu in guest.machine.pcpus:
         pcpu.clock.check_ledger()
 
@@ -169,7 +169,7 @@ def test_no_samples_are_taken_when_only_the_outside_could_wake_a_core(policy: st
             assert slices < 100
             limit_cycles += slice_cycles
             guest.advance(limit_cycles)
-        assert guest.domain.end is None
+        assert guest.end is None
         assert changes(guest) == ([True] if policy == "when-idle" else [])
 
 

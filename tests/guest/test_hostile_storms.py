@@ -145,7 +145,7 @@ def test_a_storm_gets_to_its_limit_with_few_events(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(EventQueue, "schedule", counting)
     guest = make_guest(paging, STORMS[storm])
     guest.advance(LIMIT_CYCLES)
-    assert guest.domain.end is None
+    assert guest.end is None
     assert LIMIT_CYCLES <= guest.pcpu.clock.cycles <= LIMIT_CYCLES + SLACK_CYCLES
     assert counts[0] * CYCLES_PER_EVENT_MIN <= guest.pcpu.clock.cycles
 
@@ -155,7 +155,7 @@ def test_a_storm_gets_to_its_limit_with_few_events(monkeypatch: pytest.MonkeyPat
 def test_a_storm_of_two_processors_gets_to_its_limit(storm: str, paging: str) -> None:
     guest = make_guest(paging, STORMS_OF_TWO[storm], cpus=2)
     guest.advance(LIMIT_CYCLES)
-    assert guest.domain.end is None
+    assert guest.end is None
     assert LIMIT_CYCLES <= guest.pcpu.clock.cycles <= LIMIT_CYCLES + SLACK_CYCLES
 
 
@@ -164,4 +164,4 @@ def test_a_storm_of_two_processors_gets_to_its_limit(storm: str, paging: str) ->
 def test_an_exception_without_a_table_of_vectors_is_a_triple_fault(paging: str, instruction: str) -> None:
     guest = make_guest(paging, f"{instruction}\n {LOOP}")
     guest.advance(LIMIT_CYCLES)
-    assert str(guest.domain.end) == "the guest shut down: triple fault"
+    assert str(guest.end) == "the guest shut down: triple fault"

@@ -57,7 +57,7 @@ def booted(paging: str) -> Snapshot:
     output = bytearray()
     saveable = SaveableGuest.build(plan_of(paging), output.append)
     while PROMPT not in output:
-        assert saveable.guest.domain.end is None
+        assert saveable.guest.end is None
         saveable.guest.advance(saveable.guest.pcpu.clock.cycles + 50_000_000)
     return saveable.snapshot()
 
@@ -70,7 +70,7 @@ def test_clones_of_a_booted_linux_share_its_memory_and_go_their_own_ways() -> No
     assert private_kib() - before_kib < 1 << 20
     for number, (guest, output) in enumerate(zip(guests[:3], outputs, strict=False)):
         guest.run_timers()
-        guest.domain.board.uart.receive(b"echo clone $((40 + %d))\n" % number)
+        guest.board.uart.receive(b"echo clone $((40 + %d))\n" % number)
         guest.advance(guest.pcpu.clock.cycles + 400_000_000)
         assert b"clone %d\r\n" % (40 + number) in output
     assert not any(outputs[3:])

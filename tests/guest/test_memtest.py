@@ -22,9 +22,9 @@ def test_memtest_tests_the_memory_without_errors(vcpus: int, paging: Paging) -> 
         plan(HostSpec(paging=paging), GuestSpec(image="memtest", memory_bytes=16 << 20, vcpu_count=vcpus)),
         output.append,
     )
-    while guest.domain.end is None and guest.pcpu.clock.cycles < MAX_CYCLES and SECOND_TEST not in output:
+    while guest.end is None and guest.pcpu.clock.cycles < MAX_CYCLES and SECOND_TEST not in output:
         guest.advance(guest.pcpu.clock.cycles + SLICE_CYCLES)
-    assert guest.domain.end is None
+    assert guest.end is None
     assert b"Memtest86+" in output
     assert b"SMP: %dT" % vcpus in output or vcpus == 1
     assert FIRST_TEST in output

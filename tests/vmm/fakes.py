@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from devices.cpu_pins import CpuPins
-from emulator.bus import MmioBus, PortBus
 from emulator.clock import ENGINE_COUNTERS
 from emulator.engine import Engine
 from emulator.events import EventQueue
@@ -217,8 +216,8 @@ class Bench:
         machine = Machine(PROFILE, memory_bytes=BASE_HPA + MEMORY_BYTES)
         pins = CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)
         self.domain = Domain(
-            machine, base_hpa=BASE_HPA, memory_bytes=MEMORY_BYTES, ports=PortBus(), mmio=MmioBus(),
-            timers=EventQueue(), transmit=lambda _byte: None, cpus=[pins] * (number + 1),
+            machine, base_hpa=BASE_HPA, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None,
+            cpus=[pins] * (number + 1),
         )  # fmt: skip
         self.domain.state_hpa = DOMAIN_HPA
         self.paging = FakePaging()

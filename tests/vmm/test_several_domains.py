@@ -5,6 +5,7 @@ The machine has a slow clock, 100 MHz, so that a slice of 30 ms is 3 million cyc
 
 import pytest
 
+from devices.pc import Pc
 from emulator.errors import ConfigError
 from emulator.ledger import Category
 from emulator.machine import Machine
@@ -75,7 +76,7 @@ class Host:
         memory_bytes = host_memory_bytes([MEMORY_BYTES] * len(programs))
         self.machine = Machine(PROFILE, memory_bytes=memory_bytes, pcpu_count=cores)
         scheduler: CreditScheduler[VCpu] = CreditScheduler(cores, has_boost=has_boost)
-        self.hypervisor = Hypervisor(self.machine, paging=paging, scheduler=scheduler)
+        self.hypervisor = Hypervisor(Pc(self.machine), paging=paging, scheduler=scheduler)
         self.output = [bytearray() for _ in programs]
         self.domains: list[Domain] = []
         for number, program in enumerate(programs):
@@ -194,13 +195,13 @@ def test_slices_change_nothing() -> None:
 
 def test_without_a_scheduler_each_vcpu_needs_a_core() -> None:
     machine = Machine(PROFILE, memory_bytes=host_memory_bytes([MEMORY_BYTES] * 2))
-    hypervisor = Hypervisor(machine)
+    hypervisor = Hypervisor(Pc(machine))
     hypervisor.create_domain(make_image(SPIN), memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
     with pytest.raises(ConfigError, match="more virtual CPUs than cores"):
         hypervisor.create_domain(make_image(SPIN), memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
 
 
 def test_a_machine_without_room_for_a_domain_says_so() -> None:
-    hypervisor = Hypervisor(Machine(PROFILE, memory_bytes=host_memory_bytes([MEMORY_BYTES]) - 4096))
+    hypervisor = Hypervisor(Pc(Machine(PROFILE, memory_bytes=host_memory_bytes([MEMORY_BYTES]) - 4096)))
     with pytest.raises(ConfigError, match="no room for a domain"):
         hypervisor.create_domain(make_image(SPIN), memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)

@@ -1,16 +1,18 @@
-"""The architectural state in which a guest starts, in each mode that a boot protocol asks for.
+"""The state in which a guest starts: memory, and the architectural state of each mode that a boot protocol asks for.
 
 Guest-state fields are written once from these tables, for a vCPU under the VMM and for a native core alike (the engine
 keeps a core's registers in the same slots). Sources: Documentation/arch/x86/boot.rst, "32-bit" and "64-bit Boot
 Protocol"; Multiboot 0.6.96, 3.2; Xen docs/misc/pvh.pandoc; real mode: SDM 3A table 9-1, but CS and IP of the image.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from emulator.engine import Engine
 from emulator.vmx import fields as f
 from emulator.vmx.vmcs import Vmcs
 from emulator.x86 import GPR_NAMES
+from vmm.boot.firmware import FIRMWARE_GPA, firmware_image
 from vmm.boot.loaders import BootImage, EntryMode
 
 RFLAGS_START = 0x2
@@ -51,6 +53,12 @@ _STARTS = {  # CR0: PG, NE, ET, PE; CR4: PAE; EFER: LME, LMA
     EntryMode.PROTECTED: Start(0x0000_0031, 0x00, 0x000, (Segment("CS", 0x10, 0xFFFF_FFFF, CODE_32), *_FLAT_DATA)),
 }
 # fmt: on
+
+
+def boot_memory(image: BootImage, cpu_count: int) -> Iterator[tuple[int, bytes]]:
+    """(gpa, data) of all that is in memory: firmware's tables for so many CPUs, and the segments of the image."""
+    yield FIRMWARE_GPA, firmware_image(cpu_count)
+    yield from image.segments
 
 
 def _start(image: BootImage) -> tuple[Start, int]:

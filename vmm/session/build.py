@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+from devices.pc import Pc
 from emulator.errors import ConfigError
 from emulator.machine import Machine
 from vmm.boot.loaders.memory_size import size_text
 from vmm.exits.observer import ExitObserver
+from vmm.outcome import Ending
 from vmm.session.boot_plan import BootPlan
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
@@ -25,13 +27,21 @@ def build_guest(
     host, guest = plan.host, plan.guest
     memory_bytes, paging = guest.memory_bytes, host.paging
     if paging == "native":
-        machine = _build_machine(plan, memory_bytes, memory_file)
-        return NativeGuest(machine, plan.image, memory_bytes=memory_bytes, transmit=transmit, devices=guest.devices)
+        ending = Ending()
+        pc = Pc(
+            _build_machine(plan, memory_bytes, memory_file),
+            transmit=transmit,
+            on_exit=ending.debug_exit,
+            on_reset=ending.reset,
+            on_power_off=ending.power_off,
+            devices=guest.devices,
+        )
+        return NativeGuest(pc, plan.image, ending)
     from vmm.session.virtual_guest import VirtualGuest
 
     machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
     return VirtualGuest(
-        machine,
+        Pc(machine),
         plan.image,
         memory_bytes=memory_bytes,
         transmit=transmit,

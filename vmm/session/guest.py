@@ -2,11 +2,13 @@
 
 from typing import Protocol
 
+from devices.board import Board
 from emulator.engine import Engine
+from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.vmx.vmcs import Vmcs
-from vmm.domain import Domain
+from vmm.outcome import End
 from vmm.session.stats import DutyChange, ExitStats
 
 
@@ -17,7 +19,25 @@ class Guest(Protocol):
     pcpu: PCpu
     engine: Engine
     vmcs: Vmcs  # its guest-state fields are the registers, natively too
-    domain: Domain
+
+    @property
+    def end(self) -> End | None:
+        """How it ended; None: it has not."""
+        ...
+
+    def finish(self, end: End) -> None:
+        """End it; the first end counts."""
+        ...
+
+    @property
+    def board(self) -> Board:
+        """The devices it sees."""
+        ...
+
+    @property
+    def timers(self) -> EventQueue:
+        """The time of these devices."""
+        ...
 
     def advance(self, limit_cycles: int) -> None:
         """Run until the core's clock reaches `limit_cycles`, the guest ends, or only the outside could wake it."""

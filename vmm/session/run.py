@@ -83,17 +83,17 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         instructions_before = sum(pcpu.clock.instructions for pcpu in guest.machine.pcpus)
         report = ""
         try:
-            while guest.domain.end is None:
+            while guest.end is None:
                 _loop(guest, console, plan.limits, on_slice, save_point)
-                if saveable is not None and save_point is not None and guest.domain.end is None:
+                if saveable is not None and save_point is not None and guest.end is None:
                     _save(saveable, console, save_point)
         except GuestError as error:
-            guest.domain.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
+            guest.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
             report = guest_report(guest)
         console.flush()
-        assert guest.domain.end is not None
+        assert guest.end is not None
         stats = collect_stats(guest, time.perf_counter() - started)
-        return RunResult(guest.domain.end, stats, report, recorder, instructions_before)
+        return RunResult(guest.end, stats, report, recorder, instructions_before)
 
 
 def _begin(
@@ -118,7 +118,7 @@ def _save(saveable: "SaveableGuest", console: Console, save_point: SavePoint) ->
 
     console.flush()
     write_snapshot(saveable.snapshot(console_tail=console.tail), save_point.path)
-    saveable.guest.domain.finish(End(EndKind.SAVED, detail=str(save_point.path)))
+    saveable.guest.finish(End(EndKind.SAVED, detail=str(save_point.path)))
 
 
 def _recorder(plan: BootPlan) -> "Recorder | None":
@@ -150,7 +150,7 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
 
 def _transmit(guest: Guest, console: Console, byte: int) -> None:
     """The guest sent `byte`: after the byte that completes the awaited text it sends no other."""
-    if guest.domain.end is None:
+    if guest.end is None:
         console.transmit(byte)
         _heed_console(guest, console)
 
@@ -159,7 +159,7 @@ def _heed_console(guest: Guest, console: Console) -> None:
     """End the run if the console wants it to."""
     if console.stop_reason is not None:
         kind = END_OF_STOP.get(console.stop_reason, EndKind.QUIT)
-        guest.domain.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
+        guest.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
 
 
 def _loop(
@@ -168,7 +168,7 @@ def _loop(
 ) -> None:  # fmt: skip
     """Advance slice by slice, to the end or to where it is saved; between slices look at the outside world."""
     started = time.perf_counter()
-    while guest.domain.end is None:
+    while guest.end is None:
         slice_started, idle_before = time.perf_counter(), _idle_cycles(guest)
         limit_cycles = guest.pcpu.clock.cycles + limits.slice_cycles
         if limits.max_cycles is not None:
@@ -177,17 +177,17 @@ def _loop(
         if save_at_cycle is not None:
             limit_cycles = min(limit_cycles, save_at_cycle)
         guest.advance(limit_cycles)
-        if guest.domain.end is not None or (save_point is not None and save_point.is_reached):
+        if guest.end is not None or (save_point is not None and save_point.is_reached):
             return
         if save_at_cycle is not None and guest.pcpu.clock.cycles >= save_at_cycle:
             return
         now, clock_cycles = time.perf_counter(), guest.pcpu.clock.cycles
         if limits.max_cycles is not None and clock_cycles >= limits.max_cycles:
-            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-cycles {limits.max_cycles}"))
+            guest.finish(End(EndKind.LIMIT, detail=f"--max-cycles {limits.max_cycles}"))
         elif limits.max_seconds is not None and now - started >= limits.max_seconds:
-            guest.domain.finish(End(EndKind.LIMIT, detail=f"--max-seconds {limits.max_seconds:g}"))
+            guest.finish(End(EndKind.LIMIT, detail=f"--max-seconds {limits.max_seconds:g}"))
         elif clock_cycles < limit_cycles and not console.is_interactive:
-            guest.domain.finish(End(EndKind.SHUTDOWN, detail="halted, and nothing is left that could wake it"))
+            guest.finish(End(EndKind.SHUTDOWN, detail="halted, and nothing is left that could wake it"))
         elif clock_cycles < limit_cycles:
             _take_input(guest, console, POLL_MAX_SECONDS)
         else:
@@ -206,7 +206,7 @@ def _take_input(guest: Guest, console: Console, timeout_seconds: float) -> None:
     _heed_console(guest, console)
     if typed:
         guest.run_timers()
-        guest.domain.board.uart.receive(typed)
+        guest.board.uart.receive(typed)
 
 
 @contextmanager
@@ -215,7 +215,7 @@ def _interruptible(guest: Guest) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, previous)
-        guest.domain.finish(End(EndKind.QUIT, detail="Ctrl-C"))
+        guest.finish(End(EndKind.QUIT, detail="Ctrl-C"))
 
     if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
         yield

@@ -1,12 +1,15 @@
-"""One guest under the VMM, with the machine to itself: what `sidecore boot` runs unless it is native."""
+"""One guest under the VMM, with the PC to itself: what `sidecore boot` runs unless it is native."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from emulator.machine import Machine
+from devices.board import Board
+from devices.pc import Pc
+from emulator.events import EventQueue
 from vmm.boot.loaders import BootImage
 from vmm.exits.observer import ExitObserver
 from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.outcome import End
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import CreditScheduler
 from vmm.scheduler.pinned import PinnedScheduler
@@ -24,7 +27,7 @@ SCHEDULERS: dict[SchedulerName, Callable[[int], Scheduler[VCpu]]] = {
 
 
 class VirtualGuest:
-    """A guest in VMX non-root mode on `machine`, under the VMM with the given way of paging.
+    """A guest in VMX non-root mode on `pc`, under the VMM with the given way of paging.
 
     Without a scheduler each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
     `switches` are (clock in cycles, whether sidecalls are on from then on).
@@ -32,7 +35,7 @@ class VirtualGuest:
 
     def __init__(
         self,
-        machine: Machine,
+        pc: Pc,
         image: BootImage,
         *,
         memory_bytes: int,
@@ -48,14 +51,14 @@ class VirtualGuest:
         devices: Sequence[str] = (),
         observers: Sequence[ExitObserver] = (),
     ) -> None:
-        self.machine = machine
+        self.machine = machine = pc.machine
         self.pcpu = machine.pcpus[0]
         self._statistics = ExitStatistics()
         core_count = machine.pcpu_count - sidecore_count
         is_shared = vcpu_count > core_count or policy is not None
         chosen = SCHEDULERS[scheduler or ("credit" if is_shared else "pinned")](core_count)
         self.hypervisor = Hypervisor(
-            machine,
+            pc,
             paging=paging,
             scheduler=chosen,
             sidecore_count=sidecore_count,
@@ -73,6 +76,25 @@ class VirtualGuest:
         )
         self.vcpu = self.hypervisor.vcpus_of(self.domain)[0]
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
+
+    @property
+    def end(self) -> End | None:
+        """How it ended, if it has."""
+        return self.domain.end
+
+    def finish(self, end: End) -> None:
+        """End it; the first end counts."""
+        self.domain.finish(end)
+
+    @property
+    def board(self) -> Board:
+        """The domain's."""
+        return self.domain.board
+
+    @property
+    def timers(self) -> EventQueue:
+        """The domain's."""
+        return self.domain.timers
 
     @staticmethod
     def host_memory_bytes(memory_bytes: int) -> int:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from devices.cpu_pins import CpuPins
-from emulator.bus import MmioBus
-from emulator.events import EventQueue
+from devices.pc import Pc
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
@@ -71,7 +70,7 @@ class Rig:
         profile = load_profile("netburst-2006")
         machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES))
         self.guest = VirtualGuest(
-            machine, image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, vcpu_count=vcpu_count
+            Pc(machine), image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, vcpu_count=vcpu_count
         )
         self.vcpu, self.domain = self.guest.vcpu, self.guest.domain
         view = self.vcpu.paging
@@ -86,11 +85,8 @@ class Rig:
             machine,
             base_hpa=0,
             memory_bytes=machine.memory.size_bytes,
-            ports=type(machine.ports)(),
-            timers=EventQueue(),
             transmit=lambda _byte: None,
             cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
-            mmio=MmioBus(),
         )
 
     @property

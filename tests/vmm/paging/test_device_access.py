@@ -26,10 +26,10 @@ def run(folder: Path, code: str, paging: Paging) -> Guest:
     guest = build_guest(
         plan(HostSpec(paging=paging), GuestSpec(kernel=kernel, memory_bytes=16 << 20)), lambda _byte: None
     )
-    while guest.domain.end is None:
+    while guest.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
-    assert guest.domain.end.kind is EndKind.SHUTDOWN
-    assert guest.domain.end.detail == "halted with interrupts off"
+    assert guest.end.kind is EndKind.SHUTDOWN
+    assert guest.end.detail == "halted with interrupts off"
     return guest
 
 
@@ -89,9 +89,9 @@ def test_code_in_a_device_is_undefined(paging: Paging, tmp_path: Path) -> None:
     guest = build_guest(
         plan(HostSpec(paging=paging), GuestSpec(kernel=kernel, memory_bytes=16 << 20)), lambda _byte: None
     )
-    while guest.domain.end is None:
+    while guest.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
-    assert guest.domain.end.detail == "triple fault"  # #UD, and there is no IDT
+    assert guest.end.detail == "triple fault"  # #UD, and there is no IDT
 
 
 @pytest.mark.parametrize("paging", VMM_MODES)
@@ -139,6 +139,6 @@ def test_devices_answer_without_paging_and_so_does_nobody_beside_them(paging: Pa
     guest = build_guest(
         plan(HostSpec(paging=paging), GuestSpec(kernel=kernel, memory_bytes=16 << 20)), lambda _byte: None
     )
-    while guest.domain.end is None:
+    while guest.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
-    assert (guest.domain.end.kind, guest.domain.end.value) == (EndKind.DEBUG_EXIT, 0x50)
+    assert (guest.end.kind, guest.end.value) == (EndKind.DEBUG_EXIT, 0x50)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from devices.pc import Pc
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from vmm.boot.loaders import BootImage
@@ -30,7 +31,7 @@ def translate(words: memoryview, root: int, gpa: int) -> int:
 def test_ram_is_the_guests_own_and_the_rest_answers_nothing(memory_bytes: int) -> None:
     image = BootImage(((0x1000, b"\0"),), 0x100000, {}, 0x1000, 0, 0, "nothing")
     machine = Machine(load_profile("netburst-2006"), memory_bytes=VirtualGuest.host_memory_bytes(memory_bytes))
-    guest = VirtualGuest(machine, image, memory_bytes=memory_bytes, transmit=lambda _byte: None, paging="ept")
+    guest = VirtualGuest(Pc(machine), image, memory_bytes=memory_bytes, transmit=lambda _byte: None, paging="ept")
     paging = guest.vcpu.paging
     assert isinstance(paging, EptPaging)
     rng = random.Random(3)

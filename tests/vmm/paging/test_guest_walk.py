@@ -5,9 +5,7 @@ import random
 import pytest
 
 from devices.cpu_pins import CpuPins
-from emulator.bus import MmioBus
 from emulator.engine import Engine
-from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
@@ -33,11 +31,8 @@ def _machine() -> tuple[Machine, Domain, Engine]:
         machine,
         base_hpa=0,
         memory_bytes=MEMORY_BYTES,
-        ports=machine.ports,
-        timers=EventQueue(),
         transmit=lambda _byte: None,
         cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
-        mmio=MmioBus(),
     )
     return machine, domain, Engine(machine.memory, machine.pcpus[0].platform)
 

@@ -31,7 +31,7 @@ def test_every_core_has_a_ledger_that_sums_to_its_clock(paging: str) -> None:
     boot_plan = plan(HostSpec(paging=paging), GuestSpec(image="default", vcpu_count=3))  # type: ignore[arg-type]
     guest = build_guest(boot_plan, lambda _byte: None)
     guest.advance(LIMIT_CYCLES)
-    assert guest.domain.end is not None
+    assert guest.end is not None
     stats = collect_stats(guest, 0.0)
     assert sorted(stats["ledger"]) == ["pcpu0", "pcpu1", "pcpu2"]
     for pcpu, ledger in zip(guest.machine.pcpus, stats["ledger"].values(), strict=True):

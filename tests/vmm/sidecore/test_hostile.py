@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from devices.pc import Pc
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from tests.guest.hostile_guest import MEMORY_BYTES, make_image
@@ -64,7 +65,7 @@ def random_request(dice: random.Random) -> bytes:
 def two_domains(image: BootImage, paging: str) -> Hypervisor:
     profile = load_profile("netburst-2006", ("core.core_count=3",))
     machine = Machine(profile, memory_bytes=host_memory_bytes([MEMORY_BYTES] * 2), pcpu_count=3)
-    hypervisor = Hypervisor(machine, paging=paging, sidecore_count=1)
+    hypervisor = Hypervisor(Pc(machine), paging=paging, sidecore_count=1)
     for boot_image in (image, make_image(SPIN)):
         hypervisor.create_domain(boot_image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
     return hypervisor
@@ -113,7 +114,7 @@ def test_a_guest_that_ends_in_mid_request_leaves_the_sidecore_to_others() -> Non
     )
     profile = load_profile("netburst-2006", ("core.core_count=3",))
     machine = Machine(profile, memory_bytes=host_memory_bytes([MEMORY_BYTES] * 2), pcpu_count=3)
-    hypervisor = Hypervisor(machine, sidecore_count=1)
+    hypervisor = Hypervisor(Pc(machine), sidecore_count=1)
     for image in (ends, waits):
         hypervisor.create_domain(image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
     hypervisor.advance(1_000_000)
@@ -170,7 +171,7 @@ def test_a_page_that_goes_at_any_moment_of_a_request_harms_nobody(way: str) -> N
         program = f"{REGISTER} mov ebx, 1\n {POST_CHANGE} mov ecx, {rounds}\n 5: dec ecx\n jnz 5b\n {END_OF_WAY[way]}"
         profile = load_profile("netburst-2006", ("core.core_count=3",))
         machine = Machine(profile, memory_bytes=host_memory_bytes([MEMORY_BYTES] * 2), pcpu_count=3)
-        hypervisor = Hypervisor(machine, sidecore_count=1)
+        hypervisor = Hypervisor(Pc(machine), sidecore_count=1)
         for text in (program, CHANGE_EIGHT):
             hypervisor.create_domain(make_image(text), memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
         hypervisor.advance(3_000_000)

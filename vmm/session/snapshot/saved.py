@@ -164,8 +164,8 @@ class SaveableGuest:
     def snapshot(self, *, console_tail: bytes = b"") -> Snapshot:
         """The state now; not while the guest runs. Raises ConfigError when it has something that has no form."""
         guest = self.guest
-        if guest.domain.end is not None:
-            raise ConfigError(f"there is nothing to save: the guest has ended ({guest.domain.end})")
+        if guest.end is not None:
+            raise ConfigError(f"there is nothing to save: the guest has ended ({guest.end})")
         for pcpu in guest.machine.pcpus:
             pcpu.clock.commit()
         hierarchy = guest.machine.timing.hierarchy

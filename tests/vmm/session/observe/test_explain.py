@@ -32,7 +32,7 @@ def run(boot_plan: BootPlan, request: Request | None, trace_path: Path) -> tuple
     with TraceWriter(trace_path, {}) as trace:
         guest = build_guest(boot_plan, lambda _byte: None, observers=[trace] if recorder is None else [trace, recorder])
         guest.advance(LIMIT_CYCLES)
-    assert guest.domain.end is not None
+    assert guest.end is not None
     records = [json.loads(line) for line in trace_path.read_text().splitlines()[1:-1]]
     return recorder, guest.pcpu.clock.cycles, records
 

@@ -36,10 +36,10 @@ def plan_of(image: str, paging: str, **options: Any) -> BootPlan:
 
 def finish(guest: Guest) -> str:
     """Run to the guest's own end; statistics without the workstation's time."""
-    while guest.domain.end is None:
+    while guest.end is None:
         before = guest.pcpu.clock.cycles
         guest.advance(before + SLICE_CYCLES)
-        assert guest.domain.end is not None or guest.pcpu.clock.cycles > before, "the guest sleeps for ever"
+        assert guest.end is not None or guest.pcpu.clock.cycles > before, "the guest sleeps for ever"
     return json.dumps(collect_stats(guest, 0.0), sort_keys=True)
 
 
@@ -54,7 +54,7 @@ def whole(boot_plan: BootPlan, folder: Path) -> Run:
     with TraceWriter(folder / "whole", {}) as trace:
         guest = SaveableGuest.build(boot_plan, output.append, observers=[trace]).guest
         stats = finish(guest)
-    return Run(stats, bytes(output), records(folder / "whole"), str(guest.domain.end), guest.pcpu.clock.cycles)
+    return Run(stats, bytes(output), records(folder / "whole"), str(guest.end), guest.pcpu.clock.cycles)
 
 
 def continued(snapshot: Snapshot, output: bytearray, first: str, folder: Path) -> Run:
@@ -63,7 +63,7 @@ def continued(snapshot: Snapshot, output: bytearray, first: str, folder: Path) -
         guest = snapshot.clone(output.append, observers=[trace]).guest
         stats = finish(guest)
     second = records(folder / "second")
-    return Run(stats, bytes(output), first + second, str(guest.domain.end), guest.pcpu.clock.cycles)
+    return Run(stats, bytes(output), first + second, str(guest.end), guest.pcpu.clock.cycles)
 
 
 def cut(boot_plan: BootPlan, at_cycles: int, folder: Path) -> tuple[Snapshot, bytearray, str]:

@@ -125,6 +125,6 @@ def test_a_wire_that_was_changed_is_an_error() -> None:
 
 def test_a_device_of_a_guest_that_keeps_a_generator_is_named() -> None:
     saveable = SaveableGuest.build(plan_of("pci", "shadow", devices=("edu",)), bytearray().append)
-    saveable.guest.domain.board.pci_devices[0].program = _numbers()  # type: ignore[attr-defined]
+    saveable.guest.board.pci_devices[0].program = _numbers()  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"this state cannot be saved: guest\..*\.program is a generator"):
         saveable.snapshot()
