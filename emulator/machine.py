@@ -35,12 +35,10 @@ class Machine:
         pcpu_count: int = 1,
         timing: Fidelity = DEFAULT_FIDELITY,
         allowance: Allowance = NO_ALLOWANCE,
-        memory_file: int | None = None,
     ) -> None:
-        """`memory_file`: see HostMemory."""
         self.profile = profile
         self.timing = MachineTiming(profile, pcpu_count, allowance)
-        self.memory = HostMemory(memory_bytes, file=memory_file)
+        self.memory = HostMemory(memory_bytes)
         self.events = EventQueue()
         self.timeline = Timeline(self.events, profile.frequency_hz)
         self.ports = PortBus()

@@ -7,32 +7,38 @@ Every access is checked against the size; there is no unchecked path. `words` gi
 `hpa >> 3`; Python's memoryview checks its index too.
 """
 
+import ctypes
 import mmap
 
 from emulator.x86 import PAGE_BYTES
+
+MAP_FIXED = 0x10  # of mmap(2): in place of what is there; Python's has no name for it
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 
 
 class HostMemory:
     """RAM of the host, zeroed, at host-physical addresses [0, size_bytes)."""
 
-    def __init__(self, size_bytes: int, *, file: int | None = None) -> None:
-        """`size_bytes`: a multiple of the page size, below 4 GiB. `file`: a descriptor of the contents to begin with.
-
-        The file is not written to: pages are copied when they are changed, and shared until then.
-        """
+    def __init__(self, size_bytes: int) -> None:
+        """`size_bytes`: a multiple of the page size, below 4 GiB."""
         if size_bytes % PAGE_BYTES or not 0 < size_bytes < 1 << 32:
             raise ValueError(f"{size_bytes} bytes of memory are not possible")
         self.size_bytes = size_bytes
-        if file is None:
-            self.map = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        else:
-            self.map = mmap.mmap(file, size_bytes, flags=mmap.MAP_PRIVATE)
+        self.map = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.bytes = memoryview(self.map)
         self.words = self.bytes.cast("Q")
 
-    def forget_changes(self) -> None:
-        """Be again what the file has."""
-        self.map.madvise(mmap.MADV_DONTNEED)
+    def begin_with(self, file: int) -> None:
+        """Become what is in the file with this descriptor. Raises OSError.
+
+        The file is not written to: pages are copied when they are changed, and shared until then. Addresses stay.
+        """
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | MAP_FIXED
+        if _LIBC.mmap(address, self.size_bytes, protection, flags, file, 0) != address:
+            raise OSError(ctypes.get_errno(), "cannot map the file of a snapshot")
 
     def is_ram(self, hpa: int, length_bytes: int) -> bool:
         """Whether [hpa, hpa + length_bytes) is RAM."""

@@ -1,5 +1,7 @@
 """Claims about host-physical memory: every access is checked, and the hole above answers with ones."""
 
+import os
+
 import pytest
 
 from emulator.memory import HostMemory
@@ -49,3 +51,18 @@ def test_two_memories_are_apart() -> None:
     first, second = HostMemory(PAGE_BYTES), HostMemory(PAGE_BYTES)
     first.write(0, b"1")
     assert second.read(0, 1) == b"\0"
+
+
+def test_memory_that_begins_with_a_file_shares_it_and_never_writes_to_it() -> None:
+    file = os.memfd_create("contents")
+    os.pwrite(file, b"saved" + bytes(2 * PAGE_BYTES - 5), 0)
+    first, second = HostMemory(2 * PAGE_BYTES), HostMemory(2 * PAGE_BYTES)
+    first.write(0, b"before")
+    words = first.words
+    for memory in (first, second):
+        memory.begin_with(file)
+    assert first.read(0, 6) == b"saved\0"
+    assert words[0] == int.from_bytes(b"saved\0\0\0", "little")
+    first.write(0, b"other")
+    assert second.read(0, 5) == os.pread(file, 5, 0) == b"saved"
+    os.close(file)

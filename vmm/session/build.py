@@ -18,18 +18,17 @@ def build_guest(
     transmit: Callable[[int], None],
     *,
     observers: Sequence[ExitObserver] = (),
-    memory_file: int | None = None,
 ) -> Guest:
     """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
 
-    `observers` hear of its VM exits. `memory_file`: what the machine's memory begins with, see HostMemory.
+    `observers` hear of its VM exits.
     """
     host, guest = plan.host, plan.guest
     memory_bytes, paging = guest.memory_bytes, host.paging
     if paging == "native":
         ending = Ending()
         pc = Pc(
-            _build_machine(plan, memory_bytes, memory_file),
+            _build_machine(plan, memory_bytes),
             transmit=transmit,
             on_exit=ending.debug_exit,
             on_reset=ending.reset,
@@ -39,7 +38,7 @@ def build_guest(
         return NativeGuest(pc, plan.image, ending)
     from vmm.session.virtual_guest import VirtualGuest
 
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes), memory_file)
+    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
     return VirtualGuest(
         Pc(machine),
         plan.image,
@@ -58,7 +57,7 @@ def build_guest(
     )
 
 
-def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -> Machine:
+def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
     host = plan.host
     try:
         return Machine(
@@ -67,7 +66,6 @@ def _build_machine(plan: BootPlan, memory_bytes: int, memory_file: int | None) -
             pcpu_count=(host.pcpu_count or 1) + host.sidecore_count,
             timing=host.timing,
             allowance=plan.allowance,
-            memory_file=memory_file,
         )
     except (OSError, ValueError, MemoryError):
         what = f"the emulated machine needs {size_text(memory_bytes)}, which the workstation does not give"

@@ -4,8 +4,9 @@
                                                                            |  ^-----read-----'
                                                                            +--clone()--> SaveableGuest, any number
 
-    objects.py   Python's objects as plain data        saved.py   Snapshot, SaveableGuest
-    file.py      the file: format, checks              Engine.save, emulator/engine/saved_state.c: a CPU as bytes
+    state.py      what of Python's objects is state     contents.py      all that changes while machines run
+    objects.py    the objects as plain data             memory_file.py   a machine's pages
+    saved.py      Snapshot, SaveableGuest               file.py          the file: format, checks
 
 A guest that goes on is in nothing different from one that was never stopped: same cycles, statistics, trace. All clones
 share the pages of memory that none of them has changed.

@@ -3,7 +3,7 @@
     "SCSNAP\\r\\n"   8 bytes; a transfer that changes the ends of lines is noticed
     version         4 bytes, little-endian, as all numbers
     document        8 bytes: how many follow; JSON, compressed: everything but memory, and where its pages go
-    memory          8 bytes: how many follow; the pages that are not zero, compressed
+    memory          8 bytes: how many follow; the pages that are not zero, compressed; once for each machine
     SHA-256         32 bytes, of all before
 
 Compressed means zlib (RFC 1950). The sum finds damage, not malice; reading a file that somebody made up executes
@@ -21,10 +21,12 @@ from typing import Any, BinaryIO
 
 from emulator.errors import ConfigError
 from emulator.x86 import PAGE_BYTES
-from vmm.session.snapshot.saved import MemoryFile, Snapshot
+from vmm.session.snapshot.contents import Contents
+from vmm.session.snapshot.memory_file import MemoryFile
+from vmm.session.snapshot.saved import Snapshot
 
 MAGIC = b"SCSNAP\r\n"
-VERSION = 1
+VERSION = 2
 LEVEL = 1  # of compression: memory is large
 CHUNK_PAGES = 256
 READ_BYTES = 1 << 20
@@ -62,18 +64,27 @@ def write_snapshot(snapshot: Snapshot, path: Path) -> None:
 
 
 def _write(snapshot: Snapshot, file: _SummedFile) -> None:
-    memory = snapshot.memory
-    document = {**snapshot.document, "memory_bytes": memory.size_bytes, "pages": memory.runs}
+    memories = snapshot.contents.memories
+    document = {
+        "made_of": snapshot.document,
+        "contents": snapshot.contents.document,
+        "memories": [{"size_bytes": memory.size_bytes, "pages": memory.runs} for memory in memories],
+    }
     file.write(MAGIC + struct.pack("<I", VERSION))
     packed = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), LEVEL)
     file.write(LENGTH.pack(len(packed)) + packed)
+    for memory in memories:
+        _write_memory(memory, file)
+    file.finish()
+
+
+def _write_memory(memory: MemoryFile, file: _SummedFile) -> None:
     pages = zlib.compressobj(LEVEL)
     parts = [pages.compress(memory.read(first, count)) for first, count in _chunks(memory.runs)]
     parts.append(pages.flush())
     file.write(LENGTH.pack(sum(map(len, parts))))
     for part in parts:
         file.write(part)
-    file.finish()
 
 
 def _chunks(runs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -90,12 +101,13 @@ def read_snapshot(path: Path) -> Snapshot:
             _check(file, path)
             file.seek(len(MAGIC) + 4)
             document = _read_document(file)
-            memory = _read_memory(file, document.pop("memory_bytes"), document.pop("pages"))
+            memories = [_read_memory(file, each["size_bytes"], each["pages"]) for each in document["memories"]]
+            contents = Contents(_table(document["contents"]), tuple(memories))
+            return Snapshot(_table(document["made_of"]), contents)
     except OSError as error:
         raise ConfigError(f"cannot read the snapshot {str(path)!r}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, zlib.error, struct.error) as error:
         raise ConfigError(f"the snapshot {str(path)!r} is damaged: {error}") from None
-    return Snapshot(document, memory)
 
 
 def _check(file: BinaryIO, path: Path) -> None:
@@ -126,7 +138,10 @@ def _read_document(file: BinaryIO) -> dict[str, Any]:
     packed = file.read(min(length, DOCUMENT_MAX_BYTES))
     unpacker = zlib.decompressobj()
     text = unpacker.decompress(packed, DOCUMENT_MAX_BYTES)
-    document = json.loads(text)
+    return _table(json.loads(text))
+
+
+def _table(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise TypeError("what describes it is no table")
     return document

@@ -1,0 +1,41 @@
+"""A machine's memory as it was: pages in a nameless file, which any number of machines begin with and share."""
+
+import os
+
+from emulator.memory import HostMemory
+from emulator.x86 import PAGE_BYTES
+
+ZEROS = bytes(PAGE_BYTES)
+
+
+class MemoryFile:
+    """Pages of a machine's memory in a nameless file, sparse: what was never written to it is zero."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.descriptor = os.memfd_create("sidecore snapshot")
+        os.ftruncate(self.descriptor, size_bytes)
+        self.runs: list[tuple[int, int]] = []  # (first page, pages), ascending
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    def add(self, first_page: int, data: bytes | memoryview) -> None:
+        """Store whole pages behind all others."""
+        os.pwrite(self.descriptor, data, first_page * PAGE_BYTES)
+        if self.runs and sum(self.runs[-1]) == first_page:
+            first, count = self.runs.pop()
+            self.runs.append((first, count + len(data) // PAGE_BYTES))
+        else:
+            self.runs.append((first_page, len(data) // PAGE_BYTES))
+
+    def add_all(self, memory: HostMemory) -> None:
+        """Store every page that is not zero."""
+        for page in range(memory.size_bytes // PAGE_BYTES):
+            data = memory.map[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]
+            if data != ZEROS:
+                self.add(page, data)
+
+    def read(self, first_page: int, count: int) -> bytes:
+        """The contents of pages."""
+        return os.pread(self.descriptor, count * PAGE_BYTES, first_page * PAGE_BYTES)
