@@ -3,7 +3,7 @@
     devices --IRQ--+--> i8259 pair ------LINT0--+--> local APIC of each CPU --INTR, NMI, INIT, SIPI--> CpuPins
        ^           +--> I/O APIC ----messages---+
        |                  ^
-    i82371ab <---PIRQ-----+---- INTA# to INTD# of what is on the PCI bus
+    i82371ab <---PIRQ-----+---- INTA# to INTD# of what is on the PCI bus ----DMA, MSI----> memory, local APICs
 
 A PC has one around its machine (pc.py), and a VMM one per domain, each on its own port bus and event queue.
 """
@@ -29,6 +29,7 @@ from devices.isa.system_control import SystemControlPortA, SystemControlPortB
 from devices.pci.acpi_pm import LENGTH as ACPI_PM_BYTES
 from devices.pci.acpi_pm import AcpiPm
 from devices.pci.bus import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, PciBus, PciConfigAddress, PciConfigData
+from devices.pci.dma import DmaPort, Upstream
 from devices.pci.edu import Edu
 from devices.pci.i82371ab import ROUTABLE_IRQS, I82371ab
 from devices.pci.setup import set_up_pci
@@ -57,6 +58,7 @@ class Board:
         events: EventQueue,
         *,
         memory_bytes: int,
+        memory: DmaPort,
         transmit: Callable[[int], None],
         on_exit: Callable[[int], None],
         on_reset: Callable[[], None],
@@ -68,10 +70,11 @@ class Board:
     ) -> None:
         """Build the devices and attach them to `bus` and `mmio`; local APICs are for each CPU's own bus.
 
-        `transmit` gets each byte the UART sends, `on_exit` the byte written to the debug exit, `on_reset` is called for
-        each reset the software orders, `on_power_off` when it turns the power off. `cpus` are the CPUs, the boot CPU
-        first, whose local APICs have a timer clock of `apic_timer_hz`. `start` is the RTC's time,
-        `pci_devices` are names from PCI_DEVICES, for one slot after the other.
+        `memory` is what devices on the PCI bus reach by DMA. `transmit` gets each byte the UART sends, `on_exit` the
+        byte written to the debug exit, `on_reset` is called for each reset the software orders, `on_power_off` when it
+        turns the power off. `cpus` are the CPUs, the boot CPU first, whose local APICs have a timer clock of
+        `apic_timer_hz`. `start` is the RTC's time, `pci_devices` are names from PCI_DEVICES, for one slot after the
+        other.
         """
         self.pic = I8259Pair(self._on_pic)
         self.interrupt_bus = InterruptBus()
@@ -103,7 +106,8 @@ class Board:
         items = firmware_items(memory_bytes=memory_bytes, cpu_count=len(cpus))
         self.firmware_configuration = FirmwareConfiguration(items)
         self.isa_bridge = I82371ab({irq: line.input() for irq, line in self._pic_lines.items()})
-        self.pci = PciBus(tuple(self._pirq_line(pirq) for pirq in range(PIRQ_COUNT)))
+        upstream = Upstream(memory, self.interrupt_bus)
+        self.pci = PciBus(tuple(self._pirq_line(pirq) for pirq in range(PIRQ_COUNT)), upstream)
         self.pci.attach(ISA_BRIDGE_SLOT, self.isa_bridge)
         self.pci_devices = [PCI_DEVICES[name](events) for name in pci_devices]
         for slot, added in enumerate(self.pci_devices, FIRST_FREE_SLOT):

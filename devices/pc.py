@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from devices.board import Board
 from devices.cpu_pins import CpuPins
 from devices.interrupts.lapic_registers import DEFAULT_BASE
+from emulator.dma import HostDma
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.x86 import PAGE_BYTES
@@ -46,6 +47,7 @@ class Pc:
             machine.mmio,
             machine.events,
             memory_bytes=machine.memory.size_bytes,
+            memory=HostDma(machine.memory, machine.timing),
             transmit=transmit,
             on_exit=on_exit,
             on_reset=on_reset,

@@ -1,7 +1,7 @@
 """A domain: a guest of a VMM, its memory and its devices.
 
 gpa 0 ............ memory_bytes ..... devices      the board: on the domain's own buses and timers
- |  + base_hpa
+ |  guest_memory.py
  v
 hpa base_hpa ..... base_hpa + memory_bytes
 """
@@ -11,20 +11,19 @@ from collections.abc import Callable, Sequence
 from devices.board import Board
 from devices.cpu_pins import CpuPins
 from devices.interrupts.lapic_registers import DEFAULT_BASE
+from devices.pci.dma import DmaPort
 from emulator.bus import MmioBus, PortBus
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.x86 import PAGE_BYTES
 from vmm.boot.boot_state import boot_memory
 from vmm.boot.loaders import BootImage
+from vmm.guest_memory import GuestMemory
 from vmm.outcome import Ending
-
-HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
-HOLE_BYTES = 1 << 30
 
 
 class Domain(Ending):
-    """Guest memory [base_hpa, base_hpa + memory_bytes) of `machine`, and a board.
+    """Guest memory `memory` of `machine`, and a board, whose devices reach memory by `dma`.
 
     `transmit` gets each byte of the serial console; `cpus` are the pins of its CPUs, the boot CPU first.
     `devices` are names of what is on its PCI bus.
@@ -36,8 +35,8 @@ class Domain(Ending):
         self,
         machine: Machine,
         *,
-        base_hpa: int,
-        memory_bytes: int,
+        memory: GuestMemory,
+        dma: DmaPort,
         transmit: Callable[[int], None],
         cpus: Sequence[CpuPins],
         number: int = 0,
@@ -46,9 +45,10 @@ class Domain(Ending):
         super().__init__()
         self.machine = machine
         self.number = number
-        self.base_hpa = base_hpa
-        self.memory_bytes = memory_bytes
-        self.page_count = memory_bytes // PAGE_BYTES
+        self.memory = memory
+        self.base_hpa = memory.base_hpa
+        self.memory_bytes = memory.size_bytes
+        self.page_count = memory.size_bytes // PAGE_BYTES
         self.state_hpa = 0  # the page of the domain's structure in the VMM's memory
         self.ports = PortBus()
         self.mmio = MmioBus()
@@ -57,7 +57,8 @@ class Domain(Ending):
             self.ports,
             self.mmio,
             self.timers,
-            memory_bytes=memory_bytes,
+            memory_bytes=memory.size_bytes,
+            memory=dma,
             transmit=transmit,
             on_exit=self.debug_exit,
             on_reset=self.reset,
@@ -71,18 +72,20 @@ class Domain(Ending):
             bus.attach(DEFAULT_BASE, PAGE_BYTES, apic)
 
     def is_ram(self, gpa: int, length_bytes: int = 1) -> bool:
-        """Whether the guest has RAM at [gpa, gpa + length_bytes)."""
-        return gpa >= 0 and gpa + length_bytes <= self.memory_bytes
+        """See GuestMemory, as the next three."""
+        return self.memory.is_ram(gpa, length_bytes)
 
     def hpa_of(self, gpa: int) -> int:
-        """Host-physical address of guest-physical `gpa`.
+        """Host-physical address of guest-physical `gpa`."""
+        return self.memory.hpa_of(gpa)
 
-        Outside the guest's RAM this is an address where nothing answers on the host's bus either: a guest's stray
-        access reads all ones and is dropped, as on hardware, and never reaches another domain.
-        """
-        if 0 <= gpa < self.memory_bytes:
-            return self.base_hpa + gpa
-        return HOLE_HPA | gpa & (HOLE_BYTES - 1)
+    def read(self, gpa: int, length_bytes: int) -> bytes:
+        """Bytes at `gpa`; all ones where the guest has no RAM."""
+        return self.memory.read(gpa, length_bytes)
+
+    def write(self, gpa: int, data: bytes) -> None:
+        """Store `data` at `gpa`; what does not fall on the guest's RAM is dropped."""
+        self.memory.write(gpa, data)
 
     def mmio_covers(self, gpa: int, length_bytes: int) -> bool:
         """Whether a device answers anywhere in [gpa, gpa + length_bytes)."""
@@ -95,24 +98,6 @@ class Domain(Ending):
     def is_device_page(self, gfn: int) -> bool:
         """Whether a device answers in page `gfn`, so that an access there is the VMM's to carry out."""
         return gfn >= self.page_count and self.mmio_covers(gfn * PAGE_BYTES, PAGE_BYTES)
-
-    def read(self, gpa: int, length_bytes: int) -> bytes:
-        """Bytes at `gpa`; all ones where the guest has no RAM."""
-        if self.is_ram(gpa, length_bytes):
-            return self.machine.memory.read(self.base_hpa + gpa, length_bytes)
-        return bytes(
-            self.machine.memory.bytes[self.base_hpa + gpa + i] if self.is_ram(gpa + i) else 0xFF
-            for i in range(length_bytes)
-        )
-
-    def write(self, gpa: int, data: bytes) -> None:
-        """Store `data` at `gpa`; what does not fall on the guest's RAM is dropped."""
-        if self.is_ram(gpa, len(data)):
-            self.machine.memory.write(self.base_hpa + gpa, data)
-            return
-        for i, byte in enumerate(data):
-            if self.is_ram(gpa + i):
-                self.machine.memory.bytes[self.base_hpa + gpa + i] = byte
 
     def load(self, image: BootImage) -> None:
         """Copy firmware's tables and a loader's segments into guest memory."""

@@ -26,10 +26,13 @@ from vmm.boot.loaders import BootImage
 from vmm.boot.start_up import write_init_state, write_start_address
 from vmm.core import Core, Sender
 from vmm.cost import paths
+from vmm.cost.meter import Meter
 from vmm.domain import Domain
 from vmm.exits.observer import ExitObserver, Observers
 from vmm.exits.table import EXIT_HANDLERS, Handler
+from vmm.guest_memory import GuestMemory
 from vmm.paging.ept import EptPaging
+from vmm.paging.guest_dma import GuestDma
 from vmm.paging.host_pages import HostPages
 from vmm.paging.shadow_view import ShadowView
 from vmm.scheduler import Scheduler
@@ -144,10 +147,11 @@ class Hypervisor:
         pages = HostPages(self.machine.memory, _aligned(self._end_hpa), base_hpa)
         self._end_hpa = base_hpa + memory_bytes
         vcpus: list[VCpu] = []
+        memory = GuestMemory(self.machine.memory, base_hpa=base_hpa, size_bytes=memory_bytes)
         domain = Domain(
             self.machine,
-            base_hpa=base_hpa,
-            memory_bytes=memory_bytes,
+            memory=memory,
+            dma=GuestDma(memory, vcpus, self),
             transmit=transmit,
             cpus=[self._pins(vcpus, number) for number in range(vcpu_count)],
             number=len(self.domains),
@@ -240,6 +244,16 @@ class Hypervisor:
         """Return from `advance` soon; called while `domain` runs. Nothing is half done then, and another goes on."""
         self._interleaver.pause()
         self._stop(domain)
+
+    def meter_for(self, vcpu: VCpu) -> Meter:
+        """The core whose turn it is pays; without one, that where the vCPU is."""
+        return vcpu.meter if self.running is None else self.running.meter
+
+    def guest_memory_written(self, vcpu: VCpu, gpa: int, length_bytes: int) -> None:
+        """A device has stored into the memory of this vCPU's domain: a sidecore may have to know."""
+        if self.sidecores is not None:
+            pcpu = vcpu.pcpu if self.running is None else self.running.pcpu
+            self.sidecores.device_wrote(vcpu.domain, gpa, length_bytes, pcpu)
 
     def _have_all_ended(self) -> bool:
         return all(domain.end is not None for domain in self.domains)

@@ -145,8 +145,8 @@ class Paging(Protocol):
         """The emulator wants to see each access to the page at `hpa`; 0: to none. No part of any VMM, takes no time."""
         ...
 
-    def guest_memory_written(self, vcpu: "VCpu", gpa: int) -> None:
-        """The VMM itself stored into guest memory at `gpa` on the guest's behalf."""
+    def guest_memory_written(self, meter: Meter, gpa: int, length_bytes: int) -> None:
+        """The VMM itself stored into guest memory, inside one page: for an instruction, or for a device."""
         ...
 
 

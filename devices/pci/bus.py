@@ -2,7 +2,8 @@
 
     configuration  0xcf8, 0xcfc -------+
     memory         MemoryWindow -------+--> PciBus --> PciFunction, its regions
-    ports          PortBus.behind -----+       ^
+    ports          PortBus.behind -----+       ^  |
+                                               |  '-- its own requests --> upstream: memory, local APICs (dma.py)
                                                +-- pins INTA# to INTD# --(pirq_of)--> PIRQA# to PIRQD#
 
     CONFIG_ADDRESS, 0xcf8:  31     | 30-24 | 23-16 | 15-11  | 10-8     | 7-2      | 1 0
@@ -16,6 +17,7 @@ whatever else is at those ports. So it claims the single port 0xcf8 with width 4
 Sources: PCI Local Bus Specification 2.2, 3.2.2.3.2 and 6.1; Intel 82441FX data sheet (290549), 3.2.
 """
 
+from devices.pci.dma import DmaPort
 from devices.pci.function import PciFunction
 from emulator.bus import BusDevice, InterruptLine, SharedLine
 
@@ -54,12 +56,14 @@ def pirq_of(slot: int, pin: int) -> int:
 class PciBus:
     """Bus 0: functions by slot (one each), and the wires from their interrupt pins to `pirqs`, four of them.
 
+    Their own requests go to `upstream`.
     An address is decoded by the first slot that claims it; `find_port` and `window` give what a bridge passes on.
     """
 
-    def __init__(self, pirqs: tuple[InterruptLine, ...]) -> None:
+    def __init__(self, pirqs: tuple[InterruptLine, ...], upstream: DmaPort) -> None:
         self.functions: dict[int, PciFunction] = {}
         self.window = MemoryWindow(self)
+        self._upstream = upstream
         self._pirqs = tuple(SharedLine(pirq) for pirq in pirqs)
         self.attach(HOST_BRIDGE_SLOT, PciFunction(HOST_BRIDGE))
 
@@ -68,6 +72,7 @@ class PciBus:
         if not 0 <= slot < SLOT_COUNT or slot in self.functions:
             raise ValueError(f"PCI slot {slot} cannot be claimed")
         self.functions[slot] = function
+        function.bus_master.port = self._upstream
         if function.pin:
             function.line = self._pirqs[pirq_of(slot, function.pin)].input()
 

@@ -1,23 +1,35 @@
-"""A PCI function: its configuration space, what its base address registers lead to, its interrupt pin.
+"""A PCI function: its configuration space, what its base address registers lead to, its interrupts, its own requests.
 
     31                     16 15                      0
     device                 | vendor                  | 0x00
-    status                 | command                 | 0x04   command: 0 ports, 1 memory, 10 no interrupts
-    class, subclass, interface          | revision   | 0x08   status: 3 wants an interrupt
+    status                 | command                 | 0x04   command: 0 ports, 1 memory, 2 master, 10 no interrupts
+    class, subclass, interface          | revision   | 0x08   status: 3 wants an interrupt, 4 has capabilities
     BIST | header type     | latency | cache line    | 0x0c
     base address registers 0 to 5                    | 0x10   low bits read 0; bit 0 is 1 for ports
     ...
+    -                                | capabilities  | 0x34
     max_lat | min_gnt      | pin     | line          | 0x3c   line: software's own; it notes the IRQ there
 
-Source: PCI Local Bus Specification 2.3, 6.1, 6.2. Software learns a region's size by writing ones to its register.
+Source: PCI Local Bus Specification 3.0, 6.1, 6.2. Software learns a region's size by writing ones to its register.
 
-MODEL: only 32-bit base address registers, no expansion ROM, no capabilities (so no MSI), nothing is ever parity-wrong.
+MODEL: only 32-bit base address registers, no expansion ROM, no MSI-X, nothing is ever parity-wrong.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from devices.pci.capabilities import (
+    CAPABILITIES_POINTER,
+    HAS_CAPABILITIES,
+    HEADER_BYTES,
+    Capability,
+    Registers,
+    Row,
+    lay_out,
+)
+from devices.pci.dma import BusMaster
+from devices.pci.msi import MSI_ID, Msi
 from emulator.bus import BusDevice, InterruptLine
 
 CONFIGURATION_BYTES = 256
@@ -26,8 +38,6 @@ DECODES_PORTS, DECODES_MEMORY, IS_MASTER, NO_INTERRUPTS = 1 << 0, 1 << 1, 1 << 2
 INTERRUPT_STATUS = 1 << 3
 IS_PORTS = 1  # of a base address register
 BAR_COUNT = 6
-
-Row = tuple[int, int, int, int]  # offset, size in bytes, value after reset, bits that can be written
 
 
 @dataclass(frozen=True)
@@ -55,15 +65,23 @@ def _ignore(level: bool) -> None:
 class PciFunction:
     """256 bytes from a table of rows (what is in no row reads 0), up to six regions, and pin INTA# to INTD# (1 to 4).
 
-    Rows say which command bits can be written. `line` is the pin's wire; the bus connects it.
+    Rows say which command bits can be written. `line` is the pin's wire; the bus connects it, and `bus_master`.
     """
 
-    def __init__(self, rows: Sequence[Row], *, regions: Sequence[Region] = (), pin: int = 0) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        *,
+        regions: Sequence[Region] = (),
+        pin: int = 0,
+        capabilities: Sequence[Capability] = (),
+    ) -> None:
         if len(regions) > BAR_COUNT or not 0 <= pin <= 4:
             raise ValueError(f"{len(regions)} regions and pin {pin}: more than a function has")
         self.regions = tuple(regions)
         self.pin = pin
         self.line: InterruptLine = _ignore
+        self.bus_master = BusMaster(self._is_master)
         self.placed: tuple[PlacedRegion, ...] = ()
         self._wants_interrupt = self._level = False
         self._bytes = bytearray(CONFIGURATION_BYTES)
@@ -76,10 +94,23 @@ class PciFunction:
         if pin:
             self._set_up(INTERRUPT_LINE, 1, 0, 0xFF)
             self._set_up(INTERRUPT_PIN, 1, pin, 0)
+        self._msi: Msi | None = None
+        for at, next_at, capability in lay_out(capabilities):
+            self._set_up_capability(at, next_at, capability)
 
     def _set_up(self, offset: int, size_bytes: int, value: int, writable: int) -> None:
         self._bytes[offset : offset + size_bytes] = value.to_bytes(size_bytes, "little")
         self._writable[offset : offset + size_bytes] = writable.to_bytes(size_bytes, "little")
+
+    def _set_up_capability(self, at: int, next_at: int, capability: Capability) -> None:
+        if not self._bytes[CAPABILITIES_POINTER]:
+            self._bytes[CAPABILITIES_POINTER] = at
+            self._bytes[STATUS] |= HAS_CAPABILITIES
+        self._set_up(at, HEADER_BYTES, capability.number | next_at << 8, 0)
+        for offset, size_bytes, value, writable in capability.rows:
+            self._set_up(at + offset, size_bytes, value, writable)
+        if capability.number == MSI_ID:
+            self._msi = Msi(Registers(self._bytes, at), self.bus_master)
 
     def read(self, register: int, size_bytes: int) -> int:
         """What is at `register`, 0 to 255; an access lies inside four aligned bytes."""
@@ -91,21 +122,32 @@ class PciFunction:
             self._bytes[at] = self._bytes[at] & ~self._writable[at] | byte & self._writable[at]
         if register < BARS + 4 * BAR_COUNT:
             self.placed = tuple(self._place())
-            self._follow_interrupt()
+        if self._msi is not None:
+            self._msi.follow()
+        self._follow_interrupt()
 
     def set_interrupt(self, wanted: bool) -> None:
-        """The device wants an interrupt, or no longer: its pin follows, unless the command register forbids it."""
+        """The device wants an interrupt, or no longer: its pin follows, unless it may not, or with MSI."""
         self._wants_interrupt = wanted
         self._bytes[STATUS] = self._bytes[STATUS] & ~INTERRUPT_STATUS | INTERRUPT_STATUS * wanted
         self._follow_interrupt()
+
+    def send_message(self, vector: int = 0) -> None:
+        """Something new has happened that interrupts: tell by MSI, if there is one and software has enabled it."""
+        if self._msi is not None:
+            self._msi.send(vector)
 
     @property
     def command(self) -> int:
         """The command register."""
         return self.read(COMMAND, 2)
 
+    def _is_master(self) -> bool:
+        return bool(self.command & IS_MASTER)
+
     def _follow_interrupt(self) -> None:
-        level = self._wants_interrupt and not self.command & NO_INTERRUPTS
+        is_silent = self.command & NO_INTERRUPTS or (self._msi is not None and self._msi.is_enabled)
+        level = self._wants_interrupt and not is_silent
         if level != self._level:
             self._level = level
             self.line(level)

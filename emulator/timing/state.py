@@ -15,7 +15,7 @@ StateArray = np.ndarray[Any, np.dtype[np.int64]]
 def build_state(profile: Profile, pcpu_count: int) -> StateArray:
     """The state of a machine with `pcpu_count` pCPUs, all caches and TLBs empty. Raises ConfigError."""
     places = places_of(profile, pcpu_count)
-    header = np.zeros(PCPUS + pcpu_count * PCPU_WORDS, np.int64)
+    header = np.zeros(PCPUS + (pcpu_count + 1) * PCPU_WORDS, np.int64)
     _write_machine(header, profile, places)
     store_buffer_entries = profile.core.store_buffer_entries
     header[layout.STORE_BUFFER_ENTRIES] = store_buffer_entries
@@ -24,6 +24,8 @@ def build_state(profile: Profile, pcpu_count: int) -> StateArray:
         header[words + Pcpu.CORE], header[words + Pcpu.PACKAGE] = place.core, place.package
         header[words + Pcpu.THREAD] = place.thread << layout.THREAD_SHIFT
         header[words + Pcpu.STORE_RING] = len(header) + pcpu * store_buffer_entries
+    devices = PCPUS + pcpu_count * PCPU_WORDS
+    header[devices + Pcpu.CORE] = header[devices + Pcpu.PACKAGE] = layout.NOWHERE
     store_buffers = np.zeros(pcpu_count * store_buffer_entries, np.int64)
     entries = _describe_arrays(header, profile, len(header) + len(store_buffers))
     return np.concatenate([header, store_buffers, np.full(entries, layout.EMPTY, np.int64)])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from devices.board import Board
 from devices.cpu_pins import CpuPins
+from devices.pci.dma import Nowhere
 from emulator.bus import PORT_COUNT, MmioBus, PortBus
 from emulator.events import PS_PER_SECOND, EventQueue
 
@@ -30,6 +31,7 @@ class Host:
             self.mmio,
             self.events,
             memory_bytes=128 << 20,
+            memory=Nowhere(),
             transmit=self.sent.append,
             on_exit=self.exits.append,
             on_reset=self.reset,

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from devices.cpu_pins import CpuPins
+from devices.pci.dma import Nowhere
 from emulator.clock import ENGINE_COUNTERS
 from emulator.engine import Engine
 from emulator.events import EventQueue
@@ -30,6 +31,7 @@ from vmm.cost.paths import Path
 from vmm.domain import Domain
 from vmm.exits.loop import ExitLoop
 from vmm.exits.observer import ExitObserver, Observers
+from vmm.guest_memory import GuestMemory
 from vmm.outcome import AGAIN, Outcome
 from vmm.vcpu import Extensions, VCpu
 
@@ -189,8 +191,8 @@ class FakePaging:
     def watch(self, hpa: int) -> None:
         self.asked.append(("watch", hpa))
 
-    def guest_memory_written(self, _vcpu: VCpu, gpa: int) -> None:
-        self.asked.append(("guest_memory_written", gpa))
+    def guest_memory_written(self, _meter: Meter, gpa: int, length_bytes: int) -> None:
+        self.asked.append(("guest_memory_written", gpa, length_bytes))
 
 
 class Latch:
@@ -216,7 +218,8 @@ class Bench:
         machine = Machine(PROFILE, memory_bytes=BASE_HPA + MEMORY_BYTES)
         pins = CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)
         self.domain = Domain(
-            machine, base_hpa=BASE_HPA, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None,
+            machine, memory=GuestMemory(machine.memory, base_hpa=BASE_HPA, size_bytes=MEMORY_BYTES), dma=Nowhere(),
+            transmit=lambda _byte: None,
             cpus=[pins] * (number + 1),
         )  # fmt: skip
         self.domain.state_hpa = DOMAIN_HPA

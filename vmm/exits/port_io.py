@@ -94,7 +94,7 @@ def _move(vcpu: VCpu, access: IoAccess, linear: int) -> GuestFault | None:
         data = domain.ports.read(access.port, size).to_bytes(size, "little")
         for gpa, byte in zip(places, data, strict=True):
             domain.write(gpa, bytes([byte]))
-            vcpu.paging.guest_memory_written(vcpu, gpa)
+            vcpu.paging.guest_memory_written(vcpu.meter, gpa, 1)
     else:
         domain.ports.write(access.port, size, int.from_bytes(b"".join(domain.read(gpa, 1) for gpa in places), "little"))
     return None

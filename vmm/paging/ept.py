@@ -16,7 +16,8 @@ from emulator.vmx.capabilities import VmxCapabilities, with_ept
 from emulator.x86 import CR0_NE, CR4_VMXE, LARGE, PAGE_BYTES
 from vmm.cost import paths
 from vmm.cost.meter import Meter
-from vmm.domain import HOLE_HPA, Domain
+from vmm.domain import Domain
+from vmm.guest_memory import HOLE_HPA
 from vmm.outcome import AGAIN, Outcome
 from vmm.paging.device_access import access_device
 from vmm.paging.guest_walk import paging_mode
@@ -154,5 +155,5 @@ class EptPaging:
     def watch(self, hpa: int) -> None:
         """The engine keeps its nested tables from having it."""
 
-    def guest_memory_written(self, vcpu: VCpu, gpa: int) -> None:
+    def guest_memory_written(self, meter: Meter, gpa: int, length_bytes: int) -> None:
         """Nothing is derived from guest memory."""

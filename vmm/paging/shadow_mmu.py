@@ -108,8 +108,8 @@ class ShadowMmu:
         """Give another processor the root for its guest's CR3, made anew."""
         other.vcpu.vmcs.save(f.GUEST_CR3, self.root_hpa(holder, other))
 
-    def flush_if_needed(self, view: View) -> None:
-        """After rights were taken away, no vCPU may go on with what its TLB has."""
+    def flush_if_needed(self, view: View | None) -> None:
+        """After rights were taken away, no vCPU may go on with what its TLB has; that of `view` has exited."""
         if self.tables.needs_flush:
             self.tables.needs_flush = False
             for member in self.views:

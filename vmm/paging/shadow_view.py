@@ -268,14 +268,13 @@ class ShadowView:
         """See `Paging`."""
         self.mmu.tables.watch(hpa)
 
-    def guest_memory_written(self, vcpu: VCpu, gpa: int) -> None:
-        """The VMM stored one byte into guest memory."""
+    def guest_memory_written(self, meter: Meter, gpa: int, length_bytes: int) -> None:
+        """See `Paging`. Any vCPU may run meanwhile, this one too, if a device stored."""
         if self.mmu.tables.is_shadowed(gpa >> 12):
-            holder = self._lock(vcpu.meter)
-            self.mmu.tables.guest_wrote(holder, gpa, 1)
+            holder = self._lock(meter)
+            self.mmu.tables.guest_wrote(holder, gpa, length_bytes)
             self.mmu.unlock(holder)
-            vcpu.shared.flush_tlb = FLUSH_ALL
-            self.mmu.flush_if_needed(self)
+            self.mmu.flush_if_needed(None)
 
     def handle_ept_violation(self, vcpu: VCpu) -> Outcome:
         """There is no EPT."""

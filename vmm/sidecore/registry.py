@@ -91,6 +91,20 @@ class Sidecores:
         core.add(page, now_cycles)
         return OK
 
+    def device_wrote(self, domain: Domain, gpa: int, length_bytes: int, pcpu: PCpu) -> None:
+        """A device of `domain` has stored into its memory, as `pcpu` copies it: it may have posted, or ended a spin."""
+        page = self._pages.get(domain)
+        if page is None or not page.gpa <= gpa < page.gpa + PAGE_BYTES:
+            return
+        core, first = self._core_of(domain), gpa & ~(abi.SLOT_BYTES - 1)
+        for hpa in range(domain.hpa_of(first), domain.hpa_of(gpa) + length_bytes, abi.SLOT_BYTES):
+            visible_cycles = self.lines.store(pcpu.number, hpa, pcpu.clock.cycles)
+            for vcpu in page.vcpus:
+                vcpu.pcpu.waiting.end_spin(visible_cycles)
+            slot = page.slot_at(hpa)
+            if slot is not None:
+                core.notice(slot, visible_cycles)
+
     def unregister(self, domain: Domain, now_cycles: int) -> int:
         """Share it no longer."""
         page = self._pages.pop(domain, None)

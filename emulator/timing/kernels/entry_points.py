@@ -4,6 +4,7 @@
     fetch       instruction bytes: ITLB, then caches                 -1: walk first; nothing has changed
     walk        a page walk: its references through the data caches, then the translation into the TLB
     physical    a load or store by host-physical address alone
+    device      a load or store by a device, which has no cache
     drain       what LOCK, MFENCE, CPUID ... wait for: until all stores are done
     flush       all translations of the pCPU go, global ones stay if asked for
     invalidate  INVLPG
@@ -12,6 +13,7 @@ All return cycles. The first ways tried are the most recently used ones: nearly 
 not cross a page: the next linear page is somewhere else, and only the caller knows where.
 """
 
+from emulator.timing.kernels.coherence import OTHER_PACKAGE, WRITER, snoop
 from emulator.timing.kernels.compiled import inlined, kernel
 from emulator.timing.kernels.layout import (
     CODE_WALK,
@@ -171,6 +173,22 @@ def invalidate_page(state: State, pcpu: int, linear_page: int) -> int:
     return 0
 
 
+def device(state: State, block: int, hpa: int, size_write: int) -> int:
+    """A device reads or writes memory itself: cores keep what it reads as shared, and lose what it writes.
+
+    Dirty data goes to memory first. `block` is the devices' own, behind those of the pCPUs.
+    # MODEL: no cache takes what a device writes (as with direct cache access).
+    """
+    words = PCPUS + block * PCPU_WORDS
+    hpa &= HPA_MASK
+    size_bytes = min(max(size_write >> 1, 1), SIZE_MAX_BYTES)
+    for line in range(hpa >> state[LINE_SHIFT], (hpa + size_bytes - 1 >> state[LINE_SHIFT]) + 1):
+        found = snoop(state, words, line, size_write & 1)
+        if size_write & 1 and found & WRITER << OTHER_PACKAGE:
+            state[words + Pcpu.WRITE_BACK] += 1
+    return 0
+
+
 _ACCESS = "int64_t *, int64_t, int64_t, int64_t, int64_t"
 
 ENTRY_POINTS = {
@@ -178,6 +196,7 @@ ENTRY_POINTS = {
     "fetch": (fetch, _ACCESS),
     "walk": (walk, "int64_t *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t *, int64_t, int64_t"),
     "physical": (physical, _ACCESS),
+    "device": (device, "int64_t *, int64_t, int64_t, int64_t"),
     "drain": (drain, "int64_t *, int64_t, int64_t"),
     "flush": (flush_translations, "int64_t *, int64_t, int64_t"),
     "invalidate": (invalidate_page, "int64_t *, int64_t, int64_t"),

@@ -2,7 +2,8 @@
 
     word 0        one descriptor per array (`ARRAY_WORDS` words each): where it lies and its shape
     CORE_COUNT..  what holds for the whole machine: sizes, latencies
-    PCPUS         one block of `PCPU_WORDS` per pCPU: where it is, its store buffer, its counters (`Pcpu`)
+    PCPUS         one block of `PCPU_WORDS` per pCPU: where it is, its store buffer, its counters (`Pcpu`); and one
+                  more, of all devices, which are NOWHERE and only have counters
     ...           the store buffers, then the arrays' entries
 
 An array is one instance per core (L1, TLBs, private L2) or per package (shared L2, L3); an instance is sets, a set is
@@ -21,6 +22,7 @@ from typing import TypeAlias
 State: TypeAlias = MutableSequence[int]  # what a kernel sees: a pointer when compiled, cffi's pointer in plain Python
 
 EMPTY = -1
+NOWHERE = -1  # core and package of devices
 HPA_MASK = (1 << 52) - 1  # physical addresses have at most 52 bits
 
 # State of a line in a cache. Private caches: MESI (invalid: no entry). Shared ones: MODIFIED is newer than memory.

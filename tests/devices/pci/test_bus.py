@@ -5,6 +5,7 @@ import random
 import pytest
 
 from devices.pci.bus import PIRQ_COUNT, WINDOW_BASE, PciBus, PciConfigAddress, PciConfigData, pirq_of
+from devices.pci.dma import Nowhere
 from devices.pci.function import DECODES_MEMORY, DECODES_PORTS, PciFunction, Region
 from tests.devices.registers import Registers
 from tests.devices.wire import Wire
@@ -15,7 +16,7 @@ class Pci:
 
     def __init__(self) -> None:
         self.pirqs = [Wire() for _ in range(PIRQ_COUNT)]
-        self.bus = PciBus(tuple(self.pirqs))
+        self.bus = PciBus(tuple(self.pirqs), Nowhere())
         self.address = PciConfigAddress()
         self.data = PciConfigData(self.bus, self.address)
 

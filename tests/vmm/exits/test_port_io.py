@@ -146,7 +146,7 @@ def test_rep_ins_stores_and_tells_the_paging() -> None:
     bench, _ = bench_with(0x1211, 0x1413)
     assert ins(bench, 2, size_bytes=2) is NEXT
     assert bench.domain.read(AT, 4) == b"\x11\x12\x13\x14"
-    assert bench.paging.asked == [("guest_memory_written", AT + i) for i in range(4)]
+    assert bench.paging.asked == [("guest_memory_written", AT + i, 1) for i in range(4)]
     assert (bench.gpr[RDI], bench.gpr[RCX]) == (AT + 4, 0)
 
 

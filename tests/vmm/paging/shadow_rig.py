@@ -11,11 +11,13 @@ import pytest
 
 from devices.cpu_pins import CpuPins
 from devices.pc import Pc
+from devices.pci.dma import Nowhere
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.boot.loaders import BootImage
 from vmm.domain import Domain
+from vmm.guest_memory import GuestMemory
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, reserved_bits, walk_tables
 from vmm.paging.shadow_pages import Holder
 from vmm.paging.shadow_view import ShadowView
@@ -83,8 +85,8 @@ class Rig:
         view.write_cr0(self.vcpu, cr0)
         self.host = Domain(
             machine,
-            base_hpa=0,
-            memory_bytes=machine.memory.size_bytes,
+            memory=GuestMemory(machine.memory, base_hpa=0, size_bytes=machine.memory.size_bytes),
+            dma=Nowhere(),
             transmit=lambda _byte: None,
             cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
         )

@@ -5,11 +5,13 @@ import random
 import pytest
 
 from devices.cpu_pins import CpuPins
+from devices.pci.dma import Nowhere
 from emulator.engine import Engine
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from vmm.domain import Domain
+from vmm.guest_memory import GuestMemory
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk_tables
 
 MEMORY_BYTES = 4 << 20
@@ -29,8 +31,8 @@ def _machine() -> tuple[Machine, Domain, Engine]:
     machine = Machine(load_profile("netburst-2006"), memory_bytes=MEMORY_BYTES)
     domain = Domain(
         machine,
-        base_hpa=0,
-        memory_bytes=MEMORY_BYTES,
+        memory=GuestMemory(machine.memory, base_hpa=0, size_bytes=MEMORY_BYTES),
+        dma=Nowhere(),
         transmit=lambda _byte: None,
         cpus=[CpuPins(on_intr=lambda _level: None, tsc_to_ps=lambda tsc: tsc)],
     )
