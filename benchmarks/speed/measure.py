@@ -1,4 +1,4 @@
-"""How fast the emulator is on this workstation: Linux to its shell beside QEMU, and what one VM exit takes.
+"""How fast the emulator is on this workstation: Linux to its shell beside QEMU, what one VM exit takes, and turns.
 
 Every contender boots the same vmlinux, initramfs and command line as a process of its own, and is timed from its start
 until the shell's line has arrived. With several repetitions they take turns, so that a busy workstation hits all.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
+from benchmarks.speed.turns import TurnCost, measure_turns
 from emulator.errors import ConfigError
 from guest_images.images import Image, resolve
 from guest_images.linux import READY_LINE
@@ -49,8 +50,8 @@ class Contender:
         return statistics.median(self.seconds)
 
 
-def measure(repeat: int) -> tuple[list[Contender], list[ExitCost]]:
-    """Boot Linux so often in every way, then time exits. Raises ConfigError."""
+def measure(repeat: int) -> tuple[list[Contender], list[ExitCost], list[TurnCost]]:
+    """Boot Linux so often in every way, then time exits and turns. Raises ConfigError."""
     image = resolve("linux", say)
     with tempfile.TemporaryDirectory(prefix="sidecore-bench-") as scratch:
         contenders = sidecore_contenders(Path(scratch)) + qemu_contenders(image)
@@ -58,7 +59,7 @@ def measure(repeat: int) -> tuple[list[Contender], list[ExitCost]]:
             for contender in contenders:
                 say(f"{contender.name}, run {turn + 1} of {repeat}")
                 run_once(contender)
-    return contenders, measure_exit_costs()
+    return contenders, measure_exit_costs(), measure_turns()
 
 
 def sidecore_contenders(scratch: Path) -> list[Contender]:
@@ -144,9 +145,10 @@ class SpeedFigures(TypedDict):
     workstation: str
     linux_boot: dict[str, BootFigures]
     exit_cost: dict[str, ExitFigures]
+    turns: dict[str, float]
 
 
-def figures(contenders: list[Contender], costs: list[ExitCost]) -> SpeedFigures:
+def figures(contenders: list[Contender], costs: list[ExitCost], turns: list[TurnCost]) -> SpeedFigures:
     """All of it for a file, with what the workstation is."""
     boots: dict[str, BootFigures] = {
         contender.name: {
@@ -161,4 +163,5 @@ def figures(contenders: list[Contender], costs: list[ExitCost]) -> SpeedFigures:
         f"{cost.exit_name} {cost.paging}": {"microseconds": cost.microseconds, "guest_cycles": cost.guest_cycles}
         for cost in costs
     }
-    return {"workstation": platform.platform(), "linux_boot": boots, "exit_cost": exits}
+    seconds = {cost.machines: cost.seconds for cost in turns}
+    return {"workstation": platform.platform(), "linux_boot": boots, "exit_cost": exits, "turns": seconds}

@@ -2,6 +2,7 @@
 
 from benchmarks.speed.exit_cost import ExitCost
 from benchmarks.speed.measure import Contender
+from benchmarks.speed.turns import TurnCost
 
 
 def boot_rows(contenders: list[Contender]) -> list[tuple[str, ...]]:
@@ -32,6 +33,12 @@ def exit_rows(costs: list[ExitCost]) -> list[tuple[str, ...]]:
     for cost in costs:
         rows.append((f"{cost.exit_name}, {cost.paging}", f"{cost.microseconds:.2f}", f"{cost.guest_cycles:,}"))
     return rows
+
+
+def turn_rows(turns: list[TurnCost]) -> list[tuple[str, ...]]:
+    """One row per kind of machine."""
+    rows: list[tuple[str, ...]] = [("Turns alone, for one emulated second", "workstation s")]
+    return [*rows, *((cost.machines, f"{cost.seconds:.2f}") for cost in turns)]
 
 
 def table_text(rows: list[tuple[str, ...]]) -> str:

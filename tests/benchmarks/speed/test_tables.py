@@ -2,7 +2,8 @@
 
 from benchmarks.speed.exit_cost import ExitCost
 from benchmarks.speed.measure import Contender
-from benchmarks.speed.tables import boot_rows, exit_rows, table_text
+from benchmarks.speed.tables import boot_rows, exit_rows, table_text, turn_rows
+from benchmarks.speed.turns import TurnCost
 
 
 def test_rows_compare_medians_with_qemu() -> None:
@@ -23,3 +24,7 @@ def test_columns_are_aligned() -> None:
 
 def test_a_row_is_an_exit_under_a_way_of_paging() -> None:
     assert exit_rows([ExitCost("CPUID", "ept", 500.0, 4821)])[1] == ("CPUID, ept", "500.00", "4,821")
+
+
+def test_a_row_is_a_machine_whose_cores_take_turns() -> None:
+    assert turn_rows([TurnCost("8 busy cores", 31.25)])[1] == ("8 busy cores", "31.25")
