@@ -18,15 +18,21 @@ to the machine's next event, and not further than `lookahead` beyond the next of
 
 A slice's limit ends only the turn of a core that is alone, which then goes on as if nothing had been; where several
 run, their turns are the same in slices of any length.
+
+Cores wait in a heap of keys: when each is ready, and its number. One that becomes ready at another time gets another
+key; the old one stays in the heap, and is dropped when it comes to the top.
 """
 
+import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from emulator.clock import NO_HORIZON
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
+
+NO_KEY = -1
+KEYS_PER_CORE = 4  # kept in the heap, old ones too, before it is swept
 
 
 class Runnable(Protocol):
@@ -37,7 +43,7 @@ class Runnable(Protocol):
     def run(self, deadline_cycles: int) -> None:
         """Go on until the core's clock reaches `deadline_cycles` or the next event, or something else ends the turn.
 
-        Called when the core is awake and no other core is behind it.
+        Called when the core is awake and no other core is behind it. Only here does its clock move, or while it waits.
         """
         ...
 
@@ -45,88 +51,128 @@ class Runnable(Protocol):
 R = TypeVar("R", bound=Runnable)
 
 
-@dataclass(slots=True)
-class _Turn(Generic[R]):
-    """`runnable` can go on at `ready_cycles`, and may run to the next event, but not beyond `until_cycles`."""
-
-    runnable: R
-    ready_cycles: int
-    until_cycles: int | None  # None: the core is alone
-
-
 class Interleaver(Generic[R]):
-    """Runs `runnables`, one for each core that takes part, in order of core number."""
+    """Runs `runnables`, one for each core that takes part."""
 
     def __init__(self, machine: Machine, runnables: Sequence[R]) -> None:
         self.running: R | None = None  # whose turn it is; None: devices', or the outside's
         self._machine = machine
-        self._runnables = tuple(runnables)
+        self._seats = {r.pcpu.number: (r, r.pcpu.clock, r.pcpu.waiting) for r in runnables}
         self._is_paused = False
         self._lookahead_cycles = machine.profile.events.ipi_receive_cycles
+        self._number_bits = machine.pcpu_count.bit_length()
+        self._keys = [NO_KEY] * machine.pcpu_count  # by core: ready_cycles << number_bits | number
+        self._heap: list[int] = []
+        self._kept_max = KEYS_PER_CORE * machine.pcpu_count
+        self._changed: list[int] = []  # cores that have begun to wait, or are woken at another time, since last noted
+        self._limit_cycles = self._events_end_ps = self._bound_cycles = 0  # see _take_turns
+        for runnable in runnables:
+            runnable.pcpu.waiting.changed = self._changed
 
     def advance(self, limit_cycles: int, is_over: Callable[[], bool]) -> None:
         """Run until every clock is at `limit_cycles` or beyond, `is_over()`, or only the outside could wake a core."""
-        events = self._machine.events
         self._is_paused = False
-        while not is_over():
+        self._note_all()
+        self._limit_cycles, self._bound_cycles = limit_cycles, NO_HORIZON
+        self._events_end_ps = self._machine.timeline.cycles_to_ps(limit_cycles) + 1
+        while not self._take_turns(is_over):
             if self._is_paused:
                 return
-            turn = self._next_turn()
-            due = self._machine.timeline.next_event_cycles()
-            first_cycles = limit_cycles if turn is None else turn.ready_cycles
-            if due is not None and due <= first_cycles:
-                next_ps = events.next_ps()
-                assert next_ps is not None
-                events.run_until(next_ps)
-            elif turn is not None and turn.ready_cycles < limit_cycles:
-                self._take(turn, limit_cycles)
-            elif not self._end_spins(limit_cycles):
-                if turn is not None or due is not None:
+            if not self._end_spins(limit_cycles):
+                if self._heap or self._machine.events.next_ps() is not None:
                     self._pass_time(limit_cycles)
                 return
-        self._pass_time(max(runnable.pcpu.clock.cycles for runnable in self._runnables))
+        self._pass_time(max(clock.cycles for _, clock, _ in self._seats.values()))
 
     def pause(self) -> None:
         """Return from `advance` when the turn is over, with nothing half done; another `advance` goes on."""
         self._is_paused = True
 
-    def _next_turn(self) -> _Turn[R] | None:
-        """Who is ready first, and how far it may run."""
-        first: R | None = None
-        first_cycles = second_cycles = horizon_cycles = NO_HORIZON
-        for runnable in self._runnables:
-            ready = runnable.pcpu.waiting.ready_cycles
-            if ready is None:
-                continue
-            if first is None or ready < first_cycles:
-                second_cycles = first_cycles
-                horizon_cycles = first_cycles - 1  # the tie goes to the lower number
-                first, first_cycles = runnable, ready
-            elif ready < second_cycles:
-                second_cycles = horizon_cycles = ready
-        if first is None:
-            return None
-        is_alone = second_cycles == NO_HORIZON
-        first.pcpu.clock.horizon_cycles = NO_HORIZON if is_alone else horizon_cycles
-        return _Turn(first, first_cycles, None if is_alone else second_cycles + self._lookahead_cycles)
+    def _note_all(self) -> None:
+        """Make all keys anew: the outside may have moved a clock."""
+        self._changed[:] = self._seats
+        self._keys[:] = [NO_KEY] * len(self._keys)
+        self._heap.clear()
 
-    def _take(self, turn: _Turn[R], limit_cycles: int) -> None:
-        """Let the core run to the end of its turn."""
-        turn.runnable.pcpu.waiting.end_wait()
-        self.running = turn.runnable
-        try:
-            turn.runnable.run(limit_cycles if turn.until_cycles is None else turn.until_cycles)
-        finally:
-            self.running = None
+    @property
+    def kept_count(self) -> int:
+        """Keys kept, old ones too."""
+        return len(self._heap)
+
+    def _drop_old_keys(self) -> None:
+        """Keep only the cores' own keys: a guest can put off a far wake time for ever."""
+        self._heap[:] = [key for key in self._keys if key != NO_KEY]
+        heapq.heapify(self._heap)
+
+    def _take_turns(self, is_over: Callable[[], bool]) -> bool:
+        """Events before `_events_end_ps` and turns that begin before `_limit_cycles`; none gets beyond `_bound_cycles`.
+
+        Returns whether it is over. What is done for each turn is done in place: with many cores there are millions.
+        """
+        heap, keys, changed, seats = self._heap, self._keys, self._changed, self._seats
+        events, next_event_cycles = self._machine.events, self._machine.timeline.next_event_cycles
+        heappush, heappop, lookahead_cycles = heapq.heappush, heapq.heappop, self._lookahead_cycles
+        number_bits = self._number_bits
+        number_mask = (1 << number_bits) - 1
+        while not is_over():
+            if self._is_paused:
+                return False
+            while changed:
+                number = changed.pop()
+                ready_cycles = seats[number][2].ready_cycles
+                key = NO_KEY if ready_cycles is None else ready_cycles << number_bits | number
+                if key != keys[number]:
+                    keys[number] = key
+                    if key != NO_KEY:
+                        heappush(heap, key)
+            if len(heap) > self._kept_max:
+                self._drop_old_keys()
+            while heap and keys[heap[0] & number_mask] != heap[0]:
+                heappop(heap)
+            first_cycles = heap[0] >> number_bits if heap else NO_HORIZON
+            due_cycles = next_event_cycles()
+            if due_cycles is not None and due_cycles <= first_cycles:
+                next_ps = events.next_ps()
+                assert next_ps is not None
+                if next_ps >= self._events_end_ps:
+                    return False
+                events.run_until(next_ps)
+                continue
+            if first_cycles >= self._limit_cycles:
+                return False
+            number = heappop(heap) & number_mask
+            keys[number] = NO_KEY
+            runnable, clock, waiting = seats[number]
+            while heap and keys[heap[0] & number_mask] != heap[0]:
+                heappop(heap)
+            if heap:
+                second = heap[0]
+                deadline_cycles = second >> number_bits
+                clock.horizon_cycles = deadline_cycles - (second & number_mask < number)  # a tie: the lower number
+                deadline_cycles += lookahead_cycles
+                if deadline_cycles > self._bound_cycles:
+                    deadline_cycles = self._bound_cycles
+            else:
+                clock.horizon_cycles, deadline_cycles = NO_HORIZON, self._limit_cycles
+            waiting.end_wait()
+            self.running = runnable
+            try:
+                runnable.run(deadline_cycles)
+            finally:
+                self.running = None
+            changed.append(number)
+        return True
 
     def _end_spins(self, limit_cycles: int) -> bool:
         """Let guests whose spinning is jumped over execute the last rounds before the limit; whether there are any."""
-        behind = [r.pcpu for r in self._runnables if r.pcpu.waiting.is_spinning and r.pcpu.clock.cycles < limit_cycles]
-        for pcpu in behind:
-            pcpu.waiting.end_spin(limit_cycles - 1)
+        behind = [
+            waiting for _, clock, waiting in self._seats.values() if waiting.is_spinning and clock.cycles < limit_cycles
+        ]
+        for waiting in behind:
+            waiting.end_spin(limit_cycles - 1)
         return bool(behind)
 
     def _pass_time(self, until_cycles: int) -> None:
         """Bring the clocks of the cores that wait to the end of the slice."""
-        for runnable in self._runnables:
-            runnable.pcpu.waiting.pass_time(until_cycles)
+        for _, _, waiting in self._seats.values():
+            waiting.pass_time(until_cycles)

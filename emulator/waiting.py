@@ -17,6 +17,9 @@ class Waiting:
     """Whether the core of `clock` waits, as what, and until when; `wake_latency_ps` is how long an interrupt takes."""
 
     def __init__(self, clock: Clock, timeline: Timeline, *, wake_latency_ps: int) -> None:
+        self.changed: list[
+            int
+        ] = []  # gets the core's number when `ready_cycles` changes: who gives turns wants to know
         self._clock = clock
         self._timeline = timeline
         self._wake_latency_ps = wake_latency_ps
@@ -32,6 +35,7 @@ class Waiting:
         An interrupt ends IDLE unless the core `is_deaf`; one that is pending already ends it at once.
         """
         self._waits_as, self._wake_cycles = category, None
+        self.changed.append(self._clock.number)
         self._ends_by_interrupt = category == Category.IDLE and not is_deaf
         if self._ends_by_interrupt and self._is_interrupted:
             self.wake(self._clock.cycles)
@@ -42,6 +46,7 @@ class Waiting:
         `skip(clock)` jumps over the rounds that end before the clock; the guest executes the last ones.
         """
         self._waits_as, self._wake_cycles, self._skip = Category.SPIN, None, skip
+        self.changed.append(self._clock.number)
 
     @property
     def is_deaf(self) -> bool:
@@ -64,7 +69,9 @@ class Waiting:
         """End the wait, if there is one, when the clock shows `when_cycles`; of several times the earliest counts."""
         if self._waits_as is not None:
             when_cycles = max(when_cycles, self._clock.cycles)
-            self._wake_cycles = when_cycles if self._wake_cycles is None else min(self._wake_cycles, when_cycles)
+            if self._wake_cycles is None or when_cycles < self._wake_cycles:
+                self._wake_cycles = when_cycles
+                self.changed.append(self._clock.number)
 
     def wake_up(self) -> None:
         """End the wait because of what happens now."""
