@@ -8,9 +8,11 @@
 A PC has one around its machine (pc.py), and a VMM one per domain, each on its own port bus and event queue.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
+from typing import Protocol
 
 from devices.cpu_pins import CpuPins
 from devices.interrupts.i8259_pair import I8259Pair
@@ -31,6 +33,7 @@ from devices.pci.acpi_pm import AcpiPm
 from devices.pci.bus import PIRQ_COUNT, SLOT_COUNT, WINDOW_BASE, WINDOW_END, PciBus, PciConfigAddress, PciConfigData
 from devices.pci.dma import DmaPort, Upstream
 from devices.pci.edu import Edu
+from devices.pci.function import PciFunction
 from devices.pci.i82371ab import ROUTABLE_IRQS, I82371ab
 from devices.pci.setup import set_up_pci
 from emulator.bus import BusDevice, InterruptLine, MmioBus, PortBus, SharedLine
@@ -44,7 +47,16 @@ PIRQ_PIN = 16  # of PIRQA#; the others follow (82093AA data sheet, 2.0)
 IOAPIC_BASE = 0xFEC0_0000
 ACPI_PM_PORT = 0x600
 ISA_BRIDGE_SLOT, FIRST_FREE_SLOT = 1, 2
-PCI_DEVICES = {"edu": Edu}  # what can be put on the PCI bus, by its name
+
+
+class PciDevice(Protocol):
+    """What can be put on the PCI bus: its side of the bus."""
+
+    function: PciFunction
+
+
+PciDeviceMaker = Callable[[EventQueue], PciDevice]
+PCI_DEVICES: Mapping[str, PciDeviceMaker] = MappingProxyType({"edu": Edu})  # by name
 PCI_DEVICES_MAX = SLOT_COUNT - FIRST_FREE_SLOT
 
 
@@ -66,14 +78,14 @@ class Board:
         cpus: Sequence[CpuPins],
         apic_timer_hz: int,
         start: datetime = DEFAULT_START,
-        pci_devices: Sequence[str] = (),
+        pci_devices: Sequence[PciDeviceMaker] = (),
     ) -> None:
         """Build the devices and attach them to `bus` and `mmio`; local APICs are for each CPU's own bus.
 
         `memory` is what devices on the PCI bus reach by DMA. `transmit` gets each byte the UART sends, `on_exit` the
         byte written to the debug exit, `on_reset` is called for each reset the software orders, `on_power_off` when it
         turns the power off. `cpus` are the CPUs, the boot CPU first, whose local APICs have a timer clock of
-        `apic_timer_hz`. `start` is the RTC's time, `pci_devices` are names from PCI_DEVICES, for one slot after the
+        `apic_timer_hz`. `start` is the RTC's time, `pci_devices` are made with `events`, for one slot after the
         other.
         """
         self.pic = I8259Pair(self._on_pic)
@@ -109,7 +121,7 @@ class Board:
         upstream = Upstream(memory, self.interrupt_bus)
         self.pci = PciBus(tuple(self._pirq_line(pirq) for pirq in range(PIRQ_COUNT)), upstream)
         self.pci.attach(ISA_BRIDGE_SLOT, self.isa_bridge)
-        self.pci_devices = [PCI_DEVICES[name](events) for name in pci_devices]
+        self.pci_devices = [make(events) for make in pci_devices]
         for slot, added in enumerate(self.pci_devices, FIRST_FREE_SLOT):
             self.pci.attach(slot, added.function)
         set_up_pci(self.pci, self.isa_bridge, self.pic.elcr)

@@ -11,7 +11,7 @@ What an interrupt controller sends to a core is on its way for `events.ipi_recei
 
 from collections.abc import Callable, Sequence
 
-from devices.board import Board
+from devices.board import Board, PciDeviceMaker
 from devices.cpu_pins import CpuPins
 from devices.interrupts.lapic_registers import DEFAULT_BASE
 from emulator.dma import HostDma
@@ -29,7 +29,7 @@ def _drop(_byte: int) -> None:
 
 
 class Pc:
-    """`machine` with a board that has `devices` (names) on its PCI bus; the other arguments are as Board has them."""
+    """`machine` with a board that has `devices` on its PCI bus; the other arguments are as Board has them."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Pc:
         on_exit: Callable[[int], None] = _drop,
         on_reset: Callable[[], None] = _ignore,
         on_power_off: Callable[[], None] = _ignore,
-        devices: Sequence[str] = (),
+        devices: Sequence[PciDeviceMaker] = (),
     ) -> None:
         self.machine = machine
         self.board = Board(

@@ -8,7 +8,7 @@ hpa base_hpa ..... base_hpa + memory_bytes
 
 from collections.abc import Callable, Sequence
 
-from devices.board import Board
+from devices.board import Board, PciDeviceMaker
 from devices.cpu_pins import CpuPins
 from devices.interrupts.lapic_registers import DEFAULT_BASE
 from devices.pci.dma import DmaPort
@@ -26,7 +26,7 @@ class Domain(Ending):
     """Guest memory `memory` of `machine`, and a board, whose devices reach memory by `dma`.
 
     `transmit` gets each byte of the serial console; `cpus` are the pins of its CPUs, the boot CPU first.
-    `devices` are names of what is on its PCI bus.
+    `devices` are made for its PCI bus.
     """
 
     WIRED = ("on_end",)
@@ -40,7 +40,7 @@ class Domain(Ending):
         transmit: Callable[[int], None],
         cpus: Sequence[CpuPins],
         number: int = 0,
-        devices: Sequence[str] = (),
+        devices: Sequence[PciDeviceMaker] = (),
     ) -> None:
         super().__init__()
         self.machine = machine

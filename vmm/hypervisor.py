@@ -13,6 +13,7 @@ one domain makes the VMM need comes out of its own pages, and a guest's memory i
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from devices.board import PciDeviceMaker
 from devices.cpu_pins import CpuPins
 from devices.pc import Pc
 from emulator.engine import Engine
@@ -40,11 +41,12 @@ from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
 from vmm.sidecore.dynamic import DynamicSidecore
 from vmm.sidecore.hypercalls import extensions
+from vmm.sidecore.operations import OPERATIONS, Operation
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.poll import Poll
 from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Sidecore
-from vmm.vcpu import VCpu
+from vmm.vcpu import Extensions, VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
@@ -77,7 +79,8 @@ class Hypervisor:
 
     Without a scheduler each vCPU gets a core of its own. `jumps_spins` False: polling and spinning are executed.
     With a `policy` the last core runs guests too, and serves as a sidecore when the policy says so. `handlers` are by
-    exit reason; `observers` hear of every exit.
+    exit reason, `operations` what sidecores do, by number; `added` is what guests find beside the VMM's own;
+    `observers` hear of every exit.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class Hypervisor:
         policy: Policy | None = None,
         jumps_spins: bool = True,
         handlers: Mapping[int, Handler] = EXIT_HANDLERS,
+        added: Extensions | None = None,
+        operations: Mapping[int, Operation] = OPERATIONS,
         observers: Sequence[ExitObserver] = (),
     ) -> None:
         self.pc = pc
@@ -106,7 +111,9 @@ class Hypervisor:
         self.sidecores: Sidecores | None = None
         if sidecore_count or policy is not None:
             pcpus = machine.pcpus[-max(sidecore_count, 1) :]
-            self.sidecores = Sidecores(machine, pcpus, poll=poll, jumps=jumps_spins, is_served=policy is None)
+            self.sidecores = Sidecores(
+                machine, pcpus, poll=poll, jumps=jumps_spins, is_served=policy is None, operations=operations
+            )
             for sidecore in self.sidecores.cores:
                 sidecore.core_of = self._core_of
         self.dynamic_sidecore: DynamicSidecore | None = None
@@ -115,7 +122,7 @@ class Hypervisor:
         self.domains: list[Domain] = []
         self._scheduled: list[Domain] = []  # whose vCPUs the scheduler knows
         self.timer_cores: dict[EventQueue, Core] = {}
-        self.extensions = extensions(self.sidecores)
+        self.extensions = extensions(self.sidecores, added)
         self._end_hpa = 0  # of the memory in use
         self._vcpus: dict[Domain, list[VCpu]] = {}
         dedicated = self.sidecores.cores if self.sidecores is not None and policy is None else []
@@ -133,11 +140,11 @@ class Hypervisor:
         vcpu_count: int = 1,
         weight: int = DEFAULT_WEIGHT,
         cores: Sequence[int] | None = None,
-        devices: Sequence[str] = (),
+        devices: Sequence[PciDeviceMaker] = (),
     ) -> Domain:
         """A domain that boots `image`, runnable at once, on `cores` (numbers; None: on all).
 
-        `transmit` gets each byte of its serial console; `devices` are on its PCI bus. Raises ConfigError
+        `transmit` gets each byte of its serial console; `devices` are made for its PCI bus. Raises ConfigError
         when the machine has no room for it.
         """
         base_hpa = _aligned(self._end_hpa) + vmm_bytes(memory_bytes)

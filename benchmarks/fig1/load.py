@@ -18,14 +18,13 @@ from benchmarks.harness.guest_runs import SLICE_CYCLES, Lines
 from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.parts import PARTS
 from benchmarks.harness.results import Measured, Run
-from devices.pc import Pc
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS
-from emulator.machine import Machine
-from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import End, EndKind
-from vmm.session.plan import plan
+from vmm.session.build import build_host
+from vmm.session.plan import plan_host
 from vmm.session.spec import GuestSpec, HostSpec, Paging
+from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore.poll import Poll
 from vmm.sidecore.service import Sidecore
 from vmm.sidecore.slots import Served
@@ -136,26 +135,25 @@ def run_load(load: Load) -> LoadResults:
         raise ConfigError(f"{load.sidecores} sidecores for {load.guests} guests are not possible; give at most as many")
     core_count = load.guests + load.sidecores
     overrides = (*load.overrides, f"core.core_count={core_count}")
-    boot_plan = plan(
-        HostSpec(profile=load.profile, overrides=overrides, paging=load.paging),
-        GuestSpec(image=IMAGE, memory_bytes=GUEST_MEMORY_BYTES),
+    host = HostSpec(
+        profile=load.profile,
+        overrides=overrides,
+        paging=load.paging,
+        sidecore_count=load.sidecores,
+        poll=load.poll,
     )
-    memory_bytes = host_memory_bytes([GUEST_MEMORY_BYTES] * load.guests)
-    machine = Machine(
-        boot_plan.profile, memory_bytes=memory_bytes, pcpu_count=core_count, allowance=boot_plan.allowance
-    )
-    hypervisor = Hypervisor(Pc(machine), paging=load.paging, sidecore_count=load.sidecores, poll=load.poll)
+    host_plan = plan_host(host, [GuestSpec(image=IMAGE, memory_bytes=GUEST_MEMORY_BYTES)] * load.guests)
+    all_rounds = [Rounds(lambda: Account({}, {})) for _ in host_plan.guests]
+    all_lines = [Lines(rounds) for rounds in all_rounds]
+    guests = build_host(host_plan, [lines.transmit for lines in all_lines])
+    for guest, rounds in zip(guests, all_rounds, strict=True):
+        guest.board.post.on_code = rounds.mark
+    assert isinstance(guests[0], VirtualGuest)
+    hypervisor = guests[0].hypervisor
     assert hypervisor.sidecores is not None
     served: list[list[Served]] = [[] for _ in hypervisor.sidecores.cores]
     for core, requests in zip(hypervisor.sidecores.cores, served, strict=True):
         core.on_served = requests.append
-    all_lines = []
-    for _ in range(load.guests):
-        rounds = Rounds(lambda: Account({}, {}))
-        lines = Lines(rounds)
-        domain = hypervisor.create_domain(boot_plan.image, memory_bytes=GUEST_MEMORY_BYTES, transmit=lines.transmit)
-        domain.board.post.on_code = rounds.mark
-        all_lines.append(lines)
     hypervisor.advance(SLICE_CYCLES)
     for domain in hypervisor.domains:
         if domain.end != End(EndKind.DEBUG_EXIT):

@@ -59,14 +59,18 @@ def fit(case: Case) -> Fit:
     until = READY_LINE if image == "linux" else None
     host = HostSpec(profile=case.profile, paging=case.paging, timing="detailed")
     detailed_plan = plan(host, GuestSpec(image=image), Limits(until=until), Outside(allow_input=False))
-    fast_plan = replace(detailed_plan, host=replace(host, timing="fast"))
+    fast_plan = replace(detailed_plan, host=replace(detailed_plan.host, spec=replace(host, timing="fast")))
     detailed = _stats(detailed_plan)
-    counted = _stats(replace(fast_plan, allowance=Allowance(access_64ths=64)))
+    counted = _stats(_with_allowance(fast_plan, Allowance(access_64ths=64)))
     accesses = _labelled(counted, "memory stalls")
     stalls = sum(_labelled(detailed, label) for label in STALLS) - _labelled(counted, "VMM memory")
     allowance = Allowance(round(64 * max(stalls, 0) / max(accesses, 1)))
-    fast = _stats(replace(fast_plan, allowance=allowance))
+    fast = _stats(_with_allowance(fast_plan, allowance))
     return Fit(case, allowance, _busy_cycles(detailed), _busy_cycles(fast))
+
+
+def _with_allowance(plan_: BootPlan, allowance: Allowance) -> BootPlan:
+    return replace(plan_, host=replace(plan_.host, allowance=allowance))
 
 
 def _stats(plan_: BootPlan) -> RunStats:
@@ -78,7 +82,7 @@ def _stats(plan_: BootPlan) -> RunStats:
     finally:
         os.close(nowhere)
     if result.end.exit_status != 0:
-        raise ConfigError(f"{plan_.guest.image} under {plan_.host.paging} did not end well: {result.end}")
+        raise ConfigError(f"{plan_.guest.spec.image} under {plan_.host.spec.paging} did not end well: {result.end}")
     return result.stats
 
 

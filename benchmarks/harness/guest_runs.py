@@ -75,7 +75,7 @@ def run_guest(run: Run) -> Results:
         raise ConfigError(f"{run}: {error}") from None
     if guest.end != End(EndKind.DEBUG_EXIT):
         raise ConfigError(f"{run}: the guest did not succeed: {guest.end}; it said {lines.last!r} last")
-    return Results(run, boot_plan.profile.frequency_hz, tuple(lines.rows))
+    return Results(run, boot_plan.host.profile.frequency_hz, tuple(lines.rows))
 
 
 def run_all(runs: Sequence[Run], *, process_count: int | None = None) -> list[Results]:

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.board import Board
+from devices.board import PCI_DEVICES, Board
 from devices.cpu_pins import CpuPins
 from devices.pci.dma import Nowhere
 from emulator.bus import PORT_COUNT, MmioBus, PortBus
@@ -38,7 +38,7 @@ class Host:
             on_power_off=self.power_off,
             cpus=[CpuPins(on_intr=self.set_intr, tsc_to_ps=self.tsc_to_ps)],
             apic_timer_hz=100_000_000,
-            pci_devices=pci_devices,
+            pci_devices=[PCI_DEVICES[name] for name in pci_devices],
         )
 
     def reset(self) -> None:

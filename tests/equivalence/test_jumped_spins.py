@@ -87,14 +87,14 @@ def run_together(
         for kernel in kernels
     ]  # fmt: skip
     memory_bytes = host_memory_bytes([MEMORY_BYTES] * count)
-    machine = Machine(plans[0].profile, memory_bytes=memory_bytes, pcpu_count=count + 1, timing=timing)
+    machine = Machine(plans[0].host.profile, memory_bytes=memory_bytes, pcpu_count=count + 1, timing=timing)
     outputs, statistics = [bytearray() for _ in kernels], ExitStatistics()
     with TraceWriter(path, {}) as trace:
         hypervisor = Hypervisor(
             Pc(machine), paging=paging, sidecore_count=1, poll=poll, jumps_spins=jumps, observers=[statistics, trace]
         )
         for each, output in zip(plans, outputs, strict=True):
-            hypervisor.create_domain(each.image, memory_bytes=MEMORY_BYTES, transmit=output.append)
+            hypervisor.create_domain(each.guest.image, memory_bytes=MEMORY_BYTES, transmit=output.append)
         limit_cycles = 0
         while any(domain.end is None for domain in hypervisor.domains):
             limit_cycles += slice_cycles

@@ -4,15 +4,10 @@
 0x6000 GDT (0x10 code of 64 bits, 0x18 data, 0x30 code of 32 bits) | 0x8000 top of the stack | 0x100000 the program
 """
 
-from devices.pc import Pc
-from emulator.machine import Machine
-from emulator.profiles.profile import load_profile
 from tests.emulator.engine.rig import assemble
+from tests.guest.bare_guest import bare_guest
 from vmm.boot.loaders import BootImage
-from vmm.outcome import Ending
 from vmm.session.guest import Guest
-from vmm.session.native import NativeGuest
-from vmm.session.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 4 << 20
 PROGRAM = 0x100000
@@ -72,17 +67,7 @@ def make_image(program: str) -> BootImage:
 
 def make_guest(paging: str, program: str, *, cpus: int = 1) -> Guest:
     """A guest about to run `program` on its first processor, under the VMM or natively."""
-    image = make_image(program)
-    profile = load_profile("netburst-2006")
-    if paging == "native":
-        machine = Machine(profile, memory_bytes=MEMORY_BYTES, pcpu_count=cpus)
-        ending = Ending()
-        pc = Pc(machine, on_exit=ending.debug_exit, on_reset=ending.reset, on_power_off=ending.power_off)
-        return NativeGuest(pc, image, ending)
-    machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES), pcpu_count=cpus)
-    return VirtualGuest(
-        Pc(machine), image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, paging=paging, vcpu_count=cpus
-    )
+    return bare_guest(make_image(program), paging, memory_bytes=MEMORY_BYTES, cpus=cpus)
 
 
 def how_it_ends(paging: str, program: str) -> str:

@@ -1,11 +1,12 @@
 """A sidecore whose core runs guests too: guests see the same results and memory under any policy, at any switch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.guest.running import Finished, run_plan
+from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.plan import plan
@@ -28,12 +29,15 @@ class Changing:
         return not sample.is_sidecore
 
 
-def with_policy(kernel: str, policy: str, *, paging: Paging = "shadow", jumps: bool = True) -> BootPlan:
+def with_policy(
+    kernel: str, policy: str | None, *, paging: Paging = "shadow", jumps: bool = True, added: Additions = NOTHING_ADDED
+) -> BootPlan:
     """Two cores, of which the second is the dynamic one."""
     vcpu_count = 2 if kernel == "sidecall_load" else 1
     return plan(
         HostSpec(paging=paging, pcpu_count=1, sidecore_count=1, sidecore_policy=policy, jumps_spins=jumps),
         GuestSpec(image=kernel, vcpu_count=vcpu_count, memory_bytes=MEMORY_BYTES),
+        additions=added,
     )
 
 
@@ -76,7 +80,8 @@ def facts(guest: VirtualGuest, output: bytearray) -> tuple[object, ...]:
 
 
 def finish_under(policy: Policy, kernel: str, paging: Paging, *, jumps: bool = True) -> tuple[VirtualGuest, bytearray]:
-    boot_plan = replace(with_policy(kernel, "never", paging=paging, jumps=jumps), policy=policy)
+    added = Additions(sidecore_policy=lambda: policy)
+    boot_plan = with_policy(kernel, None, paging=paging, jumps=jumps, added=added)
     output = bytearray()
     guest = build(boot_plan, output)
     finish(guest)

@@ -71,8 +71,11 @@ class Meter:
     # --- charges -----------------------------------------------------------------------------------------------------
 
     def follow(self, path: Path) -> None:
-        """Charge the instructions of `path`."""
-        self._path_cycles += self._cycles_by_path[path]
+        """Charge the instructions of `path`: one of paths.py, or a user's own."""
+        try:
+            self._path_cycles += self._cycles_by_path[path]
+        except KeyError:
+            self._path_cycles += path.cycles(self.pcpu.profile)
 
     def execute(self, instruction: str) -> None:
         """Charge an instruction that is slower than those of paths: `<instruction>_cycles` of the profile."""
@@ -139,7 +142,7 @@ class ObservedMeter(Meter):
     def follow(self, path: Path) -> None:
         """Charge the instructions of `path`."""
         what = f"{path.what}: {path.instructions} instructions"
-        self.tell(Category.PATHS, self._cycles_by_path[path], what, PATH_PARAMETER, path.source)
+        self.tell(Category.PATHS, path.cycles(self.pcpu.profile), what, PATH_PARAMETER, path.source)
         super().follow(path)
 
     def execute(self, instruction: str) -> None:

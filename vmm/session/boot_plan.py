@@ -8,21 +8,41 @@ from dataclasses import dataclass
 from emulator.profiles.profile import Profile
 from emulator.timing.allowances import Allowance
 from vmm.boot.loaders import BootImage
+from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.observe.which_exit import Request
 from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside
-from vmm.sidecore.policy import Policy
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """A guest that is possible, with the files it names."""
+
+    spec: GuestSpec
+    image: BootImage
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """A host that is possible, with the profile it names, and its guests: all that `build.py` needs."""
+
+    spec: HostSpec
+    guests: tuple[GuestPlan, ...]
+    profile: Profile
+    allowance: Allowance
+    additions: Additions = NOTHING_ADDED
 
 
 @dataclass(frozen=True)
 class BootPlan:
-    """Specs that are possible, with the files and the profile they name."""
+    """A run of a host with one guest."""
 
-    host: HostSpec
-    guest: GuestSpec
+    host: HostPlan
     limits: Limits
     outside: Outside
-    image: BootImage
-    profile: Profile
-    allowance: Allowance
     explain: Request | None = None
-    policy: Policy | None = None
+
+    @property
+    def guest(self) -> GuestPlan:
+        """The one guest."""
+        (guest,) = self.host.guests
+        return guest

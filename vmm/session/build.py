@@ -1,4 +1,4 @@
-"""A machine with a guest on it, from a plan."""
+"""A machine with guests on it, from a plan: the one way to build."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,63 +8,56 @@ from emulator.machine import Machine
 from vmm.boot.loaders.memory_size import size_text
 from vmm.exits.observer import ExitObserver
 from vmm.outcome import Ending
-from vmm.session.boot_plan import BootPlan
+from vmm.session.boot_plan import BootPlan, HostPlan
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
 
+Transmit = Callable[[int], None]
 
-def build_guest(
-    plan: BootPlan,
-    transmit: Callable[[int], None],
+
+def build_host(
+    plan: HostPlan,
+    transmits: Sequence[Transmit],
     *,
     observers: Sequence[ExitObserver] = (),
-) -> Guest:
-    """A machine with the plan's guest loaded on it. Raises ConfigError when the workstation lacks the memory.
+) -> tuple[Guest, ...]:
+    """The plan's guests on their machine. Raises ConfigError when the workstation lacks the memory.
 
-    `observers` hear of its VM exits.
+    `transmits` get each byte of the guests' serial consoles; `observers` hear of their VM exits.
     """
-    host, guest = plan.host, plan.guest
-    memory_bytes, paging = guest.memory_bytes, host.paging
-    if paging == "native":
+    if plan.spec.paging == "native":
+        (guest,), (transmit,) = plan.guests, transmits
         ending = Ending()
         pc = Pc(
-            _build_machine(plan, memory_bytes),
+            _build_machine(plan, guest.spec.memory_bytes),
             transmit=transmit,
             on_exit=ending.debug_exit,
             on_reset=ending.reset,
             on_power_off=ending.power_off,
-            devices=guest.devices,
+            devices=[plan.additions.pci_devices[name] for name in guest.spec.devices],
         )
-        return NativeGuest(pc, plan.image, ending)
-    from vmm.session.virtual_guest import VirtualGuest
+        return (NativeGuest(pc, guest.image, ending),)
+    from vmm.session.virtual_host import VirtualHost, memory_bytes_of
 
-    machine = _build_machine(plan, VirtualGuest.host_memory_bytes(memory_bytes))
-    return VirtualGuest(
-        Pc(machine),
-        plan.image,
-        memory_bytes=memory_bytes,
-        transmit=transmit,
-        paging=paging,
-        scheduler=host.scheduler,
-        sidecore_count=host.sidecore_count if plan.policy is None else 0,
-        poll=host.poll,
-        policy=plan.policy,
-        switches=host.sidecore_switches,
-        jumps_spins=host.jumps_spins,
-        vcpu_count=guest.vcpu_count,
-        devices=guest.devices,
-        observers=observers,
-    )
+    host = VirtualHost(Pc(_build_machine(plan, memory_bytes_of(plan.guests))), plan, observers)
+    pairs = zip(plan.guests, transmits, strict=True)
+    return tuple(host.create_guest(guest, transmit) for guest, transmit in pairs)
 
 
-def _build_machine(plan: BootPlan, memory_bytes: int) -> Machine:
-    host = plan.host
+def build_guest(plan: BootPlan, transmit: Transmit, *, observers: Sequence[ExitObserver] = ()) -> Guest:
+    """The plan's one guest, as `build_host`."""
+    (guest,) = build_host(plan.host, [transmit], observers=observers)
+    return guest
+
+
+def _build_machine(plan: HostPlan, memory_bytes: int) -> Machine:
+    spec = plan.spec
     try:
         return Machine(
             plan.profile,
             memory_bytes=memory_bytes,
-            pcpu_count=(host.pcpu_count or 1) + host.sidecore_count,
-            timing=host.timing,
+            pcpu_count=(spec.pcpu_count or 1) + spec.sidecore_count,
+            timing=spec.timing,
             allowance=plan.allowance,
         )
     except (OSError, ValueError, MemoryError):

@@ -3,12 +3,12 @@
 specs --plan()--> BootPlan    the files read, the profile loaded, nothing written; run.py runs it
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devices.board import PCI_DEVICES, PCI_DEVICES_MAX
+from devices.board import PCI_DEVICES_MAX
 from emulator.errors import ConfigError, choices_text
 from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import (
@@ -21,11 +21,12 @@ from emulator.timing.allowances import (
 )
 from guest_images.cache import ignore_progress
 from guest_images.images import resolve
-from vmm.boot.loaders import BootImage, BootProtocol, load
-from vmm.session.boot_plan import BootPlan
+from vmm.boot.loaders import BootProtocol, load
+from vmm.session.additions import NOTHING_ADDED, Additions
+from vmm.session.boot_plan import BootPlan, GuestPlan, HostPlan
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.output_file import check_writable
-from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside
+from vmm.session.spec import PROCESSORS_MAX, GuestSpec, HostSpec, Limits, Outside
 from vmm.sidecore.policy import named_policy
 
 if TYPE_CHECKING:
@@ -48,28 +49,48 @@ def plan(
     limits: Limits | None = None,
     outside: Outside | None = None,
     *,
+    additions: Additions = NOTHING_ADDED,
     progress: Callable[[str], None] = ignore_progress,
 ) -> BootPlan:
-    """Check everything the user gave and read the files. Raises ConfigError; leaves nothing behind."""
+    """A run of one guest: check everything the user gave, read the files. Raises ConfigError; leaves nothing behind."""
     host, guest, limits, outside = host or HostSpec(), guest or GuestSpec(), limits or Limits(), outside or Outside()
     _check_save(host, outside)
+    _check_until(limits)
     if outside.restore_path is not None:
         return _plan_restored(guest, limits, outside, outside.restore_path)
-    _check_kernel(guest)
-    _check_until(limits)
-    _check_sidecore(host)
-    _check_devices(guest)
-    policy = None if host.sidecore_policy is None else named_policy(host.sidecore_policy)
-    host = replace(host, pcpu_count=_check_processors(host, guest))
-    if guest.workload is not None and guest.workload not in WORKLOADS:
-        raise ConfigError(f"no workload class {guest.workload!r}; {choices_text(guest.workload, list(WORKLOADS))}")
-    profile = load_profile(host.profile, host.overrides)
     _check_outputs(outside)
+    request = _explain_request(host, outside)
+    return BootPlan(plan_host(host, [guest], additions=additions, progress=progress), limits, outside, request)
+
+
+def plan_host(
+    host: HostSpec,
+    guests: Sequence[GuestSpec],
+    *,
+    additions: Additions = NOTHING_ADDED,
+    progress: Callable[[str], None] = ignore_progress,
+) -> HostPlan:
+    """A host with its guests. Raises ConfigError; leaves nothing behind."""
+    _check_sidecore(host, additions)
+    for guest in guests:
+        _check_kernel(guest)
+        _check_devices(guest, list(additions.pci_devices))
+        if guest.workload is not None and guest.workload not in WORKLOADS:
+            choices = choices_text(guest.workload, list(WORKLOADS))
+            raise ConfigError(f"no workload class {guest.workload!r}; {choices}")
+    if host.sidecore_policy is not None:
+        named_policy(host.sidecore_policy)
+    host = replace(host, pcpu_count=_check_processors(host, guests))
+    profile = load_profile(host.profile, host.overrides)
     if host.timing == "detailed":
         from emulator.timing.hierarchy import prepare_kernels
 
         prepare_kernels(lambda: progress("compiling the models of caches and TLBs, once (half a minute)"))
-    request = _explain_request(host, outside)
+    plans = tuple(_plan_guest(guest, progress) for guest in guests)
+    return HostPlan(host, plans, profile, _allowance(host, plans[0], profile), additions)
+
+
+def _plan_guest(guest: GuestSpec, progress: Callable[[str], None]) -> GuestPlan:
     guest = _with_kernel(guest, progress)
     assert guest.kernel is not None
     image = load(
@@ -80,8 +101,7 @@ def plan(
         memory_bytes=guest.memory_bytes,
         protocol=None if guest.protocol is None else BootProtocol(guest.protocol),
     )
-    allowance = _allowance(host, guest, image, profile)
-    return BootPlan(host, guest, limits, outside, image, profile, allowance, request, policy)
+    return GuestPlan(guest, image)
 
 
 def _with_kernel(guest: GuestSpec, progress: Callable[[str], None]) -> GuestSpec:
@@ -124,19 +144,19 @@ def _check_kernel(guest: GuestSpec) -> None:
             raise ConfigError(f"{option} needs --kernel; name the kernel it belongs to")
 
 
-def _check_devices(guest: GuestSpec) -> None:
+def _check_devices(guest: GuestSpec, known: Sequence[str]) -> None:
     for name in guest.devices:
-        if name not in PCI_DEVICES:
-            raise ConfigError(f"no device {name!r}; {choices_text(name, list(PCI_DEVICES))}")
+        if name not in known:
+            raise ConfigError(f"no device {name!r}; {choices_text(name, known)}")
     if len(guest.devices) > PCI_DEVICES_MAX:
         raise ConfigError(f"{len(guest.devices)} devices are too many for the PCI bus; it takes {PCI_DEVICES_MAX}")
 
 
-def _check_sidecore(host: HostSpec) -> None:
+def _check_sidecore(host: HostSpec, additions: Additions) -> None:
     if host.sidecore_count and host.paging == "native":
         raise ConfigError("--sidecore: --paging native has no VMM; choose shadow or ept")
     for option, value in (
-        ("--sidecore-policy", host.sidecore_policy),
+        ("--sidecore-policy", host.sidecore_policy or additions.sidecore_policy),
         ("--switch-sidecore", host.sidecore_switches),
     ):
         if value and not host.sidecore_count:
@@ -154,12 +174,16 @@ def _explain_request(host: HostSpec, outside: Outside) -> "Request | None":
     return request
 
 
-def _allowance(host: HostSpec, guest: GuestSpec, image: BootImage, profile: Profile) -> Allowance:
-    """What memory costs on average in a run like this, when `fast`; nothing where none was fitted."""
+def _allowance(host: HostSpec, first: GuestPlan, profile: Profile) -> Allowance:
+    """What memory costs on average in a run like this, when `fast`; nothing where none was fitted.
+
+    MODEL: all guests of a host have that of the first.
+    """
+    guest = first.spec
     if host.timing != "fast":
         return NO_ALLOWANCE
     workload = guest.workload or (guest.image if guest.image in WORKLOADS else None)
-    workload = workload or (LINUX_WORKLOAD if image.is_linux else DEFAULT_WORKLOAD)
+    workload = workload or (LINUX_WORKLOAD if first.image.is_linux else DEFAULT_WORKLOAD)
     return allowance_for(profile.name, workload, host.paging) or NO_ALLOWANCE
 
 
@@ -168,11 +192,17 @@ def _check_until(limits: Limits) -> None:
         raise ConfigError("--until needs a text that is not empty")
 
 
-def _check_processors(host: HostSpec, guest: GuestSpec) -> int:
-    """How many cores the machine has."""
-    pcpu_count = guest.vcpu_count if host.pcpu_count is None else host.pcpu_count
-    if host.paging == "native" and guest.vcpu_count != pcpu_count:
-        raise ConfigError("a native guest has all cores of the machine: --vcpus and --pcpus have to be the same")
+def _check_processors(host: HostSpec, guests: Sequence[GuestSpec]) -> int:
+    """How many cores the machine has, without sidecores."""
+    vcpu_count = sum(guest.vcpu_count for guest in guests)
+    pcpu_count = min(vcpu_count, PROCESSORS_MAX) if host.pcpu_count is None else host.pcpu_count
+    if host.paging == "native":
+        if len(guests) != 1:
+            raise ConfigError(f"--paging native has no VMM: it takes one guest, not {len(guests)}")
+        if vcpu_count != pcpu_count:
+            raise ConfigError("a native guest has all cores of the machine: --vcpus and --pcpus have to be the same")
+    if not guests:
+        raise ConfigError("the host has no guest; add one")
     return pcpu_count
 
 

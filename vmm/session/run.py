@@ -60,10 +60,10 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         trace = None
         if outside.trace_path is not None:
             facts: dict[str, str | int] = {
-                "frequency_hz": plan.profile.frequency_hz,
-                "profile": plan.profile.name,
-                "timing": plan.host.timing,
-                "paging": plan.host.paging,
+                "frequency_hz": plan.host.profile.frequency_hz,
+                "profile": plan.host.profile.name,
+                "timing": plan.host.spec.timing,
+                "paging": plan.host.spec.paging,
             }
             trace = stack.enter_context(TraceWriter(outside.trace_path, facts))
         recorder = _recorder(plan)
@@ -126,7 +126,7 @@ def _recorder(plan: BootPlan) -> "Recorder | None":
         return None
     from vmm.session.observe.explain import Recorder
 
-    return Recorder(plan.explain, plan.profile)
+    return Recorder(plan.explain, plan.host.profile)
 
 
 def collect_stats(guest: Guest, host_seconds: float) -> RunStats:

@@ -1,26 +1,35 @@
 """What a guest finds of sidecores: a CPUID leaf, and hypercalls that share a page, take it back, switch sidecalls."""
 
 from emulator import cpuid
+from emulator.errors import ConfigError
 from vmm.cost import paths
+from vmm.exits.cpuid import HYPERVISOR_LEAF
 from vmm.exits.hypercalls import UNKNOWN
 from vmm.sidecore import abi
 from vmm.sidecore.registry import Sidecores
-from vmm.vcpu import Extensions, VCpu
+from vmm.vcpu import Extensions, Hypercall, VCpu
 
 
-def extensions(sidecores: Sidecores | None) -> Extensions:
-    """The extensions of a hypervisor that has these sidecores, or none: guests find out by them."""
-    calls = _Calls(sidecores)
+def extensions(sidecores: Sidecores | None, added: Extensions | None = None) -> Extensions:
+    """The extensions of a hypervisor that has these sidecores, or none, and those that a user adds.
+
+    Raises ConfigError when a number is taken.
+    """
+    calls, added = _Calls(sidecores), added or Extensions()
     leaf: cpuid.Registers = (abi.ABI, abi.CPUID_PRESENT if sidecores is not None else 0, abi.SLOTS_MAX, 0)
-    return Extensions(
-        hypercalls={
-            abi.CALL_NULL: calls.null,
-            abi.CALL_REGISTER: calls.register,
-            abi.CALL_UNREGISTER: calls.unregister,
-            abi.CALL_SWITCH: calls.switch,
-        },
-        cpuid_leaves={abi.CPUID_LEAF: leaf},
-    )
+    hypercalls: dict[int, Hypercall] = {
+        abi.CALL_NULL: calls.null,
+        abi.CALL_REGISTER: calls.register,
+        abi.CALL_UNREGISTER: calls.unregister,
+        abi.CALL_SWITCH: calls.switch,
+    }
+    for number in added.hypercalls:
+        if number in hypercalls:
+            raise ConfigError(f"hypercall {number} is there already; choose another")
+    for number in added.cpuid_leaves:
+        if number <= HYPERVISOR_LEAF or number == abi.CPUID_LEAF:
+            raise ConfigError(f"CPUID leaf {number:#x} is not free; choose one above {HYPERVISOR_LEAF:#x}")
+    return Extensions({**hypercalls, **added.hypercalls}, {abi.CPUID_LEAF: leaf, **added.cpuid_leaves})
 
 
 class _Calls:

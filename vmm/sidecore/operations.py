@@ -1,15 +1,15 @@
 """What guests can ask of a sidecore: one Python function and a number each.
 
-To add one: write a function (worker, arguments) -> Answer, and put it under a free number, here or from a script:
-
-    OPERATIONS[100] = Operation("double", lambda worker, arguments: Answer(OK, (2 * arguments[0], 0, 0)))
+To add one: write a function (worker, arguments) -> Answer, and put it under a free number, here for every host, or for
+one (`sidecore.Host.add_sidecall`).
 
 A function gets what a guest has written: every argument may be anything. It charges what it does to
 `worker.meter`, which is the sidecore's; guest memory is reached through `worker.domain` alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from emulator.x86 import PAGE_BYTES, PRESENT
 from vmm.cost import paths
@@ -76,9 +76,11 @@ def _entry_status(domain: Domain, gpa: int, entry: int) -> int:
     return EVALUE if entry & PRESENT and not domain.is_ram(entry & ADDRESS_MASK, PAGE_BYTES) else OK
 
 
-OPERATIONS: dict[int, Operation] = {
-    OP_NULL: Operation("null", null),
-    OP_CPUID: Operation("CPUID", cpuid),
-    OP_PTE_SET: Operation("PTE set", pte_set),
-    OP_PTE_CHANGE: Operation("PTE change", pte_change),
-}
+OPERATIONS: Mapping[int, Operation] = MappingProxyType(
+    {
+        OP_NULL: Operation("null", null),
+        OP_CPUID: Operation("CPUID", cpuid),
+        OP_PTE_SET: Operation("PTE set", pte_set),
+        OP_PTE_CHANGE: Operation("PTE change", pte_change),
+    }
+)

@@ -1,6 +1,6 @@
 """Who shares which page with which sidecore: set up and taken down by hypercalls of guests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from emulator.engine import FLUSH_ENGINE
 from emulator.machine import Machine
@@ -10,6 +10,7 @@ from emulator.x86 import PAGE_BYTES
 from vmm.domain import Domain
 from vmm.sidecore import abi
 from vmm.sidecore.access import GuestAccess
+from vmm.sidecore.operations import OPERATIONS, Operation
 from vmm.sidecore.poll import Poll
 from vmm.sidecore.service import Sidecore
 from vmm.sidecore.slots import SlotPage
@@ -29,9 +30,13 @@ class Sidecores:
         poll: Poll = "spin",
         jumps: bool = True,
         is_served: bool = True,
+        operations: Mapping[int, Operation] = OPERATIONS,
     ) -> None:
         self.lines = SharedLines(machine.profile, machine.pcpu_count)
-        self.cores = [Sidecore(pcpu, self.lines, poll=poll, jumps=jumps, is_on_duty=is_served) for pcpu in pcpus]
+        self.cores = [
+            Sidecore(pcpu, self.lines, poll=poll, jumps=jumps, is_on_duty=is_served, operations=operations)
+            for pcpu in pcpus
+        ]
         self._is_on = True  # the switch for all domains
         self._is_served = is_served  # whether cores are there to serve
         self._jumps = jumps

@@ -12,7 +12,7 @@ MODEL: one MONITOR watches all slots' lines; the looks before it sleeps are book
 MODEL: a poll sees its slot when it begins; the sidecore's stores wait in its store buffer, not it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from emulator.clock import NO_HORIZON
@@ -26,7 +26,7 @@ from vmm.cost import paths
 from vmm.cost.meter import Meter
 from vmm.sidecore import abi
 from vmm.sidecore.flush import Flush
-from vmm.sidecore.operations import OPERATIONS
+from vmm.sidecore.operations import OPERATIONS, Operation
 from vmm.sidecore.poll import Poll
 from vmm.sidecore.slots import Served, Slot, SlotPage
 from vmm.sidecore.worker import Worker
@@ -40,7 +40,14 @@ class Sidecore:
     """A core in root mode that serves the pages it is given. `jumps` False: every poll is executed, for comparison."""
 
     def __init__(
-        self, pcpu: PCpu, lines: SharedLines, *, poll: Poll = "spin", jumps: bool = True, is_on_duty: bool = True
+        self,
+        pcpu: PCpu,
+        lines: SharedLines,
+        *,
+        poll: Poll = "spin",
+        jumps: bool = True,
+        is_on_duty: bool = True,
+        operations: Mapping[int, Operation] = OPERATIONS,
     ) -> None:
         self.pcpu = pcpu
         self.meter = Meter(pcpu)
@@ -50,6 +57,7 @@ class Sidecore:
         self.core_of: Callable[[VCpu], Core | None] = lambda vcpu: None  # that runs it; set by who knows
         self.on_served: Callable[[Served], None] | None = None  # who wants to know of each request
         self._lines = lines
+        self._operations = dict(operations)
         self._sleeps = poll == "mwait"
         self._jumps = jumps or self._sleeps
         self._wake_cycles = pcpu.timeline.ps_to_cycles(pcpu.profile.events.mwait_wake_ns * PS_PER_NS)
@@ -225,7 +233,7 @@ class Sidecore:
         counts.waiting_max_cycles = max(counts.waiting_max_cycles, waited_cycles)
         slot.visible_cycles, slot.is_in_service = None, True
         request = abi.unpack(slot.read())
-        operation = OPERATIONS.get(request.operation)
+        operation = self._operations.get(request.operation)
         name = "unknown" if operation is None else operation.name
         pcpu.clock.open_account(f"d{page.domain.number}", f"sidecall {name}")
         self._load_line(slot)
@@ -279,7 +287,7 @@ class Sidecore:
         if request.sequence == slot.last_sequence:
             return abi.Answer(abi.ESEQUENCE)
         slot.last_sequence = request.sequence
-        operation = OPERATIONS.get(request.operation)
+        operation = self._operations.get(request.operation)
         if operation is None:
             return abi.Answer(abi.EOPERATION)
         return operation.function(worker, request.arguments)

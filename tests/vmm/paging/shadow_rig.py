@@ -10,18 +10,15 @@ from typing import NamedTuple
 import pytest
 
 from devices.cpu_pins import CpuPins
-from devices.pc import Pc
 from devices.pci.dma import Nowhere
-from emulator.machine import Machine
-from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
+from tests.guest.bare_guest import bare_virtual_guest
 from vmm.boot.loaders import BootImage
 from vmm.domain import Domain
 from vmm.guest_memory import GuestMemory
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, reserved_bits, walk_tables
 from vmm.paging.shadow_pages import Holder
 from vmm.paging.shadow_view import ShadowView
-from vmm.session.virtual_guest import VirtualGuest
 
 MEMORY_BYTES = 16 << 20
 ROOT = 0x1000
@@ -69,11 +66,7 @@ class Rig:
             gdt_limit=0,
             description="nothing",
         )
-        profile = load_profile("netburst-2006")
-        machine = Machine(profile, memory_bytes=VirtualGuest.host_memory_bytes(MEMORY_BYTES))
-        self.guest = VirtualGuest(
-            Pc(machine), image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None, vcpu_count=vcpu_count
-        )
+        machine, self.guest = bare_virtual_guest(image, "shadow", memory_bytes=MEMORY_BYTES, cpus=vcpu_count)
         self.vcpu, self.domain = self.guest.vcpu, self.guest.domain
         view = self.vcpu.paging
         assert isinstance(view, ShadowView)

@@ -4,12 +4,9 @@ import random
 
 import pytest
 
-from devices.pc import Pc
-from emulator.machine import Machine
-from emulator.profiles.profile import load_profile
+from tests.guest.bare_guest import bare_virtual_guest
 from vmm.boot.loaders import BootImage
 from vmm.paging.ept import EptPaging
-from vmm.session.virtual_guest import VirtualGuest
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -30,8 +27,7 @@ def translate(words: memoryview, root: int, gpa: int) -> int:
 @pytest.mark.parametrize("memory_bytes", [16 * MIB, 17 * MIB, 19000 * KIB, 256 * MIB, GIB + 4 * KIB, 3 * GIB])
 def test_ram_is_the_guests_own_and_the_rest_answers_nothing(memory_bytes: int) -> None:
     image = BootImage(((0x1000, b"\0"),), 0x100000, {}, 0x1000, 0, 0, "nothing")
-    machine = Machine(load_profile("netburst-2006"), memory_bytes=VirtualGuest.host_memory_bytes(memory_bytes))
-    guest = VirtualGuest(Pc(machine), image, memory_bytes=memory_bytes, transmit=lambda _byte: None, paging="ept")
+    machine, guest = bare_virtual_guest(image, "ept", memory_bytes=memory_bytes)
     paging = guest.vcpu.paging
     assert isinstance(paging, EptPaging)
     rng = random.Random(3)

@@ -231,7 +231,7 @@ def test_options_with_a_named_guest_add_to_its_command_line(tmp_path: Path, monk
     image = Image("x", "", "linux", "user", kernel, append="console=ttyS0")
     monkeypatch.setattr(boot_plan, "resolve", lambda name, progress: image)
     made = plan(guest=GuestSpec(image="x", append="quiet", memory_bytes=16 << 20))
-    assert any(data.startswith(b"console=ttyS0 quiet\0") for _, data in made.image.segments)
+    assert any(data.startswith(b"console=ttyS0 quiet\0") for _, data in made.guest.image.segments)
 
 
 def test_a_slice_callback_sees_the_guest(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A guest may put anything into its slots: it gets an answer or ends, and nobody else notices."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from tests.guest.hostile_guest import MEMORY_BYTES, make_image
 from vmm.boot.loaders import BootImage
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.sidecore import abi
+from vmm.sidecore.operations import OPERATIONS, Operation
 
 PAGE, REQUESTS_GPA, SLOTS = 0x10000, 0x20000, 4
 REQUESTS = 200
@@ -62,10 +64,10 @@ def random_request(dice: random.Random) -> bytes:
     return header + b"".join(word.to_bytes(8, "little") for word in words) + bytes(24)
 
 
-def two_domains(image: BootImage, paging: str) -> Hypervisor:
+def two_domains(image: BootImage, paging: str, operations: Mapping[int, Operation] = OPERATIONS) -> Hypervisor:
     profile = load_profile("netburst-2006", ("core.core_count=3",))
     machine = Machine(profile, memory_bytes=host_memory_bytes([MEMORY_BYTES] * 2), pcpu_count=3)
-    hypervisor = Hypervisor(Pc(machine), paging=paging, sidecore_count=1)
+    hypervisor = Hypervisor(Pc(machine), paging=paging, sidecore_count=1, operations=operations)
     for boot_image in (image, make_image(SPIN)):
         hypervisor.create_domain(boot_image, memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None)
     return hypervisor

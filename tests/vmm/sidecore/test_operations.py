@@ -1,9 +1,8 @@
 """Adding an operation: the example of vmm/sidecore/operations.py, as a user's script has it."""
 
-import pytest
-
 from tests.guest.hostile_guest import MEMORY_BYTES, make_image
 from tests.vmm.sidecore.test_hostile import PAGE, two_domains
+from vmm.outcome import End, EndKind
 from vmm.sidecore import abi
 from vmm.sidecore.operations import OPERATIONS, Operation
 
@@ -25,10 +24,9 @@ CALL = f"""
 """
 
 
-def test_a_script_adds_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operation_is_added_to_one_host() -> None:
     double = Operation("double", lambda worker, arguments: abi.Answer(abi.OK, (2 * arguments[0], 0, 0)))
-    monkeypatch.setitem(OPERATIONS, 100, double)
-    hypervisor = two_domains(make_image(CALL), "shadow")
+    hypervisor = two_domains(make_image(CALL), "shadow", {**OPERATIONS, 100: double})
     first = hypervisor.domains[0]
     hypervisor.advance(1_000_000, lambda: first.end is not None)
     assert first.end is not None
@@ -36,3 +34,6 @@ def test_a_script_adds_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     served = hypervisor.machine.pcpus[2].clock.book().by_owner()["d0"]
     assert "sidecall double" in served
     assert first.memory_bytes == MEMORY_BYTES
+    other = two_domains(make_image(CALL), "shadow")
+    other.advance(1_000_000, lambda: other.domains[0].end is not None)
+    assert other.domains[0].end == End(EndKind.DEBUG_EXIT, 0)  # nobody has stored a result

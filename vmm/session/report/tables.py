@@ -1,6 +1,9 @@
 """Tables of figures for a terminal."""
 
+from rich.console import Console
 from rich.table import Table
+
+UNLIMITED_COLUMNS = 10_000
 
 
 def make_table(title: str, first_heading: str, *number_headings: str) -> Table:
@@ -24,3 +27,11 @@ def percent_text(part: int, whole: int) -> str:
         return "-"
     hundredths = (part * 20_000 + whole) // (2 * whole)
     return f"{hundredths // 100}.{hundredths % 100:02}%"
+
+
+def table_text(table: Table) -> str:
+    """The table as plain lines, however long."""
+    console = Console(width=UNLIMITED_COLUMNS, force_terminal=False, markup=False, highlight=False, emoji=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())

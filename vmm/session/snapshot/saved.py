@@ -16,14 +16,14 @@ from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import Allowance
 from vmm.boot.loaders import BootImage, EntryMode
 from vmm.exits.observer import ExitObserver
-from vmm.session.boot_plan import BootPlan
+from vmm.session.additions import NOTHING_ADDED, Additions
+from vmm.session.boot_plan import BootPlan, GuestPlan, HostPlan
 from vmm.session.build import build_guest
 from vmm.session.guest import Guest
 from vmm.session.parameters import saved_values
 from vmm.session.snapshot.contents import DAMAGED, Contents, damaged
 from vmm.session.snapshot.objects import Skeleton
 from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside
-from vmm.sidecore.policy import named_policy
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
 
@@ -34,6 +34,7 @@ class Snapshot:
 
     document: dict[str, Any]
     contents: Contents
+    additions: Additions = NOTHING_ADDED  # code, which a file does not have
 
     def clone(
         self,
@@ -66,9 +67,8 @@ class Snapshot:
         saved: dict[str, Any] = self.document["image"]
         image = replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
         allowance = Allowance(**self.document["allowance"])
-        name = self._host.sidecore_policy
-        policy = None if name is None else named_policy(name)
-        return BootPlan(self._host, guest, limits, outside, image, self._profile, allowance, policy=policy)
+        host = HostPlan(self._host, (GuestPlan(guest, image),), self._profile, allowance, self.additions)
+        return BootPlan(host, limits, outside)
 
     @cached_property
     def _host(self) -> HostSpec:
@@ -103,16 +103,16 @@ class SaveableGuest:
         guest = self.guest
         if guest.end is not None:
             raise ConfigError(f"there is nothing to save: the guest has ended ({guest.end})")
-        image = self.plan.image
+        image = self.plan.guest.image
         document = {
-            "host": saved_values(self.plan.host),
-            "guest": saved_values(self.plan.guest),
+            "host": saved_values(self.plan.host.spec),
+            "guest": saved_values(self.plan.guest.spec),
             "image": {"mode": image.mode.name, "cr3_gpa": image.cr3_gpa},
-            "profile": profile_digest(self.plan.profile),
-            "allowance": asdict(self.plan.allowance),
+            "profile": profile_digest(self.plan.host.profile),
+            "allowance": asdict(self.plan.host.allowance),
             "console_tail": base64.b64encode(console_tail).decode(),
         }
-        return Snapshot(document, Contents.take(self.skeleton))
+        return Snapshot(document, Contents.take(self.skeleton), self.plan.host.additions)
 
 
 def profile_digest(profile: Profile) -> str:

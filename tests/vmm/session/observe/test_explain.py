@@ -28,7 +28,7 @@ WITHOUT_PARAMETER = {Category.IDLE}
 
 def run(boot_plan: BootPlan, request: Request | None, trace_path: Path) -> tuple[Recorder | None, int, list[Any]]:
     """The recorder, the clock at the end, and the records of the trace."""
-    recorder = None if request is None else Recorder(request, boot_plan.profile)
+    recorder = None if request is None else Recorder(request, boot_plan.host.profile)
     with TraceWriter(trace_path, {}) as trace:
         guest = build_guest(boot_plan, lambda _byte: None, observers=[trace] if recorder is None else [trace, recorder])
         guest.advance(LIMIT_CYCLES)
@@ -54,7 +54,7 @@ def test_the_lines_sum_to_the_exit_that_the_trace_shows(text: str, paging: Pagin
     assert sum(line.cycles for line in explanation.lines) == explanation.cycles
     for line in explanation.lines:
         assert line.cycles > 0
-        assert line.parameter in boot_plan.profile.rows or line.category in WITHOUT_PARAMETER, line
+        assert line.parameter in boot_plan.host.profile.rows or line.category in WITHOUT_PARAMETER, line
     assert run(boot_plan, None, tmp_path / "plain")[1:] == (clock_cycles, records)
 
 
@@ -68,7 +68,7 @@ def test_when_detailed_the_caches_say_what_an_access_takes(tmp_path: Path) -> No
     accesses = [line for line in explanation.lines if line.category == Category.VMM_MEMORY]
     misses = [line for line in accesses if "hierarchy.py" in line.source]
     assert 0 < len(misses) < len(accesses)
-    assert max(line.cycles for line in misses) > boot_plan.profile.memory.dram_latency_cycles
+    assert max(line.cycles for line in misses) > boot_plan.host.profile.memory.dram_latency_cycles
 
 
 def test_a_cpuid_exit_is_what_its_handler_does(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""A host with a VMM, as specs describe it, and guests on it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from devices.pc import Pc
+from emulator.errors import ConfigError
+from vmm.exits.observer import ExitObserver
+from vmm.exits.table import EXIT_HANDLERS
+from vmm.hypervisor import Hypervisor, host_memory_bytes
+from vmm.scheduler import Scheduler
+from vmm.scheduler.credit import CreditScheduler
+from vmm.scheduler.pinned import PinnedScheduler
+from vmm.session.additions import Additions
+from vmm.session.boot_plan import GuestPlan, HostPlan
+from vmm.session.observe.statistics import ExitStatistics
+from vmm.session.spec import HostSpec, SchedulerName
+from vmm.session.virtual_guest import VirtualGuest
+from vmm.sidecore.policy import Policy, named_policy
+from vmm.vcpu import Extensions, VCpu
+
+SCHEDULERS: dict[SchedulerName, Callable[[int], Scheduler[VCpu]]] = {
+    "pinned": PinnedScheduler,
+    "credit": CreditScheduler,
+}
+
+
+def memory_bytes_of(guests: Sequence[GuestPlan]) -> int:
+    """Host memory that guests need, with the VMM's own."""
+    return host_memory_bytes([guest.spec.memory_bytes for guest in guests])
+
+
+class VirtualHost:
+    """The VMM of `plan` on `pc`; `observers` hear of its VM exits.
+
+    Without a scheduler each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
+    """
+
+    def __init__(self, pc: Pc, plan: HostPlan, observers: Sequence[ExitObserver] = ()) -> None:
+        spec, added = plan.spec, plan.additions
+        machine = pc.machine
+        self.statistics = ExitStatistics()
+        policy = make_policy(spec, added)
+        sidecore_count = spec.sidecore_count if policy is None else 0
+        core_count = machine.pcpu_count - sidecore_count
+        is_shared = sum(guest.spec.vcpu_count for guest in plan.guests) > core_count or policy is not None
+        scheduler = added.scheduler or SCHEDULERS[spec.scheduler or ("credit" if is_shared else "pinned")]
+        self.hypervisor = Hypervisor(
+            pc,
+            paging=spec.paging,
+            scheduler=scheduler(core_count),
+            sidecore_count=sidecore_count,
+            poll=spec.poll,
+            policy=policy,
+            jumps_spins=spec.jumps_spins,
+            handlers={**EXIT_HANDLERS, **added.exit_handlers},
+            added=Extensions(dict(added.hypercalls), dict(added.cpuid_leaves)),
+            operations=added.operations,
+            observers=(self.statistics, *observers),
+        )
+        if self.hypervisor.sidecores is not None:
+            for cycle, is_on in spec.sidecore_switches:
+                turn = partial(self.hypervisor.sidecores.turn, is_on)
+                machine.events.schedule(machine.timeline.cycles_to_ps(cycle), turn)
+        self._devices = added.pci_devices
+
+    def create_guest(self, plan: GuestPlan, transmit: Callable[[int], None]) -> VirtualGuest:
+        """A guest, runnable at once; `transmit` gets each byte of its serial console. Raises ConfigError."""
+        spec = plan.spec
+        domain = self.hypervisor.create_domain(
+            plan.image,
+            memory_bytes=spec.memory_bytes,
+            transmit=transmit,
+            vcpu_count=spec.vcpu_count,
+            weight=spec.weight,
+            devices=[self._devices[name] for name in spec.devices],
+        )
+        return VirtualGuest(self.hypervisor, domain, self.statistics)
+
+
+def make_policy(spec: HostSpec, added: Additions) -> Policy | None:
+    """The policy of the host's sidecore, new. Raises ConfigError."""
+    if added.sidecore_policy is not None:
+        if spec.sidecore_policy is not None:
+            raise ConfigError("the sidecore has a policy by name and one that was added; leave one out")
+        return added.sidecore_policy()
+    return None if spec.sidecore_policy is None else named_policy(spec.sidecore_policy)
