@@ -1,5 +1,6 @@
 """What the READMEs show works."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,21 +10,23 @@ import pytest
 
 from tests import ROOT
 
-READMES = sorted(path for path in ROOT.glob("**/README.md") if ".venv" not in path.parts)
+READMES = sorted(path for path in ROOT.glob("**/*.md") if not {".venv", "build"} & set(path.parts))
 EXAMPLES = [
-    pytest.param(code, id=f"{path.parent.name}-{number}")
+    pytest.param(code, id=f"{path.parent.name}-{path.stem}-{number}")
     for path in READMES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 ]
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_python_examples_run(code: str) -> None:
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+def test_python_examples_run(code: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", READMES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_links_lead_to_files(path: Path) -> None:
     prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#:]+)\)", prose):
