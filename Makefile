@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
+export SIDECORE_STRICT := 1
 BIN := .venv/bin
 C_FILES = $(shell git ls-files 'emulator/*.c' 'emulator/*.h')
 ENGINE := $(wildcard emulator/engine/*.[ch] emulator/engine/*/*.[ch]) emulator/engine/build.py emulator/engine/abi.py \

@@ -11,10 +11,17 @@ import pytest
 from tests import ROOT
 
 READMES = sorted(path for path in ROOT.glob("**/*.md") if not {".venv", "build"} & set(path.parts))
+
+
+def examples_of(path: Path) -> list[str]:
+    """The scripts that a document shows."""
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
 EXAMPLES = [
     pytest.param(code, id=f"{path.parent.name}-{path.stem}-{number}")
     for path in READMES
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+    for number, code in enumerate(examples_of(path))
 ]
 
 
