@@ -8,7 +8,7 @@ import pytest
 
 from tests.vmm.session.snapshot.saved_runs import Run, continued, cut, plan_of, whole
 from vmm.session.boot_plan import BootPlan
-from vmm.session.snapshot import read_snapshot, write_snapshot
+from vmm.session.snapshot import SaveableGuest, read_snapshot, write_snapshot
 from vmm.session.spec import PAGING_MODES, Switch
 
 SEED = 20060516
@@ -87,7 +87,7 @@ def test_a_continued_run_can_be_saved_again(tmp_path: Path) -> None:
     boot_plan = plan_of("fpu_sse", "shadow")
     reference = whole(boot_plan, tmp_path)
     first, output, _ = cut(boot_plan, reference.cycles // 3, tmp_path)
-    again = first.clone(output.append)
+    again = SaveableGuest.clone(first, output.append)
     again.guest.advance(reference.cycles * 2 // 3)
     run = continued(again.snapshot(), output, "", tmp_path)
     assert (run.stats, run.output) == (reference.stats, reference.output)

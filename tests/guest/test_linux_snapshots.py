@@ -47,7 +47,7 @@ def test_linux_goes_on_as_if_it_had_not_been_saved(paging: str, tmp_path: Path) 
         saveable = SaveableGuest.build(boot_plan, again.append)
         saveable.guest.advance(at_cycles)
         write_snapshot(saveable.snapshot(), tmp_path / "saved")
-        guest = read_snapshot(tmp_path / "saved").clone(again.append).guest
+        guest = SaveableGuest.clone(read_snapshot(tmp_path / "saved"), again.append).guest
         guest.advance(END_CYCLES)
         assert again == output, f"seed {SEED}, cut at {at_cycles}"
         assert state(guest) == state(whole), f"seed {SEED}, cut at {at_cycles}"
@@ -66,7 +66,7 @@ def test_clones_of_a_booted_linux_share_its_memory_and_go_their_own_ways() -> No
     snapshot = booted("shadow")
     outputs = [bytearray() for _ in range(CLONES)]
     before_kib = private_kib()
-    guests = [snapshot.clone(output.append).guest for output in outputs]
+    guests = [SaveableGuest.clone(snapshot, output.append).guest for output in outputs]
     assert private_kib() - before_kib < 1 << 20
     for number, (guest, output) in enumerate(zip(guests[:3], outputs, strict=False)):
         guest.run_timers()

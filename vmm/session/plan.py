@@ -125,7 +125,7 @@ def _check_save(host: HostSpec, outside: Outside) -> None:
 
 def _plan_restored(guest: GuestSpec, limits: Limits, outside: Outside, path: Path) -> RestoredPlan:
     """The snapshot says what the guest is."""
-    from vmm.session.snapshot import read_snapshot
+    from vmm.session.snapshot import plan_of, read_snapshot
 
     for name, value in (("a guest", guest.image), ("--kernel", guest.kernel)):
         if value is not None:
@@ -133,7 +133,7 @@ def _plan_restored(guest: GuestSpec, limits: Limits, outside: Outside, path: Pat
     _check_until(limits)
     _check_outputs(outside)
     snapshot = read_snapshot(path)
-    return RestoredPlan(**vars(snapshot.plan(limits, outside)), snapshot=snapshot)
+    return RestoredPlan(**vars(plan_of(snapshot, limits, outside)), snapshot=snapshot)
 
 
 def _check_kernel(guest: GuestSpec) -> None:

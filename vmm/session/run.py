@@ -101,8 +101,11 @@ def _begin(
 ) -> "tuple[Guest, SaveableGuest | None]":  # fmt: skip
     """The guest, from its image or from a snapshot, and with what can save it where that is wanted."""
     if isinstance(plan, RestoredPlan):
-        saveable = plan.snapshot.clone(transmit, observers=observers, limits=plan.limits, outside=plan.outside)
-        console.resume(plan.snapshot.console_tail)
+        from vmm.session.snapshot import SaveableGuest, console_tail
+
+        snapshot, limits, outside = plan.snapshot, plan.limits, plan.outside
+        saveable = SaveableGuest.clone(snapshot, transmit, observers=observers, limits=limits, outside=outside)
+        console.resume(console_tail(snapshot))
         return saveable.guest, saveable
     if not plan.outside.is_saved:
         return build_guest(plan, transmit, observers=observers), None

@@ -11,10 +11,11 @@ A world is a value as long as nothing is built: `World.spec` says all of it, and
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,10 +28,14 @@ from vmm.exits.table import Handler
 from vmm.outcome import End
 from vmm.scheduler import Scheduler
 from vmm.session.additions import NOTHING_ADDED, Additions
+from vmm.session.boot_plan import HostPlan
 from vmm.session.build import build_host
 from vmm.session.guest import Guest as BuiltGuest
 from vmm.session.plan import plan_host
 from vmm.session.run import collect_stats
+from vmm.session.saved_world import SavedWorld, check_additions, take
+from vmm.session.snapshot import read_snapshot
+from vmm.session.snapshot.objects import Skeleton
 from vmm.session.spec import GuestSpec, HostSpec, Limits
 from vmm.session.stats import ExitStats, RunStats
 from vmm.sidecore.operations import Function, Operation
@@ -45,6 +50,7 @@ class Stop(Enum):
     UNTIL = "the awaited text was seen"
     LIMIT = "a limit was reached"
     ASLEEP = "nothing is left that could wake a guest"
+    PAUSED = "World.pause was called"
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class Host:
         self.spec = description.spec
         self.additions = description.additions
         self.guests: list[Guest] = []
+        self.plan: HostPlan | None = None  # what it is built from, once that is known
         self.is_built = False
         self._observers: list[ExitObserver] = []
         for spec in description.guests:
@@ -193,11 +200,11 @@ class Host:
         """Make the machine and its guests, once. Raises ConfigError for whatever is not possible."""
         if self.is_built:
             return
-        plan = plan_host(self.spec, [guest.spec for guest in self.guests], additions=self.additions)
+        plan = self.plan or plan_host(self.spec, [guest.spec for guest in self.guests], additions=self.additions)
         transmits = [guest.transmit for guest in self.guests]
         for guest, built in zip(self.guests, build_host(plan, transmits, observers=self._observers), strict=True):
             guest.take(built)
-        self.is_built = True
+        self.plan, self.is_built = plan, True
 
     @property
     def cycles(self) -> int:
@@ -237,7 +244,8 @@ class World:
 
     def __init__(self, spec: WorldSpec | None = None) -> None:
         self.hosts = [Host(description) for description in (spec or WorldSpec()).hosts]
-        self._is_interrupted = False
+        self._is_interrupted = self._is_paused = False
+        self._skeleton: Skeleton | None = None
 
     @property
     def spec(self) -> WorldSpec:
@@ -252,8 +260,80 @@ class World:
 
     def build(self) -> None:
         """Make all hosts that are not made yet. Raises ConfigError."""
+        if self._skeleton is None:
+            for host in self.hosts:
+                host.build()
+            self._skeleton = Skeleton([guest.built for guest in self.guests], "world.guests")
+
+    @property
+    def guests(self) -> list[Guest]:
+        """All guests of all hosts."""
+        return [guest for host in self.hosts for guest in host.guests]
+
+    @property
+    def cycles(self) -> int:
+        """The clock of the first host's first core."""
+        return self.hosts[0].cycles
+
+    @property
+    def exit_count(self) -> int:
+        """VM exits of all guests so far."""
+        return sum(stats["count"] for guest in self.guests for stats in guest.exits.values())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether every guest has."""
+        return all(host.has_ended for host in self.hosts)
+
+    def pause(self) -> None:
+        """Let `run` return soon, between two instructions: from an observer, or another thread."""
+        self._is_paused = True
         for host in self.hosts:
-            host.build()
+            host.pause()
+
+    # --- as it was ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def of_plans(plans: Sequence[HostPlan]) -> "World":
+        """The world whose hosts are built from `plans`."""
+        guests = [tuple(guest.spec for guest in plan.guests) for plan in plans]
+        pairs = zip(plans, guests, strict=True)
+        world = World(WorldSpec(tuple(HostDescription(plan.spec, specs, plan.additions) for plan, specs in pairs)))
+        for host, plan in zip(world.hosts, plans, strict=True):
+            host.plan = plan
+        return world
+
+    @staticmethod
+    def restore(path: Path, additions: Sequence[Additions] | None = None) -> "SavedWorld[World]":
+        """The world that was written to `path`; `additions` to each host, if it had any. Raises ConfigError."""
+        snapshot = read_snapshot(path)
+        if additions is not None:
+            check_additions(snapshot, len(additions))
+            snapshot = replace(snapshot, additions=tuple(additions))
+        return SavedWorld(snapshot, World.of_plans)
+
+    def snapshot(self) -> "SavedWorld[World]":
+        """All of it as it is now; not while it runs. Raises ConfigError for what has no form, with its place."""
+        self.build()
+        plans = [host.plan for host in self.hosts if host.plan is not None]
+        return SavedWorld(take(plans, self.skeleton, [bytes(guest.output) for guest in self.guests]), World.of_plans)
+
+    def clone(self) -> "World":
+        """Another world that is as this one is now."""
+        return self.snapshot().clone()
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Its objects, as they were when it was built."""
+        assert self._skeleton is not None, "it is not built"
+        return self._skeleton
+
+    def give_outputs(self, outputs: Sequence[bytes]) -> None:
+        """What its guests have printed so far."""
+        for guest, output in zip(self.guests, outputs, strict=True):
+            guest.output[:] = output
+
+    # --- running -----------------------------------------------------------------------------------------------------
 
     def run(self, limits: Limits | None = None) -> Stop:
         """Build what is not built, and run until every guest has ended or a limit is reached; then it can go on.
@@ -262,7 +342,7 @@ class World:
         """
         limits = limits or Limits()
         self.build()
-        guests = [guest for host in self.hosts for guest in host.guests]
+        guests, self._is_paused = self.guests, False
         for guest in guests:
             guest.await_text(limits.until)
         started = time.perf_counter()
@@ -273,6 +353,8 @@ class World:
                     raise KeyboardInterrupt
                 if any(guest.has_printed_it for guest in guests):
                     return Stop.UNTIL
+                if self._is_paused:
+                    return Stop.PAUSED
                 if all(guest.end is not None for guest in guests):
                     return Stop.ENDED
                 if not awake:

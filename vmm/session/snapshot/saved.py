@@ -1,118 +1,77 @@
-"""Taking a snapshot, and guests that begin with one.
+"""A snapshot: what hosts and their guests are made of, and what has become of them.
 
-A clone is built like any guest, of an image that is empty, then filled: memory is the snapshot's file of pages, mapped
-copy-on-write; CPUs and the model of caches from their bytes; objects by `objects.Applied`.
+A clone is built like any host, of images that are empty, and then gets the contents.
 """
 
-import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from emulator.errors import ConfigError
 from emulator.profiles.profile import Profile, load_profile
 from emulator.timing.allowances import Allowance
 from vmm.boot.loaders import BootImage, EntryMode
-from vmm.exits.observer import ExitObserver
 from vmm.session.additions import NOTHING_ADDED, Additions
-from vmm.session.boot_plan import BootPlan, GuestPlan, HostPlan
-from vmm.session.build import build_guest
-from vmm.session.guest import Guest
+from vmm.session.boot_plan import GuestPlan, HostPlan
 from vmm.session.parameters import saved_values
 from vmm.session.snapshot.contents import DAMAGED, Contents, damaged
-from vmm.session.snapshot.objects import Skeleton
-from vmm.session.spec import GuestSpec, HostSpec, Limits, Outside
+from vmm.session.spec import GuestSpec, HostSpec
 
 EMPTY_IMAGE = BootImage((), 0, {}, 0, 0, 0, "a snapshot")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A guest and its machine between two instructions. `document` says, as JSON has it, what they are made of."""
+    """Hosts between two instructions. `document` says, as JSON has it, what they are made of and what was printed."""
 
     document: dict[str, Any]
     contents: Contents
-    additions: Additions = NOTHING_ADDED  # code, which a file does not have
-
-    def clone(
-        self,
-        transmit: Callable[[int], None],
-        *,
-        observers: Sequence[ExitObserver] = (),
-        limits: Limits | None = None,
-        outside: Outside | None = None,
-    ) -> "SaveableGuest":
-        """A guest that goes on from here. `limits`, `outside`: how it is run. Raises ConfigError."""
-        try:
-            plan = self.plan(limits or Limits(), outside or Outside())
-        except DAMAGED as error:
-            raise damaged(error) from None
-        saveable = SaveableGuest.build(plan, transmit, observers=observers)
-        self.contents.put(saveable.skeleton)
-        return saveable
-
-    @property
-    def console_tail(self) -> bytes:
-        """What the guest sent last. Raises ConfigError when the snapshot is damaged."""
-        try:
-            return base64.b64decode(self.document["console_tail"], validate=True)
-        except DAMAGED as error:
-            raise damaged(error) from None
-
-    def plan(self, limits: Limits, outside: Outside) -> BootPlan:
-        """What the guest is made of, from the snapshot, and how it is run. Raises ConfigError."""
-        guest = GuestSpec.take(self.document["guest"])
-        saved: dict[str, Any] = self.document["image"]
-        image = replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
-        allowance = Allowance(**self.document["allowance"])
-        host = HostPlan(self._host, (GuestPlan(guest, image),), self._profile, allowance, self.additions)
-        return BootPlan(host, limits, outside)
-
-    @cached_property
-    def _host(self) -> HostSpec:
-        return HostSpec.take(self.document["host"])
-
-    @cached_property
-    def _profile(self) -> Profile:
-        profile = load_profile(self._host.profile, self._host.overrides)
-        if profile_digest(profile) != self.document["profile"]:
-            raise ConfigError(f"profile {profile.name} is not what it was when the snapshot was made")
-        return profile
-
-
-@dataclass(frozen=True)
-class SaveableGuest:
-    """A guest of which snapshots can be taken."""
-
-    plan: BootPlan
-    guest: Guest
-    skeleton: Skeleton
+    additions: tuple[Additions, ...] = ()  # to each host: code, which a file does not have
 
     @staticmethod
-    def build(
-        plan: BootPlan, transmit: Callable[[int], None], *, observers: Sequence[ExitObserver] = ()
-    ) -> "SaveableGuest":
-        """The plan's guest. Raises ConfigError."""
-        guest = build_guest(plan, transmit, observers=observers)
-        return SaveableGuest(plan, guest, Skeleton(guest))
+    def take(plans: Sequence[HostPlan], contents: Contents, **notes: Any) -> "Snapshot":
+        """Of the hosts that are built from `plans`; `notes` are for whoever restores it, as JSON has it."""
+        document = {"hosts": [_description(plan) for plan in plans], **notes}
+        return Snapshot(document, contents, tuple(plan.additions for plan in plans))
 
-    def snapshot(self, *, console_tail: bytes = b"") -> Snapshot:
-        """The state now; not while the guest runs. Raises ConfigError when it has something that has no form."""
-        guest = self.guest
-        if guest.end is not None:
-            raise ConfigError(f"there is nothing to save: the guest has ended ({guest.end})")
-        image = self.plan.guest.image
-        document = {
-            "host": saved_values(self.plan.host.spec),
-            "guest": saved_values(self.plan.guest.spec),
-            "image": {"mode": image.mode.name, "cr3_gpa": image.cr3_gpa},
-            "profile": profile_digest(self.plan.host.profile),
-            "allowance": asdict(self.plan.host.allowance),
-            "console_tail": base64.b64encode(console_tail).decode(),
-        }
-        return Snapshot(document, Contents.take(self.skeleton), self.plan.host.additions)
+    def plans(self) -> list[HostPlan]:
+        """From which its hosts are built again. Raises ConfigError."""
+        try:
+            hosts = self.document["hosts"]
+            additions = self.additions or (NOTHING_ADDED,) * len(hosts)
+            return [_plan(host, added) for host, added in zip(hosts, additions, strict=True)]
+        except DAMAGED as error:
+            raise damaged(error) from None
+
+
+def _description(plan: HostPlan) -> dict[str, Any]:
+    """What a host is made of."""
+    images = [guest.image for guest in plan.guests]
+    return {
+        "host": saved_values(plan.spec),
+        "guests": [saved_values(guest.spec) for guest in plan.guests],
+        "images": [{"mode": image.mode.name, "cr3_gpa": image.cr3_gpa} for image in images],
+        "profile": profile_digest(plan.profile),
+        "allowance": asdict(plan.allowance),
+    }
+
+
+def _plan(saved: dict[str, Any], additions: Additions) -> HostPlan:
+    """The same again, with nothing to load."""
+    spec = HostSpec.take(saved["host"])
+    profile = load_profile(spec.profile, spec.overrides)
+    if profile_digest(profile) != saved["profile"]:
+        raise ConfigError(f"profile {profile.name} is not what it was when the snapshot was made")
+    guests = tuple(
+        GuestPlan(GuestSpec.take(guest), _empty_image(image))
+        for guest, image in zip(saved["guests"], saved["images"], strict=True)
+    )
+    return HostPlan(spec, guests, profile, Allowance(**saved["allowance"]), additions)
+
+
+def _empty_image(saved: dict[str, Any]) -> BootImage:
+    return replace(EMPTY_IMAGE, mode=EntryMode[saved["mode"]], cr3_gpa=saved["cr3_gpa"])
 
 
 def profile_digest(profile: Profile) -> str:

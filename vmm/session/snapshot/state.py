@@ -2,7 +2,7 @@
 
     written in Python, a container   an object with an identity: it has a record            is_object
     a function, a class              of the program: the same whenever a guest is built      is_program
-    OPAQUE                           keeps itself, or follows from the others
+    OPAQUE, ONLY                     keeps itself, but for the attributes named; or follows from the others
     OUTSIDE                          belongs to a run, or to its timing: left alone
     WIRED of a class                 attributes that whoever builds the object sets, for good: left alone, and checked
 
@@ -71,9 +71,13 @@ CLASSES: dict[str, type] = {
         VectorState,
     )
 }
-OPAQUE = (EntryChecker, HostMemory, MachineTiming, Vmcs)
+OPAQUE = (EntryChecker, HostMemory, MachineTiming)
 OUTSIDE = (MemoryHierarchy, Observers, SavePoint, TraceWriter)
-OF_ENGINE = ("on_exit", "on_watched_access", "on_watched_store", "platform")  # beside what `Engine.save` has
+# Of these only some attributes: an engine has `save`, a VMCS lies in its engine and is checked anew.
+ONLY: dict[type, tuple[str, ...]] = {
+    Engine: ("on_exit", "on_watched_access", "on_watched_store", "platform"),
+    Vmcs: ("is_launched",),
+}
 CONTAINERS: dict[type, str] = {
     list: "list", dict: "dict", set: "set", deque: "deque", bytearray: "bytearray"
 }  # fmt: skip
@@ -95,8 +99,8 @@ def _wired_of(cls: Any) -> frozenset[str]:
 
 def attributes(thing: object) -> Iterator[tuple[str, Any]]:
     """Every attribute of an object itself, set ones only, those that are wired too."""
-    if isinstance(thing, Engine):
-        yield from ((name, getattr(thing, name)) for name in OF_ENGINE)
+    if type(thing) in ONLY:
+        yield from ((name, getattr(thing, name)) for name in ONLY[type(thing)])
         return
     yield from getattr(thing, "__dict__", {}).items()
     for cls in type(thing).__mro__:
@@ -108,7 +112,7 @@ def attributes(thing: object) -> Iterator[tuple[str, Any]]:
 def is_object(thing: object) -> bool:
     """Whether it has an identity that counts: a container, or an object of which nothing is hidden."""
     cls: Any = type(thing)
-    return cls in CONTAINERS or isinstance(thing, OPAQUE) or _hides_nothing(cls)
+    return cls in CONTAINERS or cls in ONLY or isinstance(thing, OPAQUE) or _hides_nothing(cls)
 
 
 @cache

@@ -60,7 +60,7 @@ def whole(boot_plan: BootPlan, folder: Path) -> Run:
 def continued(snapshot: Snapshot, output: bytearray, first: str, folder: Path) -> Run:
     """What follows a snapshot, with what came before it in front."""
     with TraceWriter(folder / "second", {}) as trace:
-        guest = snapshot.clone(output.append, observers=[trace]).guest
+        guest = SaveableGuest.clone(snapshot, output.append, observers=[trace]).guest
         stats = finish(guest)
     second = records(folder / "second")
     return Run(stats, bytes(output), first + second, str(guest.end), guest.pcpu.clock.cycles)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from emulator.errors import ConfigError
 from tests.vmm.session.snapshot.saved_runs import cut, plan_of
 from vmm.session.build import build_guest
-from vmm.session.snapshot import read_snapshot, write_snapshot
+from vmm.session.snapshot import SaveableGuest, read_snapshot, write_snapshot
 
 HEAD_BYTES, LENGTH_BYTES, SUM_BYTES = 12, 8, 32
 
@@ -38,7 +38,7 @@ def refusal(data: bytes, place: Path) -> str:
     """What is said when `data` is restored, which must not work."""
     place.write_bytes(data)
     with pytest.raises(ConfigError) as refused:
-        read_snapshot(place).clone(bytearray().append)
+        SaveableGuest.clone(read_snapshot(place), bytearray().append)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -98,15 +98,18 @@ def joined(saved: bytes, document: object, memory: bytes) -> bytes:
 
 def test_a_made_up_file_with_nothing_changed_is_restored(saved: bytes, place: Path) -> None:
     place.write_bytes(joined(saved, *split(saved)))
-    assert 3_000_000 <= read_snapshot(place).clone(bytearray().append).guest.pcpu.clock.cycles < 3_100_000
+    assert (
+        3_000_000 <= SaveableGuest.clone(read_snapshot(place), bytearray().append).guest.pcpu.clock.cycles < 3_100_000
+    )
 
 
 JSON = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3))
 
 
 PARTS = [
-    ("made_of",), ("contents",), ("memories",), ("made_of", "host"), ("made_of", "guest"), ("made_of", "image"),
-    ("made_of", "profile"), ("made_of", "allowance"), ("contents", "skeleton"), ("contents", "objects"),
+    ("made_of",), ("contents",), ("memories",), ("made_of", "hosts"), ("made_of", "hosts", 0, "host"),
+    ("made_of", "hosts", 0, "guests"), ("made_of", "hosts", 0, "images"), ("made_of", "hosts", 0, "profile"),
+    ("made_of", "hosts", 0, "allowance"), ("contents", "skeleton"), ("contents", "objects"),
     ("contents", "cpus"), ("contents", "hierarchies"), ("memories", 0), ("memories", 0, "pages"),
     ("memories", 0, "size_bytes"),
 ]  # fmt: skip
@@ -135,7 +138,7 @@ def test_a_part_of_another_kind_ends_in_one_line_or_a_guest(data: st.DataObject,
     place.write_bytes(joined(saved, changed, memory))
     said = ""
     try:
-        read_snapshot(place).clone(bytearray().append)
+        SaveableGuest.clone(read_snapshot(place), bytearray().append)
     except ConfigError as refused:
         said = str(refused)
     assert "\n" not in said

@@ -1,0 +1,77 @@
+"""A world as it was, in memory or in a file, and any number of worlds that go on from there.
+
+    world.snapshot() --> SavedWorld --clone()--> World         goes on as `world` does: same cycles, output, statistics
+                           |   ^
+                     write(path)   World.restore(path)
+
+What a script adds to hosts is code: a clone has it, a file does not, so who restores a file gives it again. Observers
+belong to a run; a clone gets its own.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from emulator.errors import ConfigError
+from vmm.session.boot_plan import HostPlan
+from vmm.session.snapshot import Snapshot, write_snapshot
+from vmm.session.snapshot.contents import DAMAGED, Contents, damaged
+from vmm.session.snapshot.objects import Skeleton
+
+
+class Restorable(Protocol):
+    """A world that can be built from plans, and given contents."""
+
+    def build(self) -> None:
+        """Make its hosts."""
+        ...
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Its objects, as they were when it was built."""
+        ...
+
+    def give_outputs(self, outputs: Sequence[bytes]) -> None:
+        """What its guests have printed so far."""
+        ...
+
+
+W = TypeVar("W", bound=Restorable)
+
+
+class SavedWorld(Generic[W]):
+    """`snapshot` of a world; `make` describes one from the plans of its hosts."""
+
+    def __init__(self, snapshot: Snapshot, make: Callable[[Sequence[HostPlan]], W]) -> None:
+        self._snapshot = snapshot
+        self._make = make
+
+    def clone(self, prepare: Callable[[W], None] | None = None) -> W:
+        """A world that goes on from here. `prepare` gets it before it is built: to observe. Raises ConfigError."""
+        world = self._make(self._snapshot.plans())
+        if prepare is not None:
+            prepare(world)
+        world.build()
+        self._snapshot.contents.put(world.skeleton)
+        try:
+            world.give_outputs([base64.b64decode(text, validate=True) for text in self._snapshot.document["outputs"]])
+        except DAMAGED as error:
+            raise damaged(error) from None
+        return world
+
+    def write(self, path: Path) -> None:
+        """Write it to a file, which is there whole or as it was before. Raises ConfigError."""
+        write_snapshot(self._snapshot, path)
+
+
+def take(plans: Sequence[HostPlan], skeleton: Skeleton, outputs: Sequence[bytes]) -> Snapshot:
+    """The snapshot of a world. Raises ConfigError when it has something that has no form."""
+    texts = [base64.b64encode(output).decode() for output in outputs]
+    return Snapshot.take(plans, Contents.take(skeleton), outputs=texts)
+
+
+def check_additions(snapshot: Snapshot, count: int) -> None:
+    """Raise ConfigError unless there are additions for each host of a file."""
+    if count != len(snapshot.plans()):
+        raise ConfigError(f"the snapshot has {len(snapshot.plans())} hosts, and additions were given for {count}")
