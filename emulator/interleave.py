@@ -58,7 +58,7 @@ class Interleaver(Generic[R]):
         self.running: R | None = None  # whose turn it is; None: devices', or the outside's
         self._machine = machine
         self._seats = {r.pcpu.number: (r, r.pcpu.clock, r.pcpu.waiting) for r in runnables}
-        self._is_paused = False
+        self.is_paused = False  # until `begin`
         self._lookahead_cycles = machine.profile.events.ipi_receive_cycles
         self._number_bits = machine.pcpu_count.bit_length()
         self._keys = [NO_KEY] * machine.pcpu_count  # by core: ready_cycles << number_bits | number
@@ -71,28 +71,58 @@ class Interleaver(Generic[R]):
 
     def advance(self, limit_cycles: int, is_over: Callable[[], bool]) -> None:
         """Run until every clock is at `limit_cycles` or beyond, `is_over()`, or only the outside could wake a core."""
-        self._is_paused = False
-        self._note_all()
+        self.begin()
         self._limit_cycles, self._bound_cycles = limit_cycles, NO_HORIZON
         self._events_end_ps = self._machine.timeline.cycles_to_ps(limit_cycles) + 1
         while not self._take_turns(is_over):
-            if self._is_paused:
+            if self.is_paused:
                 return
-            if not self._end_spins(limit_cycles):
+            if not self.end_spins(limit_cycles):
                 if self._heap or self._machine.events.next_ps() is not None:
-                    self._pass_time(limit_cycles)
+                    self.pass_time(limit_cycles)
                 return
-        self._pass_time(max(clock.cycles for _, clock, _ in self._seats.values()))
 
     def pause(self) -> None:
-        """Return from `advance` when the turn is over, with nothing half done; another `advance` goes on."""
-        self._is_paused = True
+        """Return from `advance` soon, with nothing half done; another `advance` goes on."""
+        self.is_paused = True
+        if self.running is not None and self.running.pcpu.clock.engine is not None:
+            self.running.pcpu.clock.engine.stop()
 
-    def _note_all(self) -> None:
-        """Make all keys anew: the outside may have moved a clock."""
+    # --- in parts: a world has several hosts (world.py) --------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Go on after a pause, and look at all cores: the outside may have done something to them."""
+        self.is_paused = False
         self._changed[:] = self._seats
         self._keys[:] = [NO_KEY] * len(self._keys)
         self._heap.clear()
+
+    def run_before(self, end_ps: int, bound_ps: int, is_over: Callable[[], bool]) -> bool:
+        """Run all that begins before `end_ps`, but not beyond `bound_ps`, which is not earlier.
+
+        Returns whether it is over. A core that is alone ends its turn at `end_ps`.
+        """
+        to_cycles = self._machine.timeline.ps_to_cycles
+        self._limit_cycles, self._bound_cycles, self._events_end_ps = to_cycles(end_ps), to_cycles(bound_ps), end_ps
+        return self._take_turns(is_over)
+
+    def lower(self, bound_ps: int) -> None:
+        """From within `run_before`: not beyond `bound_ps`."""
+        bound_cycles = self._machine.timeline.ps_to_cycles(bound_ps)
+        self._bound_cycles = min(self._bound_cycles, bound_cycles)
+        self._limit_cycles = min(self._limit_cycles, bound_cycles)
+        self._events_end_ps = min(self._events_end_ps, bound_ps)
+        if self.running is not None:
+            self.running.pcpu.clock.bound(deadline_cycles=bound_cycles, horizon_cycles=NO_HORIZON)
+
+    def next_ps(self) -> int | None:
+        """When something happens next: an event, or a core goes on; None: only the outside could do something."""
+        ready_cycles = [w.ready_cycles for _, _, w in self._seats.values()]
+        times_ps = [self._machine.timeline.cycles_to_ps(cycles) for cycles in ready_cycles if cycles is not None]
+        event_ps = self._machine.events.next_ps()
+        if event_ps is not None:
+            times_ps.append(event_ps)
+        return min(times_ps, default=None)
 
     @property
     def kept_count(self) -> int:
@@ -115,7 +145,7 @@ class Interleaver(Generic[R]):
         number_bits = self._number_bits
         number_mask = (1 << number_bits) - 1
         while not is_over():
-            if self._is_paused:
+            if self.is_paused:
                 return False
             while changed:
                 number = changed.pop()
@@ -161,9 +191,10 @@ class Interleaver(Generic[R]):
             finally:
                 self.running = None
             changed.append(number)
+        self.pass_time(max(clock.cycles for _, clock, _ in self._seats.values()))
         return True
 
-    def _end_spins(self, limit_cycles: int) -> bool:
+    def end_spins(self, limit_cycles: int) -> bool:
         """Let guests whose spinning is jumped over execute the last rounds before the limit; whether there are any."""
         behind = [
             waiting for _, clock, waiting in self._seats.values() if waiting.is_spinning and clock.cycles < limit_cycles
@@ -172,7 +203,7 @@ class Interleaver(Generic[R]):
             waiting.end_spin(limit_cycles - 1)
         return bool(behind)
 
-    def _pass_time(self, until_cycles: int) -> None:
+    def pass_time(self, until_cycles: int) -> None:
         """Bring the clocks of the cores that wait to the end of the slice."""
         for _, _, waiting in self._seats.values():
             waiting.pass_time(until_cycles)

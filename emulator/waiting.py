@@ -35,7 +35,7 @@ class Waiting:
         An interrupt ends IDLE unless the core `is_deaf`; one that is pending already ends it at once.
         """
         self._waits_as, self._wake_cycles = category, None
-        self.changed.append(self._clock.number)
+        self.tell()
         self._ends_by_interrupt = category == Category.IDLE and not is_deaf
         if self._ends_by_interrupt and self._is_interrupted:
             self.wake(self._clock.cycles)
@@ -46,7 +46,7 @@ class Waiting:
         `skip(clock)` jumps over the rounds that end before the clock; the guest executes the last ones.
         """
         self._waits_as, self._wake_cycles, self._skip = Category.SPIN, None, skip
-        self.changed.append(self._clock.number)
+        self.tell()
 
     @property
     def is_deaf(self) -> bool:
@@ -63,6 +63,10 @@ class Waiting:
         """When the core can go on: now, or when it wakes; None: nobody has said when."""
         return self._clock.cycles if self._waits_as is None else self._wake_cycles
 
+    def tell(self) -> None:
+        """`ready_cycles` is another, or will be: the clock is to be charged although it is not the core's turn."""
+        self.changed.append(self._clock.number)
+
     # --- what ends it ------------------------------------------------------------------------------------------------
 
     def wake(self, when_cycles: int) -> None:
@@ -71,7 +75,7 @@ class Waiting:
             when_cycles = max(when_cycles, self._clock.cycles)
             if self._wake_cycles is None or when_cycles < self._wake_cycles:
                 self._wake_cycles = when_cycles
-                self.changed.append(self._clock.number)
+                self.tell()
 
     def wake_up(self) -> None:
         """End the wait because of what happens now."""

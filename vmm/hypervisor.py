@@ -127,7 +127,7 @@ class Hypervisor:
         self._vcpus: dict[Domain, list[VCpu]] = {}
         dedicated = self.sidecores.cores if self.sidecores is not None and policy is None else []
         turns: list[Core | Sidecore] = [*self.cores, *dedicated]
-        self._interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
+        self.interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
 
     # --- domains -----------------------------------------------------------------------------------------------------
 
@@ -245,16 +245,19 @@ class Hypervisor:
 
         Without `is_over` it is over when every domain has ended.
         """
-        self._interleaver.advance(limit_cycles, is_over or self._have_all_ended)
+        self.interleaver.advance(limit_cycles, is_over or self.is_over)
 
     def pause(self, domain: Domain) -> None:
         """Return from `advance` soon; called while `domain` runs. Nothing is half done then, and another goes on."""
-        self._interleaver.pause()
+        self.interleaver.pause()
         self._stop(domain)
 
     def meter_for(self, vcpu: VCpu) -> Meter:
         """The core whose turn it is pays; without one, that where the vCPU is."""
-        return vcpu.meter if self.running is None else self.running.meter
+        if self.running is not None:
+            return self.running.meter
+        vcpu.pcpu.waiting.tell()
+        return vcpu.meter
 
     def guest_memory_written(self, vcpu: VCpu, gpa: int, length_bytes: int) -> None:
         """A device has stored into the memory of this vCPU's domain: a sidecore may have to know."""
@@ -262,7 +265,8 @@ class Hypervisor:
             pcpu = vcpu.pcpu if self.running is None else self.running.pcpu
             self.sidecores.device_wrote(vcpu.domain, gpa, length_bytes, pcpu)
 
-    def _have_all_ended(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether every domain has ended."""
         return all(domain.end is not None for domain in self.domains)
 
     def _on_intr(self, vcpu: VCpu, is_asserted: bool) -> None:
@@ -305,7 +309,7 @@ class Hypervisor:
     @property
     def running(self) -> Sender | None:
         """The core whose turn it is; None: devices', or the outside's."""
-        return self._interleaver.running
+        return self.interleaver.running
 
     def _core_of(self, vcpu: VCpu) -> Core | None:
         """The core that runs the vCPU: its guest, or an exit of it."""

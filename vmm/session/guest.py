@@ -8,6 +8,7 @@ from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.vmx.vmcs import Vmcs
+from emulator.world import Host
 from vmm.outcome import End
 from vmm.session.stats import DutyChange, ExitStats
 
@@ -19,6 +20,11 @@ class Guest(Protocol):
     pcpu: PCpu
     engine: Engine
     vmcs: Vmcs  # its guest-state fields are the registers, natively too
+
+    @property
+    def host(self) -> Host:
+        """The machine with all that runs on it, as a world takes it."""
+        ...
 
     @property
     def end(self) -> End | None:

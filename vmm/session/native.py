@@ -88,7 +88,12 @@ class NativeGuest:
         for processor in self._processors[1:]:
             processor.on_init()
         write_boot_state(self.engine, self.vmcs, image)
-        self._interleaver = Interleaver(machine, self._processors)
+        self.interleaver = Interleaver(machine, self._processors)
+
+    @property
+    def host(self) -> "NativeGuest":
+        """The machine with all that runs on it."""
+        return self
 
     @property
     def end(self) -> End | None:
@@ -105,14 +110,15 @@ class NativeGuest:
 
     def advance(self, limit_cycles: int) -> None:
         """Run until the cores' clocks reach `limit_cycles`, the guest ends, or only the outside could wake one."""
-        self._interleaver.advance(limit_cycles, self._is_over)
+        self.interleaver.advance(limit_cycles, self.is_over)
 
     def pause(self) -> None:
         """Return from `advance` soon, between two instructions; another goes on."""
-        self._interleaver.pause()
+        self.interleaver.pause()
         self._stop()
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether the guest has ended, or no core can be woken any more: then it ends here."""
         if self.end is not None:
             return True
         for processor in self._processors:

@@ -20,6 +20,11 @@ class VirtualGuest:
         self.engine, self.vmcs = self.vcpu.engine, self.vcpu.vmcs
 
     @property
+    def host(self) -> Hypervisor:
+        """The machine with all that runs on it."""
+        return self.hypervisor
+
+    @property
     def end(self) -> End | None:
         """How it ended, if it has."""
         return self.domain.end
