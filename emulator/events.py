@@ -9,7 +9,8 @@ Time is an integer number of picoseconds since power-on; no workstation clock ta
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PS_PER_SECOND = 10**12
@@ -64,6 +65,15 @@ class EventQueue:
             heapq.heappop(self._heap)
             self._cancelled -= 1
         return self._heap[0].when_ps if self._heap else None
+
+    @contextmanager
+    def at(self, now_ps: int) -> Iterator[None]:
+        """It is `now_ps` for an access that gets ahead of the queue; what is due before happens later all the same."""
+        before_ps, self.now_ps = self.now_ps, now_ps
+        try:
+            yield
+        finally:
+            self.now_ps = before_ps
 
     def run_until(self, limit_ps: int) -> None:
         """Run every event due at or before `limit_ps`, in order, then set the time to `limit_ps`."""

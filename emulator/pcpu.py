@@ -2,7 +2,7 @@
 
     clock        cycles, what they went to, and the engine whose time it is         clock.py
     waiting      whether it executes nothing, and until when                        waiting.py
-    interrupts   the INTR, NMI, INIT and SIPI pins: board, local timer, other cores interrupts.py
+    interrupts   the INTR, NMI, INIT and SIPI pins: driven by its local APIC       interrupts.py
     platform     ports, devices in memory, CPUID and MSRs, as its engine asks       platform.py
 
 While an engine is loaded, `engine.shared.clock_cycles` is *the* clock. A core is a pCPU in all of the emulator but
@@ -40,10 +40,8 @@ class PCpu:
         self.timeline = timeline
         self.clock = clock
         self.waiting = Waiting(clock, timeline, wake_latency_ps=profile.events.mwait_wake_ns * PS_PER_NS)
-        self.interrupts = Interrupts(clock, self.waiting, timeline, profile)
-        self.platform = HostPlatform(
-            clock, self.interrupts, timeline, profile, ports=ports, mmio=mmio, cpuid_leaves=cpuid_leaves
-        )
+        self.interrupts = Interrupts(clock, self.waiting, timeline)
+        self.platform = HostPlatform(clock, timeline, profile, ports=ports, mmio=mmio, cpuid_leaves=cpuid_leaves)
 
     def tsc_to_ps(self, tsc: int) -> int:
         """When the core's time-stamp counter shows `tsc`; what a guest in non-root operation adds to it is no part."""

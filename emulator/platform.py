@@ -14,7 +14,6 @@ from typing import Protocol
 from emulator import cpuid
 from emulator.bus import MmioBus, PortBus
 from emulator.clock import Clock
-from emulator.interrupts import LOCAL_TIMER_VECTOR, Interrupts
 from emulator.ledger import Category
 from emulator.profiles.profile import Profile
 from emulator.timeline import Timeline
@@ -60,7 +59,6 @@ class HostPlatform:
     def __init__(
         self,
         clock: Clock,
-        interrupts: Interrupts,
         timeline: Timeline,
         profile: Profile,
         *,
@@ -72,7 +70,6 @@ class HostPlatform:
         self._controller: InterruptController | None = None
         self.cpuid_leaves = cpuid_leaves
         self._clock = clock
-        self._interrupts = interrupts
         self._events = timeline.events
         self._ports = ports
         self._port_cycles = profile.port_access_cycles
@@ -166,7 +163,4 @@ class HostPlatform:
 
     def interrupt_vector(self) -> int:
         """Interrupt acknowledge cycle."""
-        if self._interrupts.has_timer_fired:
-            self._interrupts.acknowledge_timer()
-            return LOCAL_TIMER_VECTOR
         return SPURIOUS_VECTOR if self._controller is None else self._controller.acknowledge()

@@ -22,10 +22,12 @@ from vmm.cost.meter import Meter, meter_of
 from vmm.exits.loop import ExitLoop
 from vmm.exits.observer import Observers
 from vmm.exits.table import Handler
+from vmm.host_apic import EVENT_CHECK, FLUSH, SPURIOUS, HostApic, LocalApic
 from vmm.scheduler import Scheduler
 from vmm.vcpu import VCpu
 
 INTERRUPTS = "interrupts"  # activity of a core that takes interrupts while nobody runs
+PENDING_MAX = 256  # interrupts taken one after the other: a wire that nobody releases does not keep the core
 
 
 class Sender(Protocol):
@@ -33,6 +35,7 @@ class Sender(Protocol):
 
     pcpu: PCpu
     meter: Meter
+    apic: HostApic
 
 
 class Duty(Protocol):
@@ -68,25 +71,33 @@ class Cores(Protocol):
 
 
 class Core:
-    """The VMM's part of one pCPU, whose VMX has `capabilities`."""
+    """The VMM's part of one pCPU, which has local APIC `chip`, and whose VMX has `capabilities`.
+
+    `handlers` are by exit reason, `interrupt_handlers` by vector of the host.
+    """
 
     def __init__(
         self,
         pcpu: PCpu,
+        chip: LocalApic,
         cores: Cores,
         capabilities: VmxCapabilities,
         handlers: Mapping[int, Handler],
+        interrupt_handlers: "Mapping[int, Callable[[Core], None]]",
         observers: Observers,
     ) -> None:
         self.pcpu = pcpu
         self.meter = meter_of(pcpu, observers.listeners)
+        self.apic = HostApic(chip, self.meter)
         self.operation = vmx_operation(capabilities, pcpu.profile, self.meter)
         self.operation.vmxon()
         self.loaded: VCpu | None = None  # whose VMCS is current; it stays so until another comes
         self.current: VCpu | None = None  # who has the core: the guest runs, or an exit is handled that returns to it
         self.needs_scheduling = False  # take the core from `current` at the next occasion, and decide who runs
         self.duty: Duty | None = None  # of the core that may serve sidecalls instead
-        self.acknowledgements: list[Callable[[Core], None]] = []  # what to do when this core takes an interrupt
+        self.flushes: list[Callable[[Core], None]] = []  # of TLBs: who waits for this core's answer
+        self.spurious_count = 0  # interrupts that nobody handles
+        self._interrupt_handlers = interrupt_handlers
         self._loop = ExitLoop(self, handlers, observers)
         self._cores = cores
         self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
@@ -119,11 +130,14 @@ class Core:
             pcpu.waiting.wait(Category.IDLE)
 
     def _abandon(self) -> None:
-        """The loaded vCPU's domain has ended."""
-        self._loop.exit_waits = False
+        """The loaded vCPU's domain has ended; an interrupt that its last exit has acknowledged is the host's."""
+        vector = self._loop.drop_exit()
         self.loaded = self.current = None
         self.needs_scheduling = True
         self.pcpu.unload()
+        if vector is not None:
+            self.pcpu.clock.open_account(HOST, INTERRUPTS)
+            self.take_interrupt(vector)
 
     # --- who runs ----------------------------------------------------------------------------------------------------
 
@@ -135,16 +149,16 @@ class Core:
     def ask(self, asking: Sender | None) -> None:
         """Let the core decide anew who runs. `asking` is the core that wants it, None the outside."""
         self.needs_scheduling = True
-        if asking is not self:
+        is_about_to = self.current is None and self.pcpu.waiting.ready_cycles == self.pcpu.clock.cycles
+        if asking is not self and not (asking is None and is_about_to):
             self.interrupt(asking)
 
-    def interrupt(self, sender: Sender | None) -> None:
+    def interrupt(self, sender: Sender | None, vector: int = EVENT_CHECK) -> None:
         """Make the core take an interrupt, so that it looks what there is to do."""
         if sender is None:
-            self.pcpu.interrupts.receive_ipi()
+            self.apic.receive(vector)
         else:
-            sender.meter.commit()
-            sender.pcpu.interrupts.send_ipi(self.pcpu.interrupts)
+            sender.apic.send(vector, self.pcpu.number)
 
     def shoot_down(self, vcpu: VCpu) -> None:
         """The vCPU's TLB was flushed because of what another did: if it runs, it takes an interrupt for that.
@@ -152,7 +166,7 @@ class Core:
         MODEL: who asked for it does not wait for the answer.
         """
         if self.current is vcpu and self._cores.running is not self:
-            self.interrupt(self._cores.running)
+            self.interrupt(self._cores.running, FLUSH)
 
     def _schedule(self) -> None:
         self.meter.commit()
@@ -194,7 +208,9 @@ class Core:
         vcpu.engine.on_exit = self._loop.on_exit
         self.loaded = vcpu
         vcpu.load(self)
-        self.serve(*((vcpu.domain.timers, vcpu.timers) if vcpu.number == 0 else (vcpu.timers,)))
+        for queue in (vcpu.domain.timers, vcpu.timers) if vcpu.number == 0 else (vcpu.timers,):
+            self._take_over(queue)
+        self._program_timer()
 
     def give_up(self, vcpu: VCpu) -> None:
         """Another core runs the vCPU: unload its state, if it is here."""
@@ -205,27 +221,55 @@ class Core:
             self.pcpu.unload()
 
     def hand_over(self, other: "Core") -> None:
-        """Keep nothing of any vCPU here: `other` serves the timers."""
+        """Keep nothing of any vCPU here: `other` serves the timers, and is told so."""
         if self.loaded is not None:
             self.give_up(self.loaded)
-        other.serve(*(queue for queue, core in self._cores.timer_cores.items() if core is self))
+        queues = [queue for queue, core in self._cores.timer_cores.items() if core is self]
+        for queue in queues:
+            other._take_over(queue)
+        self._program_timer()
+        if queues:
+            other.interrupt(self)
+
+    # --- interrupts --------------------------------------------------------------------------------------------------
+
+    def take_interrupts(self) -> None:
+        """Take what waits, in root operation."""
+        for _ in range(PENDING_MAX):
+            if not self.pcpu.interrupts.is_asserted:
+                return
+            self.take_interrupt(self.apic.acknowledge())
+
+    def take_interrupt(self, vector: int) -> None:
+        """Handle an interrupt that has been acknowledged, and end it; a spurious one is in no need of that."""
+        if vector == SPURIOUS:
+            self.spurious_count += 1
+            return
+        handler = self._interrupt_handlers.get(vector)
+        if handler is None:
+            self.spurious_count += 1
+        else:
+            handler(self)
+        self.apic.end()
+
+    def flush_for_others(self) -> None:
+        """FLUSH: the TLB has been flushed since; tell who waits for that."""
+        if self.flushes:
+            self.meter.commit()
+            asked, self.flushes = self.flushes, []
+            for answer in asked:
+                answer(self)
+            self.pcpu.clock.bound_by_events()
+
+    def check_events(self) -> None:
+        """EVENT_CHECK: another core has changed what there is to do here. What the core runs is decided anyway."""
+        self._program_timer()
 
     # --- timers ------------------------------------------------------------------------------------------------------
 
-    def take_interrupts(self) -> None:
-        """Acknowledge what has interrupted: another core's request needs no more than that, the local timer does."""
-        self.pcpu.interrupts.acknowledge_ipi()
-        if self.acknowledgements:
-            self.meter.commit()
-            asked, self.acknowledgements = self.acknowledgements, []
-            for acknowledge in asked:
-                acknowledge(self)
-            self.pcpu.clock.bound_by_events()
-        if self.pcpu.interrupts.acknowledge_timer():
-            self._run_timers()
-
-    def _run_timers(self) -> None:
-        """Run what is due: virtual devices, the scheduler's tick, the end of a slice."""
+    def run_timers(self) -> None:
+        """TIMER: run what is due: virtual devices, the scheduler's tick, the end of a slice."""
+        self.apic.disarm_expired()
         self.meter.follow(paths.TIMERS)
         self.meter.commit()
         now_ps = self.pcpu.clock.now_ps
@@ -241,20 +285,25 @@ class Core:
         self._program_timer()
 
     def serve(self, *queues: EventQueue) -> None:
-        """Let this core's local timer drive `queues`, whose events may have changed.
+        """Let this core's local timer drive `queues`, whose events may have changed: if not, who has one keeps it."""
+        for queue in queues:
+            server = self._cores.timer_cores.get(queue)
+            if server is None or server is self or server._due.get(queue) != queue.next_ps():
+                self._take_over(queue)
+        self._program_timer()
 
-        MODEL: taking a queue over from another core costs nothing.
+    def _take_over(self, queue: EventQueue) -> None:
+        """Drive `queue` from now on. The core that did finds nothing due when its own timer interrupts.
+
+        MODEL: taking a queue over from another core costs nothing else.
         """
         timer_cores = self._cores.timer_cores
-        for queue in queues:
-            previous = timer_cores.get(queue)
-            if previous is not self:
-                timer_cores[queue] = self
-                if previous is not None:
-                    previous._due.pop(queue, None)
-                    previous._program_timer()
-            self._note(queue)
-        self._program_timer()
+        previous = timer_cores.get(queue)
+        if previous is not self:
+            timer_cores[queue] = self
+            if previous is not None:
+                previous._due.pop(queue, None)
+        self._note(queue)
 
     def _note(self, queue: EventQueue) -> None:
         next_ps = queue.next_ps()
@@ -266,4 +315,4 @@ class Core:
     def _program_timer(self) -> None:
         """The local timer interrupts at the next of all."""
         wanted = [when_ps for when_ps in (self._tick_ps, self._slice_end_ps) if when_ps is not None]
-        self.pcpu.interrupts.arm_timer(min([*self._due.values(), *wanted], default=None))
+        self.apic.arm(min([*self._due.values(), *wanted], default=None))

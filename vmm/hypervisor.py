@@ -32,6 +32,7 @@ from vmm.domain import Domain
 from vmm.exits.observer import ExitObserver, Observers
 from vmm.exits.table import EXIT_HANDLERS, Handler
 from vmm.guest_memory import GuestMemory
+from vmm.host_interrupts import HostInterrupts
 from vmm.paging.ept import EptPaging
 from vmm.paging.guest_dma import GuestDma
 from vmm.paging.host_pages import HostPages
@@ -107,12 +108,20 @@ class Hypervisor:
         self._paging = PAGINGS[paging]
         self._capabilities = self._paging.capabilities()
         seats = Observers(observers)
-        self.cores = [Core(pcpu, self, self._capabilities, handlers, seats) for pcpu in machine.pcpus[:core_count]]
+        self.interrupts = HostInterrupts(pc)
+        self.cores = [
+            Core(pcpu, chip, self, self._capabilities, handlers, self.interrupts.handlers, seats)
+            for pcpu, chip in zip(machine.pcpus[:core_count], pc.board.apics[:core_count], strict=True)
+        ]
         self.sidecores: Sidecores | None = None
         if sidecore_count or policy is not None:
-            pcpus = machine.pcpus[-max(sidecore_count, 1) :]
             self.sidecores = Sidecores(
-                machine, pcpus, poll=poll, jumps=jumps_spins, is_served=policy is None, operations=operations
+                pc,
+                max(sidecore_count, 1),
+                poll=poll,
+                jumps=jumps_spins,
+                is_served=policy is None,
+                operations=operations,
             )
             for sidecore in self.sidecores.cores:
                 sidecore.core_of = self._core_of

@@ -68,8 +68,12 @@ class Core(Protocol):
     operation: VmxOperation
     needs_scheduling: bool
 
+    def take_interrupt(self, vector: int) -> None:
+        """Handle an interrupt of the host that has been acknowledged, and end it."""
+        ...
+
     def take_interrupts(self) -> None:
-        """Acknowledge what has interrupted, and do what is due."""
+        """Take what else waits."""
         ...
 
     def serve(self, *queues: EventQueue) -> None:

@@ -38,7 +38,8 @@ def set_up_vmcs(vcpu: VCpu, capabilities: VmxCapabilities, msr_bitmap_hpa: int) 
     pin = c.PIN_EXTERNAL_INTERRUPT_EXITING | c.PIN_NMI_EXITING | c.PIN_VIRTUAL_NMIS
     control(f.PIN_BASED_CONTROLS, capabilities.pin, pin)
     control(f.PRIMARY_PROCESSOR_BASED_CONTROLS, capabilities.proc, processor)
-    control(f.VM_EXIT_CONTROLS, capabilities.exit, c.EXIT_HOST_ADDRESS_SPACE_SIZE | c.EXIT_SAVE_IA32_EFER)
+    exit_controls = c.EXIT_HOST_ADDRESS_SPACE_SIZE | c.EXIT_ACKNOWLEDGE_INTERRUPT | c.EXIT_SAVE_IA32_EFER
+    control(f.VM_EXIT_CONTROLS, capabilities.exit, exit_controls)
     control(f.VM_ENTRY_CONTROLS, capabilities.entry, c.ENTRY_IA32E_MODE_GUEST | c.ENTRY_LOAD_IA32_EFER)
     vcpu.write(f.MSR_BITMAP_ADDRESS, msr_bitmap_hpa)
     vcpu.write(f.VMCS_LINK_POINTER, (1 << 64) - 1)

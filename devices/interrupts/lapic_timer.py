@@ -13,7 +13,8 @@ from enum import IntEnum
 from emulator.events import PS_PER_SECOND, Event, EventQueue
 
 COUNT_MASK = 0xFFFF_FFFF
-DIVISORS = {0b0000: 2, 0b0001: 4, 0b0010: 8, 0b0011: 16, 0b1000: 32, 0b1001: 64, 0b1010: 128, 0b1011: 1}
+DIVIDE_BY_1 = 0b1011
+DIVISORS = {0b0000: 2, 0b0001: 4, 0b0010: 8, 0b0011: 16, 0b1000: 32, 0b1001: 64, 0b1010: 128, DIVIDE_BY_1: 1}
 
 
 class TimerMode(IntEnum):

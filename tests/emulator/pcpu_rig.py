@@ -1,7 +1,11 @@
-"""An engine for a core under test: flat 32-bit code, without paging and devices."""
+"""An engine for a core under test: flat 32-bit code, without paging and devices; interrupts without local APICs."""
+
+from functools import partial
 
 from emulator.engine import Engine
+from emulator.ledger import Category
 from emulator.machine import Machine
+from emulator.pcpu import PCpu
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
 from tests.emulator.engine.rig import assemble
@@ -20,3 +24,13 @@ def make_engine(machine: Machine, code: str = "1: jmp 1b") -> Engine:
     }.items():  # fmt: skip
         engine.vmcs[f.SLOT[field]] = value
     return engine
+
+
+def send_interrupt(sender: PCpu, receiver: PCpu) -> None:
+    """What an interprocessor interrupt does: it takes the sender's store, and its way."""
+    timeline = sender.timeline
+    sender.clock.charge(Category.EVENTS, PROFILE.events.ipi_send_cycles)
+    sender.clock.commit()
+    arrival_ps = timeline.cycles_to_ps(sender.clock.cycles + PROFILE.events.ipi_receive_cycles)
+    timeline.events.schedule(arrival_ps, partial(receiver.interrupts.set_interrupt, True))
+    sender.clock.bound_by_events()

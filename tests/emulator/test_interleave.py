@@ -10,6 +10,7 @@ from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.profiles.profile import load_profile
+from tests.emulator.pcpu_rig import send_interrupt
 
 PROFILE = load_profile("netburst-2006")
 LOOKAHEAD = PROFILE.events.ipi_receive_cycles
@@ -85,7 +86,7 @@ def test_slices_change_nothing(slice_cycles: int) -> None:
         machine = bench.machine
         machine.pcpus[2].waiting.wait(Category.IDLE)
         sender, receiver = machine.pcpus[0], machine.pcpus[2]
-        bench.workers[0].at[7 * STEP] = partial(sender.interrupts.send_ipi, receiver.interrupts)
+        bench.workers[0].at[7 * STEP] = partial(send_interrupt, sender, receiver)
         bench.workers[1].at[9 * STEP] = partial(machine.pcpus[1].waiting.wait, Category.SPIN)
         machine.events.schedule(machine.timeline.cycles_to_ps(4000), partial(machine.pcpus[1].waiting.wake, 4321))
     end = 9000
@@ -113,26 +114,25 @@ def test_an_ipi_wakes_an_idle_core_after_its_way_and_the_wake_latency() -> None:
     bench = Bench(2)
     sender, receiver = bench.machine.pcpus
     receiver.waiting.wait(Category.IDLE)
-    bench.workers[0].at[7 * STEP] = lambda: sender.interrupts.send_ipi(receiver.interrupts)
+    bench.workers[0].at[7 * STEP] = partial(send_interrupt, sender, receiver)
     bench.advance(20_000)
     arrival = 7 * STEP + PROFILE.events.ipi_send_cycles + LOOKAHEAD
     first_turn = next(before for core, before, _ in bench.log if core == 1)
     assert first_turn == arrival + WAKE_CYCLES
     assert receiver.clock.ledger.cycles[Category.IDLE] == first_turn
-    assert receiver.interrupts.acknowledge_ipi()
-    assert not receiver.interrupts.acknowledge_ipi()
+    assert receiver.interrupts.is_asserted
 
 
 def test_an_ipi_reaches_a_core_that_runs_before_it_is_beyond_the_arrival() -> None:
     bench = Bench(2)
     sender, receiver = bench.machine.pcpus
-    bench.workers[0].at[7 * STEP] = lambda: sender.interrupts.send_ipi(receiver.interrupts)
+    bench.workers[0].at[7 * STEP] = partial(send_interrupt, sender, receiver)
     seen: list[int] = []
 
-    def note() -> None:
+    def note(is_asserted: bool) -> None:
         seen.append(receiver.clock.cycles)
 
-    receiver.interrupts.receive_ipi = note  # type: ignore[method-assign]
+    receiver.interrupts.set_interrupt = note  # type: ignore[method-assign]
     bench.advance(20_000)
     arrival = 7 * STEP + PROFILE.events.ipi_send_cycles + LOOKAHEAD
     assert arrival <= seen[0] < arrival + STEP
@@ -155,7 +155,7 @@ def test_a_spinning_core_is_not_woken_by_interrupts() -> None:
     bench = Bench(1)
     pcpu = bench.machine.pcpus[0]
     pcpu.waiting.wait(Category.SPIN)
-    pcpu.interrupts.receive_ipi()
+    pcpu.interrupts.set_interrupt(True)
     assert pcpu.waiting.ready_cycles is None
 
 

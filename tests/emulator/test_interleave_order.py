@@ -13,6 +13,7 @@ from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.profiles.profile import load_profile
+from tests.emulator.pcpu_rig import send_interrupt
 
 PROFILE = load_profile("netburst-2006")
 LOOKAHEAD = PROFILE.events.ipi_receive_cycles
@@ -66,7 +67,7 @@ class Script:
                 waiting.wait(Category.SPIN)
                 waiting.wake(now + step.delay_cycles)
             case "ipi":
-                self.pcpu.interrupts.send_ipi(target.interrupts)
+                send_interrupt(self.pcpu, target)
                 return False
             case "wake":
                 self.later(partial(target.waiting.wake, now + LOOKAHEAD + step.delay_cycles))

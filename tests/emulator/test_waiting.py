@@ -1,7 +1,6 @@
 """Claims about a core that waits (more of them in test_interleave.py)."""
 
 from emulator.ledger import Category
-from emulator.machine import Machine
 from emulator.pcpu import PCpu
 
 
@@ -13,13 +12,12 @@ def test_idle_time_never_runs_back(pcpu: PCpu) -> None:
     assert pcpu.clock.ledger.cycles[Category.IDLE] == 700
 
 
-def test_an_interrupt_that_is_pending_when_a_core_goes_idle_ends_the_wait(machine: Machine, pcpu: PCpu) -> None:
+def test_an_interrupt_that_is_pending_when_a_core_goes_idle_ends_the_wait(pcpu: PCpu) -> None:
     pcpu.clock.charge(Category.EXIT, 70)
-    pcpu.interrupts.arm_timer(10)
-    machine.events.run_until(10)
+    pcpu.interrupts.set_interrupt(True)
     pcpu.waiting.wait(Category.IDLE)
     assert pcpu.waiting.ready_cycles == 70
     pcpu.waiting.end_wait()
-    assert pcpu.interrupts.acknowledge_timer()
+    pcpu.interrupts.set_interrupt(False)
     pcpu.waiting.wait(Category.IDLE)
     assert pcpu.waiting.ready_cycles is None

@@ -122,6 +122,9 @@ class FakeCore:
         self.current: VCpu | None = None
         self.asked: list[str] = []
 
+    def take_interrupt(self, vector: int) -> None:
+        self.asked.append(f"take_interrupt {vector:#x}")
+
     def take_interrupts(self) -> None:
         self.asked.append("take_interrupts")
 

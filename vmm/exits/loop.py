@@ -20,6 +20,7 @@ from emulator.errors import GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
+from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.vmx.exit_reasons import name
 from emulator.x86 import NMI_VECTOR, RFLAGS_IF
 from vmm import vcpu as v
@@ -27,7 +28,7 @@ from vmm.cost import paths
 from vmm.exits.observer import Observers
 from vmm.exits.table import IMPOSSIBLE
 from vmm.outcome import AGAIN, NEXT, WAIT, End, EndKind, Outcome
-from vmm.vcpu import Exit, VCpu
+from vmm.vcpu import EXIT_REASON_MASK, Exit, VCpu
 
 REGISTERS_BYTES = 15 * 8  # the general registers but RSP, which the VMCS has
 WINDOW_EXITING = c.PROC_INTERRUPT_WINDOW_EXITING | c.PROC_NMI_WINDOW_EXITING
@@ -95,6 +96,14 @@ class ExitLoop:
             return self._give_way(vcpu)
         self.enter(vcpu)
         return RESUME
+
+    def drop_exit(self) -> int | None:
+        """The guest has ended: an exit that waits is not handled. The vector that it has acknowledged, if any."""
+        waits, self.exit_waits = self.exit_waits, False
+        vcpu = self._core.loaded
+        if not waits or vcpu is None or vcpu.vmcs.read(f.EXIT_REASON) & EXIT_REASON_MASK != R.EXTERNAL_INTERRUPT:
+            return None
+        return vcpu.vmcs.read(f.VM_EXIT_INTERRUPTION_INFORMATION) & i.VECTOR_MASK
 
     def _sleep(self, vcpu: VCpu) -> None:
         """The vCPU sleeps until its virtual interrupt controller asks for it."""

@@ -100,8 +100,7 @@ class DynamicSidecore:
         sidecore, pcpu = self.sidecore, self._core.pcpu
         if not sidecore.is_on_duty:
             return False
-        pcpu.interrupts.acknowledge_ipi()
-        pcpu.interrupts.acknowledge_timer()
+        self._core.take_interrupts()
         if not self.is_wanted and sidecore.is_drained:
             sidecore.end_duty()
             self.changes.append((pcpu.clock.now_ps, False))

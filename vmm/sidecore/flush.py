@@ -2,8 +2,8 @@
 
     sidecore                             core in the guest
     lock; mask |= the core; IPI ------>  external interrupt: VM exit
-    polls the mask, as it does slots     end of interrupt; flush; mask &= ~itself
-    sees it  <---- transfer -----------  VM entry
+    polls the mask, as it does slots     flush; mask &= ~itself
+    sees it  <---- transfer -----------  end of interrupt; VM entry
 
 After Xen of September 2006, xen/arch/x86/smp.c: flush_tlb_mask and smp_invalidate_interrupt. So an entry changed by a
 sidecall costs the guest a VM exit all the same; with `vmx.remote_tlb_flush_cycles`, which the paper asks processors
@@ -19,6 +19,7 @@ from emulator.timing.shared_lines import SharedLines
 from vmm.core import Core, Sender
 from vmm.cost import paths
 from vmm.domain import Domain
+from vmm.host_apic import FLUSH
 
 MASK_OFFSET = 64  # in the domain's structure: the line behind that of its lock
 MASK_BYTES = 8
@@ -41,11 +42,11 @@ class Flush:
         _change_mask(sidecore.pcpu, lines, self._mask_hpa)
         sidecore.pcpu.clock.commit()
         for core in cores:
-            core.acknowledgements.append(self.acknowledge)
-            core.interrupt(sidecore)
+            core.flushes.append(self.acknowledge)
+            core.interrupt(sidecore, FLUSH)
 
     def acknowledge(self, core: Core) -> None:
-        """The core takes the interrupt."""
+        """The core has taken the interrupt."""
         _answer(core, self._lines, self._mask_hpa)
         self._left -= 1
         if self._left == 0:
@@ -57,7 +58,6 @@ def _answer(core: Core, lines: SharedLines, mask_hpa: int) -> None:
     """The interrupt's handler. MODEL: it flushes once more than needed where the VM exit has flushed already."""
     profile = core.pcpu.profile
     core.meter.follow(paths.TAKE_FLUSH)
-    core.pcpu.clock.charge(Category.EVENTS, profile.events.apic_access_cycles)  # end of interrupt
     core.pcpu.clock.charge(Category.PATHS, profile.instructions.mov_to_cr3_cycles)
     core.meter.commit()
     _change_mask(core.pcpu, lines, mask_hpa)

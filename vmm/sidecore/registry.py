@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from devices.pc import Pc
 from emulator.engine import FLUSH_ENGINE
-from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
 from emulator.x86 import PAGE_BYTES
@@ -20,22 +20,23 @@ OK, INVALID, EXISTS, ABSENT = 0, -22, -17, -2  # results of the hypercalls: -EIN
 
 
 class Sidecores:
-    """The sidecores of a machine, on `pcpus`; domain n is served by number n modulo how many there are."""
+    """The sidecores of `pc`, on its last `count` cores; domain n is served by number n modulo how many there are."""
 
     def __init__(
         self,
-        machine: Machine,
-        pcpus: Sequence[PCpu],
+        pc: Pc,
+        count: int,
         *,
         poll: Poll = "spin",
         jumps: bool = True,
         is_served: bool = True,
         operations: Mapping[int, Operation] = OPERATIONS,
     ) -> None:
+        machine = pc.machine
         self.lines = SharedLines(machine.profile, machine.pcpu_count)
         self.cores = [
-            Sidecore(pcpu, self.lines, poll=poll, jumps=jumps, is_on_duty=is_served, operations=operations)
-            for pcpu in pcpus
+            Sidecore(pcpu, chip, self.lines, poll=poll, jumps=jumps, is_on_duty=is_served, operations=operations)
+            for pcpu, chip in zip(machine.pcpus[-count:], pc.board.apics[-count:], strict=True)
         ]
         self._is_on = True  # the switch for all domains
         self._is_served = is_served  # whether cores are there to serve

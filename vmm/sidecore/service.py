@@ -24,6 +24,7 @@ from emulator.timing.shared_lines import SharedLines
 from vmm.core import Core
 from vmm.cost import paths
 from vmm.cost.meter import Meter
+from vmm.host_apic import HostApic, LocalApic
 from vmm.sidecore import abi
 from vmm.sidecore.flush import Flush
 from vmm.sidecore.operations import OPERATIONS, Operation
@@ -42,6 +43,7 @@ class Sidecore:
     def __init__(
         self,
         pcpu: PCpu,
+        chip: LocalApic,
         lines: SharedLines,
         *,
         poll: Poll = "spin",
@@ -51,6 +53,7 @@ class Sidecore:
     ) -> None:
         self.pcpu = pcpu
         self.meter = Meter(pcpu)
+        self.apic = HostApic(chip, self.meter)
         self.pages: list[SlotPage] = []
         self.is_on_duty = is_on_duty  # if not, the core runs guests: see dynamic.py
         self._is_dedicated = is_on_duty
