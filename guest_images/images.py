@@ -26,6 +26,7 @@ class ImageEntry:
     kind: Kind = "kernel"
     ends_by: End = "debug exit"
     cpus: int = 1  # that it is made for
+    memory_mib: int = 256
     devices: tuple[str, ...] = ()  # on the PCI bus (`--device`)
 
 
@@ -74,6 +75,7 @@ IMAGES = (
     ImageEntry("dma_page_table", "a PCI device writes page tables that are in use", devices=("edu",)),
     ImageEntry("dma_code", "a PCI device writes code that CPUs have run and run again", cpus=2, devices=("edu",)),
     ImageEntry("msi", "a PCI device interrupts by messages, to this CPU and to another", cpus=2, devices=("edu",)),
+    ImageEntry("high_memory", "memory above 4 GiB (`--memory 6G`)", memory_mib=6144, devices=("edu",)),
     ImageEntry("fw_cfg", "what the ports of QEMU's fw_cfg tell of the machine", cpus=2),
     ImageEntry("sti_shadow", "where exactly a waiting interrupt is taken"),
     ImageEntry("hlt_wake", "HLT waits for interrupts and for nothing else"),

@@ -3,7 +3,7 @@
 gpa 0 ............ memory_bytes ..... devices      the board: on the domain's own buses and timers
  |  guest_memory.py
  v
-hpa base_hpa ..... base_hpa + memory_bytes
+hpa base_hpa ..... in order
 """
 
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ class Domain(Ending):
         self.memory = memory
         self.base_hpa = memory.base_hpa
         self.memory_bytes = memory.size_bytes
-        self.page_count = memory.size_bytes // PAGE_BYTES
+        self.page_count = memory.runs[0].end_gpa // PAGE_BYTES  # from 0 on in one piece: all, of most guests
         self.state_hpa = 0  # the page of the domain's structure in the VMM's memory
         self.ports = PortBus()
         self.mmio = MmioBus()
@@ -97,7 +97,8 @@ class Domain(Ending):
 
     def is_device_page(self, gfn: int) -> bool:
         """Whether a device answers in page `gfn`, so that an access there is the VMM's to carry out."""
-        return gfn >= self.page_count and self.mmio_covers(gfn * PAGE_BYTES, PAGE_BYTES)
+        is_ram = gfn < self.page_count or self.memory.is_ram(gfn * PAGE_BYTES)
+        return not is_ram and self.mmio_covers(gfn * PAGE_BYTES, PAGE_BYTES)
 
     def load(self, image: BootImage) -> None:
         """Copy firmware's tables and a loader's segments into guest memory."""

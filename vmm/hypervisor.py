@@ -20,6 +20,7 @@ from emulator.engine import Engine
 from emulator.errors import ConfigError
 from emulator.events import EventQueue
 from emulator.interleave import Interleaver
+from emulator.memory import HIGH_START, LOW_END, end_of_ram
 from emulator.vmx import fields as f
 from emulator.vmx.guest_state import BLOCKING_BY_NMI
 from vmm.boot.boot_state import write_boot_state
@@ -67,8 +68,8 @@ def host_memory_bytes(domains_bytes: Sequence[int]) -> int:
     """Host memory that domains of these sizes need, with the VMM's own."""
     end = 0
     for memory_bytes in domains_bytes:
-        end = _aligned(end) + vmm_bytes(memory_bytes) + memory_bytes
-    return end
+        end = end_of_ram(end_of_ram(_aligned(end), vmm_bytes(memory_bytes)), memory_bytes)
+    return end if end <= LOW_END else end - (HIGH_START - LOW_END)
 
 
 def _aligned(hpa: int) -> int:
@@ -156,14 +157,14 @@ class Hypervisor:
         `transmit` gets each byte of its serial console; `devices` are made for its PCI bus. Raises ConfigError
         when the machine has no room for it.
         """
-        base_hpa = _aligned(self._end_hpa) + vmm_bytes(memory_bytes)
-        if base_hpa + memory_bytes > self.machine.memory.size_bytes:
+        base_hpa = end_of_ram(_aligned(self._end_hpa), vmm_bytes(memory_bytes))
+        memory = GuestMemory(self.machine.memory, base_hpa=base_hpa, size_bytes=memory_bytes)
+        if memory.end_hpa > self.machine.memory.end_hpa:
             raise ConfigError(f"the machine has no room for a domain of {memory_bytes} bytes; give it more memory")
         allowed = range(len(self.cores)) if cores is None else cores
         pages = HostPages(self.machine.memory, _aligned(self._end_hpa), base_hpa)
-        self._end_hpa = base_hpa + memory_bytes
+        self._end_hpa = memory.end_hpa
         vcpus: list[VCpu] = []
-        memory = GuestMemory(self.machine.memory, base_hpa=base_hpa, size_bytes=memory_bytes)
         domain = Domain(
             self.machine,
             memory=memory,

@@ -19,6 +19,7 @@ from itertools import product
 
 from emulator.bus import InterruptLine
 from emulator.events import PS_PER_SECOND, Event, EventQueue
+from emulator.memory import LOW_END
 
 DEFAULT_START = datetime(2006, 10, 1)
 PS_PER_US = 10**6
@@ -66,6 +67,7 @@ MEMORY_SIZE = (
     MemorySizeByte(index=0x34, base_bytes=16 << 20, unit_bytes=1 << 16, shift=0),  # 64 KiB units above 16 MiB
     MemorySizeByte(index=0x35, base_bytes=16 << 20, unit_bytes=1 << 16, shift=8),
 )
+HIGH_MEMORY_SIZE = (0x5B, 0x5C, 0x5D)  # 64 KiB units above 4 GiB, as QEMU tells its firmware
 # fmt: on
 BASE_MEMORY_BYTES = 640 << 10  # 0x15 and 0x16, KiB
 
@@ -266,9 +268,12 @@ class Mc146818:
     def _store_memory_size(self, memory_bytes: int) -> None:
         base_kib = min(memory_bytes, BASE_MEMORY_BYTES) >> 10
         self.cmos[0x15], self.cmos[0x16] = base_kib & 0xFF, base_kib >> 8
+        low_bytes = min(memory_bytes, LOW_END)
         for row in MEMORY_SIZE:
-            units = min(max(memory_bytes - row.base_bytes, 0) // row.unit_bytes, 0xFFFF)
+            units = min(max(low_bytes - row.base_bytes, 0) // row.unit_bytes, 0xFFFF)
             self.cmos[row.index] = units >> row.shift & 0xFF
+        for byte, index in enumerate(HIGH_MEMORY_SIZE):
+            self.cmos[index] = memory_bytes - low_bytes >> 16 + 8 * byte & 0xFF
 
 
 def _periods_in(duration_ps: int, cycles: int) -> int:

@@ -93,7 +93,7 @@ class Engine:
         self._handle = ffi.new_handle(self)
         self._buffer = ffi.from_buffer("uint8_t[]", memory.map, require_writable=True)
         problem = ffi.new("const char **")
-        cpu = lib.sc_open(self._buffer, memory.size_bytes, self._handle, problem)
+        cpu = lib.sc_open(self._buffer, memory.bounds, self._handle, problem)
         if cpu == ffi.NULL:
             what = ffi.string(problem[0]).decode()
             raise RuntimeError(

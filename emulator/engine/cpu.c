@@ -15,13 +15,13 @@ void sc_close(sc_cpu *cpu) {
 }
 
 /* A CPU over `memory`, in reset-like state. NULL on failure, with `*problem` naming what is not as expected. */
-sc_cpu *sc_open(uint8_t *memory, uint64_t memory_bytes, void *python, const char **problem) {
+sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], void *python, const char **problem) {
     sc_cpu *cpu = calloc(1, sizeof *cpu);
     *problem = "out of memory";
     if (!cpu) return NULL;
     cpu->python = python;
     cpu->memory = memory;
-    cpu->memory_bytes = memory_bytes;
+    cpu->low_end = bounds[0], cpu->high_start = bounds[1], cpu->high_end = bounds[2];
     if (!decode_open(cpu) || !blocks_open(cpu) || !engine_open(cpu, problem)) {
         sc_close(cpu);
         return NULL;
@@ -41,7 +41,7 @@ uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t byt
         walk_result w = walk(cpu, linear + done, ACCESS_PROBE);
         uint64_t here = 0x1000 - ((linear + done) & 0xfff);
         if (here > bytes - done) here = bytes - done;
-        if (w.status != WALK_OK || w.hpa >= cpu->memory_bytes || here > cpu->memory_bytes - w.hpa) break;
+        if (w.status != WALK_OK || !is_ram(cpu, w.hpa, here)) break;
         memcpy(ret + done, cpu->memory + w.hpa, here);
         done += here;
     }

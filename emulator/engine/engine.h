@@ -47,7 +47,7 @@ struct sc_cpu {
     sc_cpu_shared s;
     void *python;
     uint8_t *memory;
-    uint64_t memory_bytes;
+    uint64_t low_end, high_start, high_end; /* RAM is [0, low_end) and [high_start, high_end): emulator/memory.py */
     sc_port port;
     sc_arch arch;
     sc_time time;
@@ -58,6 +58,10 @@ extern int (*sc_exit_callback)(void *python); /* a VM exit: NEXT_RESUME or NEXT_
 /* `operation` is a PLATFORM_*; see abi.py and operations.py. */
 extern int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 
+static inline bool is_ram(const sc_cpu *cpu, uint64_t hpa, uint64_t bytes) {
+    if (hpa < cpu->low_end) return bytes <= cpu->low_end - hpa;
+    return hpa >= cpu->high_start && hpa < cpu->high_end && bytes <= cpu->high_end - hpa;
+}
 #define SLOT(cpu, NAME) ((cpu)->s.vmcs[VMCS_##NAME])
 static inline bool control(const sc_cpu *cpu, unsigned slot, uint64_t bit) {
     return cpu->s.non_root && (cpu->s.vmcs[slot] & bit);

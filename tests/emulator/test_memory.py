@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from emulator.memory import HostMemory
+from emulator.memory import HIGH_START, LOW_END, HostMemory, end_of_ram
 from emulator.x86 import PAGE_BYTES
 
 
-@pytest.mark.parametrize("size_bytes", [0, -PAGE_BYTES, 1, PAGE_BYTES + 1, 1 << 32])
+@pytest.mark.parametrize("size_bytes", [0, -PAGE_BYTES, 1, PAGE_BYTES + 1, (63 << 30) + PAGE_BYTES])
 def test_impossible_sizes_are_refused(size_bytes: int) -> None:
     with pytest.raises(ValueError, match="bytes of memory"):
         HostMemory(size_bytes)
@@ -45,6 +45,32 @@ def test_what_is_not_ram_reads_as_ones_and_drops_writes() -> None:
 )  # fmt: skip
 def test_is_ram_means_every_byte(hpa: int, length_bytes: int, expected: bool) -> None:
     assert HostMemory(PAGE_BYTES).is_ram(hpa, length_bytes) is expected
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("start", "size_bytes", "end"),
+    [(0, LOW_END, LOW_END), (0, LOW_END + 1, HIGH_START + 1), (LOW_END - 5, 7, HIGH_START + 2),
+     (LOW_END, 4, HIGH_START + 4), (HIGH_START - 1, 4, HIGH_START + 4), (HIGH_START + 3, 4, HIGH_START + 7),
+     (0, 6 * GIB, 7 * GIB)],
+)  # fmt: skip
+def test_ram_goes_on_behind_the_hole(start: int, size_bytes: int, end: int) -> None:
+    assert end_of_ram(start, size_bytes) == end
+
+
+def test_memory_beyond_4_gib_has_a_hole_for_devices() -> None:
+    memory = HostMemory(LOW_END + 2 * PAGE_BYTES)
+    assert memory.end_hpa == HIGH_START + 2 * PAGE_BYTES
+    assert memory.is_ram(LOW_END - 1, 1)
+    assert memory.is_ram(HIGH_START, 2 * PAGE_BYTES)
+    for hpa, length_bytes in ((LOW_END - 1, 2), (LOW_END, 1), (HIGH_START - 1, 2), (HIGH_START, 2 * PAGE_BYTES + 1)):
+        assert not memory.is_ram(hpa, length_bytes)
+    memory.write(HIGH_START - 2, b"abcd")
+    memory.write(LOW_END - 1, b"xyz")
+    assert memory.read(HIGH_START - 2, 4) == b"\xff\xffcd"
+    assert memory.read(LOW_END - 1, 3) == b"x\xff\xff"
 
 
 def test_two_memories_are_apart() -> None:

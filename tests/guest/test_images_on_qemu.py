@@ -20,9 +20,11 @@ CPU_MODELS = ("qemu64", "Nehalem", "max")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(QEMU is None, reason="qemu-system-x86_64 is not installed")]
 
 
-def run_on_qemu(kernel: Path, cpu: str, cpus: int = 1, pci_devices: Sequence[str] = ()) -> tuple[int, str]:
+def run_on_qemu(
+    kernel: Path, cpu: str, cpus: int = 1, pci_devices: Sequence[str] = (), *, memory_mib: int = 256
+) -> tuple[int, str]:
     """Exit status and serial output."""
-    machine = ["-cpu", cpu, "-m", "256", "-accel", "tcg", "-net", "none", "-no-reboot"]
+    machine = ["-cpu", cpu, "-m", str(memory_mib), "-accel", "tcg", "-net", "none", "-no-reboot"]
     machine += ["-smp", str(cpus)]
     machine += ["-icount", "shift=1,sleep=off"]  # its clock counts instructions: no workstation time in the outcome
     devices = ["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-serial", "stdio", "-display", "none"]
@@ -40,7 +42,8 @@ def run_on_qemu(kernel: Path, cpu: str, cpus: int = 1, pci_devices: Sequence[str
 @pytest.mark.parametrize("cpu", CPU_MODELS)
 @pytest.mark.parametrize("entry", list(images.kernel_images()), ids=lambda entry: entry.name)
 def test_each_kernel_succeeds(entry: images.ImageEntry, cpu: str) -> None:
-    status, output = run_on_qemu(images.build(entry.name), cpu, entry.cpus, entry.devices)
+    kernel = images.build(entry.name)
+    status, output = run_on_qemu(kernel, cpu, entry.cpus, entry.devices, memory_mib=entry.memory_mib)
     verdict = output.rstrip().splitlines()[-1]
     assert verdict.startswith("PASS: "), output
     assert status == (0 if entry.ends_by == "shutdown" else 1)
@@ -50,7 +53,7 @@ def test_each_kernel_succeeds(entry: images.ImageEntry, cpu: str) -> None:
 @pytest.mark.parametrize("entry", list(images.kernel_images()), ids=lambda entry: entry.name)
 def test_output_depends_on_nothing_but_the_machine(entry: images.ImageEntry) -> None:
     kernel = images.build(entry.name)
-    runs = [run_on_qemu(kernel, "Nehalem", entry.cpus, entry.devices)[1] for _ in range(2)]
+    runs = [run_on_qemu(kernel, "Nehalem", entry.cpus, entry.devices, memory_mib=entry.memory_mib)[1] for _ in range(2)]
     steady = [[line for line in output.splitlines() if not line.startswith("~")] for output in runs]
     assert steady[0] == steady[1]
 

@@ -19,11 +19,9 @@ KERNELS = list(kernel_images())
 
 @cache
 def run_kernel(name: str, paging: Paging, cpus: int = 1, timing: Fidelity = "fast") -> Finished:
-    specs = (
-        HostSpec(paging=paging, timing=timing),
-        GuestSpec(image=name, memory_bytes=MEMORY_BYTES, vcpu_count=cpus, devices=entry_of(name).devices),
-    )
-    return run_plan(plan(*specs), max_cycles=MAX_CYCLES)
+    entry = entry_of(name)
+    guest = GuestSpec(image=name, memory_bytes=entry.memory_mib << 20, vcpu_count=cpus, devices=entry.devices)
+    return run_plan(plan(HostSpec(paging=paging, timing=timing), guest), max_cycles=MAX_CYCLES)
 
 
 def claims(finished: Finished) -> list[str]:

@@ -6,11 +6,14 @@ The machine has a slow clock, 100 MHz, so that a slice of 30 ms is 3 million cyc
 import pytest
 
 from devices.pc import Pc
+from devices.pci.edu import Edu
 from emulator.errors import ConfigError
 from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
+from guest_images.kernels import build_kernel
 from tests.guest.hostile_guest import MEMORY_BYTES, make_image
+from vmm.boot.loaders import load
 from vmm.domain import Domain
 from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.outcome import EndKind
@@ -167,6 +170,21 @@ def test_what_a_domain_does_to_memory_it_has_not_reaches_nobody(paging: str) -> 
     assert second.base_hpa > host.domains[0].base_hpa + MEMORY_BYTES
     assert second.read(0, MEMORY_BYTES) == before
     assert second.end is None
+
+
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_domains_together_may_have_more_than_4_gib(paging: str) -> None:
+    """The VMM's own pages for the third, page tables with their roots among them, lie above 4 GiB."""
+    sizes = [2 << 30, 1 << 30, 5 << 30]
+    machine = Machine(PROFILE, memory_bytes=host_memory_bytes(sizes), pcpu_count=1)
+    hypervisor = Hypervisor(Pc(machine), paging=paging, scheduler=CreditScheduler(1))
+    output = [bytearray() for _ in sizes]
+    for size, name, sent in zip(sizes, ("paging_map_unmap", "paging_cr3_switch", "high_memory"), output, strict=True):
+        image = load(build_kernel(name), memory_bytes=size)
+        hypervisor.create_domain(image, memory_bytes=size, transmit=sent.append, devices=[Edu])
+    assert hypervisor.domains[2].state_hpa > 1 << 32
+    hypervisor.advance(3_000 * CYCLES_PER_MS)
+    assert all(b"\nPASS: all" in sent for sent in output), output
 
 
 def test_each_domain_has_its_own_console() -> None:

@@ -53,15 +53,16 @@ class EptPaging:
 
     def _map_largest(self, gpa: int) -> int:
         """Map the largest page at `gpa` that is all RAM or all empty, or skip a device's; returns its size."""
-        ram = self._domain.memory_bytes
+        memory = self._domain.memory
+        run_bytes = memory.run_bytes(gpa)
         for size, level in ((GIB, 3), (MIB2, 2), (PAGE_BYTES, 1)):
             hpa = self._domain.hpa_of(gpa)
-            inside = gpa + size <= ram and hpa % size == 0
-            if gpa >= ram and self._domain.mmio_covers(gpa, size):
+            inside = run_bytes >= size and hpa % size == 0
+            if not run_bytes and self._domain.mmio_covers(gpa, size):
                 if size == PAGE_BYTES or (gpa % size == 0 and self._domain.mmio_fills(gpa, size)):
                     return size
                 continue
-            if gpa % size == 0 and (inside or gpa >= ram):
+            if gpa % size == 0 and (inside or not memory.overlaps(gpa, size)):
                 target = hpa if inside else HOLE_HPA
                 self._set(gpa, level, target | LEAF | (LARGE if level > 1 else 0))
                 return size

@@ -13,7 +13,8 @@ class HostPages:
 
     def __init__(self, memory: HostMemory, start_hpa: int, end_hpa: int) -> None:
         self._memory = memory
-        self._free = list(range(end_hpa - PAGE_BYTES, start_hpa - 1, -PAGE_BYTES))
+        pages = range(end_hpa - PAGE_BYTES, start_hpa - 1, -PAGE_BYTES)
+        self._free = [hpa for hpa in pages if memory.is_ram(hpa, PAGE_BYTES)]  # not in the hole
         self._zeros = bytes(PAGE_BYTES)
 
     def allocate(self) -> int:

@@ -19,7 +19,7 @@ def build_identity_map(domain: Domain, pages: HostPages) -> int:
             gpa = (gib << 30) + index * MIB2
             if domain.mmio_fills(gpa, MIB2):
                 continue
-            if gpa < domain.memory_bytes < gpa + MIB2 or domain.mmio_covers(gpa, MIB2):  # memory ends inside
+            if 0 < domain.memory.run_bytes(gpa) < MIB2 or domain.mmio_covers(gpa, MIB2):  # memory ends inside
                 table = pages.allocate()
                 for page in range(512):
                     if not domain.is_device_page((gpa >> 12) + page):

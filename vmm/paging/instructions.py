@@ -21,13 +21,13 @@ Stored = list[tuple[int, int, int]]  # stores to RAM: (gpa, size in bytes, value
 class GuestState:
     """A vCPU as the instruction emulator sees it. Memory goes through the guest's own page tables."""
 
-    __slots__ = ("_domain", "_is_user", "_known", "_mode", "_ram_bytes", "_vcpu", "stored")
+    __slots__ = ("_domain", "_is_ram", "_is_user", "_known", "_mode", "_vcpu", "stored")
 
     def __init__(self, vcpu: VCpu, mode: PagingMode, known: dict[int, int]) -> None:
         """For one instruction; `known` are the guest-physical pages of linear pages that are known to be writable."""
         self._vcpu, self._mode, self._known = vcpu, mode, known
         self._domain = vcpu.domain
-        self._ram_bytes = vcpu.domain.memory_bytes
+        self._is_ram = vcpu.domain.memory.is_ram
         self._is_user = vcpu.cpl == 3
         self.stored: Stored = []
 
@@ -75,7 +75,7 @@ class GuestState:
             return places
         for gpa, size in places:
             part = value & (1 << 8 * size) - 1
-            if gpa < self._ram_bytes:
+            if self._is_ram(gpa):
                 self._charge_copy(gpa, size, is_write=True)
                 self._domain.write(gpa, part.to_bytes(size, "little"))
                 self.stored.append((gpa, size, part))
@@ -85,7 +85,7 @@ class GuestState:
         return None
 
     def _read(self, gpa: int, size_bytes: int) -> bytes:
-        if gpa < self._ram_bytes:  # a piece lies inside one page
+        if self._is_ram(gpa):  # a piece lies inside one page
             self._charge_copy(gpa, size_bytes, is_write=False)
             return self._domain.read(gpa, size_bytes)
         return self._vcpu.mmio.read(gpa, size_bytes).to_bytes(size_bytes, "little")

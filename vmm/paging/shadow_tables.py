@@ -47,6 +47,7 @@ class ShadowTables:
         self._words = domain.machine.memory.words
         self._base_hpa = domain.base_hpa
         self._page_count = domain.page_count
+        self._memory = domain.memory
         self._domain = domain
         self.pages = ShadowPages(domain.machine.memory, pages)
         self._tables: dict[tuple[int, int, int | None], ShadowTable] = {}  # (gfn, level, part)
@@ -121,8 +122,8 @@ class ShadowTables:
         shadow = entry & (USER | NO_EXECUTE) | PRESENT | ACCESSED | DIRTY
         if entry & DIRTY and entry & WRITABLE and not self.is_protected(gfn):
             shadow |= WRITABLE
-        if gfn < self._page_count:
-            hpa = self._base_hpa + (gfn << 12)
+        if gfn < self._page_count or self._memory.is_ram(gfn << 12):
+            hpa = self._base_hpa + (gfn << 12) if gfn < self._page_count else self._memory.hpa_of(gfn << 12)
             return shadow | hpa if hpa != self._watched_hpa else shadow & ~PRESENT | WATCHED_ENTRY | hpa
         if self._domain.is_device_page(gfn):
             return 0
@@ -169,7 +170,9 @@ class ShadowTables:
             return
         self._forget_writable(word, self.pages.get(holder, word))
         self.pages.put(holder, word, shadow)
-        if shadow & WRITABLE and gfn < self._page_count:  # where there is no RAM there are no tables to protect
+        if shadow & WRITABLE and (
+            gfn < self._page_count or self._memory.is_ram(gfn << 12)
+        ):  # where there is no RAM there are no tables to protect
             places = self._writable.get(gfn)
             if places is None:
                 self._writable[gfn] = {word}
@@ -182,7 +185,13 @@ class ShadowTables:
 
     def _forget_writable(self, word: int, entry: int) -> None:
         if entry & WRITABLE:
-            places = self._writable.get((entry & ADDRESS_MASK) - self._base_hpa >> 12)
+            gfn = (entry & ADDRESS_MASK) - self._base_hpa >> 12
+            if not 0 <= gfn < self._page_count:
+                gpa = self._memory.gpa_of(entry & ADDRESS_MASK)
+                if gpa is None:
+                    return
+                gfn = gpa >> 12
+            places = self._writable.get(gfn)
             if places is not None:
                 places.discard(word)
 

@@ -110,8 +110,7 @@ const uint8_t *code_host(sc_cpu *cpu, uint64_t linear) {
         /* Rights are the engine's business: it runs this code already. Only where it lies matters. */
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE);
         if (w.status == WALK_FAULT) w = walk(cpu, linear & ~0xfffull, ACCESS_PROBE | ACCESS_USER);
-        if (w.status != WALK_OK || w.hpa >= cpu->memory_bytes || cpu->memory_bytes - w.hpa < 0x1000)
-            return NULL; /* it may be mapped without a flush */
+        if (w.status != WALK_OK || !is_ram(cpu, w.hpa, 0x1000)) return NULL; /* it may be mapped without a flush */
         entry->page = page;
         entry->host = cpu->memory + w.hpa;
         entry->generation = cpu->port.tlb_generation;

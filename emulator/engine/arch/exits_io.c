@@ -33,7 +33,7 @@ static bool io_exits(const sc_cpu *cpu, uint16_t port, unsigned size) {
     if (port + size > 0x10000) return true;
     for (unsigned p = port; p < port + size; p++) {
         uint64_t at = cpu->s.vmcs[p < 0x8000 ? VMCS_IO_BITMAP_A_ADDRESS : VMCS_IO_BITMAP_B_ADDRESS] + (p & 0x7fff) / 8;
-        if (at >= cpu->memory_bytes || (cpu->memory[at] >> (p & 7) & 1)) return true;
+        if (!is_ram(cpu, at, 1) || (cpu->memory[at] >> (p & 7) & 1)) return true;
     }
     return false;
 }

@@ -13,7 +13,7 @@ static uint64_t masked(const sc_cpu *cpu, uint64_t value, unsigned mask_slot, un
 /* The task priority in the virtual-APIC page, which CR8 stands for with the TPR shadow (SDM 3C 30.3); else NULL. */
 static uint8_t *virtual_tpr(sc_cpu *cpu) {
     uint64_t at = cpu->s.vmcs[VMCS_VIRTUAL_APIC_ADDRESS] + 0x80;
-    return control(cpu, PRIMARY, PROC_USE_TPR_SHADOW) && at < cpu->memory_bytes ? cpu->memory + at : NULL;
+    return control(cpu, PRIMARY, PROC_USE_TPR_SHADOW) && is_ram(cpu, at, 1) ? cpu->memory + at : NULL;
 }
 
 static void write_virtual_tpr(sc_cpu *cpu, const instruction *in, uint64_t value) {
@@ -128,7 +128,7 @@ static bool msr_exits(const sc_cpu *cpu, uint32_t index, bool write) {
     else if (index >= 0x2000)
         return true;
     at += (index & 0x1fff) / 8;
-    return at >= cpu->memory_bytes || (cpu->memory[at] >> (index & 7) & 1);
+    return !is_ram(cpu, at, 1) || (cpu->memory[at] >> (index & 7) & 1);
 }
 
 void trap_msr(sc_cpu *cpu, const instruction *in) {

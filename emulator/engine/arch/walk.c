@@ -19,7 +19,7 @@ enum { EPT_R = 1, EPT_W = 2, EPT_X = 4, EPT_LARGE = 0x80 };
 
 static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
     uint64_t value = ~0ull; /* nobody answers on the bus: all ones */
-    if (hpa < cpu->memory_bytes && bytes <= cpu->memory_bytes - hpa) {
+    if (is_ram(cpu, hpa, bytes)) {
         value = 0;
         memcpy(&value, cpu->memory + hpa, bytes);
     }
@@ -27,7 +27,7 @@ static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
 }
 
 static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {
-    if (hpa < cpu->memory_bytes && bytes <= cpu->memory_bytes - hpa) memcpy(cpu->memory + hpa, &value, bytes);
+    if (is_ram(cpu, hpa, bytes)) memcpy(cpu->memory + hpa, &value, bytes);
 }
 
 /* SDM 3C 29.3.3.1, "EPT Misconfigurations", for an entry that has any right; `shift` tells its level. */
@@ -166,7 +166,7 @@ static walk_result each_page(sc_cpu *cpu, uint64_t linear, uint8_t *data, size_t
             w.hpa = linear; /* the linear address that failed: CR2 */
             return w;
         }
-        bool ram = w.hpa < cpu->memory_bytes && here <= cpu->memory_bytes - w.hpa;
+        bool ram = is_ram(cpu, w.hpa, here);
         if (action == 'r' && ram) memcpy(data, cpu->memory + w.hpa, here);
         if (action == 'r' && !ram) memset(data, 0xff, here);
         if (action == 'w' && ram) memcpy(cpu->memory + w.hpa, data, here);

@@ -160,7 +160,7 @@ const hot_block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *chang
     if (!b || (pc & 0xfff) + size > 0x1000) hot = &cpu->time.cold_block;
     *hot = (hot_block){.pc = pc, .size_bytes = size & 0xfff, .instructions = 1, .cost_64ths = 64};
     if (!b) return hot;
-    hot->host_at = (uint32_t)(b->host[0] - cpu->memory);
+    hot->host_at = (uint64_t)(b->host[0] - cpu->memory) & HOST_AT_MASK;
     hot->code_at = b->bytes_at;
     hot->generation = cpu->port.tlb_generation;
     hot->block = (uint32_t)(b - cpu->time.blocks);

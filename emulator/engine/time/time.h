@@ -59,12 +59,14 @@ typedef struct block { /* a translated basic block, to cost it and to notice cha
  * translated (in code_bytes), and what starting it needs to know. `block` is 0 when nothing else is known. */
 typedef struct {
     uint64_t pc;
-    uint32_t host_at, code_at, generation, cost_64ths;
+    uint64_t host_at : 38, code_at : 26;
+    uint32_t generation, cost_64ths;
     uint32_t block : 20, accesses : 12;
     uint16_t size_bytes : 13, branch : 3;
     uint16_t instructions;
 } hot_block;
 enum { HOT_BLOCKS = 1 << 14 };
+#define HOST_AT_MASK ((1ull << 38) - 1) /* the engine's own memory, above all RAM, begins there */
 enum { PREDICTOR_MAX = 1 << 14, TARGETS_MAX = 1 << 12, RETURNS = 16, REFERENCES_MAX = 32, FRAMES = 1 << 13 };
 
 typedef struct { /* of what has run, what the time of the next block depends on; a snapshot has it as it is */

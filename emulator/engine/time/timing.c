@@ -138,7 +138,7 @@ static bool find_linear(sc_cpu *cpu, uint64_t hpa, bool is_write, uint64_t *ret)
 
 void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
     const sc_timing *t = &cpu->time.parameters;
-    if (!t->data || hpa >= cpu->memory_bytes) return;
+    if (!t->data || !is_ram(cpu, hpa, 1)) return;
     if (bytes > 0x1000 - (hpa & 0xfff)) bytes = 0x1000 - (hpa & 0xfff); /* MODEL: what crosses a page touches one */
     int64_t size_write = (int64_t)bytes << 1 | is_write, now = (int64_t)cpu->s.clock_cycles;
     int64_t cycles = t->data(t->state, t->pcpu, (int64_t)hpa, size_write, now);

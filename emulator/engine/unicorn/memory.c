@@ -38,23 +38,39 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
 
 /* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off
  * (an interrupt, the end of the run) comes at the end of the block. */
-static void mmio(sc_cpu *cpu, int operation, uint64_t offset, unsigned size, uint64_t *value) {
+static void mmio(sc_cpu *cpu, int operation, uint64_t hpa, unsigned size, uint64_t *value) {
     void *guard = lift_guard();
-    sc_platform_callback(cpu->python, operation, cpu->memory_bytes + offset, size, value);
+    sc_platform_callback(cpu->python, operation, hpa, size, value);
     watch(cpu);
     restore_guard(guard);
 }
 
 static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
+    sc_cpu *cpu = data;
     uint64_t value = ~0ull;
     (void)uc;
-    mmio(data, PLATFORM_MMIO_READ, offset, size, &value);
+    mmio(cpu, PLATFORM_MMIO_READ, cpu->low_end + offset, size, &value);
     return value;
 }
 
 static void on_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
+    sc_cpu *cpu = data;
     (void)uc;
-    mmio(data, PLATFORM_MMIO_WRITE, offset, size, &value);
+    mmio(cpu, PLATFORM_MMIO_WRITE, cpu->low_end + offset, size, &value);
+}
+
+static uint64_t on_upper_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
+    sc_cpu *cpu = data;
+    uint64_t value = ~0ull;
+    (void)uc;
+    mmio(cpu, PLATFORM_MMIO_READ, cpu->high_end + offset, size, &value);
+    return value;
+}
+
+static void on_upper_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
+    sc_cpu *cpu = data;
+    (void)uc;
+    mmio(cpu, PLATFORM_MMIO_WRITE, cpu->high_end + offset, size, &value);
 }
 
 /* Above the engine's own memory nobody answers. */
@@ -67,8 +83,18 @@ static void on_far_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t
     (void)uc, (void)offset, (void)size, (void)value, (void)data;
 }
 
-bool map_holes(sc_cpu *cpu) {
-    uint64_t behind = ARENA + ARENA_BYTES, bytes = cpu->memory_bytes;
-    return !uc_mmio_map(cpu->port.uc, bytes, ARENA - bytes, on_hole_read, cpu, on_hole_write, cpu) &&
+static bool map_high(sc_cpu *cpu) {
+    uint64_t start = cpu->high_start, end = cpu->high_end;
+    return !uc_mem_map_ptr(cpu->port.uc, start, end - start, UC_PROT_ALL, cpu->memory + start) &&
+           !uc_mmio_map(cpu->port.uc, end, ARENA - end, on_upper_hole_read, cpu, on_upper_hole_write, cpu);
+}
+
+bool map_memory(sc_cpu *cpu) {
+    uint64_t low = cpu->low_end, behind = ARENA + ARENA_BYTES;
+    bool has_high = cpu->high_end > cpu->high_start;
+    uint64_t hole_end = has_high ? cpu->high_start : ARENA;
+    return !uc_mem_map_ptr(cpu->port.uc, 0, low, UC_PROT_ALL, cpu->memory) &&
+           !uc_mmio_map(cpu->port.uc, low, hole_end - low, on_hole_read, cpu, on_hole_write, cpu) &&
+           (!has_high || map_high(cpu)) &&
            !uc_mmio_map(cpu->port.uc, behind, (1ull << 52) - behind, on_far_read, NULL, on_far_write, NULL);
 }

@@ -203,8 +203,7 @@ static bool add_hooks(sc_cpu *cpu) {
 static bool open_unicorn(sc_cpu *cpu) {
     return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->port.uc) &&
            !uc_ctl_set_cpu_model(cpu->port.uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->port.uc, BUFFER_BYTES) &&
-           !uc_mem_map_ptr(cpu->port.uc, 0, cpu->memory_bytes, UC_PROT_ALL, cpu->memory) &&
-           !uc_mem_map_ptr(cpu->port.uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->port.arena) && map_holes(cpu);
+           map_memory(cpu) && !uc_mem_map_ptr(cpu->port.uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->port.arena);
 }
 
 void empty_translations(sc_cpu *cpu) {

@@ -99,7 +99,7 @@ void forget_nested(sc_cpu *cpu);
 /* memory.c */
 bool wants_memory_hook(const sc_cpu *cpu);
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
-bool map_holes(sc_cpu *cpu);
+bool map_memory(sc_cpu *cpu);
 
 /* clock.c */
 bool replace_clock(void);

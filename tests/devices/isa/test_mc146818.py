@@ -239,7 +239,7 @@ def test_time_after_the_year_9999_stands_still() -> None:
         (512 << 10, 512, 0, 0),
         (16 << 20, 640, 15 << 10, 0),
         (64 << 20, 640, 63 << 10, 48 << 4),
-        (1 << 40, 640, 0xFFFF, 0xFFFF),
+        (1 << 40, 640, 0xFFFF, (3 << 30) - (16 << 20) >> 16),  # up to the hole for devices
     ],
 )
 def test_the_cmos_tells_the_memory_size(memory_bytes: int, base_kib: int, extended_kib: int, above_16_mib: int) -> None:
@@ -249,6 +249,15 @@ def test_the_cmos_tells_the_memory_size(memory_bytes: int, base_kib: int, extend
         return clock.read(index) | clock.read(index + 1) << 8
 
     assert (word(0x15), word(0x17), word(0x30), word(0x34)) == (base_kib, extended_kib, extended_kib, above_16_mib)
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "above_4_gib"), [(3 << 30, 0), ((3 << 30) + (5 << 16), 5), (9 << 30, 6 << 14)]
+)
+def test_the_cmos_tells_what_memory_is_above_4_gib(memory_bytes: int, above_4_gib: int) -> None:
+    clock = Clock(memory_bytes=memory_bytes)
+    assert clock.read(0x34) | clock.read(0x35) << 8 == ((3 << 30) - (16 << 20)) >> 16
+    assert clock.read(0x5B) | clock.read(0x5C) << 8 | clock.read(0x5D) << 16 == above_4_gib
 
 
 def test_memory_bytes_keep_what_is_written_and_the_nmi_mask_bit_is_no_index() -> None:

@@ -24,17 +24,22 @@ def translate(words: memoryview, root: int, gpa: int) -> int:
     raise AssertionError
 
 
-@pytest.mark.parametrize("memory_bytes", [16 * MIB, 17 * MIB, 19000 * KIB, 256 * MIB, GIB + 4 * KIB, 3 * GIB])
+@pytest.mark.parametrize("memory_bytes", [16 * MIB, 17 * MIB, 19000 * KIB, 256 * MIB, GIB + 4 * KIB, 3 * GIB, 6 * GIB])
 def test_ram_is_the_guests_own_and_the_rest_answers_nothing(memory_bytes: int) -> None:
     image = BootImage(((0x1000, b"\0"),), 0x100000, {}, 0x1000, 0, 0, "nothing")
     machine, guest = bare_virtual_guest(image, "ept", memory_bytes=memory_bytes)
     paging = guest.vcpu.paging
     assert isinstance(paging, EptPaging)
     rng = random.Random(3)
-    edges = [0, memory_bytes - 1, memory_bytes, memory_bytes + 4095, 4 * GIB, (1 << 40) - 1]
-    for gpa in edges + [rng.randrange(memory_bytes) for _ in range(300)] + [rng.randrange(1 << 40) for _ in range(300)]:
+    edges = [0, memory_bytes - 1, memory_bytes, memory_bytes + 4095, 3 * GIB, 4 * GIB - 1, 4 * GIB, (1 << 40) - 1]
+    end = memory_bytes if memory_bytes <= 3 * GIB else memory_bytes + GIB
+    for gpa in edges + [rng.randrange(end) for _ in range(300)] + [rng.randrange(1 << 40) for _ in range(300)]:
+        if guest.domain.is_device_page(gpa >> 12):
+            continue
         hpa = translate(machine.memory.words, paging.root_hpa, gpa)
-        if gpa < memory_bytes:
-            assert hpa == guest.domain.base_hpa + gpa
+        if gpa < min(memory_bytes, 3 * GIB) or 4 * GIB <= gpa < end:
+            offset = gpa if gpa < 3 * GIB else gpa - GIB  # how much of its RAM is before
+            below_hole = 3 * GIB - guest.domain.base_hpa
+            assert hpa == guest.domain.base_hpa + offset + (GIB if offset >= below_hole else 0)
         else:
             assert not machine.memory.is_ram(hpa, 1), f"gpa {gpa:#x} leads to RAM at {hpa:#x}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emulator.errors import ConfigError
+from emulator.memory import LOW_END
 from vmm.boot.loaders import boot_params, bzimage, elf, flat, linux, low_memory, multiboot, pvh
 from vmm.boot.loaders.boot_image import BootImage, BootProtocol, EntryMode, Handover, KernelImage, Payload
 from vmm.boot.loaders.image_file import ImageFile
@@ -52,14 +53,15 @@ def load(
     is for kernels that know several.
     """
     check_memory_bytes(memory_bytes)
+    low_bytes = min(memory_bytes, LOW_END)  # kernels and modules lie below the hole
     kernel, placement = flat.split_placement(kernel)
     with ImageFile.open("kernel", kernel) as image:
         if placement is not None:
-            kernel_image = flat.parse(image, placement, memory_bytes=memory_bytes)
+            kernel_image = flat.parse(image, placement, memory_bytes=low_bytes)
         else:
-            kernel_image = parse_kernel(image, memory_bytes=memory_bytes, protocol=protocol)
-        check_areas(image.name, kernel_image, memory_bytes)
-    files = read_modules(kernel_image, initrd, modules, memory_bytes)
+            kernel_image = parse_kernel(image, memory_bytes=low_bytes, protocol=protocol)
+        check_areas(image.name, kernel_image, low_bytes)
+    files = read_modules(kernel_image, initrd, modules, low_bytes)
     if kernel_image.protocol is BootProtocol.MULTIBOOT:  # GRUB and QEMU begin with the file's name
         append = f"{kernel.name} {append}".rstrip()
     return place(kernel_image, files=files, append=append, memory_bytes=memory_bytes)
@@ -115,7 +117,7 @@ def place(kernel: KernelImage, *, files: Sequence[ModuleFile], append: str, memo
     if append and kernel.protocol is BootProtocol.FLAT:
         raise ConfigError("a flat binary has no command line; leave --append out")
     command_line = boot_params.command_line_bytes(append, kernel.command_line_max_bytes)
-    modules = place_modules(kernel, files, memory_bytes)
+    modules = place_modules(kernel, files, min(memory_bytes, LOW_END))
     handover = HANDOVERS[kernel.protocol](kernel, Payload(command_line, modules, memory_bytes))
     segments = [
         *low_memory.tables(kernel.mode),

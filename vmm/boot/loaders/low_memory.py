@@ -16,7 +16,7 @@
              | reserved: EBDA, video, BIOS |
     0x100000 +-----------------------------+  HIGH_MEMORY_GPA
              | RAM: kernel ..... initrd    |
-    memory   +-----------------------------+
+    memory   +-----------------------------+  at most 3 GiB, LOW_END: more RAM is at 4 GiB, HIGH_START
 
 A kernel in real mode has all but the first 0x600 bytes to itself. The identity map lets a 64-bit kernel run until it
 has its own tables (64-bit boot protocol in Documentation/arch/x86/boot.rst). All of it is ordinary RAM that the kernel
@@ -26,6 +26,7 @@ may reuse once it has read it.
 import struct
 from dataclasses import dataclass
 
+from emulator.memory import HIGH_START, LOW_END, end_of_ram
 from emulator.x86 import PAGE_BYTES
 from vmm.boot.loaders.boot_image import EntryMode
 
@@ -61,11 +62,13 @@ CODE_SELECTOR, DATA_SELECTOR, TSS_SELECTOR = 0x10, 0x18, 0x20
 
 def memory_map(memory_bytes: int) -> tuple[tuple[int, int, int], ...]:
     """The e820 map of a guest with `memory_bytes` of RAM, as (start gpa, end gpa, type)."""
-    return (
+    low = (
         (0, BASE_MEMORY_END_GPA, E820_RAM),
         (BASE_MEMORY_END_GPA, HIGH_MEMORY_GPA, E820_RESERVED),
-        (HIGH_MEMORY_GPA, memory_bytes, E820_RAM),
+        (HIGH_MEMORY_GPA, min(memory_bytes, LOW_END), E820_RAM),
     )
+    end = end_of_ram(0, memory_bytes)
+    return low if end <= LOW_END else (*low, (HIGH_START, end, E820_RAM))
 
 
 def kernel_ranges(memory_bytes: int, mode: EntryMode) -> tuple[tuple[int, int], ...]:

@@ -6,7 +6,7 @@ from emulator.errors import ConfigError
 from emulator.x86 import PAGE_BYTES
 
 MEMORY_MIN_BYTES = 16 << 20  # a Linux kernel is linked at 16 MiB; test kernels fit below it
-MEMORY_MAX_BYTES = 3 << 30  # RAM ends below the PCI hole, where the device windows are
+MEMORY_MAX_BYTES = 16 << 30
 
 SUFFIX_SHIFT = {"": 0, "K": 10, "M": 20, "G": 30}
 SIZE_PATTERN = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII | re.IGNORECASE)

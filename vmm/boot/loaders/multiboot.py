@@ -13,6 +13,7 @@ import struct
 from typing import NamedTuple
 
 from emulator.errors import ConfigError
+from emulator.memory import LOW_END
 from vmm.boot.loaders import elf, low_memory
 from vmm.boot.loaders.boot_image import BootProtocol, EntryMode, Handover, KernelArea, KernelImage, Payload
 from vmm.boot.loaders.boot_information import BootInformation
@@ -112,7 +113,8 @@ def hand_over(kernel: KernelImage, payload: Payload) -> Handover:
         struct.pack("<IQQI", 20, start_gpa, end_gpa - start_gpa, kind)  # the size counts what is behind it
         for start_gpa, end_gpa, kind in low_memory.memory_map(payload.memory_bytes)
     )
-    lower_kib, upper_kib = low_memory.BASE_MEMORY_END_GPA >> 10, payload.memory_bytes - low_memory.HIGH_MEMORY_GPA >> 10
+    lower_kib = low_memory.BASE_MEMORY_END_GPA >> 10
+    upper_kib = min(payload.memory_bytes, LOW_END) - low_memory.HIGH_MEMORY_GPA >> 10
     first = struct.pack(
         "<12I",
         HAS_MEMORY | HAS_COMMAND_LINE | HAS_MODULES | HAS_MEMORY_MAP | HAS_LOADER_NAME,

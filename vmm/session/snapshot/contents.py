@@ -42,7 +42,7 @@ class Contents:
             "cpus": [_text(engine.save()) for engine in _engines_of(skeleton)],
             "hierarchies": [_hierarchy(machine) for machine in machines],
         }
-        memories = [MemoryFile(machine.memory.size_bytes) for machine in machines]
+        memories = [MemoryFile(machine.memory.end_hpa) for machine in machines]
         for memory, machine in zip(memories, machines, strict=True):
             memory.add_all(machine.memory)
         return Contents(document, tuple(memories))
@@ -52,7 +52,7 @@ class Contents:
         if skeleton.digest() != self.document.get("skeleton"):
             raise ConfigError("the snapshot was made by another version of sidecore; make it anew")
         machines = _machines_of(skeleton)
-        if [machine.memory.size_bytes for machine in machines] != [memory.size_bytes for memory in self.memories]:
+        if [machine.memory.end_hpa for machine in machines] != [memory.size_bytes for memory in self.memories]:
             raise ConfigError("the snapshot is damaged: its memory has another size than its machine")
         try:
             self._fill(skeleton, machines)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emulator.errors import ConfigError
+from emulator.memory import END_MAX
 from emulator.x86 import PAGE_BYTES
 from vmm.session.snapshot.contents import Contents
 from vmm.session.snapshot.memory_file import MemoryFile
@@ -31,7 +32,6 @@ LEVEL = 1  # of compression: memory is large
 CHUNK_PAGES = 256
 READ_BYTES = 1 << 20
 DOCUMENT_MAX_BYTES = 1 << 30
-MEMORY_MAX_BYTES = 1 << 32
 LENGTH = struct.Struct("<Q")
 SUM_BYTES = 32
 
@@ -148,7 +148,7 @@ def _table(document: Any) -> dict[str, Any]:
 
 
 def _read_memory(file: BinaryIO, size_bytes: int, runs: list[tuple[int, int]]) -> MemoryFile:
-    if not 0 < size_bytes < MEMORY_MAX_BYTES or size_bytes % PAGE_BYTES:
+    if not 0 < size_bytes <= END_MAX or size_bytes % PAGE_BYTES:
         raise ValueError(f"{size_bytes} bytes of memory")
     memory = MemoryFile(size_bytes)
     left = _read_length(file)

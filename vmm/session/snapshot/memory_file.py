@@ -31,7 +31,7 @@ class MemoryFile:
 
     def add_all(self, memory: HostMemory) -> None:
         """Store every page that is not zero."""
-        for page in range(memory.size_bytes // PAGE_BYTES):
+        for page in range(memory.end_hpa // PAGE_BYTES):
             data = memory.map[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]
             if data != ZEROS:
                 self.add(page, data)

@@ -30,6 +30,7 @@ from emulator.timing.topology import Place
 from emulator.vmx.entry_checks import EntryChecker
 from emulator.vmx.vmcs import Vmcs
 from vmm.exits.observer import Observers
+from vmm.guest_memory import Run
 from vmm.outcome import End, EndKind
 from vmm.paging.guest_walk import PagingMode
 from vmm.paging.shadow_pages import ShadowTable
@@ -63,6 +64,7 @@ CLASSES: dict[str, type] = {
         Place,
         PlacedRegion,
         Priority,
+        Run,
         ShadowTable,
         Slot,
         SlotCounts,

@@ -307,7 +307,7 @@ def test_an_initrd_bigger_than_memory_is_refused_before_it_is_read(tmp_path: Pat
         load(tmp_path / "kernel", initrd=tmp_path / "initrd", append="", memory_bytes=MEMORY_BYTES)
 
 
-@pytest.mark.parametrize("memory_bytes", [0, (16 << 20) - 4096, (16 << 20) + 1, 4 << 30])
+@pytest.mark.parametrize("memory_bytes", [0, (16 << 20) - 4096, (16 << 20) + 1, 17 << 30])
 def test_impossible_memory_sizes_are_refused(tmp_path: Path, memory_bytes: int) -> None:
     with pytest.raises(ConfigError, match="memory size"):
         load(tmp_path / "kernel", initrd=None, append="", memory_bytes=memory_bytes)

@@ -61,6 +61,10 @@ def test_bios_data_tells_where_base_memory_ends() -> None:
     assert struct.unpack_from("<2H", area, 0) == (0x3F8, 0x2F8)
 
 
+def test_memory_beyond_3_gib_goes_on_at_4_gib() -> None:
+    assert low_memory.memory_map(5 << 30)[2:] == ((1 << 20, 3 << 30, 1), (4 << 30, 6 << 30, 1))
+
+
 @pytest.mark.parametrize("memory_bytes", [16 << 20, 3 << 30])
 def test_memory_map_has_no_gap_and_ends_with_memory(memory_bytes: int) -> None:
     entries = low_memory.memory_map(memory_bytes)
