@@ -34,8 +34,9 @@ class Worker:
     def run(self, deadline_cycles: int) -> None:
         clock = self.pcpu.clock
         self.turns += 1
-        if self.pcpu.interrupts.acknowledge_ipi():
-            self._host.log.append((clock.now_ps, f"ipi at core {self.pcpu.number}"))
+        if self.pcpu.interrupts.is_asserted:
+            self.pcpu.interrupts.set_interrupt(False)
+            self._host.log.append((clock.now_ps, f"interrupt at core {self.pcpu.number}"))
         if self._host.is_idle:
             self.pcpu.waiting.wait(Category.IDLE)
             return
@@ -81,7 +82,7 @@ class FakeHost:
         events = self.machine.events
         if frame == b"ping":
             events.schedule(events.now_ps + self.answer_ps, partial(self.answer, end))
-            self.machine.pcpus[-1].interrupts.receive_ipi()
+            self.machine.pcpus[-1].interrupts.set_interrupt(True)
 
     def answer(self, end: WireEnd) -> None:
         self.log.append((self.machine.events.now_ps, "answers"))
