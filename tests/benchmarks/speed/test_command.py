@@ -19,4 +19,4 @@ def test_the_benchmark_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str], m
     figures = json.loads((tmp_path / "speed.json").read_text())
     assert figures["linux_boot"]["sidecore native, fast"]["instructions"] > 10**9
     assert set(figures["exit_cost"]) == {"CPUID ept", "VMCALL ept", "CPUID shadow", "VMCALL shadow"}
-    assert set(figures["turns"]) == {"2 busy cores", "8 busy cores", "64 busy cores"}
+    assert {"2 busy cores", "64 busy cores", "an idle pair of hosts"} < set(figures["turns"])
