@@ -17,7 +17,8 @@ to the machine's next event, and not further than `lookahead` beyond the next of
 - MODEL: plain memory that guests share is not ordered: a store is seen up to `lookahead` and a block early or late.
 
 A slice's limit ends only the turn of a core that is alone, which then goes on as if nothing had been; where several
-run, their turns are the same in slices of any length.
+run, their turns are the same in slices of any length. A turn that has to end at the bound of a world (world.py) goes on
+before any other, so it is the same, too.
 
 Cores wait in a heap of keys: when each is ready, and its number. One that becomes ready at another time gets another
 key; the old one stays in the heap, and is dropped when it comes to the top.
@@ -27,11 +28,12 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from emulator.clock import NO_HORIZON
+from emulator.clock import NO_HORIZON, Clock
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
+from emulator.waiting import Waiting
 
-NO_KEY = -1
+NO_KEY = NO_CORE = -1
 KEYS_PER_CORE = 4  # kept in the heap, old ones too, before it is swept
 
 
@@ -65,6 +67,7 @@ class Interleaver(Generic[R]):
         self._heap: list[int] = []
         self._kept_max = KEYS_PER_CORE * machine.pcpu_count
         self._changed: list[int] = []  # cores that have begun to wait, or are woken at another time, since last noted
+        self._cut = NO_CORE  # whose turn was ended by the bound: it goes on before others
         self._limit_cycles = self._events_end_ps = self._bound_cycles = 0  # see _take_turns
         for runnable in runnables:
             runnable.pcpu.waiting.changed = self._changed
@@ -115,6 +118,10 @@ class Interleaver(Generic[R]):
         if self.running is not None:
             self.running.pcpu.clock.bound(deadline_cycles=bound_cycles, horizon_cycles=NO_HORIZON)
 
+    def end_cut_turn(self) -> None:
+        """Let others go on first: the bound of a turn that it has cut cannot rise before they do."""
+        self._cut = NO_CORE
+
     def next_ps(self) -> int | None:
         """When something happens next: an event, or a core goes on; None: only the outside could do something."""
         ready_cycles = [w.ready_cycles for _, _, w in self._seats.values()]
@@ -159,18 +166,27 @@ class Interleaver(Generic[R]):
                 self._drop_old_keys()
             while heap and keys[heap[0] & number_mask] != heap[0]:
                 heappop(heap)
-            first_cycles = heap[0] >> number_bits if heap else NO_HORIZON
-            due_cycles = next_event_cycles()
-            if due_cycles is not None and due_cycles <= first_cycles:
-                next_ps = events.next_ps()
-                assert next_ps is not None
-                if next_ps >= self._events_end_ps:
+            due_cycles, number = next_event_cycles(), self._cut
+            if number != NO_CORE:
+                self._cut = NO_CORE
+                cut_cycles = seats[number][1].cycles
+                if due_cycles is not None and due_cycles <= cut_cycles:
+                    number = NO_CORE  # an event would have ended the turn
+                elif cut_cycles >= self._bound_cycles:
+                    self._cut = number
                     return False
-                events.run_until(next_ps)
-                continue
-            if first_cycles >= self._limit_cycles:
-                return False
-            number = heappop(heap) & number_mask
+            if number == NO_CORE:
+                first_cycles = heap[0] >> number_bits if heap else NO_HORIZON
+                if due_cycles is not None and due_cycles <= first_cycles:
+                    next_ps = events.next_ps()
+                    assert next_ps is not None
+                    if next_ps >= self._events_end_ps:
+                        return False
+                    events.run_until(next_ps)
+                    continue
+                if first_cycles >= self._limit_cycles:
+                    return False
+                number = heappop(heap) & number_mask
             keys[number] = NO_KEY
             runnable, clock, waiting = seats[number]
             while heap and keys[heap[0] & number_mask] != heap[0]:
@@ -180,19 +196,25 @@ class Interleaver(Generic[R]):
                 deadline_cycles = second >> number_bits
                 clock.horizon_cycles = deadline_cycles - (second & number_mask < number)  # a tie: the lower number
                 deadline_cycles += lookahead_cycles
-                if deadline_cycles > self._bound_cycles:
-                    deadline_cycles = self._bound_cycles
             else:
                 clock.horizon_cycles, deadline_cycles = NO_HORIZON, self._limit_cycles
             waiting.end_wait()
             self.running = runnable
             try:
-                runnable.run(deadline_cycles)
+                runnable.run(deadline_cycles if deadline_cycles <= self._bound_cycles else self._bound_cycles)
             finally:
                 self.running = None
             changed.append(number)
+            if deadline_cycles > self._bound_cycles and self._was_cut(clock, waiting, deadline_cycles):
+                self._cut = number
         self.pass_time(max(clock.cycles for _, clock, _ in self._seats.values()))
         return True
+
+    def _was_cut(self, clock: Clock, waiting: Waiting, deadline_cycles: int) -> bool:
+        """Whether a turn that could have lasted to the deadline has ended at the bound, and not by itself."""
+        if waiting.is_waiting or not self._bound_cycles <= clock.cycles < deadline_cycles:
+            return False
+        return clock.engine is not None and not clock.engine.shared.stop_request
 
     def end_spins(self, limit_cycles: int) -> bool:
         """Let guests whose spinning is jumped over execute the last rounds before the limit; whether there are any."""

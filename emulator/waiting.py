@@ -49,6 +49,11 @@ class Waiting:
         self.tell()
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is executed."""
+        return self._waits_as is not None
+
+    @property
     def is_deaf(self) -> bool:
         """Whether the core waits, and no interrupt ends it."""
         return self._waits_as is not None and not self._ends_by_interrupt

@@ -15,6 +15,8 @@ before its bound, which is lowered then.
 
 Rounds are the same in slices of any length: one that has begun may get as far beyond a slice's limit as a way is long.
 A host without wires has no bound. Hosts may have different frequencies.
+MODEL: where a wire is shorter than what an IPI takes, a bound may end a core's turn for good; then cores of the host
+see each other's stores to plain memory otherwise than they would without the wire.
 """
 
 from collections.abc import Sequence
@@ -122,6 +124,7 @@ class World:
 
     def _run_group(self, group: Sequence[int], limit_ps: int) -> bool:
         """Round after round, until nothing is left to do before the limit. Returns False when paused."""
+        stand: list[tuple[int, int]] = []
         while self._run_to_bounds(group, limit_ps):
             if min(self._nexts_ps[number] for number in group) >= limit_ps:
                 return True
@@ -130,6 +133,10 @@ class World:
             self._carry(group)
             for number in group:
                 self._bounds_ps[number] = self._bound_of(number)
+            before, stand = stand, [(self._nexts_ps[number], self._bounds_ps[number]) for number in group]
+            if stand == before:
+                for number in group:
+                    self.hosts[number].interleaver.end_cut_turn()
         return False
 
     def _run_to_bounds(self, group: Sequence[int], limit_ps: int) -> bool:

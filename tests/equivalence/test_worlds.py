@@ -49,10 +49,15 @@ def test_guests_on_hosts_of_different_frequencies_end_as_each_does_alone(latency
     assert together(plans, latency_ps, SLICE_PS) == [alone(plan) for plan in plans]
 
 
-@pytest.mark.parametrize("latency_ps", [None])
+@pytest.mark.parametrize("latency_ps", [None, 1_000_000, 400_000])
 def test_guests_of_several_processors_do_too(latency_ps: int | None) -> None:
     plans = [plan_of("smp_ipi", paging, vcpu_count=2) for paging in ("native", "ept")]
     assert together(plans, latency_ps, SLICE_PS) == [alone(plan) for plan in plans]
+
+
+def test_no_wire_is_too_short_to_go_on() -> None:
+    plans = [plan_of("smp_ipi", paging, vcpu_count=2) for paging in ("native", "shadow")]
+    assert all(b"PASS: all" in output for output, _ in together(plans, 10_000, SLICE_PS))
 
 
 def test_slices_of_a_world_change_nothing() -> None:
