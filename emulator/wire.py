@@ -23,6 +23,9 @@ class WireEnd:
     ) -> None:
         self.on_receive: Callable[[bytes], None] | None = None  # None: nobody listens
         self.free_ps = 0  # when the last frame has left: a network card sends the next then
+        self.now_ps = (
+            0  # nothing is sent before: the outside, between slices, finds the host's devices at earlier times
+        )
         self.dropped_count = 0  # frames that would have waited too long
         self._events = events
         self._latency_ps = latency_ps
@@ -32,8 +35,9 @@ class WireEnd:
 
     def send(self, frame: bytes) -> bool:
         """Send a frame now, or when those before it have left; False: dropped, so many wait."""
-        start_ps = max(self._events.now_ps, self.free_ps)
-        if start_ps - self._events.now_ps > BACKLOG_MAX_PS:
+        now_ps = max(self._events.now_ps, self.now_ps)
+        start_ps = max(now_ps, self.free_ps)
+        if start_ps - now_ps > BACKLOG_MAX_PS:
             self.dropped_count += 1
             return False
         self.free_ps = start_ps
