@@ -28,6 +28,12 @@ OUTSIDE_STATUS = 1  # of `profiles check`: a measurement is too far off
 BENCH_PAGING = ("native", "shadow", "ept")  # in the order of the columns
 
 
+def file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options for the files of rows, for `outputs_of`."""
+    command = click.option("--csv", "csv_path", type=FILE, metavar="F.csv", help="Write the rows here.")(command)
+    return click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the rows here.")(command)
+
+
 @cli.group()
 def bench() -> None:
     """Measurements of the emulated machine, from inside a guest, and of the emulator itself."""
@@ -35,12 +41,12 @@ def bench() -> None:
 
 @bench.command()
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Runs of each; medians count.")
-@click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
-def speed(repeat: int, json_path: Path | None) -> None:
+@file_options
+def speed(repeat: int, **files: Path | None) -> None:
     """Boot Linux in every mode and in QEMU, and time one exit to the VMM: how fast is it on this workstation?"""
     from benchmarks.speed.command import measure_and_report
 
-    measure_and_report(repeat, json_path)
+    measure_and_report(repeat, outputs_of(**files))
 
 
 @bench.command()
@@ -86,7 +92,7 @@ def guest_options(timing: str) -> Callable[[Callable[..., None]], Callable[..., 
         click.option("--timing", default=timing, show_default=True, metavar="|".join(FIDELITIES), help=(
             "How time is computed; see `sidecore boot --help`."
         )),
-        click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here."),
+        file_options,
         click.option("--plot", "plot_path", type=FILE, metavar="F.png|svg", help="Draw them here."),
     )  # fmt: skip
 
@@ -121,8 +127,8 @@ def mem(**options: Any) -> None:
 @profiles.command("check")
 @click.argument("names", nargs=-1, metavar="[PROFILE...]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value. Repeatable.")
-@click.option("--json", "json_path", type=FILE, metavar="F.json", help="Write the figures here.")
-def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path: Path | None) -> None:
+@file_options
+def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], **files: Path | None) -> None:
     """Compare what guests measure with what was published of the machines; all of them if none is named.
 
     Round trips of VM exits, latencies of the caches and of memory, and the reach of the TLBs. Exit status 1 when one
@@ -132,7 +138,7 @@ def check_profiles(names: tuple[str, ...], overrides: tuple[str, ...], json_path
     from emulator.profiles.profile import shipped_profiles
 
     chosen = tuple(dict.fromkeys(names)) or tuple(shipped_profiles())
-    if not check_and_report(chosen, overrides, json_path):
+    if not check_and_report(chosen, overrides, outputs_of(**files)):
         sys.exit(OUTSIDE_STATUS)
 
 
@@ -203,11 +209,13 @@ def runs_of(
     return [Run(image, name, paging, timing, overrides) for name in profiles for paging in chosen]  # type: ignore[arg-type]
 
 
-def outputs_of(*, json_path: Path | None, plot_path: Path | None, **_runs: Any) -> "Outputs":
+def outputs_of(
+    *, json_path: Path | None, csv_path: Path | None, plot_path: Path | None = None, **_runs: Any
+) -> "Outputs":
     """The files asked for, not checked yet."""
     from benchmarks.harness.outputs import Outputs
 
-    return Outputs(json_path, plot_path)
+    return Outputs(json_path, plot_path, csv_path)
 
 
 if __name__ == "__main__":

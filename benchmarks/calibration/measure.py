@@ -16,12 +16,11 @@ All of it is `--timing detailed`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 from benchmarks.calibration.published import Quantity, Reference, references_of
 from benchmarks.harness.curves import Curve, latency_curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.results import Results, Run
+from benchmarks.harness.results import Fact, Result, Results, Run
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS, Category
 from emulator.profiles.profile import Profile, load_profile
@@ -96,7 +95,7 @@ def find_round_trip(reference: Reference, exits: Results, operation: str) -> Fin
     """One exit and the entry after it, without the software of the VMM in between."""
     row = exits.by_name()[operation]
     software_cycles = sum(row.account.cycles.get(category, 0) for category in SOFTWARE)
-    cycles = row.median - software_cycles
+    cycles = row.value - software_cycles
     return Finding(reference, cycles, cycles, software_cycles)
 
 
@@ -133,31 +132,12 @@ def _step(curve: Curve, start: int, level: float) -> tuple[int, int]:
     return last, last + 1
 
 
-class FindingFigures(TypedDict):
-    """A finding in a file; `measured` is from the lowest to the highest."""
-
-    profile: str
-    quantity: str
-    unit: str
-    published: int
-    measured: list[float]
-    error_percent: float
-    tolerance_percent: int
-    is_within: bool
-    software_cycles: float
-    source: str
-    confidence: str
-
-
-def figures(finding: Finding) -> FindingFigures:
-    """A finding for a file."""
+def row_of(finding: Finding) -> Result:
+    """A finding for a file; a reach lies between `low` and `high`, and its value is the lower."""
     reference = finding.reference
-    return {
-        "profile": reference.profile,
-        "quantity": reference.quantity,
-        "unit": reference.unit,
+    about: dict[str, Fact] = {
+        "high": finding.high,
         "published": reference.value,
-        "measured": [finding.low, finding.high],
         "error_percent": round(finding.error_percent, 3),
         "tolerance_percent": reference.tolerance_percent,
         "is_within": finding.is_within,
@@ -165,3 +145,4 @@ def figures(finding: Finding) -> FindingFigures:
         "source": reference.source,
         "confidence": reference.confidence,
     }
+    return Result({"profile": reference.profile}, reference.quantity, reference.unit, finding.low, about=about)

@@ -7,12 +7,12 @@ exit   ----------------+------------
             now  *
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.fig1.measure import measure, paper_pairs
 from benchmarks.harness.pairs import Comparison
-from benchmarks.harness.results import Run
+from benchmarks.harness.results import CYCLES, Result, Run
 from emulator.profiles.profile import load_profile
 
 STEP_CYCLES = 1000  # much more than a round of a spin, by which what a guest sees is late
@@ -51,7 +51,7 @@ def break_evens(comparison: Comparison, slower: Comparison) -> dict[str, BreakEv
     now_cycles = transfer_cycles(comparison.results.run)
     found = {}
     for pair, slower_pair in zip(paper_pairs(comparison), paper_pairs(slower), strict=True):
-        slope = (slower_pair.sidecall.median - pair.sidecall.median) / STEP_CYCLES
+        slope = (slower_pair.sidecall.value - pair.sidecall.value) / STEP_CYCLES
         found[pair.key] = BreakEven(now_cycles, pair.saved_cycles, slope)
     return found
 
@@ -60,3 +60,12 @@ def measure_break_evens(compared: Sequence[Comparison]) -> list[dict[str, BreakE
     """For each machine, by another run of its guest. Raises ConfigError."""
     slower = measure([slower_run(comparison.results.run, STEP_CYCLES) for comparison in compared])
     return [break_evens(*pair) for pair in zip(compared, slower, strict=True)]
+
+
+def break_even_rows(compared: Sequence[Comparison], evens: Sequence[Mapping[str, BreakEven]]) -> list[Result]:
+    """A row for each bar of each machine in `compared`, if there are `evens` of them."""
+    return [
+        Result(comparison.pair(key).exit.spec, "break_even_line", CYCLES, even.cycles, about={"sidecall": key})
+        for comparison, by_pair in zip(compared, evens, strict=False)
+        for key, even in by_pair.items()
+    ]

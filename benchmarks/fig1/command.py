@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from benchmarks.fig1.break_even import measure_break_evens
-from benchmarks.fig1.figures import figures
+from benchmarks.fig1.break_even import break_even_rows, measure_break_evens
 from benchmarks.fig1.load import loads_of, run_load
-from benchmarks.fig1.measure import measure
+from benchmarks.fig1.measure import IMAGE, measure
 from benchmarks.fig1.plot import draw
 from benchmarks.fig1.tables import bars_tables, break_even_table, load_table, waiting_table
 from benchmarks.harness.outputs import Outputs
@@ -26,4 +25,7 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, *, guests: int | N
     if loaded:
         show_titled(*load_table(loaded))
         show_titled(*waiting_table(loaded))
-    outputs.write(figures(compared, evens, loaded), lambda figure: draw(figure, compared))
+    rows = [row for comparison in compared for row in comparison.rows()]
+    rows += break_even_rows(compared, evens)
+    rows += [row for results in loaded for row in results.rows()]
+    outputs.write(IMAGE, rows, lambda figure: draw(figure, compared))

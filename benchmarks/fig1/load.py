@@ -9,15 +9,13 @@ guests. The machine is the profile's with as many cores as that takes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
-from typing import TypedDict
 
 from benchmarks.fig1.measure import FIGURE, IMAGE
 from benchmarks.fig1.queueing import Queue, Wait, percentile, queue_of, service_cycles
 from benchmarks.harness.accounts import Account, Rounds
 from benchmarks.harness.guest_runs import SLICE_CYCLES, Lines
-from benchmarks.harness.measurements import Unavailable
 from benchmarks.harness.parts import PARTS
-from benchmarks.harness.results import Measured, Run
+from benchmarks.harness.results import CYCLES, Fact, Result, Row, Run, spec_of
 from emulator.errors import ConfigError
 from emulator.ledger import LABELS
 from vmm.outcome import End, EndKind
@@ -49,31 +47,6 @@ class Load:
     overrides: tuple[str, ...] = ()
 
 
-class WaitingFigures(TypedDict):
-    """How the requests of one sidecall waited, in a file; lists are by guest, of utilisation by sidecore."""
-
-    median_cycles_by_guest: list[float]
-    percentiles_cycles: dict[str, int]
-    max_cycles: int
-    mean_cycles: float
-    behind_cycles: float
-    passed_over_max: int
-    service_cycles: float
-    service_parts_cycles: Mapping[str, float]
-    utilisation: list[float]
-    served_when_first_is_done: list[int]
-
-
-class LoadFigures(TypedDict):
-    """A load in a file."""
-
-    guests: int
-    sidecores: int
-    profile: str
-    medians_cycles: list[dict[str, float]]
-    waiting: dict[str, WaitingFigures]
-
-
 @dataclass(frozen=True)
 class LoadResults:
     """Medians by guest, of each sidecall; and every request, by sidecore and in order of service."""
@@ -81,9 +54,8 @@ class LoadResults:
     load: Load
     medians: tuple[dict[str, float], ...]
     served: tuple[tuple[Served, ...], ...] = field(repr=False)
-    parts: Mapping[str, Mapping[str, float]] = field(
-        repr=False
-    )  # of a request, by operation: what the sidecores booked
+    parts: Mapping[str, Mapping[str, float]] = field(repr=False)  # of a request, by operation: what sidecores booked
+    spec: Mapping[str, Fact] = field(repr=False)
 
     def queues(self, name: str) -> list[Queue]:
         """How the requests of sidecall `name` waited, at each sidecore."""
@@ -93,34 +65,42 @@ class LoadResults:
         """The same of all sidecores together."""
         return [wait for queue in self.queues(name) for wait in queue.waits]
 
-    def figures(self) -> LoadFigures:
-        """For a file."""
-        return {
-            "guests": self.load.guests,
-            "sidecores": self.load.sidecores,
-            "profile": self.load.profile,
-            "medians_cycles": list(self.medians),
-            "waiting": {name: self._waiting_figures(name) for name, _ in CALLS},
-        }
+    def rows(self) -> list[Result]:
+        """For a file: medians by guest, and how the requests of each sidecall waited."""
+        medians = [
+            Result(self.spec, name, CYCLES, value, about={"guest": guest})
+            for guest, by_name in enumerate(self.medians)
+            for name, value in by_name.items()
+        ]
+        return medians + [row for name, _ in CALLS for row in self._waiting_rows(name)]
 
-    def _waiting_figures(self, name: str) -> WaitingFigures:
+    def _waiting_rows(self, name: str) -> list[Result]:
         waits, queues = self.waits(name), self.queues(name)
         cycles = [wait.cycles for wait in waits]
         by_guest: dict[int, list[int]] = {wait.request.domain: [] for wait in waits}
         for wait in waits:
             by_guest[wait.request.domain].append(wait.cycles)
-        return {
-            "median_cycles_by_guest": [median(by_guest[guest]) for guest in sorted(by_guest)],
-            "percentiles_cycles": {str(percent): percentile(cycles, percent) for percent in PERCENTS},
-            "max_cycles": max(cycles),
-            "mean_cycles": mean(cycles),
-            "behind_cycles": mean(wait.behind_cycles for wait in waits),
-            "passed_over_max": max(wait.passed_over for wait in waits),
-            "service_cycles": service_cycles(waits),
-            "service_parts_cycles": self.parts[name],
-            "utilisation": [queue.utilisation for queue in queues],
-            "served_when_first_is_done": [served for queue in queues for served in queue.progress()],
-        }
+        about: dict[str, Fact] = {"sidecall": name}
+
+        def row(metric: str, value: float, unit: str = CYCLES, **more: Fact) -> Result:
+            return Result(self.spec, metric, unit, value, about=about | more)
+
+        return [
+            *(row("wait_median", median(by_guest[guest]), guest=guest) for guest in sorted(by_guest)),
+            *(row("wait_percentile", percentile(cycles, percent), percent=percent) for percent in PERCENTS),
+            row("wait_max", max(cycles)),
+            row("wait_mean", mean(cycles)),
+            row("wait_behind_others", mean(wait.behind_cycles for wait in waits)),
+            row("passed_over_max", max(wait.passed_over for wait in waits), "requests"),
+            row("service", service_cycles(waits)),
+            *(row("service_part", value, part=part) for part, value in self.parts[name].items()),
+            *(row("utilisation", queue.utilisation, "ratio", sidecore=number) for number, queue in enumerate(queues)),
+            *(
+                row("served_when_first_is_done", served, "requests", sidecore=number, place=place)
+                for number, queue in enumerate(queues)
+                for place, served in enumerate(queue.progress())
+            ),
+        ]
 
 
 def loads_of(run: Run, guests: int, sidecores: int) -> list[Load]:
@@ -144,7 +124,8 @@ def run_load(load: Load) -> LoadResults:
     )
     host_plan = plan_host(host, [GuestSpec(image=IMAGE, memory_bytes=GUEST_MEMORY_BYTES)] * load.guests)
     all_rounds = [Rounds(lambda: Account({}, {})) for _ in host_plan.guests]
-    all_lines = [Lines(rounds) for rounds in all_rounds]
+    spec = spec_of(host, host_plan.profile.frequency_hz, IMAGE, guests=load.guests)
+    all_lines = [Lines(rounds, spec) for rounds in all_rounds]
     guests = build_host(host_plan, [lines.transmit for lines in all_lines])
     for guest, rounds in zip(guests, all_rounds, strict=True):
         guest.board.post.on_code = rounds.mark
@@ -160,7 +141,7 @@ def run_load(load: Load) -> LoadResults:
             raise ConfigError(f"guest {domain.number} of {load.guests} did not succeed: {domain.end}")
     medians = tuple(_medians(lines.rows) for lines in all_lines)
     parts = {name: _parts(hypervisor.sidecores.cores, served, OPERATION_NAMES[name]) for name, _ in CALLS}
-    return LoadResults(load, medians, tuple(map(tuple, served)), parts)
+    return LoadResults(load, medians, tuple(map(tuple, served)), parts, spec)
 
 
 def _parts(cores: Sequence[Sidecore], served: Sequence[Sequence[Served]], operation: str) -> dict[str, float]:
@@ -174,6 +155,5 @@ def _parts(cores: Sequence[Sidecore], served: Sequence[Sequence[Served]], operat
     return {part: sum(cycles[label] for label in labels) / count for part, labels in SERVICE_PARTS.items()}
 
 
-def _medians(rows: Sequence[Measured | Unavailable]) -> dict[str, float]:
-    measurements = [row.measurement for row in rows if isinstance(row, Measured)]
-    return {row.name: row.median for row in measurements if row.name in dict(CALLS)}
+def _medians(rows: Sequence[Row]) -> dict[str, float]:
+    return {row.metric: row.value for row in rows if isinstance(row, Result) and row.metric in dict(CALLS)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.fig3.measure import figures, measure
+from benchmarks.fig3.measure import measure
 from benchmarks.fig3.plot import draw
 from benchmarks.fig3.tables import tables
 from benchmarks.harness.outputs import Outputs
@@ -16,4 +16,5 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs, command: str) -> N
     compared = measure(runs, command)
     for title, table in tables(compared):
         show_titled(title, table)
-    outputs.write(figures(compared, command), lambda figure: draw(figure, compared))
+    rows = [row for comparison in compared for row in comparison.rows()]
+    outputs.write(command, rows, lambda figure: draw(figure, compared))

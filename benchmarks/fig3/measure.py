@@ -10,9 +10,8 @@ hold things that no sidecall helps with: clearing entries, loading CR3, the faul
 from collections.abc import Sequence
 
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.measurements import Measurement
-from benchmarks.harness.pairs import EXIT_SUFFIX, Comparison, ComparisonFigures, Pair, PairFigures
-from benchmarks.harness.results import BenchmarkFigures, Results, Run
+from benchmarks.harness.pairs import EXIT_SUFFIX, Comparison, Pair
+from benchmarks.harness.results import Result, Results, Run
 
 IMAGE = "fig3"
 # What each command shows, by the guest's names.
@@ -26,38 +25,24 @@ def measure(runs: Sequence[Run], command: str) -> list[Comparison]:
 
 def comparison_of(results: Results, names: Sequence[str]) -> Comparison:
     """What was measured both ways of `names`, in the guest's order."""
-    rows = {(row.measurement.name, row.measurement.parameters): row for row in results.measured}
+    rows = {(row.metric, row.parameters): row for row in results.measured}
     pairs = [
-        Pair(key_of(row.measurement), text_of(row.measurement), rows[name + EXIT_SUFFIX, parameters], row)
+        Pair(key_of(row), text_of(row), rows[name + EXIT_SUFFIX, parameters], row)
         for (name, parameters), row in rows.items()
         if name in names
     ]
     return Comparison(results, tuple(pairs))
 
 
-def key_of(measurement: Measurement) -> str:
+def key_of(row: Result) -> str:
     """The guest's name with its parameters, as in `ctx/4`."""
-    return "/".join((measurement.name, *map(str, measurement.parameters)))
+    return "/".join((row.metric, *map(str, row.parameters)))
 
 
-def text_of(measurement: Measurement) -> str:
+def text_of(row: Result) -> str:
     """What people call it."""
-    if measurement.name == "pagefault":
+    if row.metric == "pagefault":
         return "page fault"
-    (laps,) = measurement.parameters
+    (laps,) = row.parameters
     lap_text = f"{laps} lap" + "s" * (laps > 1)
     return f"context switch, life of {lap_text}" if laps else "context switch, resident"
-
-
-class Figure3Figures(ComparisonFigures):
-    """A run in a file."""
-
-    operations: dict[str, PairFigures]
-
-
-def figures(compared: Sequence[Comparison], command: str) -> BenchmarkFigures:
-    """Everything, for a file."""
-    runs: list[Figure3Figures] = [
-        {**comparison.figures(), "operations": comparison.pair_figures()} for comparison in compared
-    ]
-    return {"benchmark": command, "runs": runs}

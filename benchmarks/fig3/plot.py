@@ -16,7 +16,7 @@ def draw(figure: "Figure", compared: Sequence[Comparison]) -> None:
     panels = draw_panels(figure, compared, legend_place="upper right")
     for axes, comparison in zip(panels, compared, strict=True):
         for place, pair in enumerate(comparison.pairs):
-            top = max(side.median for side in pair.sides)
+            top = max(side.value for side in pair.sides)
             gain = -round(pair.improvement, 2) + 0.0  # never -0
             axes.text(place, top, f"{gain:+.0%}\n", ha="center", va="center", fontsize=7)
         axes.set_xticks(range(len(comparison.pairs)), [pair.text.replace(", ", "\n") for pair in comparison.pairs])

@@ -16,7 +16,7 @@ Curve = Mapping[int, float]
 def latency_curve(results: Results, stride_bytes: int = LINE_BYTES) -> Curve:
     """Cycles of a load, by the size of the ring in bytes."""
     rows = results.named("load_latency")
-    return {row.parameters[0]: row.median for row in rows if row.parameters[1] == stride_bytes}
+    return {row.parameters[0]: row.value for row in rows if row.parameters[1] == stride_bytes}
 
 
 def strides(results: Results) -> list[int]:
@@ -26,7 +26,7 @@ def strides(results: Results) -> list[int]:
 
 def page_curve(results: Results) -> Curve:
     """Cycles of a load, by the number of pages that the ring goes over."""
-    return {row.parameters[0]: row.median for row in results.named("page_latency")}
+    return {row.parameters[0]: row.value for row in results.named("page_latency")}
 
 
 def translation_curve(results: Results) -> Curve:

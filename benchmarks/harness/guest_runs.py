@@ -10,19 +10,18 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from benchmarks.harness.accounts import Rounds, account_now
-from benchmarks.harness.measurements import LINE_START, Measurement, Unavailable, parse_line
-from benchmarks.harness.results import Measured, Results, Run
+from benchmarks.harness.measurements import LINE_START, Measurement, parse_line
+from benchmarks.harness.results import Fact, Results, Row, Run, missing_of, row_of, spec_of
 from emulator.errors import ConfigError, GuestError
 from guest_images.images import resolve
 from vmm.cli.output import say
 from vmm.outcome import End, EndKind
 from vmm.session.build import build_guest
 from vmm.session.plan import plan
-from vmm.session.spec import GuestSpec, HostSpec
 
 SLICE_CYCLES = 10**12
 
@@ -30,10 +29,10 @@ SLICE_CYCLES = 10**12
 class Lines:
     """Puts a guest's serial output together to lines; measurements are parsed as they come."""
 
-    def __init__(self, rounds: Rounds) -> None:
+    def __init__(self, rounds: Rounds, spec: Mapping[str, Fact]) -> None:
         self.last = ""
-        self.rows: list[Measured | Unavailable] = []
-        self._rounds = rounds
+        self.rows: list[Row] = []
+        self._rounds, self._spec = rounds, spec
         self._line = bytearray()
 
     def transmit(self, byte: int) -> None:
@@ -44,25 +43,19 @@ class Lines:
         self.last = self._line.decode("ascii", "replace").rstrip("\r")
         self._line.clear()
         if self.last.startswith(LINE_START):
-            row = parse_line(self.last)
-            self.rows.append(Measured(row, self._rounds.take(row)) if isinstance(row, Measurement) else row)
+            found = parse_line(self.last)
+            if isinstance(found, Measurement):
+                self.rows.append(row_of(self._spec, found, self._rounds.take(found)))
+            else:
+                self.rows.append(missing_of(self._spec, found))
 
 
 def run_guest(run: Run) -> Results:
     """Run to the guest's end. Raises ConfigError when it does not succeed there."""
-    boot_plan = plan(
-        HostSpec(
-            profile=run.profile,
-            overrides=run.overrides,
-            paging=run.paging,
-            timing=run.timing,
-            sidecore_count=int(run.has_sidecore),
-            poll=run.poll,
-        ),
-        GuestSpec(image=run.image),
-    )
+    boot_plan = plan(run.host, run.guest)
+    frequency_hz = boot_plan.host.profile.frequency_hz
     rounds = Rounds(lambda: account_now(guest))
-    lines = Lines(rounds)
+    lines = Lines(rounds, spec_of(run.host, frequency_hz, run.image))
     guest = build_guest(boot_plan, lines.transmit)
     guest.board.post.on_code = rounds.mark
     try:
@@ -75,7 +68,7 @@ def run_guest(run: Run) -> Results:
         raise ConfigError(f"{run}: {error}") from None
     if guest.end != End(EndKind.DEBUG_EXIT):
         raise ConfigError(f"{run}: the guest did not succeed: {guest.end}; it said {lines.last!r} last")
-    return Results(run, boot_plan.host.profile.frequency_hz, tuple(lines.rows))
+    return Results(run, frequency_hz, tuple(lines.rows))
 
 
 def run_all(runs: Sequence[Run], *, process_count: int | None = None) -> list[Results]:

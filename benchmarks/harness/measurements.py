@@ -13,7 +13,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypedDict
 
 LINE_START = "~"
 _NUMBERS = r"((?: \d+)+)"
@@ -31,19 +30,6 @@ class Unavailable:
 
     name: str
     reason: str
-
-
-class Statistics(TypedDict):
-    """A measurement in a file: of one operation, in cycles; the median in nanoseconds too."""
-
-    operations_per_round: int
-    median_cycles: float
-    median_ns: float
-    min_cycles: float
-    q1_cycles: float
-    q3_cycles: float
-    max_cycles: float
-    samples_cycles: list[float]
 
 
 @dataclass(frozen=True)
@@ -76,26 +62,6 @@ class Measurement:
     def median(self) -> float:
         """Cycles of one operation."""
         return self.samples[(len(self.samples) - 1) // 2]
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """The quarter of the samples that is lowest lies below the first, the highest above the second."""
-        rank = (len(self.samples) - 1) // 4
-        return self.samples[rank], self.samples[-1 - rank]
-
-    def statistics(self, frequency_hz: int) -> Statistics:
-        """All of it for a file."""
-        low, high = self.quartiles
-        return {
-            "operations_per_round": self.operations,
-            "median_cycles": self.median,
-            "median_ns": nanoseconds(self.median, frequency_hz),
-            "min_cycles": self.samples[0],
-            "q1_cycles": low,
-            "q3_cycles": high,
-            "max_cycles": self.samples[-1],
-            "samples_cycles": list(self.samples),
-        }
 
 
 def nanoseconds(cycles: float, frequency_hz: int) -> float:

@@ -35,8 +35,7 @@ def draw_bars(axes: "Axes", pairs: Sequence[Pair]) -> None:
         heights = [split[part] for split in splits]
         axes.bar(places, heights, BAR_WIDTH, bottom=bottom, color=colour, edgecolor="white", linewidth=0.4, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    rows = [side.measurement for side in sides]
-    medians = [row.median for row in rows]
-    below = [row.median - row.quartiles[0] for row in rows]
-    above = [row.quartiles[1] - row.median for row in rows]
+    medians = [side.value for side in sides]
+    below = [side.value - side.spread.quartiles[0] for side in sides]
+    above = [side.spread.quartiles[1] - side.value for side in sides]
     axes.errorbar(places, medians, yerr=(below, above), fmt="none", ecolor="black", capsize=2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from benchmarks.harness.measurements import nanoseconds
 from benchmarks.harness.pairs import Comparison, Pair
 from benchmarks.harness.parts import GUEST_PART, PARTS, parts, served_parts
-from benchmarks.harness.results import Measured
+from benchmarks.harness.results import Result
 from benchmarks.harness.text import cycles_text
 from vmm.cli.output import list_table
 
@@ -33,9 +33,9 @@ def latency_table(figure: str, compared: Sequence[Comparison], exits_format: str
 def _latency_cells(pair: Pair, frequency_hz: int, exits_format: str) -> list[str]:
     cells: list[str] = []
     for side in pair.sides:
-        low, high = side.measurement.quartiles
-        ns = nanoseconds(side.median, frequency_hz)
-        cells += [cycles_text(side.median), cycles_text(high - low), f"{ns:,.0f}"]
+        low, high = side.spread.quartiles
+        ns = nanoseconds(side.value, frequency_hz)
+        cells += [cycles_text(side.value), cycles_text(high - low), f"{ns:,.0f}"]
     less = round(pair.improvement, 3) + 0.0  # never -0
     exits = " / ".join(format(sum(side.account.exits.values()), exits_format) for side in pair.sides)
     return [*cells, f"{less:.1%}", exits]
@@ -48,7 +48,7 @@ def parts_table(first_heading: str, comparison: Comparison) -> tuple[str, "Table
     """
     headings = (*PARTS, GUEST_PART, "sum")
     table = list_table(first_heading, *headings, right=headings)
-    shown: list[Measured] = []
+    shown: list[Result] = []
     for pair in comparison.pairs:
         table.add_row(f"{pair.text}, VM exit", *_part_cells(parts(pair.exit.account)))
         if pair.sidecall not in shown:

@@ -6,35 +6,10 @@ Both ways are measured in one run of one guest. What each consists of is in part
 """
 
 from dataclasses import dataclass
-from typing import TypedDict
 
-from benchmarks.harness.measurements import Statistics
-from benchmarks.harness.parts import parts, served_parts
-from benchmarks.harness.results import Measured, Results, RunFigures
+from benchmarks.harness.results import Result, Results
 
 EXIT_SUFFIX = "_exit"  # of the guest's name for what it measures by VM exit
-
-
-class SideFigures(Statistics):
-    """One way in a file; what the sidecore did is of a sidecall, and 0 of a VM exit."""
-
-    parts_cycles: dict[str, float]
-    sidecore_cycles: dict[str, float]
-    exits: dict[str, float]
-
-
-class PairFigures(TypedDict):
-    """A pair in a file."""
-
-    exit: SideFigures
-    sidecall: SideFigures
-    improvement: float
-
-
-class ComparisonFigures(RunFigures):
-    """What identifies a run with a sidecore, in a file."""
-
-    poll: str
 
 
 @dataclass(frozen=True)
@@ -43,37 +18,28 @@ class Pair:
 
     key: str  # what files call it
     text: str  # what people call it
-    exit: Measured
-    sidecall: Measured
+    exit: Result
+    sidecall: Result
 
     @property
-    def sides(self) -> tuple[Measured, Measured]:
+    def sides(self) -> tuple[Result, Result]:
         """In the order in which they are shown."""
         return self.exit, self.sidecall
 
     @property
     def saved_cycles(self) -> float:
         """What the sidecall takes less; below 0: more."""
-        return self.exit.median - self.sidecall.median
+        return self.exit.value - self.sidecall.value
 
     @property
     def improvement(self) -> float:
         """By which part the sidecall is faster; below 0: it is slower."""
-        return 1 - self.sidecall.median / self.exit.median
+        return 1 - self.sidecall.value / self.exit.value
 
-    def figures(self, frequency_hz: int) -> PairFigures:
-        """All of it for a file."""
-        exit_figures, call_figures = (_side_figures(side, frequency_hz) for side in self.sides)
-        return {"exit": exit_figures, "sidecall": call_figures, "improvement": self.improvement}
-
-
-def _side_figures(side: Measured, frequency_hz: int) -> SideFigures:
-    return {
-        **side.measurement.statistics(frequency_hz),
-        "parts_cycles": parts(side.account),
-        "sidecore_cycles": served_parts(side.account),
-        "exits": dict(side.account.exits),
-    }
+    def rows(self) -> list[Result]:
+        """What is compared, with what a sidecall gains."""
+        about = {"exit": self.exit.metric, "sidecall": self.sidecall.metric, **self.exit.about}
+        return [Result(self.exit.spec, "improvement", "ratio", self.improvement, about=about)]
 
 
 @dataclass(frozen=True)
@@ -87,10 +53,8 @@ class Comparison:
         """The one called `key`."""
         return next(pair for pair in self.pairs if pair.key == key)
 
-    def figures(self) -> ComparisonFigures:
-        """What identifies the run, for a file."""
-        return {**self.results.figures(), "poll": self.results.run.poll}
-
-    def pair_figures(self) -> dict[str, PairFigures]:
-        """The pairs for a file, by key."""
-        return {pair.key: pair.figures(self.results.frequency_hz) for pair in self.pairs}
+    def rows(self) -> list[Result]:
+        """Both ways of each pair, and what it gains."""
+        sides = [side for pair in self.pairs for side in pair.sides]
+        once = [side for number, side in enumerate(sides) if side not in sides[:number]]
+        return [*once, *(row for pair in self.pairs for row in pair.rows())]

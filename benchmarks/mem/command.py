@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from benchmarks.harness.outputs import Outputs
 from benchmarks.harness.results import Run
 from benchmarks.harness.text import show_titled
-from benchmarks.mem.measure import figures, measure
+from benchmarks.mem.measure import IMAGE, measure, rows_of
 from benchmarks.mem.plot import draw
 from benchmarks.mem.tables import tables
 
@@ -16,4 +16,5 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
     all_results = measure(runs)
     for title, table in tables(all_results):
         show_titled(title, table)
-    outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
+    rows = [row for results in all_results for row in rows_of(results)]
+    outputs.write(IMAGE, rows, lambda figure: draw(figure, all_results))

@@ -7,12 +7,12 @@ of 64-bit words in order, as in LMbench's `bw_mem`.
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from dataclasses import replace
 
+from benchmarks.harness.accounts import Account
 from benchmarks.harness.curves import Curve, translation_curve
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.measurements import Statistics
-from benchmarks.harness.results import BenchmarkFigures, Results, Run, RunFigures
+from benchmarks.harness.results import Results, Row, Run, Spread
 
 IMAGE = "mem"
 STREAMS = ("read", "write", "copy")
@@ -25,7 +25,7 @@ def measure(runs: Sequence[Run]) -> list[Results]:
 
 def bandwidth_curve(results: Results, stream: str) -> Curve:
     """Bytes per cycle, by the size in bytes; `stream` is one of STREAMS."""
-    return {row.parameters[0]: 1 / row.median for row in results.named(f"{stream}_bandwidth")}
+    return {row.parameters[0]: 1 / row.value for row in results.named(f"{stream}_bandwidth")}
 
 
 def run_names(all_results: Sequence[Results]) -> list[str]:
@@ -39,57 +39,16 @@ def run_names(all_results: Sequence[Results]) -> list[str]:
     return [f"{results.run.profile} {results.run.paging}" for results in all_results]
 
 
-class LatencyFigures(Statistics):
-    """A ring of lines in a file: cycles of a load."""
-
-    size_bytes: int
-    stride_bytes: int
-
-
-class PageFigures(Statistics):
-    """A ring over pages in a file: cycles of a load."""
-
-    pages: int
-    beyond_a_line_cycles: float
-
-
-class BandwidthFigures(TypedDict):
-    """A stream in a file."""
-
-    stream: str
-    size_bytes: int
-    bytes_per_cycle: float
-    bytes_per_second: int
-
-
-class MemFigures(RunFigures):
-    """A run in a file: each curve as a list of points."""
-
-    load_latency: list[LatencyFigures]
-    page_latency: list[PageFigures]
-    bandwidth: list[BandwidthFigures]
-
-
-def figures(all_results: Sequence[Results]) -> BenchmarkFigures:
-    """All of it for a file."""
-    return {"benchmark": IMAGE, "runs": [_run_figures(results) for results in all_results]}
-
-
-def _run_figures(results: Results) -> MemFigures:
-    hz = results.frequency_hz
-    latency: list[LatencyFigures] = [
-        {**row.statistics(hz), "size_bytes": row.parameters[0], "stride_bytes": row.parameters[1]}
-        for row in results.named("load_latency")
-    ]
+def rows_of(results: Results) -> list[Row]:
+    """What was measured, and what follows from it: what a page costs beyond a line, bytes per cycle."""
     beyond = translation_curve(results)
-    pages: list[PageFigures] = [
-        {**row.statistics(hz), "pages": count, "beyond_a_line_cycles": beyond[count]}
+    pages = [
+        replace(row, metric="beyond_a_line", value=beyond[row.parameters[0]], spread=Spread(), account=Account({}, {}))
         for row in results.named("page_latency")
-        for count in row.parameters
     ]
-    bandwidth: list[BandwidthFigures] = [
-        {"stream": stream, "size_bytes": size, "bytes_per_cycle": rate, "bytes_per_second": round(rate * hz)}
+    streams = [
+        replace(row, unit="bytes_per_cycle", value=1 / row.value, spread=Spread(), account=Account({}, {}))
         for stream in STREAMS
-        for size, rate in bandwidth_curve(results, stream).items()
+        for row in results.named(f"{stream}_bandwidth")
     ]
-    return {**results.figures(), "load_latency": latency, "page_latency": pages, "bandwidth": bandwidth}
+    return [*results.rows, *pages, *streams]

@@ -17,8 +17,8 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
+from benchmarks.harness.results import Fact, Result, Spread
 from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
 from benchmarks.speed.turns import TurnCost, measure_turns
 from emulator.errors import ConfigError
@@ -123,45 +123,19 @@ def seconds_until(text: bytes, fd: int, timeout_seconds: float = TIMEOUT_SECONDS
     return time.perf_counter() - started
 
 
-class BootFigures(TypedDict):
-    """A contender in a file."""
-
-    seconds: list[float]
-    median_seconds: float
-    instructions: int | None
-    guest_seconds: float | None
-
-
-class ExitFigures(TypedDict):
-    """An exit in a file."""
-
-    microseconds: float
-    guest_cycles: int
-
-
-class SpeedFigures(TypedDict):
-    """All of it."""
-
-    workstation: str
-    linux_boot: dict[str, BootFigures]
-    exit_cost: dict[str, ExitFigures]
-    turns: dict[str, float]
-
-
-def figures(contenders: list[Contender], costs: list[ExitCost], turns: list[TurnCost]) -> SpeedFigures:
+def rows_of(contenders: list[Contender], costs: list[ExitCost], turns: list[TurnCost]) -> list[Result]:
     """All of it for a file, with what the workstation is."""
-    boots: dict[str, BootFigures] = {
-        contender.name: {
-            "seconds": contender.seconds,
-            "median_seconds": contender.median_seconds,
-            "instructions": contender.instructions,
-            "guest_seconds": contender.guest_seconds,
-        }
-        for contender in contenders
-    }
-    exits: dict[str, ExitFigures] = {
-        f"{cost.exit_name} {cost.paging}": {"microseconds": cost.microseconds, "guest_cycles": cost.guest_cycles}
-        for cost in costs
-    }
-    seconds = {cost.machines: cost.seconds for cost in turns}
-    return {"workstation": platform.platform(), "linux_boot": boots, "exit_cost": exits, "turns": seconds}
+    spec: dict[str, Fact] = {"workstation": platform.platform()}
+    rows = []
+    for contender in contenders:
+        facts = {"instructions": contender.instructions, "guest_seconds": contender.guest_seconds}
+        about: dict[str, Fact] = {name: fact for name, fact in facts.items() if fact is not None}
+        spread = Spread(tuple(sorted(contender.seconds)))
+        value = contender.median_seconds
+        rows.append(Result(spec | {"contender": contender.name}, "linux_boot", "seconds", value, spread, about=about))
+    for cost in costs:
+        about = {"exit": cost.exit_name, "guest_cycles": cost.guest_cycles}
+        rows.append(Result(spec | {"paging": cost.paging}, "exit", "microseconds", cost.microseconds, about=about))
+    for turn in turns:
+        rows.append(Result(spec | {"machines": turn.machines}, "turns_of_a_second", "seconds", turn.seconds))
+    return rows

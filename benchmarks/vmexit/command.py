@@ -7,7 +7,7 @@ import click
 from benchmarks.harness.outputs import Outputs
 from benchmarks.harness.results import Run
 from benchmarks.harness.text import show_titled
-from benchmarks.vmexit.measure import figures, measure
+from benchmarks.vmexit.measure import IMAGE, measure
 from benchmarks.vmexit.plot import draw
 from benchmarks.vmexit.tables import reasons, tables
 
@@ -20,4 +20,5 @@ def measure_and_report(runs: Sequence[Run], outputs: Outputs) -> None:
         show_titled(title, table)
     for line in reasons(all_results):
         click.echo(line)
-    outputs.write(figures(all_results), lambda figure: draw(figure, all_results))
+    rows = [row for results in all_results for row in results.rows]
+    outputs.write(IMAGE, rows, lambda figure: draw(figure, all_results))

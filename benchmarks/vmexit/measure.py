@@ -7,12 +7,10 @@ caches the two agree to the cycle. After kvm-unit-tests' vmexit in what is measu
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
 
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.guest_runs import run_all
-from benchmarks.harness.measurements import Statistics, Unavailable
-from benchmarks.harness.results import BenchmarkFigures, Results, Run, RunFigures
+from benchmarks.harness.results import Results, Run
 from emulator.ledger import LABELS
 
 IMAGE = "vmexit"
@@ -52,41 +50,3 @@ def categories_of(accounts: Iterable[Account]) -> list[str]:
     """The ledger's categories that any of `accounts` has, in the ledger's order."""
     present = {name for account in accounts for name in account.cycles}
     return [label for label in LABELS if label in present]
-
-
-class OperationFigures(Statistics):
-    """An operation in a file: what the guest measured, and what the ledger booked for one."""
-
-    ledger_cycles: dict[str, float]
-    exits: dict[str, float]
-
-
-class UnavailableFigures(TypedDict):
-    """An operation that this machine does not allow, in a file."""
-
-    unavailable: str
-
-
-class VmexitFigures(RunFigures):
-    """A run in a file; operations by the guest's names."""
-
-    operations: dict[str, OperationFigures | UnavailableFigures]
-
-
-def figures(all_results: Sequence[Results]) -> BenchmarkFigures:
-    """All of it for a file."""
-    return {"benchmark": IMAGE, "runs": [_run_figures(results) for results in all_results]}
-
-
-def _run_figures(results: Results) -> VmexitFigures:
-    operations: dict[str, OperationFigures | UnavailableFigures] = {}
-    for row in results.rows:
-        if isinstance(row, Unavailable):
-            operations[row.name] = {"unavailable": row.reason}
-        else:
-            operations[row.measurement.name] = {
-                **row.measurement.statistics(results.frequency_hz),
-                "ledger_cycles": dict(row.account.cycles),
-                "exits": dict(row.account.exits),
-            }
-    return {**results.figures(), "operations": operations}

@@ -46,10 +46,10 @@ def draw_bars(axes: "Axes", all_results: Sequence[Results]) -> None:
     """Medians with the inter-quartile range, for each operation and way of paging."""
     width = GROUP_WIDTH / len(all_results)
     for number, results in enumerate(all_results):
-        rows = {name: row.measurement for name, row in results.by_name().items()}
+        rows = results.by_name()
         places = [place for place, name in enumerate(OPERATIONS) if name in rows]
-        medians = [rows[name].median for name in OPERATIONS if name in rows]
-        spreads = [rows[name].quartiles for name in OPERATIONS if name in rows]
+        medians = [rows[name].value for name in OPERATIONS if name in rows]
+        spreads = [rows[name].spread.quartiles for name in OPERATIONS if name in rows]
         below = [median - low for median, (low, _) in zip(medians, spreads, strict=True)]
         above = [high - median for median, (_, high) in zip(medians, spreads, strict=True)]
         left = [place - GROUP_WIDTH / 2 + (number + 0.5) * width for place in places]
@@ -91,7 +91,7 @@ def draw_profiles(axes: "Axes", all_results: Sequence[Results]) -> None:
     for number, name in enumerate(OPERATIONS):
         if name in leaving:
             rows = [results.by_name().get(name) for results in all_results]
-            medians = [row.median if row else float("nan") for row in rows]
+            medians = [row.value if row else float("nan") for row in rows]
             line, marker = "-" if number < len(COLOURS) else "--", MARKERS[number % len(MARKERS)]
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(profiles, medians, line, marker=marker, markersize=4, color=colour, label=name)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.harness.measurements import Measurement, Unavailable
-from benchmarks.harness.results import Results
+from benchmarks.harness.results import Missing, Result, Results
 from benchmarks.harness.text import cycles_text
 from benchmarks.vmexit.measure import OPERATIONS, categories_of
 from vmm.cli.output import list_table
@@ -34,7 +33,7 @@ def modes_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
         cells: list[str] = []
         for results in all_results:
             row = results.by_name().get(name)
-            cells += [cycles_text(row.median), cycles_text(iqr(row.measurement))] if row else [UNAVAILABLE_CELL] * 2
+            cells += [cycles_text(row.value), cycles_text(iqr(row))] if row else [UNAVAILABLE_CELL] * 2
         table.add_row(text, *cells)
     return title, table
 
@@ -47,7 +46,7 @@ def profiles_table(all_results: Sequence[Results]) -> tuple[str, "Table"]:
     title = f"Cycles of one operation, {run.paging}, {run.timing} timing: medians"
     for name, text in OPERATIONS.items():
         rows = [results.by_name().get(name) for results in all_results]
-        table.add_row(text, *(cycles_text(row.median) if row else UNAVAILABLE_CELL for row in rows))
+        table.add_row(text, *(cycles_text(row.value) if row else UNAVAILABLE_CELL for row in rows))
     return title, table
 
 
@@ -71,13 +70,13 @@ def reasons(all_results: Sequence[Results]) -> list[str]:
     where: dict[str, dict[str, None]] = {}
     for results in all_results:
         for row in results.rows:
-            if isinstance(row, Unavailable):
-                text = f"{UNAVAILABLE_CELL} {OPERATIONS.get(row.name, row.name)}: {row.reason}"
+            if isinstance(row, Missing):
+                text = f"{UNAVAILABLE_CELL} {OPERATIONS.get(row.metric, row.metric)}: {row.reason}"
                 where.setdefault(text, {})[results.run.paging] = None
     return [f"{text} ({', '.join(pagings)})" for text, pagings in where.items()]
 
 
-def iqr(row: Measurement) -> float:
+def iqr(row: Result) -> float:
     """The inter-quartile range of an operation's samples."""
-    low, high = row.quartiles
+    low, high = row.spread.quartiles
     return high - low

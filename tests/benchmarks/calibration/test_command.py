@@ -14,11 +14,11 @@ from emulator.profiles.profile import DEFAULT_PROFILE, shipped_profiles
 def test_every_shipped_profile_measures_what_was_published_of_its_machine(tmp_path: Path) -> None:
     path = tmp_path / "findings.json"
     main(["profiles", "check", "--json", str(path)])
-    findings = json.loads(path.read_text())
-    assert [row["profile"] for row in findings] == [
+    findings = json.loads(path.read_text())["rows"]
+    assert [row["spec"]["profile"] for row in findings] == [
         row.profile for name in shipped_profiles() for row in references_of(name)
     ]
-    assert all(row["is_within"] for row in findings)
+    assert all(row["about"]["is_within"] for row in findings)
 
 
 @pytest.mark.slow

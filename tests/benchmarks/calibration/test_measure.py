@@ -8,7 +8,7 @@ from benchmarks.calibration.measure import Finding, find, latency_cycles, measur
 from benchmarks.calibration.published import Quantity, Reference
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement
-from benchmarks.harness.results import Measured, Results, Run
+from benchmarks.harness.results import Results, Run, row_of
 from emulator.errors import ConfigError
 from emulator.profiles.profile import load_profile
 from tests import ROOT
@@ -27,7 +27,7 @@ def measurement(name: str, parameters: tuple[int, ...], cycles: int) -> Measurem
 
 def results_of(*rows: Measurement, account: Account = Account({}, {})) -> Results:
     run = Run("vmexit", "haswell", "ept", "detailed")
-    return Results(run, 1_000_000_000, tuple(Measured(row, account) for row in rows))
+    return Results(run, 1_000_000_000, tuple(row_of({}, row, account) for row in rows))
 
 
 # --- what is taken from the measurements ------------------------------------------------------------------------------

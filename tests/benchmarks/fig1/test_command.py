@@ -33,9 +33,10 @@ def test_the_file_has_break_evens_and_loads(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "fig1.json"
     profiles = ["--profile", "core2-2006", "--profile", "netburst-2006"]
     main(["bench", "fig1", *profiles, "--guests", "1", "--json", str(file)])
-    found = json.loads(file.read_text())
-    assert all(set(run["break_even_line_cycles"]) == {"null", "cpuid", "pte"} for run in found["runs"])
-    assert [load["guests"] for load in found["loads"]] == [1]
+    found = json.loads(file.read_text())["rows"]
+    evens = [(row["spec"]["profile"], row["about"]["sidecall"]) for row in found if row["metric"] == "break_even_line"]
+    assert evens == [(name, key) for name in ("core2-2006", "netburst-2006") for key in ("null", "cpuid", "pte")]
+    assert {row["spec"]["guests"] for row in found if row["metric"].startswith("wait_")} == {1}
     printed = capsys.readouterr().out
     assert [printed.index(title) for title in ("Figure 1:", "Break-even:", "under load")] == sorted(
         printed.index(title) for title in ("Figure 1:", "Break-even:", "under load")

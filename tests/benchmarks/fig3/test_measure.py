@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.fig3.measure import COMMANDS, comparison_of, figures, measure
+from benchmarks.fig3.measure import COMMANDS, comparison_of, measure
 from benchmarks.fig3.plot import draw
 from benchmarks.fig3.tables import tables
 from benchmarks.harness.pairs import Comparison, Pair
@@ -39,7 +39,7 @@ def test_both_improve_as_in_the_paper(by_key: Mapping[str, Pair]) -> None:
 
 def test_a_context_switch_without_page_faults_gains_nothing(by_key: Mapping[str, Pair]) -> None:
     resident = by_key["ctx/0"]
-    assert resident.exit.median == pytest.approx(resident.sidecall.median, abs=0.1)
+    assert resident.exit.value == pytest.approx(resident.sidecall.value, abs=0.1)
     assert resident.exit.account.exits == resident.sidecall.account.exits == {"CR_ACCESS": 1}
 
 
@@ -47,7 +47,7 @@ def test_a_context_switch_gains_what_its_page_faults_do(by_key: Mapping[str, Pai
     gains = []
     for laps in (1, 4, 16):
         pair = by_key[f"ctx/{laps}"]
-        gains.append((pair.exit.median - pair.sidecall.median) * laps / ARRAY_PAGES)
+        gains.append((pair.exit.value - pair.sidecall.value) * laps / ARRAY_PAGES)
     assert gains == pytest.approx([gains[0]] * 3, rel=0.005)
 
 
@@ -72,15 +72,15 @@ def test_exits_of_a_context_switch(by_key: Mapping[str, Pair], laps: int) -> Non
 def test_the_account_of_an_operation_is_the_operation(by_key: Mapping[str, Pair]) -> None:
     for pair in by_key.values():
         for side in (pair.exit, pair.sidecall):
-            assert sum(parts(side.account).values()) == pytest.approx(side.median, abs=1)
+            assert sum(parts(side.account).values()) == pytest.approx(side.value, abs=1)
         assert sum(served_parts(pair.exit.account).values()) == 0
 
 
-def test_figures_are_whole(comparison: Comparison) -> None:
+def test_rows_are_whole(comparison: Comparison) -> None:
     switches = comparison_of(comparison.results, COMMANDS["ctx"])
-    written = json.loads(json.dumps(figures([switches], "ctx")))
-    assert written["benchmark"] == "ctx"
-    assert list(written["runs"][0]["operations"]) == ["ctx/1", "ctx/4", "ctx/16", "ctx/0"]
+    records = json.loads(json.dumps([row.record() for row in switches.rows()]))
+    for metric in ("ctx", "ctx_exit", "improvement"):
+        assert [row["about"]["laps"] for row in records if row["metric"] == metric] == [1, 4, 16, 0]
     page_faults = comparison_of(comparison.results, COMMANDS["pagefault"])
     assert [table.row_count for _, table in tables([page_faults])] == [1, 3]
 

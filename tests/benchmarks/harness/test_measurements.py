@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import (
     Measurement,
     ProtocolError,
@@ -10,6 +11,7 @@ from benchmarks.harness.measurements import (
     nanoseconds,
     parse_line,
 )
+from benchmarks.harness.results import Spread, row_of
 
 
 def measurement(cycles: tuple[int, ...], empty: tuple[int, ...] = (0,), operations: int = 1) -> Measurement:
@@ -66,7 +68,7 @@ def test_the_median_empty_round_is_taken_off_and_the_rest_shared_by_the_operatio
 def test_quartiles_of_eleven_rounds() -> None:
     row = measurement((11, 3, 9, 1, 5, 7, 2, 8, 4, 10, 6))
     assert row.median == 6
-    assert row.quartiles == (3, 9)
+    assert Spread(row.samples).quartiles == (3, 9)
     assert (row.samples[0], row.samples[-1]) == (1, 11)
 
 
@@ -76,18 +78,25 @@ def test_the_median_is_one_of_the_samples_and_the_first_of_equals() -> None:
     assert measurement((4, 1, 3, 2), (0, 0, 0, 0)).median == 2
 
 
-def test_statistics_are_of_one_operation() -> None:
-    row = measurement((30, 30, 60), (0, 0, 0), operations=3)
-    assert row.statistics(2_000_000_000) == {
-        "operations_per_round": 3,
-        "median_cycles": 10.0,
-        "median_ns": 5.0,
-        "min_cycles": 10.0,
-        "q1_cycles": 10.0,
-        "q3_cycles": 20.0,
-        "max_cycles": 20.0,
-        "samples_cycles": [10.0, 10.0, 20.0],
-    }
+def test_a_row_is_of_one_operation() -> None:
+    row = row_of({"profile": "haswell"}, measurement((30, 30, 60), (0, 0, 0), operations=3), Account({"guest": 3}, {}))
+    assert row.record() == {
+        "spec": {"profile": "haswell"},
+        "metric": row.metric,
+        "unit": "cycles",
+        "value": 10.0,
+        "about": {},
+        "spread": {
+            "min": 10.0, "q1": 10.0, "q3": 20.0, "max": 20.0, "samples": [10.0, 10.0, 20.0], "operations_per_sample": 3,
+        },
+        "account": {"cycles": {"guest": 3}, "exits": {}},
+    }  # fmt: skip
+
+
+def test_parameters_of_a_row_have_names() -> None:
+    row = row_of({}, Measurement("load_latency", (4096, 64), 1, (0,), (3,)), Account({}, {}))
+    assert row.about == {"size_bytes": 4096, "stride_bytes": 64}
+    assert row.parameters == (4096, 64)
 
 
 def test_nanoseconds_to_picoseconds() -> None:

@@ -1,5 +1,6 @@
 """Claims about the files of a benchmark: refused before anything runs, or written whole."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,10 +8,17 @@ import pytest
 
 from benchmarks.harness.outputs import Outputs
 from benchmarks.harness.plotting import plot_bytes
+from benchmarks.harness.results import Missing, Result, Row
 from emulator.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+ROWS: list[Row] = [
+    Result({"profile": "haswell"}, "sum", "cycles", 2.5, about={"of": 3}),
+    Missing({"profile": "skylake"}, "sum", "no, it has none"),
+]
 
 
 def draw_line(figure: "Figure") -> None:
@@ -42,9 +50,21 @@ def test_a_check_leaves_nothing_behind_and_old_files_alone(tmp_path: Path) -> No
 
 
 def test_files_are_written(tmp_path: Path) -> None:
-    outputs = Outputs(tmp_path / "a.json", tmp_path / "a.PNG")
-    outputs.write({"b": 1, "a": [2.5]}, draw_line)
-    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    2.5\n  ],\n  "b": 1\n}\n'
+    outputs = Outputs(tmp_path / "a.json", tmp_path / "a.PNG", tmp_path / "a.csv")
+    outputs.write("sums", ROWS, draw_line)
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "benchmark": "sums",
+        "rows": [
+            {"spec": {"profile": "haswell"}, "metric": "sum", "unit": "cycles", "value": 2.5, "about": {"of": 3}},
+            {"spec": {"profile": "skylake"}, "metric": "sum", "unit": "cycles", "value": None,
+             "about": {"unavailable": "no, it has none"}},
+        ],
+    }  # fmt: skip
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "spec.profile,metric,unit,value,about.of,about.unavailable",
+        "haswell,sum,cycles,2.5,3,",
+        'skylake,sum,cycles,,,"no, it has none"',
+    ]
     assert (tmp_path / "a.PNG").read_bytes().startswith(b"\x89PNG")
 
 
@@ -55,7 +75,7 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        Outputs(plot_path=tmp_path / "a.svg").write({}, fail)
+        Outputs(plot_path=tmp_path / "a.svg").write("sums", ROWS, fail)
     assert (tmp_path / "a.svg").read_text() == "old"
 
 

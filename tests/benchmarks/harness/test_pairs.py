@@ -7,14 +7,14 @@ from benchmarks.harness.measurements import Measurement
 from benchmarks.harness.pair_tables import latency_table, parts_table
 from benchmarks.harness.pairs import Comparison, Pair
 from benchmarks.harness.parts import parts, served_parts
-from benchmarks.harness.results import Measured, Results, Run
+from benchmarks.harness.results import Result, Results, Run, row_of
 
 BY_EXIT = Account({"guest": 3, "exit hardware": 7, "entry hardware": 40, "vmcs access": 50}, {"CPUID": 1})
 BY_CALL = Account({"guest": 3, "spin": 37, OTHER_CORES + "VMM paths": 20, OTHER_CORES + "coherence": 5}, {})
 
 
-def measured(name: str, account: Account, cycles: int) -> Measured:
-    return Measured(Measurement(name, (), 10, (0,), (10 * cycles,)), account)
+def measured(name: str, account: Account, cycles: int) -> Result:
+    return row_of({}, Measurement(name, (), 10, (0,), (10 * cycles,)), account)
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
 """What the guest `mem` would measure on machines made up."""
 
+from dataclasses import replace
+
 from benchmarks.harness.accounts import Account
 from benchmarks.harness.measurements import Measurement
-from benchmarks.harness.results import Measured, Results, Run
+from benchmarks.harness.results import Result, Results, Run, row_of, spec_of
 from vmm.session.spec import Paging
 
 
-def row(name: str, parameters: tuple[int, ...], cycles_per_operation: int) -> Measured:
+def row(name: str, parameters: tuple[int, ...], cycles_per_operation: int) -> Result:
     measurement = Measurement(name, parameters, 10, (0,), (10 * cycles_per_operation,))
-    return Measured(measurement, Account({}, {}))
+    return row_of({}, measurement, Account({}, {}))
 
 
 def made_results(paging: Paging = "native", profile: str = "haswell", scale: int = 1) -> Results:
@@ -23,4 +25,6 @@ def made_results(paging: Paging = "native", profile: str = "haswell", scale: int
         row("write_bandwidth", (4096,), 4),
         row("copy_bandwidth", (4096,), 8),
     ]
-    return Results(Run("mem", profile, paging, "detailed"), 2_000_000_000, tuple(rows))
+    run = Run("mem", profile, paging, "detailed")
+    spec = spec_of(run.host, 2_000_000_000, "mem")
+    return Results(run, 2_000_000_000, tuple(replace(row, spec=spec) for row in rows))

@@ -42,16 +42,19 @@ def test_files_have_all_of_it(
     files = ["--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / f"f.{suffix}")]
     run_bench([made_results(), made_results(*other)], files, monkeypatch)
     assert (tmp_path / f"f.{suffix}").stat().st_size > 10_000
-    figures = json.loads((tmp_path / "f.json").read_text())
-    assert figures["benchmark"] == "mem"
-    first, second = figures["runs"]
+    document = json.loads((tmp_path / "f.json").read_text())
+    assert document["benchmark"] == "mem"
+    rows = document["rows"]
+    first, second = rows[0]["spec"], rows[-1]["spec"]
     assert (first["profile"], first["paging"], first["frequency_hz"]) == ("haswell", "native", 2_000_000_000)
     assert (second["paging"], second["profile"]) == other
-    latency, pages, bandwidth = first["load_latency"][1], first["page_latency"][1], first["bandwidth"][2]
-    assert (latency["size_bytes"], latency["stride_bytes"], latency["median_ns"]) == (2048, 64, 3.5)
-    assert (pages["pages"], pages["median_cycles"], pages["beyond_a_line_cycles"]) == (32, 27, 20)
-    rate = {"stream": "copy", "size_bytes": 4096, "bytes_per_cycle": 0.125, "bytes_per_second": 250_000_000}
-    assert bandwidth == rate
+    values = {
+        (row["metric"], row["unit"], *row["about"].values()): row["value"] for row in rows if row["spec"] == first
+    }
+    assert values["load_latency", "cycles", 2048, 64] == 7
+    assert values["page_latency", "cycles", 32] == 27
+    assert values["beyond_a_line", "cycles", 32] == 20
+    assert values["copy_bandwidth", "bytes_per_cycle", 4096] == 0.125
 
 
 def test_a_wrong_plot_is_refused_before_anything_runs(

@@ -54,7 +54,9 @@ def test_the_guest_measures_every_point() -> None:
 def test_flat_timing_gives_flat_curves() -> None:
     for name in ("load_latency", "page_latency"):
         for row in guest_results("flat").named(name):
-            assert row.median * row.operations == row.operations / 32 * (32 + 2) + 4  # 32 loads, DEC, JNZ; around it 4
+            assert (
+                row.value * row.spread.operations == row.spread.operations / 32 * (32 + 2) + 4
+            )  # 32 loads, DEC, JNZ; around it 4
 
 
 @pytest.mark.slow

@@ -16,7 +16,11 @@ def test_the_benchmark_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str], m
     main(["bench", "speed", "--json", str(tmp_path / "speed.json")])
     output = capfd.readouterr().out
     assert output.startswith("Linux to its shell")
-    figures = json.loads((tmp_path / "speed.json").read_text())
-    assert figures["linux_boot"]["sidecore native, fast"]["instructions"] > 10**9
-    assert set(figures["exit_cost"]) == {"CPUID ept", "VMCALL ept", "CPUID shadow", "VMCALL shadow"}
-    assert {"2 busy cores", "64 busy cores", "an idle pair of hosts"} < set(figures["turns"])
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    (boot,) = [row for row in rows if row["metric"] == "linux_boot"]
+    assert boot["spec"]["contender"] == "sidecore native, fast"
+    assert boot["about"]["instructions"] > 10**9
+    exits = {(row["about"]["exit"], row["spec"]["paging"]) for row in rows if row["metric"] == "exit"}
+    assert exits == {(exit_name, paging) for exit_name in ("CPUID", "VMCALL") for paging in ("ept", "shadow")}
+    turns = {row["spec"]["machines"] for row in rows if row["metric"] == "turns_of_a_second"}
+    assert {"2 busy cores", "64 busy cores", "an idle pair of hosts"} < turns

@@ -40,7 +40,7 @@ def test_one_profile_shows_medians_and_accounts(
     status, output, errors = run_bench([], capfd)
     assert (status, errors) == (0, "")
     assert re.search(r"^Operation +native +IQR +shadow +IQR +ept +IQR$", output, re.MULTILINE)
-    median = cycles_text(results_of("shadow").by_name()["pte_write"].median)
+    median = cycles_text(results_of("shadow").by_name()["pte_write"].value)
     assert re.search(rf"^PTE write: .* {median} +\d.*$", output, re.MULTILINE)
     assert re.search(r"^VMCALL, unknown number +- +- +\d", output, re.MULTILINE)
     assert "\n- VMCALL, unknown number: no hypervisor (native)\n" in output
@@ -65,28 +65,37 @@ def test_files_have_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     use_finished_runs(monkeypatch)
-    files = ["--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / f"f.{suffix}")]
+    files = [
+        "--json",
+        str(tmp_path / "f.json"),
+        "--csv",
+        str(tmp_path / "f.csv"),
+        "--plot",
+        str(tmp_path / f"f.{suffix}"),
+    ]
     assert run_bench([*arguments, *files], capfd)[0] == 0
     assert (tmp_path / f"f.{suffix}").stat().st_size > 10_000
-    figures = json.loads((tmp_path / "f.json").read_text())
-    assert figures["benchmark"] == "vmexit"
-    for run in figures["runs"]:
-        check_run(run)
+    document = json.loads((tmp_path / "f.json").read_text())
+    assert document["benchmark"] == "vmexit"
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + len(document["rows"])
+    pagings = list(dict.fromkeys(row["spec"]["paging"] for row in document["rows"]))
     if len(arguments) > 1:
-        assert [run["paging"] for run in figures["runs"]] == ["native", "shadow"]
+        assert pagings == ["native", "shadow"]
+    for paging in pagings:
+        rows = [row for row in document["rows"] if row["spec"]["paging"] == paging]
+        assert {row["metric"] for row in rows} == set(OPERATIONS)
+        for row in rows:
+            check_row(row)
 
 
-def check_run(run: dict[str, Any]) -> None:
-    assert set(run) == {"profile", "overrides", "paging", "timing", "frequency_hz", "operations"}
-    assert set(run["operations"]) == set(OPERATIONS)
-    for name, row in run["operations"].items():
-        if "unavailable" in row:
-            assert (run["paging"], name) == ("native", "vmcall")
-            continue
-        assert len(row["samples_cycles"]) == 11
-        assert row["min_cycles"] <= row["q1_cycles"] <= row["median_cycles"] <= row["q3_cycles"] <= row["max_cycles"]
-        assert row["median_ns"] == round(row["median_cycles"] * 1e9 / run["frequency_hz"], 3)
-        assert sum(row["ledger_cycles"].values()) == pytest.approx(row["median_cycles"], abs=1e-9)
+def check_row(row: dict[str, Any]) -> None:
+    if row["value"] is None:
+        assert (row["spec"]["paging"], row["metric"]) == ("native", "vmcall")
+        return
+    spread = row["spread"]
+    assert len(spread["samples"]) == 11
+    assert spread["min"] <= spread["q1"] <= row["value"] <= spread["q3"] <= spread["max"]
+    assert sum(row["account"]["cycles"].values()) == pytest.approx(row["value"], abs=1e-9)
 
 
 @pytest.mark.parametrize(

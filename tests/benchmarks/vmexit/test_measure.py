@@ -3,8 +3,7 @@
 import pytest
 
 from benchmarks.harness.guest_runs import run_guest
-from benchmarks.harness.measurements import Unavailable
-from benchmarks.harness.results import Run
+from benchmarks.harness.results import Missing, Run
 from benchmarks.vmexit.measure import OPERATIONS
 from emulator.profiles.profile import load_profile
 from emulator.timing.fidelity import Fidelity
@@ -37,26 +36,25 @@ ALWAYS = {
 
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_the_guest_measures_every_operation_once(paging: Paging) -> None:
-    names = [row.name if isinstance(row, Unavailable) else row.measurement.name for row in results_of(paging).rows]
+    names = [row.metric for row in results_of(paging).rows]
     assert sorted(names) == sorted(OPERATIONS)
-    unavailable = [row for row in results_of(paging).rows if isinstance(row, Unavailable)]
-    assert unavailable == ([Unavailable("vmcall", "no hypervisor")] if paging == "native" else [])
+    missing = [(row.metric, row.reason) for row in results_of(paging).rows if isinstance(row, Missing)]
+    assert missing == ([("vmcall", "no hypervisor")] if paging == "native" else [])
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_the_ledger_booked_what_the_guest_measured(paging: Paging) -> None:
     for row in results_of(paging).measured:
         booked_cycles = sum(row.account.cycles.values())
-        assert booked_cycles == pytest.approx(row.median, abs=1e-9), row.measurement.name
+        assert booked_cycles == pytest.approx(row.value, abs=1e-9), row.metric
 
 
 @pytest.mark.parametrize("timing", ["fast", pytest.param("detailed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_with_the_model_of_the_core_too_but_for_the_fractions_of_a_cycle(paging: Paging, timing: Fidelity) -> None:
     for row in results_of(paging, timing).measured:
-        measurement = row.measurement
-        rest_cycles = (sum(row.account.cycles.values()) - measurement.median) * measurement.operations
-        assert abs(rest_cycles) < 4, measurement.name  # two rounds of two ends, each off by less than a cycle
+        rest_cycles = (sum(row.account.cycles.values()) - row.value) * row.spread.operations
+        assert abs(rest_cycles) < 4, row.metric  # two rounds of two ends, each off by less than a cycle
 
 
 @pytest.mark.slow
@@ -89,5 +87,5 @@ def test_a_cpuid_pays_for_one_exit_and_one_entry(paging: Paging) -> None:
 def test_an_override_changes_what_is_measured() -> None:
     run = Run("vmexit", PROFILE, "ept", "flat", ("vmx.entry_cycles=1",))
     entry_cycles = load_profile(PROFILE).entry_cycles
-    dear, cheap = (results.by_name()["cpuid"].measurement for results in (results_of("ept"), run_guest(run)))
-    assert dear.median - cheap.median == entry_cycles - 1
+    dear, cheap = (results.by_name()["cpuid"] for results in (results_of("ept"), run_guest(run)))
+    assert dear.value - cheap.value == entry_cycles - 1
