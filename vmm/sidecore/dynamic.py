@@ -15,8 +15,9 @@ could wake any core. MODEL: taking one takes no time, and the core that is wante
 from collections.abc import Sequence
 
 from emulator.events import Event
+from emulator.ledger import HOST, IDLING
 from emulator.machine import Machine
-from vmm.core import Core
+from vmm.core import INTERRUPTS, Core
 from vmm.scheduler import Scheduler
 from vmm.sidecore.policy import Policy, Sample, UseMeter
 from vmm.sidecore.registry import Sidecores
@@ -100,7 +101,10 @@ class DynamicSidecore:
         sidecore, pcpu = self.sidecore, self._core.pcpu
         if not sidecore.is_on_duty:
             return False
-        self._core.take_interrupts()
+        if pcpu.interrupts.is_asserted:  # MODEL: polling, it takes them when a request comes
+            pcpu.clock.open_account(HOST, INTERRUPTS)
+            self._core.take_interrupts()
+            pcpu.clock.open_account(HOST, IDLING)
         if not self.is_wanted and sidecore.is_drained:
             sidecore.end_duty()
             self.changes.append((pcpu.clock.now_ps, False))
