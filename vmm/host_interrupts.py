@@ -27,12 +27,12 @@ HOST_INTERRUPTS: dict[int, Handler] = {
 
 
 class HostInterrupts:
-    """The table of the VMM on `pc`."""
+    """The table of the VMM on the first `core_count` cores of `pc`; those behind are sidecores, which only poll."""
 
-    def __init__(self, pc: Pc) -> None:
+    def __init__(self, pc: Pc, core_count: int) -> None:
         self.handlers = dict(HOST_INTERRUPTS)
         self._ioapic = pc.board.ioapic
-        self._core_count = pc.machine.pcpu_count
+        self._core_count = core_count
 
     def route(self, pin: int, vector: int, handler: Handler, *, core: int = 0, is_level: bool = True) -> None:
         """Let `handler` have the interrupts at a pin of the host's I/O APIC: at `core`, with `vector`.
@@ -40,7 +40,7 @@ class HostInterrupts:
         Raises ConfigError when there is no such pin or core, or the vector is not free for a device.
         """
         if not 0 <= pin < io.PIN_COUNT or not 0 <= core < self._core_count:
-            raise ConfigError(f"the host has no pin {pin} of an I/O APIC, or no core {core}")
+            raise ConfigError(f"the host has no pin {pin} of an I/O APIC, or the VMM no core {core} for interrupts")
         if not FIRST_DEVICE <= vector < TIMER or vector in self.handlers:
             raise ConfigError(f"vector {vector:#x} is not free: choose one from {FIRST_DEVICE:#x} to {TIMER - 1:#x}")
         self.handlers[vector] = handler

@@ -109,7 +109,7 @@ class Hypervisor:
         self._paging = PAGINGS[paging]
         self._capabilities = self._paging.capabilities()
         seats = Observers(observers)
-        self.interrupts = HostInterrupts(pc)
+        self.interrupts = HostInterrupts(pc, core_count)
         self.cores = [
             Core(pcpu, chip, self, self._capabilities, handlers, self.interrupts.handlers, seats)
             for pcpu, chip in zip(machine.pcpus[:core_count], pc.board.apics[:core_count], strict=True)

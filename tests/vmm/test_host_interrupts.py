@@ -35,11 +35,11 @@ RAISED_CYCLES = CYCLES_PER_MS // 2
 class Host:
     """A PC with a card, a domain that runs `program`, and a handler that notes interrupts and quiets the card."""
 
-    def __init__(self, program: str = SPIN, *, cores: int = 1) -> None:
+    def __init__(self, program: str = SPIN, *, cores: int = 1, sidecores: int = 0) -> None:
         machine = Machine(PROFILE, memory_bytes=host_memory_bytes([MEMORY_BYTES]), pcpu_count=cores)
         self.pc = Pc(machine, devices=[Edu])
         self.pages: list[tuple[object, ...]] = []
-        self.hypervisor = Hypervisor(self.pc, paging="ept", observers=[Diary(self.pages)])
+        self.hypervisor = Hypervisor(self.pc, paging="ept", sidecore_count=sidecores, observers=[Diary(self.pages)])
         self.domain = self.hypervisor.create_domain(
             make_image(program), memory_bytes=MEMORY_BYTES, transmit=lambda _byte: None
         )
@@ -168,6 +168,12 @@ def test_an_interrupt_that_the_last_exit_of_a_guest_acknowledged_is_not_lost() -
     core.run(2 * CYCLES_PER_MS)
     assert [number for number, _ in host.handled] == [0]
     assert chip.vectors.isr == 0
+
+
+def test_a_sidecore_takes_no_interrupts() -> None:
+    host = Host(cores=2, sidecores=1)
+    with pytest.raises(ConfigError, match="no core 1"):
+        host.hypervisor.interrupts.route(PIN, VECTOR, host.handle, core=1)
 
 
 def test_what_cannot_be_routed_is_refused_in_words() -> None:
