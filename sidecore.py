@@ -45,10 +45,8 @@ from vmm.exits.table import EXIT_HANDLERS
 from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.scheduler import Decision, Scheduler
 from vmm.session.additions import Additions
-from vmm.session.saved_world import SavedWorld
 from vmm.session.spec import GuestSpec, HostSpec, Limits, Paging, Switch
-from vmm.session.timeline import Timeline
-from vmm.session.world import Guest, Host, HostDescription, Stop, World, WorldSpec
+from vmm.session.world import Guest, Host, HostDescription, SavedWorld, Stop, Timeline, World, WorldSpec
 from vmm.sidecore.abi import EADDRESS, EVALUE, OK, Answer
 from vmm.sidecore.policy import Policy, Sample
 from vmm.sidecore.worker import Worker

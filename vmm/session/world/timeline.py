@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from emulator.errors import ConfigError
 from vmm.exits.observer import ExitObserver
-from vmm.session.saved_world import SavedWorld
 from vmm.session.spec import Limits
-from vmm.session.world import Stop, World
+from vmm.session.world.saved import SavedWorld
+from vmm.session.world.world import Stop, World
 from vmm.vcpu import Exit, VCpu
 
 EVERY_CYCLES = 200_000_000

@@ -1,0 +1,73 @@
+"""A guest of a script's world: described first, then built; its output, end, VM exits and statistics."""
+
+from emulator.errors import ConfigError
+from vmm.outcome import End
+from vmm.session.guest import Guest as BuiltGuest
+from vmm.session.run import collect_stats
+from vmm.session.spec import GuestSpec
+from vmm.session.stats import ExitStats, RunStats
+
+
+class Guest:
+    """A guest of a host; it is there when the world is built."""
+
+    def __init__(self, spec: GuestSpec) -> None:
+        self.spec = spec
+        self.output = bytearray()  # all it has printed on its serial line
+        self._built: BuiltGuest | None = None
+        self._awaited = b""
+        self._has_printed_it = False
+
+    @property
+    def built(self) -> BuiltGuest:
+        """Its registers, memory and devices. Raises ConfigError before the world is built."""
+        if self._built is None:
+            raise ConfigError("the guest is not built yet; call build() or run() of its world first")
+        return self._built
+
+    @property
+    def end(self) -> End | None:
+        """How it ended; None: it has not."""
+        return None if self._built is None else self._built.end
+
+    @property
+    def exits(self) -> dict[str, ExitStats]:
+        """Its VM exits so far, by the name of their reason; natively there are none."""
+        return self.built.exit_statistics()
+
+    @property
+    def stats(self) -> RunStats:
+        """What it and its host cost so far, as in the file of `sidecore boot --stats`; no workstation time."""
+        return collect_stats(self.built, 0.0)
+
+    def exit_table(self) -> str:
+        """Its VM exits, as `sidecore boot` shows them."""
+        from vmm.session.report.summary import exit_table
+        from vmm.session.report.tables import table_text
+
+        return table_text(exit_table(self.stats, with_cycles=True))
+
+    def send(self, keys: bytes) -> None:
+        """Type on its serial line."""
+        self.built.run_timers()
+        self.built.board.uart.receive(keys)
+
+    def transmit(self, byte: int) -> None:
+        """The guest sent `byte` on its serial line."""
+        self.output.append(byte)
+        if self._awaited and self.output.endswith(self._awaited):
+            self._has_printed_it = True
+            self.built.pause()
+
+    def take(self, built: BuiltGuest) -> None:
+        """It is built."""
+        self._built = built
+
+    def await_text(self, text: str | None) -> None:
+        """Pause when it has printed `text` from now on."""
+        self._awaited, self._has_printed_it = (text or "").encode(), False
+
+    @property
+    def has_printed_it(self) -> bool:
+        """Whether it has printed the awaited text."""
+        return self._has_printed_it

@@ -1,0 +1,136 @@
+"""A host of a script's world: described, with its guests and all that is added to it, then built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from devices.board import PciDeviceMaker
+from emulator.cpuid import Registers
+from emulator.errors import ConfigError
+from emulator.vmx.exit_reasons import NAMES
+from vmm.exits.observer import ExitObserver
+from vmm.exits.table import Handler
+from vmm.scheduler import Scheduler
+from vmm.session.additions import NOTHING_ADDED, Additions
+from vmm.session.boot_plan import HostPlan
+from vmm.session.build import build_host
+from vmm.session.plan import plan_host
+from vmm.session.spec import GuestSpec, HostSpec
+from vmm.session.world.guest import Guest
+from vmm.sidecore.operations import Function, Operation
+from vmm.sidecore.policy import Policy
+from vmm.vcpu import Hypercall, VCpu
+
+
+@dataclass(frozen=True)
+class HostDescription:
+    """All that a host is built from."""
+
+    spec: HostSpec
+    guests: tuple[GuestSpec, ...]
+    additions: Additions = NOTHING_ADDED
+
+
+class Host:
+    """An emulated machine and its guests, described until it is built; from then on describing is a ConfigError."""
+
+    def __init__(self, description: HostDescription) -> None:
+        self.spec = description.spec
+        self.additions = description.additions
+        self.guests: list[Guest] = []
+        self.plan: HostPlan | None = None  # what it is built from, once that is known
+        self.is_built = False
+        self._observers: list[ExitObserver] = []
+        for spec in description.guests:
+            self.add_guest(spec)
+
+    @property
+    def description(self) -> HostDescription:
+        """All that it is built from."""
+        return HostDescription(self.spec, tuple(guest.spec for guest in self.guests), self.additions)
+
+    def add_guest(self, spec: GuestSpec | None = None) -> Guest:
+        """One more guest; natively there is one only."""
+        self._check_open()
+        guest = Guest(spec or GuestSpec())
+        self.guests.append(guest)
+        return guest
+
+    def observe(self, observer: ExitObserver) -> None:
+        """Tell `observer` of every VM exit."""
+        self._check_open()
+        self._observers.append(observer)
+
+    def add_exit_handler(self, reason: int, handler: Handler) -> None:
+        """Handle VM exits for `reason` by `handler(vcpu) -> Outcome`, instead of the VMM's own."""
+        if reason not in NAMES:
+            raise ConfigError(f"{reason} is no exit reason; take one of sidecore.ExitReason")
+        self._add("exit_handlers", reason, handler)
+
+    def add_hypercall(self, number: int, function: Hypercall) -> None:
+        """Answer VMCALL with RAX = `number` by `function(vcpu, rdi, rsi) -> rax`."""
+        self._add("hypercalls", number, function)
+
+    def add_cpuid_leaf(self, leaf: int, registers: Registers) -> None:
+        """Answer CPUID of `leaf`, above 0x40000000, with (EAX, EBX, ECX, EDX)."""
+        self._add("cpuid_leaves", leaf, registers)
+
+    def add_sidecall(self, number: int, name: str, function: Function) -> None:
+        """Let sidecores serve requests for `number` by `function(worker, arguments) -> Answer`, booked as `name`."""
+        self._add("sidecalls", number, Operation(name, function))
+
+    def add_device(self, name: str, make: PciDeviceMaker) -> None:
+        """Let guests have `name` among their devices: `make(events)` makes one, with a PciFunction as `function`."""
+        self._add("devices", name, make)
+
+    def set_scheduler(self, make: Callable[[int], Scheduler[VCpu]]) -> None:
+        """Let the scheduler that `make(core_count)` makes decide who runs where."""
+        self._check_open()
+        self.additions = replace(self.additions, scheduler=make)
+
+    def set_sidecore_policy(self, make: Callable[[], Policy]) -> None:
+        """Let the policy that `make()` makes decide when the sidecore's core runs guests."""
+        self._check_open()
+        self.additions = replace(self.additions, sidecore_policy=make)
+
+    def build(self) -> None:
+        """Make the machine and its guests, once. Raises ConfigError for whatever is not possible."""
+        if self.is_built:
+            return
+        plan = self.plan or plan_host(self.spec, [guest.spec for guest in self.guests], additions=self.additions)
+        transmits = [guest.transmit for guest in self.guests]
+        for guest, built in zip(self.guests, build_host(plan, transmits, observers=self._observers), strict=True):
+            guest.take(built)
+        self.plan, self.is_built = plan, True
+
+    @property
+    def cycles(self) -> int:
+        """The clock of its first core."""
+        return self.guests[0].built.pcpu.clock.cycles
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all its guests have."""
+        return all(guest.end is not None for guest in self.guests)
+
+    def advance(self, limit_cycles: int) -> bool:
+        """Run until its clocks are at `limit_cycles`; False when it came no further and nothing could wake a guest."""
+        self.guests[0].built.advance(limit_cycles)
+        was_paused = any(guest.has_printed_it for guest in self.guests)
+        return was_paused or self.has_ended or self.cycles >= limit_cycles
+
+    def pause(self) -> None:
+        """Return from `advance` soon."""
+        self.guests[0].built.pause()
+
+    def _add(self, kind: str, key: Any, value: Any) -> None:
+        self._check_open()
+        table = getattr(self.additions, kind)
+        if key in table:
+            raise ConfigError(f"{key!r} was added already")
+        changes: dict[str, Any] = {kind: {**table, key: value}}
+        self.additions = replace(self.additions, **changes)
+
+    def _check_open(self) -> None:
+        if self.is_built:
+            raise ConfigError("the host is built already; describe all of it before the world runs")

@@ -1,0 +1,198 @@
+"""Hosts and guests that a script builds and runs: what `import sidecore` gives.
+
+    World --add_host--> Host --add_guest--> Guest        descriptions: specs and what was added, nothing is made yet
+      |  build(), once: plan.py, build.py                the same way as `sidecore boot`
+      v
+    run(Limits) --> Stop, any number of times            Guest.output, .end, .exits, .stats
+
+A world is a value as long as nothing is built: `World.spec` says all of it, and `World(spec)` is the same world again.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from types import FrameType
+
+from vmm.session.additions import Additions
+from vmm.session.boot_plan import HostPlan
+from vmm.session.snapshot import read_snapshot
+from vmm.session.snapshot.objects import Skeleton
+from vmm.session.spec import HostSpec, Limits
+from vmm.session.world.guest import Guest
+from vmm.session.world.host import Host, HostDescription
+from vmm.session.world.saved import SavedWorld, check_additions, take
+
+
+class Stop(Enum):
+    """Why `World.run` came back. Only ENDED is for good."""
+
+    ENDED = "every guest has ended"
+    UNTIL = "the awaited text was seen"
+    LIMIT = "a limit was reached"
+    ASLEEP = "nothing is left that could wake a guest"
+    PAUSED = "World.pause was called"
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """All that a world is built from."""
+
+    hosts: tuple[HostDescription, ...] = ()
+
+
+class World:
+    """Hosts on one timeline."""
+
+    def __init__(self, spec: WorldSpec | None = None) -> None:
+        self.hosts = [Host(description) for description in (spec or WorldSpec()).hosts]
+        self._is_interrupted = self._is_paused = False
+        self._skeleton: Skeleton | None = None
+
+    @property
+    def spec(self) -> WorldSpec:
+        """All that it is built from."""
+        return WorldSpec(tuple(host.description for host in self.hosts))
+
+    def add_host(self, spec: HostSpec | None = None) -> Host:
+        """One more host."""
+        host = Host(HostDescription(spec or HostSpec(), ()))
+        self.hosts.append(host)
+        return host
+
+    def build(self) -> None:
+        """Make all hosts that are not made yet. Raises ConfigError."""
+        if self._skeleton is None:
+            for host in self.hosts:
+                host.build()
+            self._skeleton = Skeleton([guest.built for guest in self.guests], "world.guests")
+
+    @property
+    def guests(self) -> list[Guest]:
+        """All guests of all hosts."""
+        return [guest for host in self.hosts for guest in host.guests]
+
+    @property
+    def cycles(self) -> int:
+        """The clock of the first host's first core."""
+        return self.hosts[0].cycles
+
+    @property
+    def exit_count(self) -> int:
+        """VM exits of all guests so far."""
+        return sum(stats["count"] for guest in self.guests for stats in guest.exits.values())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether every guest has."""
+        return all(host.has_ended for host in self.hosts)
+
+    def pause(self) -> None:
+        """Let `run` return soon, between two instructions: from an observer, or another thread."""
+        self._is_paused = True
+        for host in self.hosts:
+            host.pause()
+
+    # --- as it was ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def of_plans(plans: Sequence[HostPlan]) -> "World":
+        """The world whose hosts are built from `plans`."""
+        guests = [tuple(guest.spec for guest in plan.guests) for plan in plans]
+        pairs = zip(plans, guests, strict=True)
+        world = World(WorldSpec(tuple(HostDescription(plan.spec, specs, plan.additions) for plan, specs in pairs)))
+        for host, plan in zip(world.hosts, plans, strict=True):
+            host.plan = plan
+        return world
+
+    @staticmethod
+    def restore(path: Path, additions: Sequence[Additions] | None = None) -> "SavedWorld[World]":
+        """The world that was written to `path`; `additions` to each host, if it had any. Raises ConfigError."""
+        snapshot = read_snapshot(path)
+        if additions is not None:
+            check_additions(snapshot, len(additions))
+            snapshot = replace(snapshot, additions=tuple(additions))
+        return SavedWorld(snapshot, World.of_plans)
+
+    def snapshot(self) -> "SavedWorld[World]":
+        """All of it as it is now; not while it runs. Raises ConfigError for what has no form, with its place."""
+        self.build()
+        plans = [host.plan for host in self.hosts if host.plan is not None]
+        return SavedWorld(take(plans, self.skeleton, [bytes(guest.output) for guest in self.guests]), World.of_plans)
+
+    def clone(self) -> "World":
+        """Another world that is as this one is now."""
+        return self.snapshot().clone()
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Its objects, as they were when it was built."""
+        assert self._skeleton is not None, "it is not built"
+        return self._skeleton
+
+    def give_outputs(self, outputs: Sequence[bytes]) -> None:
+        """What its guests have printed so far."""
+        for guest, output in zip(self.guests, outputs, strict=True):
+            guest.output[:] = output
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, limits: Limits | None = None) -> Stop:
+        """Build what is not built, and run until every guest has ended or a limit is reached; then it can go on.
+
+        Raises ConfigError, or GuestError when a guest did what is not modelled. Ctrl-C pauses it: KeyboardInterrupt.
+        """
+        limits = limits or Limits()
+        self.build()
+        guests, self._is_paused = self.guests, False
+        for guest in guests:
+            guest.await_text(limits.until)
+        started = time.perf_counter()
+        with self._interruptible():
+            while True:
+                awake = [host for host in self.hosts if not host.has_ended and self._advance(host, limits)]
+                if self._is_interrupted:
+                    raise KeyboardInterrupt
+                if any(guest.has_printed_it for guest in guests):
+                    return Stop.UNTIL
+                if self._is_paused:
+                    return Stop.PAUSED
+                if all(guest.end is not None for guest in guests):
+                    return Stop.ENDED
+                if not awake:
+                    return Stop.ASLEEP
+                if all(host.has_ended or _is_at(host, limits.max_cycles) for host in awake):
+                    return Stop.LIMIT
+                if limits.max_seconds is not None and time.perf_counter() - started >= limits.max_seconds:
+                    return Stop.LIMIT
+
+    @staticmethod
+    def _advance(host: Host, limits: Limits) -> bool:
+        limit_cycles = host.cycles + limits.slice_cycles
+        return host.advance(limit_cycles if limits.max_cycles is None else min(limit_cycles, limits.max_cycles))
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_interrupted = True
+        for host in self.hosts:
+            host.pause()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """While guests run, Ctrl-C waits for a place between two instructions."""
+        self._is_interrupted = False
+        if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
+            yield
+            return
+        previous = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def _is_at(host: Host, max_cycles: int | None) -> bool:
+    return max_cycles is not None and host.cycles >= max_cycles
