@@ -39,6 +39,7 @@ from devices.pci.function import DECODES_MEMORY, DECODES_PORTS, IS_MASTER, NO_IN
 from emulator.errors import ConfigError, GuestError
 from emulator.events import EventQueue
 from emulator.vmx.exit_reasons import ExitReason
+from emulator.wire import WireEnd
 from vmm.cost import paths
 from vmm.exits.observer import ExitObserver
 from vmm.exits.table import EXIT_HANDLERS
@@ -46,7 +47,7 @@ from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.scheduler import Decision, Scheduler
 from vmm.session.additions import Additions
 from vmm.session.spec import GuestSpec, HostSpec, Limits, Paging, Switch
-from vmm.session.world import Guest, Host, HostDescription, SavedWorld, Stop, Timeline, World, WorldSpec
+from vmm.session.world import Guest, Host, HostDescription, Link, SavedWorld, Stop, Timeline, World, WorldSpec
 from vmm.sidecore.abi import EADDRESS, EVALUE, OK, Answer
 from vmm.sidecore.policy import Policy, Sample
 from vmm.sidecore.worker import Worker
@@ -82,6 +83,7 @@ __all__ = [
     "HostDescription",
     "HostSpec",
     "Limits",
+    "Link",
     "Outcome",
     "Paging",
     "PciFunction",
@@ -94,6 +96,7 @@ __all__ = [
     "Switch",
     "Timeline",
     "VCpu",
+    "WireEnd",
     "Worker",
     "World",
     "WorldSpec",

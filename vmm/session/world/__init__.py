@@ -9,8 +9,9 @@ snapshot() --> SavedWorld                            saved.py; timeline.py goes 
 
 from vmm.session.world.guest import Guest
 from vmm.session.world.host import Host, HostDescription
+from vmm.session.world.link import Link
 from vmm.session.world.saved import SavedWorld
 from vmm.session.world.timeline import Timeline
 from vmm.session.world.world import Stop, World, WorldSpec
 
-__all__ = ["Guest", "Host", "HostDescription", "SavedWorld", "Stop", "Timeline", "World", "WorldSpec"]
+__all__ = ["Guest", "Host", "HostDescription", "Link", "SavedWorld", "Stop", "Timeline", "World", "WorldSpec"]

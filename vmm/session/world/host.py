@@ -8,6 +8,7 @@ from devices.board import PciDeviceMaker
 from emulator.cpuid import Registers
 from emulator.errors import ConfigError
 from emulator.vmx.exit_reasons import NAMES
+from emulator.world import Host as BuiltHost
 from vmm.exits.observer import ExitObserver
 from vmm.exits.table import Handler
 from vmm.scheduler import Scheduler
@@ -113,14 +114,13 @@ class Host:
         """Whether all its guests have."""
         return all(guest.end is not None for guest in self.guests)
 
-    def advance(self, limit_cycles: int) -> bool:
-        """Run until its clocks are at `limit_cycles`; False when it came no further and nothing could wake a guest."""
-        self.guests[0].built.advance(limit_cycles)
-        was_paused = any(guest.has_printed_it for guest in self.guests)
-        return was_paused or self.has_ended or self.cycles >= limit_cycles
+    @property
+    def built(self) -> BuiltHost:
+        """The machine with all that runs on it."""
+        return self.guests[0].built.host
 
     def pause(self) -> None:
-        """Return from `advance` soon."""
+        """Let its cores stop soon, between two instructions."""
         self.guests[0].built.pause()
 
     def _add(self, kind: str, key: Any, value: Any) -> None:

@@ -18,6 +18,7 @@ from vmm.session.boot_plan import HostPlan
 from vmm.session.snapshot import Snapshot, write_snapshot
 from vmm.session.snapshot.contents import DAMAGED, Contents, damaged
 from vmm.session.snapshot.objects import Skeleton
+from vmm.session.world.link import Link
 
 
 class Restorable(Protocol):
@@ -65,10 +66,18 @@ class SavedWorld(Generic[W]):
         write_snapshot(self._snapshot, path)
 
 
-def take(plans: Sequence[HostPlan], skeleton: Skeleton, outputs: Sequence[bytes]) -> Snapshot:
+def take(plans: Sequence[HostPlan], links: Sequence[Link], skeleton: Skeleton, outputs: Sequence[bytes]) -> Snapshot:
     """The snapshot of a world. Raises ConfigError when it has something that has no form."""
     texts = [base64.b64encode(output).decode() for output in outputs]
-    return Snapshot.take(plans, Contents.take(skeleton), outputs=texts)
+    return Snapshot.take(plans, Contents.take(skeleton), outputs=texts, links=[link.saved() for link in links])
+
+
+def links_of(snapshot: Snapshot) -> list[Link]:
+    """The links of a world in a file: what was connected to them is in the contents. Raises ConfigError."""
+    try:
+        return [Link(**saved) for saved in snapshot.document["links"]]
+    except DAMAGED as error:
+        raise damaged(error) from None
 
 
 def check_additions(snapshot: Snapshot, count: int) -> None:

@@ -15,9 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from emulator.errors import ConfigError
+from emulator.world import World as Timeline
 from vmm.session.additions import Additions
 from vmm.session.boot_plan import HostPlan
 from vmm.session.snapshot import read_snapshot
@@ -25,7 +28,8 @@ from vmm.session.snapshot.objects import Skeleton
 from vmm.session.spec import HostSpec, Limits
 from vmm.session.world.guest import Guest
 from vmm.session.world.host import Host, HostDescription
-from vmm.session.world.saved import SavedWorld, check_additions, take
+from vmm.session.world.link import Connect, Link
+from vmm.session.world.saved import SavedWorld, check_additions, links_of, take
 
 
 class Stop(Enum):
@@ -43,33 +47,71 @@ class WorldSpec:
     """All that a world is built from."""
 
     hosts: tuple[HostDescription, ...] = ()
+    links: tuple[Link, ...] = ()
+
+
+class _Built:
+    """What a world is made of: the root of what a snapshot has."""
+
+    def __init__(self, hosts: list[Host], links: list[Link]) -> None:
+        self.guests = [guest.built for host in hosts for guest in host.guests]
+        self.timeline = Timeline([host.built for host in hosts])
+        for link in links:
+            link.build(self.timeline, hosts)
 
 
 class World:
     """Hosts on one timeline."""
 
     def __init__(self, spec: WorldSpec | None = None) -> None:
-        self.hosts = [Host(description) for description in (spec or WorldSpec()).hosts]
+        spec = spec or WorldSpec()
+        self.hosts = [Host(description) for description in spec.hosts]
+        self.links = list(spec.links)
         self._is_interrupted = self._is_paused = False
+        self._built: _Built | None = None
         self._skeleton: Skeleton | None = None
 
     @property
     def spec(self) -> WorldSpec:
         """All that it is built from."""
-        return WorldSpec(tuple(host.description for host in self.hosts))
+        return WorldSpec(tuple(host.description for host in self.hosts), tuple(self.links))
 
     def add_host(self, spec: HostSpec | None = None) -> Host:
         """One more host."""
+        self._check_open()
         host = Host(HostDescription(spec or HostSpec(), ()))
         self.hosts.append(host)
         return host
 
+    def add_link(
+        self, first: Host, second: Host, *, latency_ns: int, bits_per_second: int | None = None,
+        connect: Connect | None = None,
+    ) -> Link:  # fmt: skip
+        """A wire between two hosts of this world; see `Link`. Raises ConfigError."""
+        self._check_open()
+        numbers = [self.hosts.index(host) for host in (first, second) if host in self.hosts]
+        if len(numbers) < 2:
+            raise ConfigError("a link joins two hosts of one world")
+        link = Link(
+            first=numbers[0], second=numbers[1], latency_ns=latency_ns, bits_per_second=bits_per_second, connect=connect
+        )
+        self.links.append(link)
+        return link
+
     def build(self) -> None:
-        """Make all hosts that are not made yet. Raises ConfigError."""
-        if self._skeleton is None:
-            for host in self.hosts:
-                host.build()
-            self._skeleton = Skeleton([guest.built for guest in self.guests], "world.guests")
+        """Make all of it, once. Raises ConfigError."""
+        if self._built is not None:
+            return
+        if not self.hosts or not all(host.guests for host in self.hosts):
+            raise ConfigError("a world needs a host, and each host a guest; see World.add_host and Host.add_guest")
+        for host in self.hosts:
+            host.build()
+        self._built = _Built(self.hosts, self.links)
+        self._skeleton = Skeleton(self._built, "world")
+
+    def _check_open(self) -> None:
+        if self._built is not None:
+            raise ConfigError("the world is built already; describe all of it before it runs")
 
     @property
     def guests(self) -> list[Guest]:
@@ -94,17 +136,23 @@ class World:
     def pause(self) -> None:
         """Let `run` return soon, between two instructions: from an observer, or another thread."""
         self._is_paused = True
-        for host in self.hosts:
-            host.pause()
+        self._pause()
+
+    def _pause(self) -> None:
+        if self._built is not None:
+            self._built.timeline.pause()
+            for host in self.hosts:
+                host.pause()
 
     # --- as it was ---------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def of_plans(plans: Sequence[HostPlan]) -> "World":
-        """The world whose hosts are built from `plans`."""
+    def of_plans(links: Sequence[Link], plans: Sequence[HostPlan]) -> "World":
+        """The world whose hosts are built from `plans`, with links between them."""
         guests = [tuple(guest.spec for guest in plan.guests) for plan in plans]
         pairs = zip(plans, guests, strict=True)
-        world = World(WorldSpec(tuple(HostDescription(plan.spec, specs, plan.additions) for plan, specs in pairs)))
+        hosts = tuple(HostDescription(plan.spec, specs, plan.additions) for plan, specs in pairs)
+        world = World(WorldSpec(hosts, tuple(links)))
         for host, plan in zip(world.hosts, plans, strict=True):
             host.plan = plan
         return world
@@ -116,13 +164,14 @@ class World:
         if additions is not None:
             check_additions(snapshot, len(additions))
             snapshot = replace(snapshot, additions=tuple(additions))
-        return SavedWorld(snapshot, World.of_plans)
+        return SavedWorld(snapshot, partial(World.of_plans, links_of(snapshot)))
 
     def snapshot(self) -> "SavedWorld[World]":
         """All of it as it is now; not while it runs. Raises ConfigError for what has no form, with its place."""
         self.build()
         plans = [host.plan for host in self.hosts if host.plan is not None]
-        return SavedWorld(take(plans, self.skeleton, [bytes(guest.output) for guest in self.guests]), World.of_plans)
+        outputs = [bytes(guest.output) for guest in self.guests]
+        return SavedWorld(take(plans, self.links, self.skeleton, outputs), partial(World.of_plans, self.links))
 
     def clone(self) -> "World":
         """Another world that is as this one is now."""
@@ -154,31 +203,37 @@ class World:
         started = time.perf_counter()
         with self._interruptible():
             while True:
-                awake = [host for host in self.hosts if not host.has_ended and self._advance(host, limits)]
+                is_awake = self._advance(limits)
                 if self._is_interrupted:
                     raise KeyboardInterrupt
                 if any(guest.has_printed_it for guest in guests):
                     return Stop.UNTIL
+                if self.has_ended:
+                    return Stop.ENDED
                 if self._is_paused:
                     return Stop.PAUSED
-                if all(guest.end is not None for guest in guests):
-                    return Stop.ENDED
-                if not awake:
+                if not is_awake:
                     return Stop.ASLEEP
-                if all(host.has_ended or _is_at(host, limits.max_cycles) for host in awake):
+                if limits.max_cycles is not None and self.cycles >= limits.max_cycles:
                     return Stop.LIMIT
                 if limits.max_seconds is not None and time.perf_counter() - started >= limits.max_seconds:
                     return Stop.LIMIT
 
-    @staticmethod
-    def _advance(host: Host, limits: Limits) -> bool:
-        limit_cycles = host.cycles + limits.slice_cycles
-        return host.advance(limit_cycles if limits.max_cycles is None else min(limit_cycles, limits.max_cycles))
+    def _advance(self, limits: Limits) -> bool:
+        """Run a slice of the first host's cycles; False when it came no further, and nothing could wake anybody."""
+        assert self._built is not None
+        limit_cycles = self.cycles + limits.slice_cycles
+        if limits.max_cycles is not None:
+            limit_cycles = min(limit_cycles, limits.max_cycles)
+        timeline = self._built.timeline
+        limit_ps = self.hosts[0].built.machine.timeline.cycles_to_ps(limit_cycles)
+        timeline.advance(limit_ps)
+        was_paused = self._is_paused or any(guest.has_printed_it for guest in self.guests)
+        return was_paused or timeline.now_ps >= limit_ps
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._is_interrupted = True
-        for host in self.hosts:
-            host.pause()
+        self._pause()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -192,7 +247,3 @@ class World:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-def _is_at(host: Host, max_cycles: int | None) -> bool:
-    return max_cycles is not None and host.cycles >= max_cycles
