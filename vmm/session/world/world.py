@@ -120,8 +120,9 @@ class World:
 
     @property
     def cycles(self) -> int:
-        """The clock of the first host's first core."""
-        return self.hosts[0].cycles
+        """How far it has come, by the clock of the first host's cores."""
+        now_ps = max(host.built.machine.pcpus[0].clock.now_ps for host in self.hosts)
+        return self._to_cycles(now_ps if self._built is None else max(now_ps, self._built.timeline.now_ps))
 
     @property
     def exit_count(self) -> int:
@@ -214,7 +215,7 @@ class World:
                     return Stop.PAUSED
                 if not is_awake:
                     return Stop.ASLEEP
-                if limits.max_cycles is not None and self.cycles >= limits.max_cycles:
+                if limits.max_cycles is not None and self._has_reached(limits.max_cycles):
                     return Stop.LIMIT
                 if limits.max_seconds is not None and time.perf_counter() - started >= limits.max_seconds:
                     return Stop.LIMIT
@@ -222,14 +223,26 @@ class World:
     def _advance(self, limits: Limits) -> bool:
         """Run a slice of the first host's cycles; False when it came no further, and nothing could wake anybody."""
         assert self._built is not None
-        limit_cycles = self.cycles + limits.slice_cycles
+        timeline = self._built.timeline
+        limit_cycles = self._to_cycles(timeline.now_ps) + limits.slice_cycles
         if limits.max_cycles is not None:
             limit_cycles = min(limit_cycles, limits.max_cycles)
-        timeline = self._built.timeline
-        limit_ps = self.hosts[0].built.machine.timeline.cycles_to_ps(limit_cycles)
-        timeline.advance(limit_ps)
+        limit_ps = self._to_ps(limit_cycles)
+        if limit_ps > timeline.now_ps:
+            timeline.advance(limit_ps)
         was_paused = self._is_paused or any(guest.has_printed_it for guest in self.guests)
         return was_paused or timeline.now_ps >= limit_ps
+
+    def _has_reached(self, cycles: int) -> bool:
+        """Whether all hosts have got there, by the first one's clock. One that has ended has."""
+        assert self._built is not None
+        return self._built.timeline.now_ps >= self._to_ps(cycles)
+
+    def _to_cycles(self, when_ps: int) -> int:
+        return self.hosts[0].built.machine.timeline.ps_to_cycles(when_ps)
+
+    def _to_ps(self, cycles: int) -> int:
+        return self.hosts[0].built.machine.timeline.cycles_to_ps(cycles)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self._is_interrupted = True

@@ -15,7 +15,11 @@ def describe(*, paging: sidecore.Paging = "ept", sidecores: int = 0, pcpu_count:
     first = world.add_host(
         sidecore.HostSpec(paging=paging, pcpu_count=pcpu_count, sidecore_count=sidecores, profile="nehalem")
     )
-    for image in ("fpu_sse", "sidecall_null" if sidecores else "interrupts", "paging_page_table_writes"):
+    for image in (
+        "fpu_sse",
+        "sidecall_null" if sidecores else "interrupts" if paging == "ept" else "hlt_wake",
+        "paging_page_table_writes",
+    ):
         first.add_guest(sidecore.GuestSpec(image=image, memory_bytes=32 * MIB))
     world.add_host(sidecore.HostSpec(paging="native")).add_guest(
         sidecore.GuestSpec(image="fpu_sse", memory_bytes=32 * MIB)
