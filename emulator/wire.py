@@ -23,9 +23,6 @@ class WireEnd:
     ) -> None:
         self.on_receive: Callable[[bytes], None] | None = None  # None: nobody listens
         self.free_ps = 0  # when the last frame has left: a network card sends the next then
-        self.now_ps = (
-            0  # nothing is sent before: the outside, between slices, finds the host's devices at earlier times
-        )
         self.dropped_count = 0  # frames that would have waited too long
         self._events = events
         self._latency_ps = latency_ps
@@ -33,9 +30,11 @@ class WireEnd:
         self._on_sent = on_sent
         self._sent: list[tuple[int, bytes]] = []  # (arrival, frame), not carried yet
 
-    def send(self, frame: bytes) -> bool:
-        """Send a frame now, or when those before it have left; False: dropped, so many wait."""
-        now_ps = max(self._events.now_ps, self.now_ps)
+    def send(self, frame: bytes, now_ps: int) -> bool:
+        """Send a frame at `now_ps`, or when those before it have left; False: dropped, so many wait.
+
+        `now_ps` is the sender's time: that of a device's own events, which are a domain's, or of the world (outside).
+        """
         start_ps = max(now_ps, self.free_ps)
         if start_ps - now_ps > BACKLOG_MAX_PS:
             self.dropped_count += 1

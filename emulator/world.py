@@ -189,8 +189,6 @@ class World:
     def _pass_time(self, limit_ps: int) -> None:
         """Bring the clocks of cores that wait to the end of the slice."""
         self.now_ps = limit_ps
-        for end, _, _ in self._wires:
-            end.now_ps = limit_ps
         for host in self.hosts:
             if not host.is_over():
                 host.interleaver.pass_time(host.machine.timeline.ps_to_cycles(limit_ps))

@@ -75,7 +75,7 @@ class FakeHost:
 
     def send(self, frame: bytes) -> None:
         for end in self.ends:
-            end.send(frame)
+            end.send(frame, self.machine.events.now_ps)
 
     def receive(self, end: WireEnd, number: int, frame: bytes) -> None:
         self.log.append((self.machine.events.now_ps, f"{frame.decode()} at end {number}"))
@@ -86,7 +86,7 @@ class FakeHost:
 
     def answer(self, end: WireEnd) -> None:
         self.log.append((self.machine.events.now_ps, "answers"))
-        end.send(b"pong")
+        end.send(b"pong", self.machine.events.now_ps)
 
     def at(self, when_ps: int, frame: bytes) -> None:
         """Send `frame` then, from an event."""

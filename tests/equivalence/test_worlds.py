@@ -78,9 +78,9 @@ def test_a_world_with_frames_on_its_wires_goes_on_from_its_contents() -> None:
     (world, one, other), (again, *_) = linked(), linked()
     skeletons = [Skeleton(world), Skeleton(again)]
     world.advance(100_000_000)
-    one.send(b"on its way")
+    one.send(b"on its way", world.now_ps)
     world.advance(150_000_000)
-    other.send(b"not carried yet")
+    other.send(b"not carried yet", world.now_ps)
     Contents.take(skeletons[0]).put(skeletons[1])
     for each in (world, again):
         each.advance(PS_PER_SECOND // 500)

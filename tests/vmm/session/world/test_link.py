@@ -22,10 +22,11 @@ class Port:
 
     widths_bytes: tuple[int, ...] = (4,)
 
-    def __init__(self, _events: EventQueue) -> None:
+    def __init__(self, events: EventQueue) -> None:
         rows = ((0x00, 2, 0x1234, 0), (0x02, 2, 0x4243, 0), (0x04, 2, 0, sidecore.DECODES_MEMORY))
         self.function = sidecore.PciFunction(rows, regions=[sidecore.Region(self, 4096)])
         self.end: sidecore.WireEnd | None = None
+        self._events = events
         self._received = 0
 
     def read(self, _offset: int, _size_bytes: int) -> int:
@@ -33,7 +34,7 @@ class Port:
 
     def write(self, _offset: int, _size_bytes: int, value: int) -> None:
         assert self.end is not None
-        self.end.send(bytes([value & 0xFF]))
+        self.end.send(bytes([value & 0xFF]), self._events.now_ps)
 
     def receive(self, frame: bytes) -> None:
         self._received = frame[0]
