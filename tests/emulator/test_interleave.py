@@ -179,3 +179,17 @@ def test_the_horizon_is_where_the_next_core_is_and_a_tie_goes_to_the_lower_numbe
 
 def _note_horizon(pcpu: PCpu, horizons: list[tuple[int, int]]) -> None:
     horizons.append((pcpu.number, pcpu.clock.horizon_cycles))
+
+
+def test_a_core_that_was_charged_outside_its_turn_waits_for_those_that_are_behind() -> None:
+    bench = Bench(2)
+    second = bench.machine.pcpus[1]
+
+    def charge() -> None:
+        second.clock.charge(Category.GUEST, 10 * LOOKAHEAD)
+        second.clock.commit()
+        second.waiting.tell()
+
+    bench.machine.events.schedule(0, charge)
+    bench.advance(5 * LOOKAHEAD)
+    assert {core for core, *_ in bench.log} == {0}
