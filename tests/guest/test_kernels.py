@@ -53,6 +53,12 @@ def test_a_kernel_prints_the_same_at_every_fidelity(kernel: ImageEntry, timing: 
 
 
 @pytest.mark.parametrize("paging", MODES)
+def test_devices_and_cpus_see_the_same_memory_when_every_access_is_simulated(paging: Paging) -> None:
+    finished = run_kernel("dma", paging, timing="detailed")
+    assert claims(finished) == claims(run_kernel("dma", paging))
+
+
+@pytest.mark.parametrize("paging", MODES)
 def test_runs_are_equal_however_they_are_sliced_when_every_access_is_simulated(paging: Paging) -> None:
     specs = (HostSpec(paging=paging, timing="detailed"), GuestSpec(image="default", memory_bytes=MEMORY_BYTES))
     whole = run_kernel("default", paging, timing="detailed")
