@@ -23,6 +23,7 @@ from vmm.exits.loop import ExitLoop
 from vmm.exits.observer import Observers
 from vmm.exits.table import Handler
 from vmm.host_apic import EVENT_CHECK, FLUSH, SPURIOUS, HostApic, LocalApic
+from vmm.resting import Resting
 from vmm.scheduler import Scheduler
 from vmm.vcpu import VCpu
 
@@ -100,6 +101,7 @@ class Core:
         self._interrupt_handlers = interrupt_handlers
         self._loop = ExitLoop(self, handlers, observers)
         self._cores = cores
+        self._resting = Resting()
         self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
         self._tick_ps: int | None = None
         self._slice_end_ps: int | None = None
@@ -126,6 +128,7 @@ class Core:
             pcpu.run(deadline_cycles)
             return
         self.meter.commit()
+        self._resting.settle(pcpu.clock.now_ps)
         if self.duty is None or not self.duty.begin():
             pcpu.waiting.wait(Category.IDLE)
 
@@ -145,6 +148,7 @@ class Core:
         """The vCPU waits for an interrupt: somebody else may run."""
         self._cores.scheduler.sleep(vcpu)
         self.needs_scheduling = True
+        self._resting.sleep(vcpu)
 
     def ask(self, asking: Sender | None) -> None:
         """Let the core decide anew who runs. `asking` is the core that wants it, None the outside."""

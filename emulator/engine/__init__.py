@@ -179,6 +179,16 @@ class Engine:
         """Forget what was cached from the extended page tables."""
         lib.sc_invept(self._cpu)
 
+    @property
+    def cached_bytes(self) -> int:
+        """How much memory it has for translations and the like, about."""
+        return int(lib.sc_cached_bytes(self._cpu))
+
+    def rest(self) -> None:
+        """Give that back: it comes again as it is needed, and no cycle depends on it. Not while it runs."""
+        if not lib.sc_rest(self._cpu):
+            raise RuntimeError("the CPU engine cannot be opened again")
+
     def close(self) -> None:
         """Give the engine's memory back now rather than when collected."""
         ffi.release(self._cpu)

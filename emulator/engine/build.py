@@ -23,6 +23,8 @@ extern "Python" int python_on_platform(void *python, int operation, uint64_t num
 FUNCTIONS = """
 typedef struct sc_cpu sc_cpu;
 sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], void *python, const char **problem);
+uint64_t sc_cached_bytes(const sc_cpu *cpu);
+bool sc_rest(sc_cpu *cpu);
 void sc_close(sc_cpu *cpu);
 sc_cpu_shared *sc_shared(sc_cpu *cpu);
 int sc_run(sc_cpu *cpu, uint64_t deadline_cycles);

@@ -31,6 +31,19 @@ sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], void *python, const c
     return cpu;
 }
 
+enum { TRANSLATED_BYTES = 100 }; /* of the workstation's code for an instruction, about */
+
+/* How much memory this CPU has for what it runs, about. */
+uint64_t sc_cached_bytes(const sc_cpu *cpu) {
+    return blocks_used_bytes(cpu) + (uint64_t)cpu->port.most_translated * TRANSLATED_BYTES;
+}
+
+/* Give that back; all of it comes again as it is needed, and no cycle depends on it. Not while the CPU runs. */
+bool sc_rest(sc_cpu *cpu) {
+    forget_blocks(cpu);
+    return engine_reopen(cpu);
+}
+
 sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
 
 /* Copy memory at a linear address as the CPU sees it, without side effects; returns the bytes copied before the first

@@ -7,35 +7,57 @@
  *   block_heads[hash(pc)] -> blocks[i] -> blocks[i].next -> ...
  *   code_bytes[bytes_at]: code | one bit per byte: an instruction starts here | slow instructions
  */
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "engine.h"
 
 enum { BLOCK_LIMIT = 1 << 19, HEADS = 1 << 18, CODE_BYTES_LIMIT = 1 << 26 };
 
+enum {
+    BLOCKS_BYTES = sizeof(block) * BLOCK_LIMIT,
+    HEADS_BYTES = sizeof(uint32_t) * HEADS,
+    HOT_BYTES = sizeof(hot_block) * HOT_BLOCKS
+};
+
+/* Zeros, which the workstation gives when they are touched, and takes back when they are forgotten. */
+static void *reserve(size_t bytes) {
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static void release(void *at, size_t bytes) {
+    if (at) munmap(at, bytes);
+}
+
 bool blocks_open(sc_cpu *cpu) {
-    cpu->time.blocks = malloc(sizeof(block) * BLOCK_LIMIT);
-    cpu->time.block_heads = calloc(HEADS, sizeof(uint32_t));
-    cpu->time.code_bytes = malloc(CODE_BYTES_LIMIT);
-    cpu->time.hot_blocks = aligned_alloc(64, HOT_BLOCKS * sizeof(hot_block));
+    cpu->time.blocks = reserve(BLOCKS_BYTES);
+    cpu->time.block_heads = reserve(HEADS_BYTES);
+    cpu->time.code_bytes = reserve(CODE_BYTES_LIMIT);
+    cpu->time.hot_blocks = reserve(HOT_BYTES);
     if (!cpu->time.hot_blocks || !cpu->time.blocks || !cpu->time.block_heads || !cpu->time.code_bytes) return false;
-    forget_blocks(cpu);
+    cpu->time.block_count = 1; /* index 0 ends a chain */
     return true;
 }
 
 void blocks_close(sc_cpu *cpu) {
-    free(cpu->time.blocks);
-    free(cpu->time.block_heads);
-    free(cpu->time.code_bytes);
-    free(cpu->time.hot_blocks);
+    release(cpu->time.blocks, BLOCKS_BYTES);
+    release(cpu->time.block_heads, HEADS_BYTES);
+    release(cpu->time.code_bytes, CODE_BYTES_LIMIT);
+    release(cpu->time.hot_blocks, HOT_BYTES);
+}
+
+uint64_t blocks_used_bytes(const sc_cpu *cpu) {
+    return cpu->time.block_count * sizeof(block) + cpu->time.code_bytes_used;
 }
 
 void leave_block(sc_cpu *cpu) { cpu->time.current = cpu->time.trapped = NULL; }
 
 void forget_blocks(sc_cpu *cpu) {
-    memset(cpu->time.block_heads, 0, HEADS * sizeof(uint32_t));
-    memset(cpu->time.hot_blocks, 0, HOT_BLOCKS * sizeof(hot_block));
-    cpu->time.block_count = 1; /* index 0 ends a chain */
+    madvise(cpu->time.block_heads, HEADS_BYTES, MADV_DONTNEED);
+    madvise(cpu->time.hot_blocks, HOT_BYTES, MADV_DONTNEED);
+    madvise(cpu->time.blocks, BLOCKS_BYTES, MADV_DONTNEED);
+    madvise(cpu->time.code_bytes, CODE_BYTES_LIMIT, MADV_DONTNEED);
+    cpu->time.block_count = 1;
     cpu->time.code_bytes_used = 0;
     leave_block(cpu);
 }

@@ -99,6 +99,7 @@ typedef struct {
 bool blocks_open(sc_cpu *cpu);
 void blocks_close(sc_cpu *cpu);
 void forget_blocks(sc_cpu *cpu);
+uint64_t blocks_used_bytes(const sc_cpu *cpu);
 void leave_block(sc_cpu *cpu); /* no block is being executed, and none was left by a trap */
 const hot_block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
 block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, unsigned bits);

@@ -69,8 +69,9 @@ typedef struct {
         uint32_t bytes;
         uint64_t pc;
     } retranslation;
-    uint32_t translated; /* since translations were emptied: see on_translation in run.c */
-    uint32_t aborts;     /* since Unicorn was opened: see abort.c */
+    uint32_t translated;      /* since translations were emptied: see on_translation in run.c */
+    uint32_t most_translated; /* the most there ever was of that, since Unicorn was opened */
+    uint32_t aborts;          /* since Unicorn was opened: see abort.c */
 } sc_port;
 
 /* run.c */
@@ -79,6 +80,7 @@ void engine_close(sc_cpu *cpu);
 bool engine_run(sc_cpu *cpu); /* until the deadline or something to settle; false: `error` says why not */
 void engine_forget_error(sc_cpu *cpu);
 void engine_run_alone(sc_cpu *cpu);        /* let the next instruction have a block of its own */
+bool engine_reopen(sc_cpu *cpu);           /* a new Unicorn in place of the old: without translations, or its memory */
 bool engine_must_empty(const sc_cpu *cpu); /* it is time to stop and empty the translations */
 
 /* state.c */

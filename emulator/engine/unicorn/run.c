@@ -185,6 +185,7 @@ static void on_translation(uc_engine *uc, uc_tb *made, uc_tb *before, void *data
     sc_cpu *cpu = data;
     (void)uc, (void)before;
     cpu->port.translated += made->icount + BLOCK_WEIGHT;
+    if (cpu->port.translated > cpu->port.most_translated) cpu->port.most_translated = cpu->port.translated;
     if (engine_must_empty(cpu)) watch(cpu);
 }
 
@@ -211,13 +212,12 @@ void empty_translations(sc_cpu *cpu) {
     cpu->port.translated = 0;
 }
 
-/* A new engine in place of one that has had its aborts. The saved context goes on in it; translations are made again. */
-static bool reopen(sc_cpu *cpu) {
+/* The saved context goes on in it; translations are made again. */
+bool engine_reopen(sc_cpu *cpu) {
     uc_engine *old = cpu->port.uc;
     cpu->port.uc = NULL;
     cpu->port.memory_hook = 0;
-    cpu->port.translated = 0;
-    cpu->s.flush_tlb = FLUSH_ALL;
+    cpu->port.translated = cpu->port.most_translated = 0;
     bool ready = open_unicorn(cpu) && add_hooks(cpu);
     uc_close(old);
     return ready;
@@ -246,7 +246,10 @@ bool engine_run(sc_cpu *cpu) {
     close_watched(cpu);
     show_clock(NULL);
     if (error == UC_ERR_FETCH_PROT) error = UC_ERR_OK, nowhere = true;
-    if (!translated && ++cpu->port.aborts % ABORTS_MAX == 0 && !reopen(cpu)) error = UC_ERR_RESOURCE;
+    if (!translated && ++cpu->port.aborts % ABORTS_MAX == 0) { /* one that has had its aborts */
+        if (!engine_reopen(cpu)) error = UC_ERR_RESOURCE;
+        cpu->s.flush_tlb = FLUSH_ALL;
+    }
     if (error && !cpu->port.error) cpu->port.error = (int)error;
     if (!cpu->port.error && (nowhere || cpu->port.is_unsafe || !translated)) { /* no instruction, at RIP or behind it */
         leave_block(cpu);
