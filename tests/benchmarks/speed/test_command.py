@@ -17,9 +17,8 @@ def test_the_benchmark_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str], m
     output = capfd.readouterr().out
     assert output.startswith("Linux to its shell")
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    (boot,) = [row for row in rows if row["metric"] == "linux_boot"]
-    assert boot["spec"]["contender"] == "sidecore native, fast"
-    assert boot["about"]["instructions"] > 10**9
+    boots = {row["spec"]["contender"]: row for row in rows if row["metric"] == "linux_boot"}
+    assert boots["sidecore native, fast"]["about"]["instructions"] > 10**9
     exits = {(row["about"]["exit"], row["spec"]["paging"]) for row in rows if row["metric"] == "exit"}
     assert exits == {(exit_name, paging) for exit_name in ("CPUID", "VMCALL") for paging in ("ept", "shadow")}
     turns = {row["spec"]["machines"] for row in rows if row["metric"] == "turns_of_a_second"}
