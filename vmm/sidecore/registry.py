@@ -110,6 +110,8 @@ class Sidecores:
             slot = page.slot_at(hpa)
             if slot is not None:
                 core.notice(slot, visible_cycles)
+        if core.is_on_duty:
+            pcpu.bound_by(core.pcpu)
 
     def unregister(self, domain: Domain, now_cycles: int) -> int:
         """Share it no longer."""
