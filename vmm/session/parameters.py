@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
@@ -48,6 +49,8 @@ class Spec:
         for row in rows_of(type(self)):
             value = getattr(self, row.name)
             if value is not None:
+                value = _of_kind(row, value)
+                object.__setattr__(self, row.name, value)
                 _check(row, value)
 
     @classmethod
@@ -71,6 +74,20 @@ def rows_of(cls: type) -> tuple[Row, ...]:
 def saved_values(spec: Spec) -> dict[str, Any]:
     """What a snapshot has to say of a spec, because memory does not."""
     return {row.name: getattr(spec, row.name) for row in rows_of(type(spec)) if not row.parameter.is_in_memory}
+
+
+def _of_kind(row: Row, value: Any) -> Any:
+    """The value with the type of its field; a text may name a file, a list be a tuple. Raises ConfigError."""
+    members = [row.kind] if get_origin(row.kind) in (tuple, Literal) else get_args(row.kind) or [row.kind]
+    kinds = {str if get_origin(member) is Literal else get_origin(member) or member for member in members}
+    if isinstance(value, str) and Path in kinds:
+        return Path(value)
+    if isinstance(value, list) and tuple in kinds:
+        return tuple(value)
+    if not isinstance(value, tuple(kinds | ({int} if float in kinds else set()))):
+        names = " or ".join(sorted(kind.__name__ for kind in kinds if kind is not type(None)))
+        raise ConfigError(f"{row.parameter.option or row.name} {value!r} is not possible; give a value of type {names}")
+    return value
 
 
 def _check(row: Row, value: Any) -> None:

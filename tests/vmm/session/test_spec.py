@@ -1,6 +1,7 @@
 """Claims about specs: each field is listed once, says what it means, and is checked when the spec is made."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,6 +44,10 @@ def test_the_command_has_every_option_of_the_table_and_no_other() -> None:
         ({"max_cycles": 0}, "--max-cycles 0 is not possible; give a number above 0"),
         ({"max_seconds": float("nan")}, "--max-seconds nan is not possible; give a number above 0"),
         ({"vcpu_counts": 2}, "no field 'vcpu_counts' of a spec; did you mean 'vcpu_count'?"),
+        ({"memory_bytes": "64M"}, "--memory '64M' is not possible; give a value of type int"),
+        ({"devices": "edu"}, "--device 'edu' is not possible; give a value of type tuple"),
+        ({"max_seconds": "1"}, "--max-seconds '1' is not possible; give a value of type float"),
+        ({"kernel": 7}, "--kernel 7 is not possible; give a value of type Path"),
         ({"slice_cycles": 0}, "slice_cycles 0 is not possible; give a number of 1 or more"),
     ],
 )
@@ -74,3 +79,9 @@ def test_a_snapshot_says_of_a_guest_what_its_memory_does_not() -> None:
     }
     host = HostSpec(overrides=("core.core_count=3",), sidecore_switches=(Switch(7, True),))
     assert HostSpec.take({**saved_values(host), "overrides": ["core.core_count=3"]}) == host
+
+
+def test_a_text_names_a_file_and_a_list_is_a_tuple() -> None:
+    spec = GuestSpec.take({"kernel": "vmlinux", "devices": ["edu"]})
+    assert (spec.kernel, spec.devices) == (Path("vmlinux"), ("edu",))
+    assert Limits(max_seconds=1).max_seconds == 1

@@ -61,9 +61,9 @@ class SavedWorld(Generic[W]):
             raise damaged(error) from None
         return world
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write it to a file, which is there whole or as it was before. Raises ConfigError."""
-        write_snapshot(self._snapshot, path)
+        write_snapshot(self._snapshot, Path(path))
 
 
 def take(plans: Sequence[HostPlan], links: Sequence[Link], skeleton: Skeleton, outputs: Sequence[bytes]) -> Snapshot:

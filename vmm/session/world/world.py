@@ -159,9 +159,9 @@ class World:
         return world
 
     @staticmethod
-    def restore(path: Path, additions: Sequence[Additions] | None = None) -> "SavedWorld[World]":
+    def restore(path: str | Path, additions: Sequence[Additions] | None = None) -> "SavedWorld[World]":
         """The world that was written to `path`; `additions` to each host, if it had any. Raises ConfigError."""
-        snapshot = read_snapshot(path)
+        snapshot = read_snapshot(Path(path))
         if additions is not None:
             check_additions(snapshot, len(additions))
             snapshot = replace(snapshot, additions=tuple(additions))

@@ -88,6 +88,14 @@ def test_a_file_needs_additions_for_each_host(tmp_path: Path) -> None:
         sidecore.World.restore(tmp_path / "saved", [sidecore.Additions()])
 
 
+def test_a_file_that_cannot_be_written_or_read_is_a_mistake_of_one_line(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none" / "file")
+    with pytest.raises(sidecore.ConfigError, match="cannot write the snapshot"):
+        describe().snapshot().write(missing)
+    with pytest.raises(sidecore.ConfigError, match="cannot read the snapshot"):
+        sidecore.World.restore(missing)
+
+
 def test_a_state_without_a_form_is_named() -> None:
     world = describe()
     world.build()
