@@ -105,11 +105,6 @@ class Host:
         self.plan, self.is_built = plan, True
 
     @property
-    def cycles(self) -> int:
-        """The clock of its first core."""
-        return self.guests[0].built.pcpu.clock.cycles
-
-    @property
     def has_ended(self) -> bool:
         """Whether all its guests have."""
         return all(guest.end is not None for guest in self.guests)

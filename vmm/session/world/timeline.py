@@ -7,9 +7,11 @@
 Exact, since a world is: what is run again is what was run.
 """
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from emulator.errors import ConfigError
 from vmm.exits.observer import ExitObserver
@@ -52,54 +54,57 @@ class Timeline:
         if every_cycles < 1:
             raise ConfigError(f"every_cycles {every_cycles} is not possible; give a number above 0")
         world.build()
+        if world.has_ended:
+            raise ConfigError("the world has ended already; make its timeline before it runs")
         self.world = world
         self._every_cycles = every_cycles
         self._points: list[_Point] = []
+        self._first_cycle = world.cycles if world.has_run else 1  # what a VMM has set up is before any cycle
         self._keep()
 
     def _keep(self) -> None:
-        world = self.world
-        if not world.has_ended:
-            self._points.append(_Point(world.cycles, world.exit_count, world.snapshot()))
+        self._points.append(_Point(self.world.cycles, self.world.exit_count, self.world.snapshot()))
 
     def run(self, limits: Limits | None = None) -> Stop:
         """As `World.run`, with snapshots on the way."""
         limits = limits or Limits()
+        started, left_seconds = time.perf_counter(), limits.max_seconds
         while True:
             next_cycles = self._points[-1].cycle + self._every_cycles
             is_last = limits.max_cycles is not None and limits.max_cycles <= next_cycles
-            stop = self.world.run(limits if is_last else replace(limits, max_cycles=next_cycles))
+            max_cycles = limits.max_cycles if is_last else next_cycles
+            stop = self.world.run(replace(limits, max_cycles=max_cycles, max_seconds=left_seconds))
             if is_last or stop is not Stop.LIMIT or self.world.cycles < next_cycles:
                 return stop
             self._keep()
+            if limits.max_seconds is not None:
+                left_seconds = started + limits.max_seconds - time.perf_counter()
+                if left_seconds <= 0:
+                    return Stop.LIMIT
 
     def seek(self, *, cycle: int | None = None, exit: int | None = None) -> World:
         """A world where the first host's clock gets to `cycle`, or behind its VM exit number `exit`, the first being 1.
 
-        Raises ConfigError when it has not come that far.
+        Raises ConfigError when it has not come that far, or was made later.
         """
-        if (cycle is None) == (exit is None):
-            raise ConfigError("seek needs either a cycle or an exit")
-        wanted, reached = (cycle, self.world.cycles) if exit is None else (exit, self.world.exit_count)
-        assert wanted is not None
-        if not self._first <= wanted <= reached:
-            what = "cycle" if exit is None else "exit"
-            raise ConfigError(f"there is no {what} {wanted} in the past; give a number from {self._first} to {reached}")
-        return self._to_cycle(wanted) if exit is None else self._to_exit(wanted)
-
-    @property
-    def _first(self) -> int:
-        return 1
+        world = self.world
+        if cycle is not None and exit is None:
+            _check("cycle", cycle, self._first_cycle, world.cycles)
+            return self._to_cycle(cycle)
+        if exit is not None and cycle is None:
+            _check("exit", exit, self._points[0].exits + 1, world.exit_count)
+            return self._to_exit(exit)
+        raise ConfigError("seek needs either a cycle or an exit")
 
     def _to_cycle(self, cycle: int) -> World:
-        point = self._points[max(0, bisect_right([point.cycle for point in self._points], cycle) - 1)]
+        point = self._points[max(0, bisect_right(self._points, cycle, key=attrgetter("cycle")) - 1)]
         world = point.saved.clone()
         if cycle > point.cycle:
             world.run(Limits(max_cycles=cycle))
         return world
 
     def _to_exit(self, number: int) -> World:
-        point = self._points[max(0, bisect_right([point.exits for point in self._points], number - 1) - 1)]
+        point = self._points[bisect_right(self._points, number - 1, key=attrgetter("exits")) - 1]
         stopper = _Stopper(number - point.exits)
 
         def prepare(world: World) -> None:
@@ -110,3 +115,8 @@ class Timeline:
         world = point.saved.clone(prepare)
         world.run()
         return world
+
+
+def _check(what: str, wanted: int, first: int, last: int) -> None:
+    if not first <= wanted <= last:
+        raise ConfigError(f"there is no {what} {wanted} in the past; give a number from {first} to {last}")

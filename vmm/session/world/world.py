@@ -122,12 +122,18 @@ class World:
     def cycles(self) -> int:
         """How far it has come, by the clock of the first host's cores."""
         now_ps = max(host.built.machine.pcpus[0].clock.now_ps for host in self.hosts)
-        return self._to_cycles(now_ps if self._built is None else max(now_ps, self._built.timeline.now_ps))
+        assert self._built is not None, "its hosts are built"
+        return self._to_cycles(max(now_ps, self._built.timeline.now_ps))
 
     @property
     def exit_count(self) -> int:
         """VM exits of all guests so far."""
         return sum(stats["count"] for guest in self.guests for stats in guest.exits.values())
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a guest has executed anything."""
+        return any(pcpu.clock.instructions for host in self.hosts for pcpu in host.built.machine.pcpus)
 
     @property
     def has_ended(self) -> bool:

@@ -75,3 +75,28 @@ def test_what_is_not_in_the_past_is_a_mistake_of_one_line(wanted: dict[str, int]
     past.run(sidecore.Limits(max_cycles=1_000_000))
     with pytest.raises(sidecore.ConfigError, match=line):
         past.seek(**wanted)
+
+
+def test_what_was_before_the_timeline_is_not_in_its_past() -> None:
+    world = timeline().world
+    world.run(sidecore.Limits(max_cycles=2_000_000))
+    past = sidecore.Timeline(world, every_cycles=500_000)
+    begin, exits = world.cycles, world.exit_count
+    past.run()
+    with pytest.raises(sidecore.ConfigError, match=f"no cycle 1000000 in the past; give a number from {begin} to"):
+        past.seek(cycle=1_000_000)
+    with pytest.raises(sidecore.ConfigError, match=f"no exit {exits} in the past; give a number from {exits + 1} to"):
+        past.seek(exit=exits)
+    assert past.seek(exit=exits + 1).exit_count == exits + 1
+    assert past.seek(cycle=begin).cycles == begin
+
+
+def test_a_world_that_has_ended_has_no_timeline() -> None:
+    world = timeline().world
+    world.run()
+    with pytest.raises(sidecore.ConfigError, match="has ended already"):
+        sidecore.Timeline(world)
+
+
+def test_the_seconds_of_a_run_are_not_counted_anew_at_each_snapshot() -> None:
+    assert timeline(every_cycles=1_000).run(sidecore.Limits(max_seconds=0.2)) is sidecore.Stop.LIMIT
