@@ -45,32 +45,30 @@ static void mmio(sc_cpu *cpu, int operation, uint64_t hpa, unsigned size, uint64
     restore_guard(guard);
 }
 
-static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    sc_cpu *cpu = data;
+static uint64_t hole_read(sc_cpu *cpu, uint64_t hpa, unsigned size) {
     uint64_t value = ~0ull;
-    (void)uc;
-    mmio(cpu, PLATFORM_MMIO_READ, cpu->low_end + offset, size, &value);
+    mmio(cpu, PLATFORM_MMIO_READ, hpa, size, &value);
     return value;
+}
+
+static uint64_t on_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
+    (void)uc;
+    return hole_read(data, ((sc_cpu *)data)->low_end + offset, size);
 }
 
 static void on_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
-    sc_cpu *cpu = data;
     (void)uc;
-    mmio(cpu, PLATFORM_MMIO_WRITE, cpu->low_end + offset, size, &value);
+    mmio(data, PLATFORM_MMIO_WRITE, ((sc_cpu *)data)->low_end + offset, size, &value);
 }
 
 static uint64_t on_upper_hole_read(uc_engine *uc, uint64_t offset, unsigned size, void *data) {
-    sc_cpu *cpu = data;
-    uint64_t value = ~0ull;
     (void)uc;
-    mmio(cpu, PLATFORM_MMIO_READ, cpu->high_end + offset, size, &value);
-    return value;
+    return hole_read(data, ((sc_cpu *)data)->high_end + offset, size);
 }
 
 static void on_upper_hole_write(uc_engine *uc, uint64_t offset, unsigned size, uint64_t value, void *data) {
-    sc_cpu *cpu = data;
     (void)uc;
-    mmio(cpu, PLATFORM_MMIO_WRITE, cpu->high_end + offset, size, &value);
+    mmio(data, PLATFORM_MMIO_WRITE, ((sc_cpu *)data)->high_end + offset, size, &value);
 }
 
 /* Above the engine's own memory nobody answers. */
