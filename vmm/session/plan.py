@@ -24,6 +24,7 @@ from guest_images.images import resolve
 from vmm.boot.loaders import BootProtocol, load
 from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.boot_plan import BootPlan, GuestPlan, HostPlan
+from vmm.session.nic import check_nic, with_macs
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.output_file import check_writable
 from vmm.session.spec import PROCESSORS_MAX, GuestSpec, HostSpec, Limits, Outside
@@ -67,10 +68,11 @@ def plan_host(
     host: HostSpec,
     guests: Sequence[GuestSpec],
     *,
+    number: int = 0,
     additions: Additions = NOTHING_ADDED,
     progress: Callable[[str], None] = ignore_progress,
 ) -> HostPlan:
-    """A host with its guests. Raises ConfigError; leaves nothing behind."""
+    """Host `number` of a world, with its guests. Raises ConfigError; leaves nothing behind."""
     _check_sidecore(host, additions)
     for guest in guests:
         _check_kernel(guest)
@@ -81,6 +83,10 @@ def plan_host(
     if host.sidecore_policy is not None:
         named_policy(host.sidecore_policy)
     host = replace(host, pcpu_count=_check_processors(host, guests))
+    core_count = guest_core_count(host, has_policy=bool(host.sidecore_policy or additions.sidecore_policy))
+    _check_cores(host, guests, core_count)
+    check_nic(host, guests, core_count)
+    guests = with_macs(guests, number)
     profile = load_profile(host.profile, host.overrides)
     if host.timing == "detailed":
         from emulator.timing.hierarchy import prepare_kernels
@@ -204,6 +210,23 @@ def _check_processors(host: HostSpec, guests: Sequence[GuestSpec]) -> int:
     if not guests:
         raise ConfigError("the host has no guest; add one")
     return pcpu_count
+
+
+def guest_core_count(host: HostSpec, *, has_policy: bool) -> int:
+    """Cores that guests can run on, from 0 on: a sidecore with a policy is one of them."""
+    return (host.pcpu_count or 1) + (host.sidecore_count if has_policy else 0)
+
+
+def _check_cores(host: HostSpec, guests: Sequence[GuestSpec], core_count: int) -> None:
+    """Each guest has cores that are there."""
+    for guest in guests:
+        if guest.cores is None:
+            continue
+        text = ",".join(map(str, guest.cores))
+        if host.paging == "native":
+            raise ConfigError("--cores: a native guest has all cores of the machine; choose shadow or ept")
+        if not guest.cores or not all(type(core) is int and 0 <= core < core_count for core in guest.cores):
+            raise ConfigError(f"--cores {text}: the machine has cores 0 to {core_count - 1} for guests; see --pcpus")
 
 
 def _check_outputs(outside: Outside) -> None:

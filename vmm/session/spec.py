@@ -22,7 +22,10 @@ from vmm.sidecore.poll import Poll
 Paging = Literal["shadow", "ept", "native"]
 PAGING_MODES: tuple[Paging, ...] = get_args(Paging)
 Protocol = Literal["linux", "multiboot", "pvh"]
-SchedulerName = Literal["pinned", "credit"]
+SchedulerName = Literal["pinned", "credit", "credit-boost"]
+NicSignal = Literal["auto", "interrupt", "sidecore", "msix", "posted"]
+SendQueues = Literal["guest", "nic"]
+ROUND_ROBIN = "round-robin"
 DEFAULT_MEMORY_BYTES = 256 << 20
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 PROCESSORS_MAX = 64
@@ -40,6 +43,14 @@ def read_memory_bytes(text: str) -> int:
     from vmm.boot.loaders.memory_size import parse_memory_size
 
     return parse_memory_size(text)
+
+
+def read_cores(text: str) -> tuple[int, ...]:
+    """`2,3` as numbers. Raises ConfigError."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and part.isascii() for part in parts):
+        raise ConfigError(f"--cores {text!r}: give numbers of cores, as in 2,3")
+    return tuple(map(int, parts))
 
 
 def read_switch(text: str) -> Switch:
@@ -75,8 +86,9 @@ class HostSpec(Spec):
         noun="paging mode",
     )] = "shadow"
     scheduler: Annotated[SchedulerName | None, Parameter(
-        "Which vCPU runs where: pinned, each has a core of its own; credit, they share all cores, as in Xen. "
-        "Without it pinned, if there are cores enough.", "--scheduler", noun="scheduler",
+        "Which vCPU runs where: pinned, each has a core of its own; credit, they share all cores, as in Xen; "
+        "credit-boost, and one that wakes comes first. Without it pinned, if there are cores enough.",
+        "--scheduler", noun="scheduler",
     )] = None
     sidecore_count: Annotated[int, Parameter(
         "Give the machine one more core, which serves the guest over a shared page instead of VM exits.",
@@ -92,6 +104,30 @@ class HostSpec(Spec):
     )] = ()
     poll: Annotated[Poll, Parameter("How the sidecore waits.", "--poll", noun="way to poll")] = "spin"
     jumps_spins: Annotated[bool, Parameter("Whether polls and spins are jumped over; else each is executed.")] = True
+    has_nic: Annotated[bool, Parameter(
+        "Put a self-virtualized network card on the machine's PCI bus; guests get a part of it by --vif.",
+        "--nic", is_flag=True,
+    )] = False
+    nic_signal: Annotated[NicSignal, Parameter(
+        "How a guest hears of its frames: interrupt, the one of the card, which the VMM demultiplexes; sidecore, which "
+        "polls; msix, an interrupt for each VIF; posted, without a VM exit; auto, sidecore if there is one.",
+        "--nic-signal", noun="way to signal",
+    )] = "auto"
+    nic_identifier_bits: Annotated[int, Parameter(
+        "Width of the register that says whose interrupt it is; VIFs beyond it share bits.", "--nic-identifier-bits",
+        least=1, most=64,
+    )] = 8
+    nic_interrupt_core: Annotated[str, Parameter(
+        "Which core takes the card's interrupts, by number, or round-robin.", "--nic-interrupt-core",
+        f"CORE|{ROUND_ROBIN}",
+    )] = "0"
+    nic_send_queues: Annotated[SendQueues, Parameter(
+        "Where send queues are: in the guest's memory, or behind the card's PCI bridge.", "--nic-send-queues",
+        noun="place of send queues",
+    )] = "guest"
+    nic_overrides: Annotated[tuple[str, ...], Parameter(
+        "Change one number of the card.", "--nic-set", "KEY=VALUE",
+    )] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +167,19 @@ class GuestSpec(Spec):
         "Whose average `fast` takes for memory: linux, kernel, ...", "--workload", "CLASS", is_in_memory=True
     )] = None
     weight: Annotated[int, Parameter("Its share of the cores, with the credit scheduler.", least=1, most=65535)] = 256
+    cores: Annotated[tuple[int, ...] | None, Parameter(
+        "The cores it may run on, by number; without it all that are no sidecores.", "--cores", "N,...",
+        read=read_cores,
+    )] = None
+    has_vif: Annotated[bool, Parameter(
+        "Give it a virtual interface of the machine's card, as a device on its PCI bus.", "--vif", is_flag=True
+    )] = False
+    mac: Annotated[str | None, Parameter(
+        "The interface's address; without one 02:5c:00:00, its host's number, its own.", "--mac", "XX:XX:XX:XX:XX:XX"
+    )] = None
+    is_manager: Annotated[bool, Parameter(
+        "Let it create and destroy virtual interfaces of others.", "--manager", is_flag=True
+    )] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from vmm.vcpu import Extensions, VCpu
 SCHEDULERS: dict[SchedulerName, Callable[[int], Scheduler[VCpu]]] = {
     "pinned": PinnedScheduler,
     "credit": CreditScheduler,
+    "credit-boost": partial(CreditScheduler, has_boost=True),
 }
 
 
@@ -38,12 +39,14 @@ class VirtualHost:
 
     def __init__(self, pc: Pc, plan: HostPlan, observers: Sequence[ExitObserver] = ()) -> None:
         spec, added = plan.spec, plan.additions
+        if spec.has_nic:
+            raise ConfigError("--nic: the card is not there yet")
         machine = pc.machine
         self.statistics = ExitStatistics()
         policy = make_policy(spec, added)
         sidecore_count = spec.sidecore_count if policy is None else 0
         core_count = machine.pcpu_count - sidecore_count
-        is_shared = sum(guest.spec.vcpu_count for guest in plan.guests) > core_count or policy is not None
+        is_shared = policy is not None or not _have_own_cores(plan.guests, core_count)
         scheduler = added.scheduler or SCHEDULERS[spec.scheduler or ("credit" if is_shared else "pinned")]
         self.hypervisor = Hypervisor(
             pc,
@@ -73,9 +76,21 @@ class VirtualHost:
             transmit=transmit,
             vcpu_count=spec.vcpu_count,
             weight=spec.weight,
+            cores=spec.cores,
             devices=[self._devices[name] for name in spec.devices],
         )
         return VirtualGuest(self.hypervisor, domain, self.statistics)
+
+
+def _have_own_cores(guests: Sequence[GuestPlan], core_count: int) -> bool:
+    """Whether `pinned` finds a core for each vCPU, one after the other."""
+    free = set(range(core_count))
+    for guest in guests:
+        mine = sorted(free.intersection(guest.spec.cores or free))[: guest.spec.vcpu_count]
+        if len(mine) < guest.spec.vcpu_count:
+            return False
+        free.difference_update(mine)
+    return True
 
 
 def make_policy(spec: HostSpec, added: Additions) -> Policy | None:

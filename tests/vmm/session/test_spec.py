@@ -10,7 +10,7 @@ import pytest
 from emulator.errors import ConfigError
 from vmm.cli.main import cli
 from vmm.session.parameters import saved_values
-from vmm.session.spec import SPECS, GuestSpec, HostSpec, Limits, Switch, all_rows, read_switch, specs_of
+from vmm.session.spec import SPECS, GuestSpec, HostSpec, Limits, Switch, all_rows, read_cores, read_switch, specs_of
 
 
 def test_no_name_and_no_option_is_in_two_specs() -> None:
@@ -38,7 +38,10 @@ def test_the_command_has_every_option_of_the_table_and_no_other() -> None:
         ({"timing": "exact"}, "no timing 'exact'; there are: flat, fast, detailed"),
         ({"poll": "monitor"}, "no way to poll 'monitor'; there are: spin, mwait"),
         ({"protocol": "flat"}, "no boot protocol 'flat'; there are: linux, multiboot, pvh"),
-        ({"scheduler": "fair"}, "no scheduler 'fair'; there are: pinned, credit"),
+        ({"scheduler": "fair"}, "no scheduler 'fair'; there are: pinned, credit, credit-boost"),
+        ({"nic_identifier_bits": 65}, "--nic-identifier-bits 65 is not possible; give a number from 1 to 64"),
+        ({"nic_signal": "mwait"}, "no way to signal 'mwait'; there are: auto, interrupt, sidecore, msix, posted"),
+        ({"cores": 2}, "--cores 2 is not possible; give a value of type tuple"),
         ({"pcpu_count": 65}, "--pcpus 65 is not possible; give a number from 1 to 64"),
         ({"weight": 0}, "weight 0 is not possible; give a number from 1 to 65535"),
         ({"max_cycles": 0}, "--max-cycles 0 is not possible; give a number above 0"),
@@ -64,6 +67,13 @@ def test_a_switch_is_a_cycle_and_on_or_off(text: str) -> None:
     assert read_switch("5:off") == Switch(5, False)
 
 
+@pytest.mark.parametrize("text", ["", "2,", ",2", "2, 3", "-1", "two", "²"])
+def test_cores_are_numbers(text: str) -> None:
+    with pytest.raises(ConfigError, match="give numbers of cores, as in 2,3"):
+        read_cores(text)
+    assert read_cores("2,3") == (2, 3)
+
+
 def test_specs_are_values() -> None:
     assert HostSpec(paging="ept") == HostSpec(paging="ept") != HostSpec()
     assert len({Limits(), Limits(), Limits(max_cycles=5)}) == 2
@@ -76,6 +86,10 @@ def test_a_snapshot_says_of_a_guest_what_its_memory_does_not() -> None:
         "vcpu_count": 1,
         "devices": (),
         "weight": 256,
+        "cores": None,
+        "has_vif": False,
+        "mac": None,
+        "is_manager": False,
     }
     host = HostSpec(overrides=("core.core_count=3",), sidecore_switches=(Switch(7, True),))
     assert HostSpec.take({**saved_values(host), "overrides": ["core.core_count=3"]}) == host

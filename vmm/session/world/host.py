@@ -94,11 +94,12 @@ class Host:
         self._check_open()
         self.additions = replace(self.additions, sidecore_policy=make)
 
-    def build(self) -> None:
-        """Make the machine and its guests, once. Raises ConfigError for whatever is not possible."""
+    def build(self, number: int = 0) -> None:
+        """Make host `number` of its world and its guests, once. Raises ConfigError for whatever is not possible."""
         if self.is_built:
             return
-        plan = self.plan or plan_host(self.spec, [guest.spec for guest in self.guests], additions=self.additions)
+        specs = [guest.spec for guest in self.guests]
+        plan = self.plan or plan_host(self.spec, specs, number=number, additions=self.additions)
         transmits = [guest.transmit for guest in self.guests]
         for guest, built in zip(self.guests, build_host(plan, transmits, observers=self._observers), strict=True):
             guest.take(built)

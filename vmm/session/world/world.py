@@ -104,8 +104,8 @@ class World:
             return
         if not self.hosts or not all(host.guests for host in self.hosts):
             raise ConfigError("a world needs a host, and each host a guest; see World.add_host and Host.add_guest")
-        for host in self.hosts:
-            host.build()
+        for number, host in enumerate(self.hosts):
+            host.build(number)
         self._built = _Built(self.hosts, self.links)
         self._skeleton = Skeleton(self._built, "world")
 
