@@ -1,23 +1,10 @@
-/* The device of the PCI tests: QEMU's `edu` (docs/specs/edu.rst), and PCI configuration space to find it in
- * (PCI Local Bus Specification 3.0, 3.2.2.3.2 and 6).
- */
+/* The device of the PCI tests: QEMU's `edu` (docs/specs/edu.rst). */
 #ifndef EDU_H
 #define EDU_H
 
 #include "apic.h"
 #include "guest.h"
-
-#define CONFIG_ADDRESS 0xcf8
-#define CONFIG_DATA 0xcfc
-#define CONFIG_ENABLE 0x80000000u
-#define SLOTS 32
-enum { PCI_ID = 0x00, PCI_COMMAND = 0x04, PCI_CLASS = 0x08, PCI_BAR0 = 0x10, PCI_BAR1 = 0x14, PCI_INTERRUPT = 0x3c };
-enum { PCI_CAPABILITIES = 0x34 };
-#define COMMAND_MEMORY 2u
-#define COMMAND_MASTER 4u
-#define COMMAND_NO_INTERRUPTS (1u << 10)
-#define STATUS_INTERRUPT (1u << 19) /* of the doubleword at PCI_COMMAND */
-#define STATUS_CAPABILITIES (1u << 20)
+#include "pci.h"
 
 #define EDU_ID 0x11e81234
 enum { EDU_NUMBER = 0x00, EDU_LIVENESS = 0x04, EDU_FACTORIAL = 0x08, EDU_STATUS = 0x20 };
@@ -34,16 +21,6 @@ struct edu {
     unsigned slot;
     uint64_t registers;
 };
-
-static inline uint32_t config_read(unsigned slot, unsigned offset) {
-    out32(CONFIG_ADDRESS, CONFIG_ENABLE | slot << 11 | offset);
-    return in32(CONFIG_DATA);
-}
-
-static inline void config_write(unsigned slot, unsigned offset, uint32_t value) {
-    out32(CONFIG_ADDRESS, CONFIG_ENABLE | slot << 11 | offset);
-    out32(CONFIG_DATA, value);
-}
 
 static inline uint32_t edu_read(const struct edu *edu, unsigned offset) { return mmio_read32(edu->registers + offset); }
 static inline void edu_write(const struct edu *edu, unsigned offset, uint32_t value) {
