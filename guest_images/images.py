@@ -28,6 +28,7 @@ class ImageEntry:
     cpus: int = 1  # that it is made for
     memory_mib: int = 256
     devices: tuple[str, ...] = ()  # on the PCI bus (`--device`)
+    has_vif: bool = False  # made for a VIF of the host's NIC (`--vif`), mostly with a peer that has another
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,10 @@ IMAGES = (
     ImageEntry("smp_lock", "XCHG and LOCK are atomic between CPUs; order of stores", cpus=4),
     ImageEntry("smp_code", "code that one CPU changes and others run", cpus=4),
     ImageEntry("smp_tsc", "the time-stamp counters of all CPUs are one", cpus=4),
+    ImageEntry("compute", "computes only, and counts what its rounds took; for a core that is shared"),
+    ImageEntry("idle", "halts for ever", ends_by="user", memory_mib=32),
+    ImageEntry("vif", "a VIF: its page, descriptors, signals; its own frames come back (`--vif`)", has_vif=True),
+    ImageEntry("psapp", "round trips of a frame to a peer and back (`--vif`)", memory_mib=32, has_vif=True),
     ImageEntry("multiboot", "32 bits: a Multiboot kernel is told what it should be"),
     ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
     ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),
@@ -129,8 +134,13 @@ def all_images() -> tuple[ImageEntry, ...]:
 
 
 def kernel_images() -> Iterator[ImageEntry]:
-    """The test kernels: images that end by themselves with a verdict."""
+    """The test kernels: one folder each."""
     return (entry for entry in IMAGES if entry.kind == "kernel")
+
+
+def standalone_kernels() -> Iterator[ImageEntry]:
+    """The test kernels that come to a verdict on any machine, alone."""
+    return (entry for entry in kernel_images() if entry.ends_by != "user" and not entry.has_vif)
 
 
 def entry_of(name: str) -> ImageEntry:

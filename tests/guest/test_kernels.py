@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from emulator.timing.fidelity import Fidelity
-from guest_images.images import ImageEntry, entry_of, kernel_images
+from guest_images.images import ImageEntry, entry_of, standalone_kernels
 from tests.guest.running import MODES, Finished, run_plan
 from vmm.outcome import EndKind
 from vmm.session.plan import plan
@@ -14,7 +14,7 @@ from vmm.session.spec import GuestSpec, HostSpec, Paging
 MAX_CYCLES = 20_000_000_000
 MEMORY_BYTES = 256 << 20  # what the kernels are written for (guest_images/README.md)
 END_KINDS = {"debug exit": EndKind.DEBUG_EXIT, "shutdown": EndKind.SHUTDOWN}
-KERNELS = list(kernel_images())
+KERNELS = list(standalone_kernels())
 
 
 @cache
