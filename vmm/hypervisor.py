@@ -41,6 +41,7 @@ from vmm.paging.shadow_view import ShadowView
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
+from vmm.shared_pages import SharedPages
 from vmm.sidecore.dynamic import DynamicSidecore
 from vmm.sidecore.hypercalls import extensions
 from vmm.sidecore.operations import OPERATIONS, Operation
@@ -114,11 +115,13 @@ class Hypervisor:
             Core(pcpu, chip, self, self._capabilities, handlers, self.interrupts.handlers, seats)
             for pcpu, chip in zip(machine.pcpus[:core_count], pc.board.apics[:core_count], strict=True)
         ]
+        self.shared_pages = SharedPages()
         self.sidecores: Sidecores | None = None
         if sidecore_count or policy is not None:
             self.sidecores = Sidecores(
                 pc,
                 max(sidecore_count, 1),
+                self.shared_pages,
                 poll=poll,
                 jumps=jumps_spins,
                 is_served=policy is None,

@@ -145,8 +145,8 @@ class Paging(Protocol):
         """
         ...
 
-    def watch(self, hpa: int) -> None:
-        """The emulator wants to see each access to the page at `hpa`; 0: to none. No part of any VMM, takes no time."""
+    def watch(self, hpas: Sequence[int]) -> None:
+        """The emulator wants to see each access to the pages at `hpas`. No part of any VMM, takes no time."""
         ...
 
     def guest_memory_written(self, meter: Meter, gpa: int, length_bytes: int) -> None:

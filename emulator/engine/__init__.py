@@ -83,7 +83,7 @@ class Engine:
         self.owner = owner
         self.on_exit: Callable[[], Next] | None = None
         self.on_watched_access: Callable[[int, bool], bool] | None = None  # (hpa, is a store): may it take place now?
-        self.on_watched_store: Callable[[], None] | None = None  # it has taken place
+        self.on_watched_store: Callable[[int], None] | None = None  # (hpa): it has taken place
         self.error: BaseException | None = None
         self._is_running = False
         self._core = 0

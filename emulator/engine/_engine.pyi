@@ -1,6 +1,6 @@
 """Types of the compiled extension: the functions of build.py, over cffi's opaque pointers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any, TypeVar
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -24,7 +24,7 @@ class Shared:
     deadline_cycles: int
     horizon_cycles: int
     tsc_base: int
-    watched_hpa: int
+    watched_hpas: MutableSequence[int]
     work_64ths: int
     stall_64ths: int
     non_root: int

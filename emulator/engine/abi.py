@@ -40,11 +40,15 @@ class Flush(IntEnum):
 
 FLUSH_ALL, FLUSH_ENGINE = Flush.ALL, Flush.ENGINE
 
-WATCHED_ENTRY = 1 << 9  # in a shadow entry that is not present: it stands for the page that is shared with another core
+WATCHED_ENTRY = 1 << 9  # in a shadow entry that is not present: it stands for a page that is shared with another core
+WATCHED_MAX = 4  # pages that a CPU shares with others
+
+
+_OTHERS = (("WATCHED_ENTRY", WATCHED_ENTRY), ("WATCHED_MAX", WATCHED_MAX))
 
 
 def c_defines() -> str:
     """The numbers as C sees them."""
     prefixes: dict[str, type[IntEnum]] = {"NEXT": Next, "PLATFORM": Operation, "FLUSH": Flush}
     rows = [(f"{prefix}_{member.name}", member.value) for prefix, numbers in prefixes.items() for member in numbers]
-    return "".join(f"#define {name} {value}\n" for name, value in [*rows, ("WATCHED_ENTRY", WATCHED_ENTRY)])
+    return "".join(f"#define {name} {value}\n" for name, value in [*rows, *_OTHERS])

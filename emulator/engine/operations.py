@@ -63,12 +63,12 @@ class Asking(Protocol):
 
     @property
     def on_watched_access(self) -> Callable[[int, bool], bool] | None:
-        """(hpa, is a store): may the access to the watched page take place now?"""
+        """(hpa, is a store): may the access to a watched page take place now?"""
         ...
 
     @property
-    def on_watched_store(self) -> Callable[[], None] | None:
-        """A store to the watched page has taken place."""
+    def on_watched_store(self) -> Callable[[int], None] | None:
+        """(hpa): a store to a watched page has taken place."""
         ...
 
 
@@ -132,9 +132,9 @@ def _watched_access(engine: Asking, hpa: int, is_store: int, _: Any) -> int:
     return engine.on_watched_access(hpa, bool(is_store))
 
 
-def _watched_done(engine: Asking, _: int, __: int, ___: Any) -> int:
+def _watched_done(engine: Asking, hpa: int, _: int, __: Any) -> int:
     assert engine.on_watched_store is not None
-    engine.on_watched_store()
+    engine.on_watched_store(hpa)
     return True
 
 

@@ -191,8 +191,8 @@ class FakePaging:
     def store_entry(self, _meter: Meter, gpa: int, entry: int) -> None:
         self.asked.append(("store_entry", gpa, entry))
 
-    def watch(self, hpa: int) -> None:
-        self.asked.append(("watch", hpa))
+    def watch(self, hpas: Sequence[int]) -> None:
+        self.asked.append(("watch", *hpas))
 
     def guest_memory_written(self, _meter: Meter, gpa: int, length_bytes: int) -> None:
         self.asked.append(("guest_memory_written", gpa, length_bytes))

@@ -7,7 +7,7 @@ devices have no entry: an access there is an EPT violation, and the VMM carries 
     47..39 | 38..30 | 29..21 | 20..12 | 11..0      entry: R 0, W 1, X 2, memory type 5..3, large 7 (SDM 3C 28.2.2)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from emulator.errors import GuestError
 from emulator.vmx import controls as c
@@ -153,8 +153,8 @@ class EptPaging:
         meter.touch(self._domain.hpa_of(gpa), 8, True)
         self._domain.write(gpa, entry.to_bytes(8, "little"))
 
-    def watch(self, hpa: int) -> None:
-        """The engine keeps its nested tables from having it."""
+    def watch(self, hpas: Sequence[int]) -> None:
+        """The engine keeps its nested tables from having them."""
 
     def guest_memory_written(self, meter: Meter, gpa: int, length_bytes: int) -> None:
         """Nothing is derived from guest memory."""

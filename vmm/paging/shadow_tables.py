@@ -23,6 +23,8 @@ Who holds the domain's shadow lock pays for everything (shadow_pages.py). MODEL:
 addresses, so they cost instructions only; Xen searches instead.
 """
 
+from collections.abc import Iterable
+
 from emulator.engine import WATCHED_ENTRY
 from emulator.x86 import ACCESSED, DIRTY, LARGE, NO_EXECUTE, PAGE_BYTES, PRESENT, USER, WRITABLE
 from vmm.cost import paths
@@ -57,7 +59,7 @@ class ShadowTables:
         self._by_hpa: dict[int, ShadowTable] = {}
         self._unsynced: dict[int, None] = {}  # shadowed guest pages that the guest may write, in order of `let_write`
         self._writable: dict[int, set[int]] = {}  # gfn -> words of writable leaf entries outside split tables
-        self._watched_hpa = 0  # see watch
+        self._watched_hpas: frozenset[int] = frozenset()  # see watch
         self.needs_flush = False  # a right was taken away: the TLB must be flushed before the guest goes on
 
     def is_shadowed(self, gfn: int) -> bool:
@@ -124,20 +126,21 @@ class ShadowTables:
             shadow |= WRITABLE
         if gfn < self._page_count or self._memory.is_ram(gfn << 12):
             hpa = self._base_hpa + (gfn << 12) if gfn < self._page_count else self._memory.hpa_of(gfn << 12)
-            return shadow | hpa if hpa != self._watched_hpa else shadow & ~PRESENT | WATCHED_ENTRY | hpa
+            return shadow | hpa if hpa not in self._watched_hpas else shadow & ~PRESENT | WATCHED_ENTRY | hpa
         if self._domain.is_device_page(gfn):
             return 0
         return shadow | self._domain.hpa_of(gfn << 12)
 
-    def watch(self, hpa: int) -> None:
-        """Let every access to the page at `hpa` fault, for emulator/engine/arch/watched_page.c alone; 0: to none."""
-        before, self._watched_hpa = self._watched_hpa, hpa
+    def watch(self, hpas: Iterable[int]) -> None:
+        """Let every access to the pages at `hpas` fault, for emulator/engine/arch/watched_page.c alone."""
+        before, self._watched_hpas = self._watched_hpas, frozenset(hpas)
+        closed, opened = self._watched_hpas - before, before - self._watched_hpas
         for table in self.all_tables():
             if table.level == 1:
                 for index, entry in enumerate(self._words[table.base : table.base + ENTRIES].tolist()):
-                    if entry and entry & ADDRESS_MASK == hpa:
+                    if entry and entry & ADDRESS_MASK in closed:
                         self._words[table.base + index] = entry & ~PRESENT | WATCHED_ENTRY
-                    elif entry and entry & ADDRESS_MASK == before:
+                    elif entry and entry & ADDRESS_MASK in opened:
                         self._words[table.base + index] = entry & ~WATCHED_ENTRY | PRESENT
 
     def link(self, holder: Holder, table: ShadowTable, index: int, child: ShadowTable, entry: int) -> None:

@@ -12,7 +12,7 @@ processors have it as "paged real mode" (APM volume 2, 15.19). Starting a proces
 instructions, and this way they are the guest's own and not the VMM's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -264,9 +264,9 @@ class ShadowView:
             self.mmu.tables.guest_wrote(holder, gpa, ENTRY_BYTES)
         self.mmu.unlock(holder)
 
-    def watch(self, hpa: int) -> None:
+    def watch(self, hpas: Sequence[int]) -> None:
         """See `Paging`."""
-        self.mmu.tables.watch(hpa)
+        self.mmu.tables.watch(hpas)
 
     def guest_memory_written(self, meter: Meter, gpa: int, length_bytes: int) -> None:
         """See `Paging`. Any vCPU may run meanwhile, this one too, if a device stored."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from devices.pc import Pc
-from emulator.engine import FLUSH_ENGINE
 from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
 from emulator.x86 import PAGE_BYTES
 from vmm.domain import Domain
+from vmm.shared_pages import SharedPages
 from vmm.sidecore import abi
 from vmm.sidecore.access import GuestAccess
 from vmm.sidecore.operations import OPERATIONS, Operation
@@ -26,6 +26,7 @@ class Sidecores:
         self,
         pc: Pc,
         count: int,
+        shared_pages: SharedPages,
         *,
         poll: Poll = "spin",
         jumps: bool = True,
@@ -41,6 +42,7 @@ class Sidecores:
         self._is_on = True  # the switch for all domains
         self._is_served = is_served  # whether cores are there to serve
         self._jumps = jumps
+        self._shared_pages = shared_pages
         self._pages: dict[Domain, SlotPage] = {}
 
     def page_of(self, domain: Domain) -> SlotPage | None:
@@ -87,13 +89,11 @@ class Sidecores:
         if gpa % PAGE_BYTES or not domain.is_ram(gpa, PAGE_BYTES) or not 0 < count <= abi.SLOTS_MAX:
             return INVALID
         page, core = SlotPage(vcpus, gpa, count), self._core_of(domain)
+        accesses = [GuestAccess(vcpu, page, core, self.lines, jumps=self._jumps) for vcpu in vcpus]
+        if not self._shared_pages.share(vcpus, page.hpa, accesses):
+            return EXISTS
         page.set_open(self.is_open)
         self._pages[domain] = page
-        for vcpu in vcpus:
-            access = GuestAccess(vcpu, page, core, self.lines, jumps=self._jumps)
-            vcpu.engine.on_watched_access = access.begin
-            vcpu.engine.on_watched_store = access.finish_store
-        self._watch(vcpus, page.hpa)
         core.add(page, now_cycles)
         return OK
 
@@ -119,7 +119,7 @@ class Sidecores:
         if page is None:
             return ABSENT
         page.is_registered = False
-        self._watch(page.vcpus, 0)
+        self._shared_pages.give_up(page.vcpus, page.hpa)
         self._core_of(domain).remove(page, now_cycles)
         return OK
 
@@ -131,12 +131,3 @@ class Sidecores:
         page.is_wanted = is_open
         page.set_open(is_open and self.is_open)
         return OK
-
-    @staticmethod
-    def _watch(vcpus: Sequence[VCpu], hpa: int) -> None:
-        """Let the engines stop at accesses to the page; takes no time, as real processors do nothing of the kind."""
-        for vcpu in vcpus:
-            vcpu.shared.watched_hpa = hpa
-            vcpu.engine.invept()
-            vcpu.shared.flush_tlb = FLUSH_ENGINE
-        vcpus[0].paging.watch(hpa)

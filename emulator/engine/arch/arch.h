@@ -79,6 +79,12 @@ typedef struct { /* what lasts from one instruction to the next, beside the slot
     bool monitor_armed : 1;                                    /* by MONITOR, for MWAIT */
 } arch_state;
 
+enum { OPENED_MAX = 8 }; /* an instruction has two pages of code and at most four of data */
+typedef struct {
+    bool is_write;
+    uint64_t hpa, entry_hpa, gpa; /* what is accessed; the shadow entry; with EPT no entry, but the page's address */
+} opened_page;
+
 typedef struct {
     arch_state state;
     uint64_t check_at_cycles; /* when on_block in unicorn/run.c has to look closer: see watch */
@@ -87,9 +93,10 @@ typedef struct {
         uint32_t interruption_error_code, vectoring_error_code;
         uint32_t vectored_bytes; /* SDM 3C 28.2.5: the length of the INT that was being delivered */
     } exiting;
-    struct { /* the watched page is open for one access: see watched_page.c */
-        bool is_open, is_write;
-        uint64_t entry_hpa, gpa; /* of the shadow entry; with EPT: the page's address */
+    struct { /* watched pages are open for one instruction: see watched_page.c */
+        bool is_open;
+        unsigned count;
+        opened_page pages[OPENED_MAX];
     } opened;
     size_t decoder[3][2]; /* capstone handles: 16/32/64-bit code, without and with operands */
     void *decoded;        /* what they decode into; time/block_cost.c borrows both */
@@ -224,7 +231,9 @@ void record_debug(sc_cpu *cpu, uint64_t payload);
 void move_debug_register(sc_cpu *cpu, const instruction *in);
 
 /* watched_page.c */
+bool has_watched(const sc_cpu *cpu, uint64_t hpa, unsigned shift);
 bool access_watched(sc_cpu *cpu, uint64_t linear, unsigned access);
 bool access_watched_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, unsigned access);
+void pause_watched(sc_cpu *cpu);
 void close_watched(sc_cpu *cpu);
 #endif

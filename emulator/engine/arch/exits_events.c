@@ -68,7 +68,7 @@ void trap_nested_fault(sc_cpu *cpu) {
     bool large = false;
     walk_result w = walk_ept(cpu, gpa, access, &large);
     if (w.status == WALK_OK) {
-        if (cpu->s.watched_hpa >> 21 == w.hpa >> 21) large = false;
+        large = large && !has_watched(cpu, w.hpa, 21);
         if (access_watched_nested(cpu, gpa, w.hpa, access)) return;
         engine_map_nested(cpu, gpa, w.hpa, w.ept_rights, large);
         return;
@@ -145,7 +145,7 @@ uint64_t fault_address(sc_cpu *cpu) {
 void trap_exception(sc_cpu *cpu, unsigned vector) {
     if (vector == INVALID_OPCODE && trap_unknown_instruction(cpu)) return;
     if (vector == PAGE_FAULT && io_denied(cpu)) return raise_fault(cpu, GENERAL_PROTECTION, 0);
-    if (vector == PAGE_FAULT && cpu->s.watched_hpa) {
+    if (vector == PAGE_FAULT && cpu->s.watched_hpas[0]) {
         unsigned code = (unsigned)engine_error_code(cpu);
         unsigned access = (code & 2 ? ACCESS_WRITE : 0) | (code & 4 ? ACCESS_USER : 0) | (code & 16 ? ACCESS_FETCH : 0);
         if (access_watched(cpu, engine_fault_address(cpu), access)) return;

@@ -85,10 +85,10 @@ static bool permitted(sc_cpu *cpu, unsigned access, uint64_t rights, bool no_exe
     return true;
 }
 
-/* A shadow entry of the watched page: all there but the present bit. With EPT the entries are the guest's own. */
+/* A shadow entry of a watched page: all there but the present bit. With EPT the entries are the guest's own. */
 static bool is_closed(const sc_cpu *cpu, uint64_t entry) {
-    return cpu->s.watched_hpa && (entry & (PRESENT | WATCHED_ENTRY)) == WATCHED_ENTRY &&
-           (entry & ADDRESS) == cpu->s.watched_hpa && cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_EPT);
+    return (entry & (PRESENT | WATCHED_ENTRY)) == WATCHED_ENTRY && has_watched(cpu, entry & ADDRESS, 12) &&
+           cpu->s.non_root && !secondary_control(cpu, PROC2_ENABLE_EPT);
 }
 
 walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access) {

@@ -1,4 +1,4 @@
-/* The page that a guest shares with another core: every access to it stops to ask whether it may take place now, so that
+/* Pages that a guest shares with other cores: every access to one stops to ask whether it may take place now, so that
  * cores access the page in order of time (emulator/interleave.py). It is no VM exit, and takes no time by itself.
  *
  *   shadow entry    host address | 11..9 watched | D A .. U W | P 0     closed: the access faults, the walk here finds it
@@ -6,9 +6,19 @@
  *
  *   access --> trap --> PLATFORM_WATCHED_ACCESS --no--> stop: tried again in another turn
  *                                                \-yes-> open, one instruction alone, close, PLATFORM_WATCHED_DONE
+ *
+ * An instruction that accesses a second such page (MOVS, a pushed word, what crosses a page) traps again; then it is run
+ * with both open.
  */
 #include <string.h>
 #include "engine.h"
+
+/* Does the page of 1 << shift bytes at `hpa` have a watched page in it? */
+bool has_watched(const sc_cpu *cpu, uint64_t hpa, unsigned shift) {
+    for (int i = 0; i < WATCHED_MAX && cpu->s.watched_hpas[i]; i++)
+        if (cpu->s.watched_hpas[i] >> shift == hpa >> shift) return true;
+    return false;
+}
 
 static bool is_allowed(sc_cpu *cpu, uint64_t hpa, unsigned access) {
     uint64_t unused[4] = {0};
@@ -17,50 +27,76 @@ static bool is_allowed(sc_cpu *cpu, uint64_t hpa, unsigned access) {
     return answer && !must_stop(cpu) && !is_due(cpu);
 }
 
-static void open_for(sc_cpu *cpu, unsigned access) {
+/* The entry may have become another one since it was closed. */
+static void set_entry(sc_cpu *cpu, const opened_page *page, bool is_open) {
+    uint64_t entry, from = is_open ? 0 : PRESENT;
+    memcpy(&entry, cpu->memory + page->entry_hpa, 8);
+    if ((entry & (PRESENT | WATCHED_ENTRY)) != (from | WATCHED_ENTRY)) return;
+    entry ^= PRESENT;
+    memcpy(cpu->memory + page->entry_hpa, &entry, 8);
+}
+
+static void open_page(sc_cpu *cpu, const opened_page *page) {
+    if (page->entry_hpa)
+        set_entry(cpu, page, true);
+    else
+        engine_map_nested(cpu, page->gpa, page->hpa & ~0xfffull, 7, false);
+}
+
+static bool is_same(const opened_page *one, const opened_page *other) {
+    return one->entry_hpa == other->entry_hpa && one->gpa >> 12 == other->gpa >> 12;
+}
+
+/* Open the page for one instruction, with those that it has accessed before; if this is one of them, it has begun anew. */
+static void open_for(sc_cpu *cpu, opened_page page) {
+    bool begins = cpu->arch.opened.count == OPENED_MAX;
+    for (unsigned i = 0; i < cpu->arch.opened.count; i++)
+        if (is_same(&cpu->arch.opened.pages[i], &page)) begins = true;
+    if (begins) cpu->arch.opened.count = 0;
+    cpu->arch.opened.pages[cpu->arch.opened.count++] = page;
+    for (unsigned i = 0; i < cpu->arch.opened.count; i++) open_page(cpu, &cpu->arch.opened.pages[i]);
     cpu->arch.opened.is_open = true;
-    cpu->arch.opened.is_write = access & ACCESS_WRITE;
     engine_run_alone(cpu);
 }
 
-/* A #PF at `linear`: was it the watched page, which is closed? Then it is answered, and nothing else comes of it. */
+/* A #PF at `linear`: was it a watched page, which is closed? Then it is answered, and nothing else comes of it. */
 bool access_watched(sc_cpu *cpu, uint64_t linear, unsigned access) {
     walk_result w = walk(cpu, linear, access);
     if (w.status != WALK_OK || !w.is_watched) return false;
-    if (!is_allowed(cpu, w.hpa, access)) return true;
-    uint64_t entry;
-    memcpy(&entry, cpu->memory + w.entry_hpa, 8);
-    entry |= PRESENT;
-    memcpy(cpu->memory + w.entry_hpa, &entry, 8);
-    cpu->arch.opened.entry_hpa = w.entry_hpa;
-    open_for(cpu, access);
+    if (is_allowed(cpu, w.hpa, access))
+        open_for(cpu, (opened_page){.is_write = access & ACCESS_WRITE, .hpa = w.hpa, .entry_hpa = w.entry_hpa});
     return true;
 }
 
 /* The same for a nested page fault; `hpa` is what the EPT has for `gpa`. */
 bool access_watched_nested(sc_cpu *cpu, uint64_t gpa, uint64_t hpa, unsigned access) {
-    if (!cpu->s.watched_hpa || hpa >> 12 != cpu->s.watched_hpa >> 12) return false;
-    if (!is_allowed(cpu, hpa, access)) return true;
-    engine_map_nested(cpu, gpa, hpa, 7, false);
-    cpu->arch.opened.entry_hpa = 0;
-    cpu->arch.opened.gpa = gpa;
-    open_for(cpu, access);
+    if (!has_watched(cpu, hpa, 12)) return false;
+    if (is_allowed(cpu, hpa, access))
+        open_for(cpu, (opened_page){.is_write = access & ACCESS_WRITE, .hpa = hpa, .gpa = gpa});
     return true;
 }
 
-/* The access took place, or something came before it. The entry may have become another one since. */
-void close_watched(sc_cpu *cpu) {
+/* A trap: close the pages. They stay known until it is clear what comes of it: see open_for. */
+void pause_watched(sc_cpu *cpu) {
     if (!cpu->arch.opened.is_open) return;
     cpu->arch.opened.is_open = false;
-    if (cpu->arch.opened.entry_hpa) {
-        uint64_t entry;
-        memcpy(&entry, cpu->memory + cpu->arch.opened.entry_hpa, 8);
-        if ((entry & (PRESENT | WATCHED_ENTRY)) == (PRESENT | WATCHED_ENTRY)) entry &= ~(uint64_t)PRESENT;
-        memcpy(cpu->memory + cpu->arch.opened.entry_hpa, &entry, 8);
-    } else {
-        engine_unmap_nested(cpu, cpu->arch.opened.gpa);
+    for (unsigned i = 0; i < cpu->arch.opened.count; i++) {
+        const opened_page *page = &cpu->arch.opened.pages[i];
+        if (page->entry_hpa)
+            set_entry(cpu, page, false);
+        else
+            engine_unmap_nested(cpu, page->gpa);
     }
     engine_forget_data(cpu);
     uint64_t unused[4] = {0};
-    if (cpu->arch.opened.is_write) sc_platform_callback(cpu->python, PLATFORM_WATCHED_DONE, 0, 0, unused);
+    for (unsigned i = 0; i < cpu->arch.opened.count; i++) {
+        const opened_page *page = &cpu->arch.opened.pages[i];
+        if (page->is_write) sc_platform_callback(cpu->python, PLATFORM_WATCHED_DONE, page->hpa, 0, unused);
+    }
+}
+
+/* The accesses took place, or something came before them. */
+void close_watched(sc_cpu *cpu) {
+    pause_watched(cpu);
+    cpu->arch.opened.count = 0;
 }

@@ -22,7 +22,7 @@ static bool may_be_fetch(sc_cpu *cpu, unsigned code) {
 }
 
 static void take_intercept(sc_cpu *cpu, unsigned code) {
-    close_watched(cpu);
+    pause_watched(cpu);
     if (cpu->port.escape != ESCAPE_NONE) { /* the escape clobbered nothing that the context saved by escape() has not */
         int kind = cpu->port.escape;
         cpu->port.escape = ESCAPE_NONE;
@@ -54,6 +54,7 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
             trap_instruction(cpu, code);
     }
     end_trap(cpu);
+    if (!cpu->arch.opened.is_open) close_watched(cpu);
     bool is_let_run = cpu->arch.opened.is_open || cpu->arch.state.iret == IRET_ARMED;
     if (is_let_run) { /* what is pending comes after this instruction */
         watch(cpu);

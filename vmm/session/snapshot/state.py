@@ -38,6 +38,7 @@ from vmm.scheduler.credit import Priority
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.observe.statistics import Distribution
 from vmm.session.observe.trace import TraceWriter
+from vmm.shared_pages import PageAccesses
 from vmm.sidecore.abi import Answer
 from vmm.sidecore.access import Counters, GuestAccess, Load
 from vmm.sidecore.flush import Flush
@@ -60,6 +61,7 @@ CLASSES: dict[str, type] = {
         InterruptMessage,
         Line,
         Load,
+        PageAccesses,
         PagingMode,
         Place,
         PlacedRegion,
