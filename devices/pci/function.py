@@ -81,7 +81,7 @@ class PciFunction:
         self.regions = tuple(regions)
         self.pin = pin
         self.line: InterruptLine = _ignore
-        self.bus_master = BusMaster(self._is_master)
+        self.bus_master = BusMaster(self.is_master)
         self.placed: tuple[PlacedRegion, ...] = ()
         self._wants_interrupt = self._level = False
         self._bytes = bytearray(CONFIGURATION_BYTES)
@@ -142,7 +142,8 @@ class PciFunction:
         """The command register."""
         return self.read(COMMAND, 2)
 
-    def _is_master(self) -> bool:
+    def is_master(self) -> bool:
+        """Whether it may reach memory by itself."""
         return bool(self.command & IS_MASTER)
 
     def _follow_interrupt(self) -> None:

@@ -1,0 +1,1 @@
+"""The self-virtualized NIC: a network processor that gives each guest its own virtual interface (VIF)."""

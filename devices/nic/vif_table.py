@@ -1,0 +1,80 @@
+"""The VIFs of a NIC, by number and by MAC address, and who polls their send queues."""
+
+from collections.abc import Callable
+
+from devices.nic.observe import Observers
+from devices.nic.polling import Poller
+from devices.nic.vif import IS_GROUP, MAC_BYTES, VIF_MAX, Vif, VifPort
+from emulator.events import EventQueue
+
+
+class VifTable:
+    """Creates and finds VIFs. Poller k of `pollers` has those whose number modulo the count of pollers is k."""
+
+    def __init__(
+        self,
+        events: EventQueue,
+        observers: Observers,
+        *,
+        identifier_bits: int,
+        posting_ps: int,
+        is_master: Callable[[], bool],
+    ) -> None:
+        """`posting_ps` passes until the device can see what a guest stores in a send descriptor."""
+        self.identifier_bits = identifier_bits
+        self.vifs: dict[int, Vif] = {}
+        self.pollers: list[Poller] = []
+        self._by_mac: dict[bytes, Vif] = {}
+        self._sessions = 0
+        self._events = events
+        self._observers = observers
+        self._posting_ps = posting_ps
+        self._is_master = is_master
+
+    def create(self, mac: bytes, port: VifPort) -> Vif | None:
+        """A VIF with the lowest free number; None: there are VIF_MAX. Raises ValueError for a MAC that cannot be."""
+        if len(mac) != MAC_BYTES or mac[0] & IS_GROUP or mac in self._by_mac:
+            raise ValueError(f"{mac.hex(':')} is no MAC address for a VIF, or it is taken")
+        number = next((number for number in range(VIF_MAX) if number not in self.vifs), None)
+        if number is None:
+            return None
+        vif = self.vifs[number] = self._by_mac[mac] = Vif(self, number, mac, port, is_master=self._is_master)
+        return vif
+
+    def destroy(self, vif: Vif) -> None:
+        """Detach a VIF for good; its number may be another's next."""
+        vif.detach()
+        vif.is_destroyed = True
+        if self.vifs.get(vif.number) is vif:
+            del self.vifs[vif.number], self._by_mac[vif.mac]
+
+    def find(self, number: int, session: int) -> Vif | None:
+        """The VIF of a session; None: the session is over."""
+        vif = self.vifs.get(number)
+        return vif if vif is not None and vif.session == session else None
+
+    def receivers(self, mac: bytes) -> list[Vif]:
+        """The attached VIFs that a frame for `mac` is for, by number."""
+        if mac[0] & IS_GROUP:
+            return [vif for _, vif in sorted(self.vifs.items()) if vif.is_attached]
+        vif = self._by_mac.get(mac)
+        return [vif] if vif is not None and vif.is_attached else []
+
+    # --- see VifOwner ------------------------------------------------------------------------------------------------
+
+    def begin_session(self) -> tuple[int, int]:
+        """See VifOwner."""
+        self._sessions += 1
+        return self._sessions, self._events.now_ps
+
+    def changed(self, vif: Vif) -> None:
+        """See VifOwner."""
+        if self.pollers:
+            self.pollers[vif.number % len(self.pollers)].change(vif)
+
+    def noticed(self, vif: Vif, index: int, visible_ps: int) -> None:
+        """See VifOwner."""
+        self._observers.stamp(vif.number, "posted", visible_ps)
+        vif.visible_ps[index] = visible_ps + self._posting_ps
+        if self.pollers and index == vif.send_index:
+            self.pollers[vif.number % len(self.pollers)].look(vif)
