@@ -19,6 +19,7 @@ from emulator.clock import ENGINE_COUNTERS
 from emulator.ledger import RUNNING, Category
 from emulator.timing.shared_lines import SharedLines
 from emulator.vmx import fields as f
+from vmm.line_access import LineAccess
 from vmm.sidecore import abi
 from vmm.sidecore.service import Sidecore
 from vmm.sidecore.slots import SlotPage
@@ -63,7 +64,7 @@ class GuestAccess:
         self._vcpu = vcpu
         self._page = page
         self._sidecore = sidecore
-        self._lines = lines
+        self._access = LineAccess(vcpu, lines)
         self._jumps = jumps
         self._stored: tuple[int, int] | None = None  # (hpa, visible from)
         self._last: tuple[Load, Counters] | None = None
@@ -72,22 +73,19 @@ class GuestAccess:
 
     def begin(self, hpa: int, is_store: bool) -> bool:
         """May the access take place now? Charges what it takes."""
-        pcpu, shared = self._vcpu.pcpu, self._vcpu.shared
-        if pcpu.clock.cycles > pcpu.clock.horizon_cycles or shared.clock_cycles >= shared.deadline_cycles:
+        access = self._access
+        if not access.is_due:
             return False
         if is_store:
             self._last = None
-            self._stored = (hpa, self._lines.store(pcpu.number, hpa, pcpu.clock.cycles))
+            self._stored = (hpa, access.store(hpa))
             return True
-        cycles = self._lines.load(pcpu.number, hpa)
-        if cycles and pcpu.clock.fidelity != "detailed":
-            pcpu.clock.charge(Category.COHERENCE, cycles)
-            pcpu.clock.commit()
+        if access.load(hpa):
             self._last = None
-            if pcpu.clock.cycles > pcpu.clock.horizon_cycles:
+            if not access.is_in_turn:
                 return False
         self._watch_spin(hpa)
-        return not pcpu.waiting.is_spinning
+        return not self._vcpu.pcpu.waiting.is_spinning
 
     def finish_store(self) -> None:
         """A store has taken place: it may have posted a request."""

@@ -14,12 +14,12 @@ MODEL: meanwhile the sidecore serves others, and sees the answers without lookin
 from collections.abc import Callable, Sequence
 
 from emulator.ledger import Category
-from emulator.pcpu import PCpu
 from emulator.timing.shared_lines import SharedLines
 from vmm.core import Core, Sender
 from vmm.cost import paths
 from vmm.domain import Domain
 from vmm.host_apic import FLUSH
+from vmm.line_access import change_word
 
 MASK_OFFSET = 64  # in the domain's structure: the line behind that of its lock
 MASK_BYTES = 8
@@ -39,7 +39,7 @@ class Flush:
         self._then = then
         sidecore.meter.follow(paths.SEND_FLUSH)
         sidecore.meter.commit()
-        _change_mask(sidecore.pcpu, lines, self._mask_hpa)
+        change_word(sidecore.pcpu, lines, self._mask_hpa, MASK_BYTES)
         sidecore.pcpu.clock.commit()
         for core in cores:
             core.flushes.append(self.acknowledge)
@@ -60,15 +60,5 @@ def _answer(core: Core, lines: SharedLines, mask_hpa: int) -> None:
     core.meter.follow(paths.TAKE_FLUSH)
     core.pcpu.clock.charge(Category.PATHS, profile.instructions.mov_to_cr3_cycles)
     core.meter.commit()
-    _change_mask(core.pcpu, lines, mask_hpa)
+    change_word(core.pcpu, lines, mask_hpa, MASK_BYTES)
     core.meter.commit()
-
-
-def _change_mask(pcpu: PCpu, lines: SharedLines, mask_hpa: int) -> None:
-    """A locked instruction on the mask, whose line the other side has changed last."""
-    pcpu.clock.charge(Category.PATHS, pcpu.profile.instructions.locked_cycles)
-    stall_cycles = lines.store_cycles(pcpu.number, mask_hpa)
-    lines.store(pcpu.number, mask_hpa, pcpu.clock.cycles)
-    if pcpu.clock.fidelity != "detailed":  # which has it from the caches
-        pcpu.clock.charge(Category.COHERENCE, stall_cycles)
-    pcpu.clock.touch(mask_hpa, MASK_BYTES, True)

@@ -31,6 +31,7 @@ from emulator.vmx.entry_checks import EntryChecker
 from emulator.vmx.vmcs import Vmcs
 from vmm.exits.observer import Observers
 from vmm.guest_memory import Run
+from vmm.line_access import LineAccess
 from vmm.outcome import End, EndKind
 from vmm.paging.guest_walk import PagingMode
 from vmm.paging.shadow_pages import ShadowTable
@@ -60,6 +61,7 @@ CLASSES: dict[str, type] = {
         GuestAccess,
         InterruptMessage,
         Line,
+        LineAccess,
         Load,
         PageAccesses,
         PagingMode,
