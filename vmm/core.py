@@ -184,6 +184,9 @@ class Core:
         if decision.vcpu is None:
             return
         self._load(decision.vcpu)
+        if decision.vcpu.woken_by is not None:
+            decision.vcpu.woken_by.scheduled(decision.vcpu)
+            decision.vcpu.woken_by = None
         if decision.vcpu.init_request:
             self._initialize(decision.vcpu)
         else:

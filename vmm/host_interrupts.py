@@ -34,6 +34,21 @@ class HostInterrupts:
         self._ioapic = pc.board.ioapic
         self._core_count = core_count
 
+    def handle(self, vector: int, handler: Handler) -> None:
+        """Let `handler` have the interrupts with `vector`, at whatever core. Raises ConfigError when it is not free."""
+        if not FIRST_DEVICE <= vector < TIMER or vector in self.handlers:
+            raise ConfigError(f"vector {vector:#x} is not free: choose one from {FIRST_DEVICE:#x} to {TIMER - 1:#x}")
+        self.handlers[vector] = handler
+
+    def forget(self, vector: int) -> None:
+        """Nobody has the interrupts with `vector` any more: they are counted and ended."""
+        del self.handlers[vector]
+
+    def move(self, pin: int, core: int) -> None:
+        """Let another core have the interrupts at a pin that was routed."""
+        self._ioapic.write(io.SELECT, 4, io.REDIRECTION + 2 * pin + 1)
+        self._ioapic.write(io.WINDOW, 4, core << 24)
+
     def route(self, pin: int, vector: int, handler: Handler, *, core: int = 0, is_level: bool = True) -> None:
         """Let `handler` have the interrupts at a pin of the host's I/O APIC: at `core`, with `vector`.
 
@@ -41,9 +56,7 @@ class HostInterrupts:
         """
         if not 0 <= pin < io.PIN_COUNT or not 0 <= core < self._core_count:
             raise ConfigError(f"the host has no pin {pin} of an I/O APIC, or the VMM no core {core} for interrupts")
-        if not FIRST_DEVICE <= vector < TIMER or vector in self.handlers:
-            raise ConfigError(f"vector {vector:#x} is not free: choose one from {FIRST_DEVICE:#x} to {TIMER - 1:#x}")
-        self.handlers[vector] = handler
+        self.handle(vector, handler)
         entry = core << 56 | (io.LEVEL if is_level else 0) | vector
         for half in (1, 0):  # the lower has the mask
             self._ioapic.write(io.SELECT, 4, io.REDIRECTION + 2 * pin + half)

@@ -15,6 +15,7 @@ from functools import partial
 
 from devices.board import PciDeviceMaker
 from devices.cpu_pins import CpuPins
+from devices.nic.nic import Nic
 from devices.pc import Pc
 from emulator.engine import Engine
 from emulator.errors import ConfigError
@@ -34,6 +35,7 @@ from vmm.exits.observer import ExitObserver, Observers
 from vmm.exits.table import EXIT_HANDLERS, Handler
 from vmm.guest_memory import GuestMemory
 from vmm.host_interrupts import HostInterrupts
+from vmm.nic.registry import Signal, Vifs
 from vmm.paging.ept import EptPaging
 from vmm.paging.guest_dma import GuestDma
 from vmm.paging.host_pages import HostPages
@@ -49,7 +51,7 @@ from vmm.sidecore.policy import Policy
 from vmm.sidecore.poll import Poll
 from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Sidecore
-from vmm.vcpu import Extensions, VCpu
+from vmm.vcpu import UPCALL, Extensions, VCpu
 from vmm.vmcs_setup import msr_bitmap, set_up_vmcs
 
 GUEST_ALIGNMENT = 2 << 20  # large host pages can then back large guest pages
@@ -132,6 +134,7 @@ class Hypervisor:
         self.dynamic_sidecore: DynamicSidecore | None = None
         if policy is not None and self.sidecores is not None:
             self.dynamic_sidecore = DynamicSidecore(machine, self.cores, self.scheduler, self.sidecores, policy)
+        self.vifs: Vifs | None = None  # with a NIC
         self.domains: list[Domain] = []
         self._scheduled: list[Domain] = []  # whose vCPUs the scheduler knows
         self.timer_cores: dict[EventQueue, Core] = {}
@@ -141,6 +144,24 @@ class Hypervisor:
         dedicated = self.sidecores.cores if self.sidecores is not None and policy is None else []
         turns: list[Core | Sidecore] = [*self.cores, *dedicated]
         self.interleaver: Interleaver[Core | Sidecore] = Interleaver(machine, turns)
+
+    def attach_nic(self, nic: Nic, *, signal: Signal = "interrupt", interrupt_core: int | None = 0) -> None:
+        """Give out the virtual interfaces of `nic`, which is on the PC's PCI bus; once, before there are domains.
+
+        `signal`: how the VMM hears of frames; `interrupt_core` takes the NIC's interrupt, None: one after the other.
+        Raises ConfigError.
+        """
+        self.vifs = Vifs(
+            self.pc,
+            nic,
+            self,
+            interrupts=self.interrupts,
+            core_count=len(self.cores),
+            shared_pages=self.shared_pages,
+            sidecores=self.sidecores,
+            signal=signal,
+            core=interrupt_core,
+        )
 
     # --- domains -----------------------------------------------------------------------------------------------------
 
@@ -154,11 +175,12 @@ class Hypervisor:
         weight: int = DEFAULT_WEIGHT,
         cores: Sequence[int] | None = None,
         devices: Sequence[PciDeviceMaker] = (),
+        vif_mac: bytes | None = None,
     ) -> Domain:
         """A domain that boots `image`, runnable at once, on `cores` (numbers; None: on all).
 
-        `transmit` gets each byte of its serial console; `devices` are made for its PCI bus. Raises ConfigError
-        when the machine has no room for it.
+        `transmit` gets each byte of its serial console; `devices` are made for its PCI bus, and behind them
+        a virtual interface with `vif_mac`. Raises ConfigError when the machine has no room for it.
         """
         base_hpa = end_of_ram(_aligned(self._end_hpa), vmm_bytes(memory_bytes))
         memory = GuestMemory(self.machine.memory, base_hpa=base_hpa, size_bytes=memory_bytes)
@@ -168,13 +190,18 @@ class Hypervisor:
         pages = HostPages(self.machine.memory, _aligned(self._end_hpa), base_hpa)
         self._end_hpa = memory.end_hpa
         vcpus: list[VCpu] = []
+        number = len(self.domains)
+        if vif_mac is not None:
+            if self.vifs is None:
+                raise ConfigError("a virtual interface needs a NIC")
+            devices = [*devices, self.vifs.add(number, memory, vcpus).make_function]
         domain = Domain(
             self.machine,
             memory=memory,
             dma=GuestDma(memory, vcpus, self),
             transmit=transmit,
-            cpus=[self._pins(vcpus, number) for number in range(vcpu_count)],
-            number=len(self.domains),
+            cpus=[self._pins(vcpus, index) for index in range(vcpu_count)],
+            number=number,
             devices=devices,
         )
         domain.state_hpa = pages.allocate()
@@ -183,6 +210,8 @@ class Hypervisor:
         bitmap_hpa = msr_bitmap(self.machine.memory, pages)
         for _ in range(vcpu_count):
             vcpus.append(self._create_vcpu(domain, pages, vcpus, image, bitmap_hpa))
+        if vif_mac is not None and self.vifs is not None:
+            self.vifs.create(number, vif_mac)
         domain.on_end = partial(self._stop, domain)
         self.domains.append(domain)
         self._scheduled.append(domain)
@@ -284,7 +313,7 @@ class Hypervisor:
 
     def _on_intr(self, vcpu: VCpu, is_asserted: bool) -> None:
         """The level of a virtual interrupt controller's output has changed."""
-        vcpu.interrupt_request = is_asserted
+        vcpu.interrupt_request = vcpu.interrupt_request & UPCALL | is_asserted
         if is_asserted:
             self.kick(vcpu)
 

@@ -46,6 +46,7 @@ EXIT_REASON_MASK = 0xFFFF
 _REASON_SLOT, _RIP_SLOT, _RFLAGS_SLOT = f.SLOT[f.EXIT_REASON], f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_RFLAGS]
 _VECTORING_SLOT, _INJECTION_SLOT = f.SLOT[f.IDT_VECTORING_INFORMATION], f.SLOT[f.VM_ENTRY_INTERRUPTION_INFORMATION]
 _BLOCKING_SLOT = f.SLOT[f.GUEST_INTERRUPTIBILITY_STATE]
+UPCALL = 2  # of `VCpu.interrupt_request`
 BLOCKING_BY_STI_OR_MOV_SS = BLOCKING_BY_STI | BLOCKING_BY_MOV_SS
 
 
@@ -86,6 +87,20 @@ class Core(Protocol):
 
     def shoot_down(self, vcpu: "VCpu") -> None:
         """The TLB of `vcpu` was flushed because of what another did: let it notice."""
+        ...
+
+
+class Upcall(Protocol):
+    """Who calls a guest past its interrupt controllers: `nic.event_channel.EventChannel`."""
+
+    vector: int
+
+    def scheduled(self, vcpu: "VCpu") -> None:
+        """The vCPU that it has woken gets a core."""
+        ...
+
+    def injected(self, vcpu: "VCpu") -> None:
+        """The next VM entry calls the guest."""
         ...
 
 
@@ -178,7 +193,7 @@ class VCpu:
         "extensions", "gpr", "has_run", "init_request", "interrupt_request", "is_blocked", "is_parked", "meter",
         "mmio", "msrs", "nmi_request", "number", "paging", "read", "running_account", "shared",
         "siblings", "start_up_vector", "state_hpa",
-        "timers", "vmcs", "waits_for_start_up", "windows", "write",
+        "timers", "upcall", "vmcs", "waits_for_start_up", "windows", "woken_by", "write",
     )  # fmt: skip
 
     def __init__(
@@ -218,7 +233,9 @@ class VCpu:
         self.waits_for_start_up = False  # blocked, and only a SIPI wakes it
         self.init_request = False  # an INIT came, to be carried out where the vCPU runs
         self.start_up_vector: int | None = None  # of a SIPI behind that INIT
-        self.interrupt_request = False  # level of the virtual interrupt controller's output
+        self.interrupt_request = 0  # of 1, the level of the virtual interrupt controller's output, and UPCALL
+        self.upcall: Upcall | None = None  # to be injected before an interrupt of that controller
+        self.woken_by: Upcall | None = None  # by whose upcall it sleeps no longer; it has not been scheduled since
         self.nmi_request = False  # an NMI waits: of several, one
         self.windows = 0  # interrupt-window and NMI-window exiting, as far as they are set
         self.msrs: dict[int, int] = {}
@@ -363,6 +380,13 @@ class VCpu:
         if type_ in i.SOFTWARE_TYPES:
             self.write(f.VM_ENTRY_INSTRUCTION_LENGTH, instruction_bytes)
         self.write(f.VM_ENTRY_INTERRUPTION_INFORMATION, info)
+
+    def take_upcall(self, upcall: Upcall) -> None:
+        """Deliver an upcall at the next VM entry: an interrupt that no controller has a part in."""
+        self.upcall = None
+        self.interrupt_request &= ~UPCALL
+        self.inject(upcall.vector, i.EXTERNAL_INTERRUPT)
+        upcall.injected(self)
 
     def inject_exception(self, vector: int, error_code: int | None = None) -> None:
         """Raise an exception in the guest, on top of the event that the exit interrupted, if any (SDM 3A 6.15)."""

@@ -44,6 +44,7 @@ class Nic:
     ) -> None:
         if signals not in SIGNALS:
             raise ValueError(f"signals {signals!r} are none of {', '.join(SIGNALS)}")
+        self.board = board
         self.doorbell = Doorbell(identifier_bits)
         self.function = PciFunction(CONFIGURATION, regions=[Region(self.doorbell, REGION_BYTES)], pin=1)
         if signals == "interrupt":

@@ -104,6 +104,7 @@ class Vif:
         self.send_index = self.receive_index = 0
         self.sends_in_work = self.receives_in_work = 0
         self.visible_ps: list[int | None] = [None] * RING_COUNT  # since when a send descriptor may be the device's
+        self.message: tuple[int, int] | None = None  # (address, data) of its own interrupt: a row of the MSI-X table
         self.on_delivered: Callable[[Vif, int], None] | None = None
         self.on_attached: Callable[[Vif], None] | None = None
         self.on_detached: Callable[[Vif], None] | None = None

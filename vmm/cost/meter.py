@@ -121,6 +121,32 @@ class Meter:
         other.vmcs_cycles = other._path_cycles = 0
 
 
+class Unpaid(Meter):
+    """For work that no core does: nothing is charged."""
+
+    __slots__ = ()
+
+    def __init__(self, pcpu: PCpu) -> None:
+        super().__init__(pcpu)
+        self.touch = _touch_nothing
+
+    def follow(self, path: Path) -> None:
+        """Nobody follows it."""
+
+    def execute(self, instruction: str) -> None:
+        """Nobody executes it."""
+
+    def pay(self, category: int, cycles: int, _what: str, _parameter: str) -> None:
+        """Nobody pays."""
+
+    def commit(self) -> None:
+        """There is nothing."""
+
+
+def _touch_nothing(_hpa: int, _size_bytes: int, _is_write: bool) -> int:
+    return 0
+
+
 class ObservedMeter(Meter):
     """A meter that tells `listeners` of each charge."""
 

@@ -85,6 +85,9 @@ TAKE_FLUSH     = Path("flush for another core", 60, "guess", "smp_invalidate_int
 REGISTER_PAGE  = Path("share a page", 400, "guess", "our hypercall: checks, page reference, list of pages")
 
 # --- interrupts and sleep
+DEVICE_INTERRUPT = Path("take a device's interrupt", 150, "guess", "do_IRQ, __do_IRQ_guest: acknowledge, who has it")
+SET_EVENT      = Path("set an event pending", 60, "guess", "evtchn_set_pending: port to vCPU, pending, mask")
+UPCALL         = Path("ask for an upcall", 40, "guess", "vcpu_mark_events_pending, vcpu_kick: flags, is it running?")
 TIMERS         = Path("run the timer softirq", 200, "guess", "apic_timer_interrupt, do_softirq, timer_softirq_action")
 INTERRUPT      = Path("acknowledge a virtual interrupt", 80, "guess", "cpu_get_interrupt, the virtual 8259")
 SLEEP          = Path("put the vCPU to sleep", 250, "guess", "hvm_hlt, do_block, schedule to the idle vCPU")

@@ -166,10 +166,13 @@ def _inject_events(vcpu: VCpu) -> None:
         vcpu.nmi_request = False
         vcpu.inject(NMI_VECTOR, i.NMI)
     if vcpu.interrupt_request and vcpu.can_take_interrupt:
-        vcpu.meter.follow(paths.INTERRUPT)
-        vcpu.run_devices()
-        vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
-        vcpu.arm_timer()
+        if vcpu.upcall is not None:
+            vcpu.take_upcall(vcpu.upcall)
+        else:
+            vcpu.meter.follow(paths.INTERRUPT)
+            vcpu.run_devices()
+            vcpu.inject(vcpu.apic.acknowledge(), i.EXTERNAL_INTERRUPT)
+            vcpu.arm_timer()
     wanted = c.PROC_INTERRUPT_WINDOW_EXITING if vcpu.interrupt_request else 0
     wanted |= c.PROC_NMI_WINDOW_EXITING if vcpu.nmi_request else 0
     if wanted != vcpu.windows:

@@ -1,0 +1,107 @@
+"""The NIC's interrupts, and what the VMM does with them while no sidecore polls.
+
+    INTA# --> host's I/O APIC --> a core --> VM exit, if a guest runs there --> MasterInterrupt
+       read the identifier across PCI: the core waits a round trip; clear the bits that were set: a posted write
+       every attached VIF that has one of the bits --> its event channel: some are told for nothing
+
+    MSI-X --> a vector for each VIF --> the core where its guest was last --> its event channel      VifInterrupts
+
+MODEL: the VMM handles an interrupt as it does everything, at the time when it begins (emulator/interleave.py): what the
+NIC does during the round trip interrupts again. To move an interrupt to another core takes no time.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol
+
+from devices.board import PIRQ_PIN
+from vmm.core import Core
+from vmm.cost import paths
+from vmm.host_interrupts import HostInterrupts
+from vmm.nic.interface import Interface
+from vmm.nic.registers import Registers
+
+MASTER_VECTOR, FIRST_VIF_VECTOR = 0x30, 0x31
+MESSAGE_BASE = 0xFEE0_0000  # of a local APIC with number n: n << 12
+
+
+class Interfaces(Protocol):
+    """The VIFs of the host."""
+
+    def attached(self) -> Iterator[Interface]:
+        """Those that are attached, by number."""
+        ...
+
+
+class MasterInterrupt:
+    """The NIC's one interrupt, taken by `core`; None: by one of `core_count` cores after the other."""
+
+    def __init__(
+        self,
+        registers: Registers,
+        interfaces: Interfaces,
+        interrupts: HostInterrupts,
+        *,
+        core: int | None,
+        core_count: int,
+    ) -> None:
+        self.count = 0
+        self.empty_count = 0  # the bits had been cleared
+        self._registers = registers
+        self._interfaces = interfaces
+        self._interrupts = interrupts
+        self._pin = PIRQ_PIN + registers.pirq
+        self._next_core = 0 if core is None else core
+        self._core_count = core_count
+        self._moves = core is None
+        interrupts.route(self._pin, MASTER_VECTOR, self.take, core=self._next_core)
+
+    def take(self, core: Core) -> None:
+        """The interrupt, in time with `core`."""
+        self.count += 1
+        core.meter.follow(paths.DEVICE_INTERRUPT)
+        core.meter.commit()
+        began_ps = core.pcpu.clock.now_ps
+        bits = self._registers.read_identifier(core)
+        if bits:
+            self._registers.clear_identifier(core, bits)
+        else:
+            self.empty_count += 1
+        for interface in self._interfaces.attached():
+            if bits >> interface.vif.bit & 1:
+                interface.signal(core, began_ps)
+        if self._moves:
+            self._next_core = (self._next_core + 1) % self._core_count
+            self._interrupts.move(self._pin, self._next_core)
+
+
+class VifInterrupts:
+    """A vector for each VIF: its number beyond FIRST_VIF_VECTOR."""
+
+    def __init__(self, interrupts: HostInterrupts) -> None:
+        self._interrupts = interrupts
+        self.count = 0
+
+    def add(self, interface: Interface) -> None:
+        """Let an interface interrupt, at the first core until its guest has run."""
+        vector = FIRST_VIF_VECTOR + interface.vif.number
+        self._interrupts.handle(vector, partial(self.take, interface))
+        self._aim(interface, vector)
+
+    def remove(self, interface: Interface) -> None:
+        """Its vector is free again."""
+        interface.vif.message = None
+        self._interrupts.forget(FIRST_VIF_VECTOR + interface.vif.number)
+
+    def take(self, interface: Interface, core: Core) -> None:
+        """The interrupt of one VIF."""
+        self.count += 1
+        core.meter.follow(paths.DEVICE_INTERRUPT)
+        core.meter.commit()
+        if interface.vif.is_attached:
+            interface.signal(core, core.pcpu.clock.now_ps)
+        self._aim(interface, FIRST_VIF_VECTOR + interface.vif.number)
+
+    def _aim(self, interface: Interface, vector: int) -> None:
+        """The next one goes where the guest is."""
+        interface.vif.message = (MESSAGE_BASE | interface.core_number << 12, vector)

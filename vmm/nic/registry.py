@@ -1,0 +1,134 @@
+"""Who has which virtual interface: created and destroyed by the management domain, attached by the guest's driver."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from devices.nic.nic import Nic
+from devices.pc import Pc
+from devices.pci.function import COMMAND, DECODES_MEMORY, IS_MASTER
+from emulator.dma import HostDma
+from emulator.errors import ConfigError
+from emulator.timing.shared_lines import SharedLines
+from vmm.cost.meter import Unpaid
+from vmm.guest_memory import GuestMemory
+from vmm.host_interrupts import HostInterrupts
+from vmm.nic.dma import Sharer, VifPort
+from vmm.nic.event_channel import Kicker
+from vmm.nic.hops import Hops
+from vmm.nic.interface import Interface
+from vmm.nic.interrupt import MasterInterrupt, VifInterrupts
+from vmm.nic.page import VifPage
+from vmm.nic.registers import Registers
+from vmm.shared_pages import SharedPages
+from vmm.sidecore.registry import Sidecores
+from vmm.vcpu import VCpu
+
+Signal = Literal["interrupt", "sidecore", "msix", "posted"]
+
+
+class Vifs:
+    """The interfaces on `nic` of `pc`, by number of their domain. `signal` is how the VMM hears of their frames.
+
+    `core` takes the NIC's interrupt; None: one after the other.
+    """
+
+    def __init__(
+        self,
+        pc: Pc,
+        nic: Nic,
+        kicker: Kicker,
+        *,
+        interrupts: HostInterrupts,
+        core_count: int,
+        shared_pages: SharedPages,
+        sidecores: Sidecores | None,
+        signal: Signal,
+        core: int | None,
+    ) -> None:
+        self.kicker = kicker
+        machine = pc.machine
+        self.lines = SharedLines(machine.profile, machine.pcpu_count) if sidecores is None else sidecores.lines
+        self.shared_pages = shared_pages
+        self.hops = Hops(nic.observers)
+        self.signal = signal
+        self._nic = nic
+        self._host_dma = HostDma(machine.memory, machine.timing)
+        self._unpaid = Unpaid(machine.pcpus[0])
+        self._sharers: list[Sharer] = []  # beside the interface itself
+        self._interfaces: dict[int, Interface] = {}
+        nic.function.write(COMMAND, 2, nic.function.command | DECODES_MEMORY | IS_MASTER)
+        self._registers = Registers(pc, nic)
+        self._master: MasterInterrupt | None = None
+        self._by_vector: VifInterrupts | None = None
+        if signal == "interrupt":
+            self._master = MasterInterrupt(self._registers, self, interrupts, core=core, core_count=core_count)
+        elif signal == "msix":
+            self._by_vector = VifInterrupts(interrupts)
+
+    # --- for the management domain -----------------------------------------------------------------------------------
+
+    def add(self, domain_number: int, memory: GuestMemory, vcpus: Sequence[VCpu]) -> Interface:
+        """A place for a VIF in the domain that is being made; `vcpus` will be its."""
+        interface = self._interfaces[domain_number] = Interface(self, memory, vcpus)
+        return interface
+
+    def create(self, domain_number: int, mac: bytes) -> int | None:
+        """Give a domain a VIF; its number. None: the domain has none to come, or has one, or the NIC is full.
+
+        Raises ConfigError for a MAC address that cannot be one.
+        """
+        interface = self._interfaces.get(domain_number)
+        if interface is None or interface.has_vif:
+            return None
+        port = VifPort(interface.memory, self._host_dma, interface.vcpus, [interface, *self._sharers], self._unpaid)
+        try:
+            vif = self._nic.create_vif(mac, port)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if vif is None:
+            return None
+        interface.connect(vif)
+        if self._by_vector is not None:
+            self._by_vector.add(interface)
+        return vif.number
+
+    def destroy(self, domain_number: int) -> bool:
+        """Take a domain's VIF away; whether it had one."""
+        interface = self._interfaces.get(domain_number)
+        if interface is None or not interface.has_vif:
+            return False
+        if self._by_vector is not None:
+            self._by_vector.remove(interface)
+        self._nic.destroy_vif(interface.vif)
+        return True
+
+    def of_domain(self, domain_number: int) -> Interface | None:
+        """The interface of a domain."""
+        return self._interfaces.get(domain_number)
+
+    # --- for interrupts ----------------------------------------------------------------------------------------------
+
+    def attached(self) -> Iterator[Interface]:
+        """The interfaces that are attached, by number of their domain."""
+        return (interface for interface in self._interfaces.values() if interface.page is not None)
+
+    # --- see interface.Host ------------------------------------------------------------------------------------------
+
+    def attached_to(self, interface: Interface, page: VifPage) -> None:
+        """See Host."""
+
+    def detached_from(self, interface: Interface, page: VifPage) -> None:
+        """See Host."""
+
+    # --- for reports -------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Plain numbers."""
+        master, by_vector = self._master, self._by_vector
+        return {
+            "signal": self.signal,
+            "interrupts": master.count if master is not None else by_vector.count if by_vector is not None else 0,
+            "interrupts_without_bits": 0 if master is None else master.empty_count,
+            "domains": {number: asdict(i.counts) for number, i in self._interfaces.items() if i.was_connected},
+        }
