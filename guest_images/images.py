@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from emulator.errors import ConfigError, choices_text
-from guest_images import linux, linux_small, memtest
+from guest_images import linux, linux_small, linux_vif, memtest
 from guest_images.cache import ignore_progress
 from guest_images.kernels import build_kernel
 
@@ -51,6 +51,7 @@ IMAGES = (
     ImageEntry("linux_bzimage", "the same as a bzImage, which decompresses itself first", "linux", "user"),
     ImageEntry("linux-generic", "Debian's generic kernel, for any PC, with the same shell", "linux", "user"),
     ImageEntry("linux-small", "a small Linux built here from Debian's source, with the same shell", "linux", "user"),
+    ImageEntry("linux-vif", "with a network, the driver of a VIF and psapp (`--vif`)", "linux", "user", has_vif=True),
     ImageEntry("memtest", "Debian's memtest86+, on the serial line", "tool", "user"),
     ImageEntry("vmexit", "what each operation that a VMM steps in for costs (`sidecore bench vmexit`)"),
     ImageEntry("mem", "what loads, page walks and streams cost (`sidecore bench mem`)"),
@@ -115,7 +116,9 @@ IMAGES = (
     ImageEntry("smp_tsc", "the time-stamp counters of all CPUs are one", cpus=4),
     ImageEntry("compute", "computes only, and counts what its rounds took; for a core that is shared"),
     ImageEntry("idle", "halts for ever", ends_by="user", memory_mib=32),
-    ImageEntry("vif", "a VIF: its page, descriptors, signals; its own frames come back (`--vif`)", has_vif=True),
+    ImageEntry("vif", "a VIF: its page, descriptors, frames, signals (`--vif`)", has_vif=True),
+    ImageEntry("vif_blast", "as many frames as there is room for, both ways, each checked (`--vif`)", has_vif=True),
+    ImageEntry("vif_hostile", "writes nonsense into its own rings (`--vif`)", has_vif=True),
     ImageEntry("psapp", "round trips of a frame to a peer and back (`--vif`)", memory_mib=32, has_vif=True),
     ImageEntry("multiboot", "32 bits: a Multiboot kernel is told what it should be"),
     ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
@@ -170,6 +173,8 @@ def resolve(name: str, progress: Callable[[str], None] = ignore_progress) -> Ima
             files = linux.fetch(linux.GENERIC_META_PACKAGE, progress)
         case "linux-small":
             files = linux_small.build(progress)
+        case "linux-vif":
+            files = linux_vif.build(progress)
         case "memtest":
             return _image(entry, memtest.fetch(progress), append=memtest.COMMAND_LINE)
         case _:

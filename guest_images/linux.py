@@ -80,7 +80,7 @@ def fetch(meta_package: str, progress: Progress) -> LinuxFiles:
     return LinuxFiles(directory / BZIMAGE, directory / VMLINUX, directory / INITRAMFS)
 
 
-def initramfs_entries(busybox: bytes) -> list[CpioEntry]:
+def initramfs_entries(busybox: bytes, init: str = INIT) -> list[CpioEntry]:
     """The root file system: BusyBox, /init, and the console node the kernel opens before /dev is mounted."""
     return [
         *(
@@ -89,7 +89,7 @@ def initramfs_entries(busybox: bytes) -> list[CpioEntry]:
         ),
         program("bin/busybox", busybox),
         symlink("bin/sh", "busybox"),
-        program("init", INIT.encode()),
+        program("init", init.encode()),
         character_device("dev/console", 5, 1),
         text_file("etc/passwd", "root::0:0:root:/root:/bin/sh\n"),
         text_file("etc/group", "root:x:0:\n"),

@@ -1,149 +1,19 @@
-"""The recipe `linux-small`: a small Linux built from Debian's linux-source-6.1 with the configuration beside this file.
+"""The image `linux-small`: a small Linux of Debian's source (`linux_source.py`), by the configuration of this name."""
 
-    linux-source-6.1.deb --> source tree --allnoconfig + linux_small.config--> make --> bzImage --> vmlinux
-    flex, bison, m4, libelf-dev .deb --> unpacked into the scratch folder: nothing is installed
-    busybox-static.deb --> the initramfs of linux.py
-
-A configuration has a folder of its own in the cache. Built once, which takes some minutes of all cores.
-"""
-
-import os
-import shutil
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
-from emulator.errors import ConfigError
-from guest_images import debian_packages
-from guest_images.bzimage import extract_vmlinux
-from guest_images.cache import content_key
-from guest_images.linux import (
-    BUSYBOX_PACKAGE,
-    BZIMAGE,
-    INITRAMFS,
-    VMLINUX,
-    LinuxFiles,
-    busybox_program,
-    initramfs_entries,
-    write_initramfs,
-)
+from guest_images.linux import LinuxFiles
+from guest_images.linux_source import SourceBuild
 from guest_images.recipe import Progress, Recipe
 
-SOURCE_PACKAGE = "linux-source-6.1"
-BUILD_PACKAGES = ("flex", "bison", "m4", "libelf-dev", "libelf1")
-HOST_TOOLS = ("make", "gcc", "ld", "tar", "xz", "bc", "perl")
 CONFIG_SOURCE = Path(__file__).parent / "linux_small.config"
-CONFIG = "config"
-# of the source tree: the largest of what a kernel for x86 never reads (every Kconfig is read)
-LEFT_OUT = (
-    *(f"arch/[a-wyz]*/{folder}" for folder in ("boot", "configs", "include", "kernel", "mm")),
-    "Documentation/*/*",
-    "drivers/gpu/drm/amd/include",
-    "tools/testing",
-)
-# nothing of the workstation in the kernel: Documentation/kbuild/reproducible-builds.rst
-BUILD_ENVIRONMENT = {
-    "LC_ALL": "C",
-    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
-    "KBUILD_BUILD_USER": "sidecore",
-    "KBUILD_BUILD_HOST": "sidecore",
-}
-BUILD_TIMEOUT_SECONDS = 3600
 
 
 def recipe() -> Recipe:
     """The recipe; its key covers the configuration and the initramfs."""
-    key = content_key([SOURCE_PACKAGE.encode(), CONFIG_SOURCE.read_bytes(), write_initramfs(initramfs_entries(b""))])
-    return Recipe("linux", f"linux-small-{key}", (BZIMAGE, VMLINUX, INITRAMFS, CONFIG), _make)
+    return SourceBuild("linux-small", (CONFIG_SOURCE,)).recipe()
 
 
 def build(progress: Progress) -> LinuxFiles:
     """The files, from the cache or built now. Raises ConfigError."""
-    directory = recipe().get(progress)
-    return LinuxFiles(directory / BZIMAGE, directory / VMLINUX, directory / INITRAMFS)
-
-
-def missing_options(config: str, wanted: str) -> list[str]:
-    """Lines of `wanted` (but comments) that are not in `config`."""
-    have = set(config.splitlines())
-    lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
-    return [line for line in lines if line not in have]
-
-
-def _make(scratch: Path, products: Path, progress: Progress) -> Mapping[str, str]:
-    _require_host_tools()
-    tools, source = scratch / "tools", scratch / "source"
-    versions = {}
-    for name in (SOURCE_PACKAGE, BUSYBOX_PACKAGE, *BUILD_PACKAGES):
-        package = debian_packages.look_up(name)
-        progress(f"fetching {package.name} {package.version}")
-        debian_packages.unpack(debian_packages.download(package, scratch), tools)
-        versions[package.name] = package.version
-    progress("unpacking the source")
-    source.mkdir()
-    excluded = [f"--exclude={SOURCE_PACKAGE}/{path}" for path in LEFT_OUT]
-    archive = tools / "usr" / "src" / f"{SOURCE_PACKAGE}.tar.xz"
-    _run(["tar", "-xf", str(archive), "--strip-components=1", *excluded, "-C", str(source)], source, dict(os.environ))
-    environment = _environment(tools)
-    _configure(source, environment)
-    progress(f"compiling on {os.cpu_count()} cores, which takes some minutes")
-    _run(["make", "--silent", f"--jobs={os.cpu_count()}", "bzImage"], source, environment)
-    bzimage = (source / "arch" / "x86" / "boot" / "bzImage").read_bytes()
-    (products / BZIMAGE).write_bytes(bzimage)
-    (products / VMLINUX).write_bytes(extract_vmlinux(bzimage))
-    (products / INITRAMFS).write_bytes(write_initramfs(initramfs_entries(busybox_program(tools))))
-    shutil.copy(source / ".config", products / CONFIG)
-    return versions
-
-
-def _require_host_tools() -> None:
-    debian_packages.require_tools()
-    missing = [tool for tool in HOST_TOOLS if shutil.which(tool) is None]
-    if missing:
-        packages = {"ld": "binutils", "xz": "xz-utils"}
-        names = " ".join(packages.get(tool, tool) for tool in missing)
-        raise ConfigError(f"building Linux needs {', '.join(missing)} (on Debian: apt install {names})")
-
-
-def _environment(tools: Path) -> dict[str, str]:
-    """Let the build find flex, bison and libelf where they were unpacked."""
-    libraries = tools / "usr" / "lib" / "x86_64-linux-gnu"
-    return {
-        **os.environ,
-        **BUILD_ENVIRONMENT,
-        "PATH": f"{tools / 'usr' / 'bin'}:{os.environ.get('PATH', '')}",
-        "M4": str(tools / "usr" / "bin" / "m4"),
-        "BISON_PKGDATADIR": str(tools / "usr" / "share" / "bison"),
-        "C_INCLUDE_PATH": str(tools / "usr" / "include"),
-        "LIBRARY_PATH": str(libraries),
-        "LD_LIBRARY_PATH": str(libraries),
-    }
-
-
-def _configure(source: Path, environment: dict[str, str]) -> None:
-    _run(["make", "--silent", f"KCONFIG_ALLCONFIG={CONFIG_SOURCE}", "allnoconfig"], source, environment)
-    missing = missing_options((source / ".config").read_text(), CONFIG_SOURCE.read_text())
-    if missing:
-        raise ConfigError(f"this {SOURCE_PACKAGE} does not know all of {CONFIG_SOURCE.name}: {', '.join(missing)}")
-
-
-def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    try:
-        result = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=BUILD_TIMEOUT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"'{command[0]}' took more than {BUILD_TIMEOUT_SECONDS} s") from error
-    if result.returncode:
-        lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
-        first = next((line for line in lines if "error:" in line), lines[0] if lines else "no reason given")
-        raise ConfigError(f"'{' '.join(command[:2])}' failed: {first}")
+    return SourceBuild("linux-small", (CONFIG_SOURCE,)).build(progress)

@@ -47,12 +47,17 @@ static inline void ticks_init(void) {
     apic_write(APIC_TIMER_INITIAL, 0);
 }
 
+/* One interrupt after `us`; 0: none. */
+static inline void ticks_alarm_us(uint64_t us) {
+    uint64_t count = us * alarm_counts_per_ms / 1000;
+    apic_write(APIC_TIMER_INITIAL, count < 0xffffffff ? (uint32_t)count : 0xffffffff);
+}
+
 /* Halt for `us`; other interrupts are taken meanwhile. */
 static inline void ticks_sleep_us(uint64_t us) {
+    if (!(us * alarm_counts_per_ms / 1000)) return;
     unsigned before = ticks_alarms;
-    uint64_t count = us * alarm_counts_per_ms / 1000;
-    if (!count) return;
-    apic_write(APIC_TIMER_INITIAL, count < 0xffffffff ? (uint32_t)count : 0xffffffff);
+    ticks_alarm_us(us);
     while (ticks_alarms == before) wait_for_interrupt();
 }
 

@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError
-from guest_images import bzimage, cache, cpio, debian_packages, images, kernels, linux, linux_small, recipe
+from guest_images import (
+    bzimage,
+    cache,
+    cpio,
+    debian_packages,
+    images,
+    kernels,
+    linux,
+    linux_small,
+    linux_source,
+    linux_vif,
+    recipe,
+)
 
 PASSING_KERNEL = '#include "guest.h"\nvoid guest_main(void) { check_equal("one", 1, 1); }\n'
 
@@ -305,8 +317,8 @@ def test_the_kernel_is_found_among_what_the_meta_package_depends_on(
 
 def test_an_option_that_the_kernel_does_not_take_is_named() -> None:
     wanted = linux_small.CONFIG_SOURCE.read_text()
-    assert linux_small.missing_options(wanted, wanted) == []
-    assert linux_small.missing_options(wanted.replace("CONFIG_SMP=y", "# CONFIG_SMP is not set"), wanted) == [
+    assert linux_source.missing_options(wanted, wanted) == []
+    assert linux_source.missing_options(wanted.replace("CONFIG_SMP=y", "# CONFIG_SMP is not set"), wanted) == [
         "CONFIG_SMP=y"
     ]
 
@@ -318,6 +330,35 @@ def test_a_recipe_changes_its_folder_when_its_configuration_does(
     (tmp_path / "config").write_text("CONFIG_64BIT=y\n")
     monkeypatch.setattr(linux_small, "CONFIG_SOURCE", tmp_path / "config")
     assert linux_small.recipe().directory != before
+
+
+def test_the_recipe_of_linux_vif_changes_its_folder_with_each_of_its_sources(
+    cache_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "vif_linux"
+    folder.mkdir()
+    for path in linux_vif.FOLDER.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    before = linux_vif.recipe().directory
+    monkeypatch.setattr(linux_vif, "FOLDER", folder)
+    directories = {linux_vif.recipe().directory}
+    assert directories == {before}
+    names = [path.name for path in folder.iterdir()]
+    for name in names:
+        (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
+        directories.add(linux_vif.recipe().directory)
+    assert len(directories) == 1 + len(names)
+
+
+def test_drivers_and_programs_go_where_the_build_looks_for_them(tmp_path: Path) -> None:
+    (tmp_path / "drivers" / "net").mkdir(parents=True)
+    (tmp_path / "drivers" / "net" / "Makefile").write_text("obj-y += other/\n")
+    build = linux_vif.source_build()
+    linux_source.add_driver(tmp_path, build.drivers[0])
+    assert (tmp_path / "drivers" / "net" / "Makefile").read_text().splitlines() == ["obj-y += other/", "obj-y += vif/"]
+    assert {"Makefile", "vif.c", "vif.h"} <= {path.name for path in (tmp_path / "drivers" / "net" / "vif").iterdir()}
+    entry = linux_source.compile_program(build.programs[0], tmp_path)
+    assert (entry.path, entry.data[:4]) == ("bin/psapp", b"\x7fELF")
 
 
 def test_the_table_and_the_kernel_folders_are_the_same() -> None:

@@ -112,7 +112,7 @@ def list_images() -> None:
 def build_images(names: tuple[str, ...]) -> None:
     """Compile the test kernels, all or those named, or make another image; prints where they are.
 
-    `linux-small` is built from Debian's kernel source, which takes some minutes; the others are fetched.
+    `linux-small` and `linux-vif` are built from Debian's kernel source, which takes minutes; the others are fetched.
     """
     from guest_images.images import build, kernel_images
 
