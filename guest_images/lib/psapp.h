@@ -15,6 +15,12 @@
 #define PSAPP_ETHERTYPE 0x88b5 /* IEEE 802: local experimental */
 #define PSAPP_SAMPLES_MOST 100000
 #define PSAPP_SAMPLES_IN_LINE 16
+#define PSAPP_READY 0x50 /* at the POST port, by a client with keep=1 */
+
+/* What a client counts. The samples follow it in memory. */
+struct psapp_figures {
+    uint64_t sent, answered, lost, late, damaged, tsc_khz, sample_count, reserved;
+};
 
 enum psapp_kind {
     PSAPP_HELLO = 1, /* until the server is there */

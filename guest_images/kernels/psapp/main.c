@@ -8,6 +8,9 @@
  *   start_us=0                              before the first probe, once the peer is there
  *   timeout_ms=50                           a probe is lost after that, at the latest after twice that; 54 at most, 0: never
  *   quiet_ms=0                              a server ends when it has heard nothing for so long; 0: never
+ *   keep=1                                  a client that is done goes on, so that other flows are pressed as before to their
+ *                                           ends; it prints where its figures are and nothing else, and tells by the POST
+ *                                           port that they are complete
  */
 #include "psapp.h"
 
@@ -24,8 +27,8 @@
 static struct vif vif;
 static uint8_t peer[6];
 static uint32_t size_bytes, *samples;
-static unsigned sample_count;
-static uint64_t sent, answered, lost, late, damaged;
+static struct psapp_figures *figures;
+static uint64_t served;
 
 static void send_frame(uint16_t kind, uint32_t sequence) {
     struct psapp_frame *frame;
@@ -49,8 +52,8 @@ static bool wait_answer(uint16_t kind, uint32_t sequence, unsigned ticks_most, u
             bool is_answer = psapp_is_one(frame, length) && frame->kind == (kind | PSAPP_ANSWER);
             bool is_due = is_answer && frame->sequence == sequence;
             *ret_cycles = now - frame->tsc;
-            damaged += is_answer && !psapp_is_whole(frame, length, size_bytes);
-            late += is_answer && !is_due;
+            figures->damaged += is_answer && !psapp_is_whole(frame, length, size_bytes);
+            figures->late += is_answer && !is_due;
             vif_give_back(&vif);
             if (is_due) return true;
         } else {
@@ -76,44 +79,48 @@ static void print_sample(uint32_t cycles) {
 }
 
 static void print_client(void) {
-    print("~ psapp client: sent %lu answered %lu lost %lu late %lu damaged %lu tsc_khz %lu\n", sent, answered, lost,
-          late, damaged, tsc_per_ms);
-    print("~ psapp samples %u\n", sample_count);
-    for (unsigned i = 0; i < sample_count; i++) {
+    print("~ psapp client: sent %lu answered %lu lost %lu late %lu damaged %lu tsc_khz %lu\n", figures->sent,
+          figures->answered, figures->lost, figures->late, figures->damaged, figures->tsc_khz);
+    print("~ psapp samples %lu\n", figures->sample_count);
+    for (unsigned i = 0; i < figures->sample_count; i++) {
         if (i % PSAPP_SAMPLES_IN_LINE == 0) print(i ? "\n~" : "~");
         print_sample(samples[i]);
     }
-    print(sample_count ? "\n~ psapp end\n" : "~ psapp end\n");
+    print(figures->sample_count ? "\n~ psapp end\n" : "~ psapp end\n");
 }
 
-static void probe(uint32_t sequence, bool is_warm_up, unsigned ticks_most) {
+static void probe(uint32_t sequence, bool is_counted, unsigned ticks_most) {
     uint64_t cycles;
     send_frame(PSAPP_PROBE, sequence);
-    sent++;
+    figures->sent++;
     if (!wait_answer(PSAPP_PROBE, sequence, ticks_most, &cycles)) {
-        lost++;
+        figures->lost++;
         return;
     }
-    answered++;
-    if (!is_warm_up) samples[sample_count++] = cycles < 0xffffffff ? (uint32_t)cycles : 0xffffffff;
+    figures->answered++;
+    if (is_counted) samples[figures->sample_count++] = cycles < 0xffffffff ? (uint32_t)cycles : 0xffffffff;
 }
 
 static void run_client(void) {
     uint64_t probes = word_number("probes", 1000), warmup = word_number("warmup", 100), cycles;
     uint64_t think_us = word_number("think_us", 0), timeout_ms = word_number("timeout_ms", 50);
-    bool spins = word_is("think", "spin");
+    bool spins = word_is("think", "spin"), keeps = word_number("keep", 0);
     if (!word_mac("peer", peer)) error("which peer? Say peer=02:5c:00:00:02:01");
     if (probes > PSAPP_SAMPLES_MOST || timeout_ms > TICK_MOST_US / 1000) error("probes or timeout_ms is too large");
-    samples = (uint32_t *)page_alloc(); /* page_alloc() gives one page after the other */
-    for (uint64_t at = PAGE_BYTES; at < probes * sizeof *samples; at += PAGE_BYTES) page_alloc();
+    figures = (struct psapp_figures *)page_alloc(); /* page_alloc() gives one page after the other */
+    for (uint64_t at = PAGE_BYTES; at < sizeof *figures + probes * sizeof *samples; at += PAGE_BYTES) page_alloc();
+    samples = (uint32_t *)(figures + 1);
+    figures->tsc_khz = tsc_per_ms;
+    if (keeps) print("~ psapp figures at %lx\n", (uint64_t)figures);
     ticks_each_us(HELLO_US);
     do send_frame(PSAPP_HELLO, 0);
     while (!wait_answer(PSAPP_HELLO, 0, 1, &cycles));
     ticks_each_us(timeout_ms * 1000);
     think(word_number("start_us", 0), spins);
-    for (uint64_t i = 0; i < warmup + probes; i++) {
+    for (uint64_t i = 0; i < warmup + probes || keeps; i++) {
+        if (i == warmup + probes) out8(POST_PORT, PSAPP_READY);
         if (i) think(think_us, spins);
-        probe((uint32_t)i, i < warmup, timeout_ms ? 2 : 0);
+        probe((uint32_t)i, i >= warmup && i < warmup + probes, timeout_ms ? 2 : 0);
     }
     ticks_each_us(TICK_MOST_US);
     for (unsigned i = 0; i < LAST_TRIES; i++) {
@@ -121,9 +128,9 @@ static void run_client(void) {
         if (wait_answer(PSAPP_LAST, 0, 1, &cycles)) break;
     }
     print_client();
-    check_true("the peer answers", answered);
-    check_equal("every answer is what was sent", damaged, 0);
-    check_true("no probe is answered twice, and none late that was not given up", late <= lost);
+    check_true("the peer answers", figures->answered);
+    check_equal("every answer is what was sent", figures->damaged, 0);
+    check_true("no probe is answered twice, and none late that was not given up", figures->late <= figures->lost);
 }
 
 /* Send it back to where it came from. */
@@ -135,7 +142,7 @@ static void answer(const struct psapp_frame *frame, uint32_t length) {
     memcpy(answer->from, vif.mac, 6);
     answer->kind = frame->kind | PSAPP_ANSWER;
     vif_send(&vif, length);
-    answered++;
+    served++;
 }
 
 static void run_server(void) {
@@ -156,8 +163,8 @@ static void run_server(void) {
         vif_give_back(&vif);
     }
     for (vif_collect(&vif); vif.send_oldest != vif.send_next; vif_collect(&vif)) asm volatile("pause");
-    print("~ psapp server: answered %lu\n", answered);
-    check_true("there was something to answer", answered);
+    print("~ psapp server: answered %lu\n", served);
+    check_true("there was something to answer", served);
 }
 
 void guest_main(void) {
