@@ -20,12 +20,14 @@ see each other's stores to plain memory otherwise than they would without the wi
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from emulator.interleave import Interleaver
 from emulator.machine import Machine
-from emulator.wire import WireEnd
+from emulator.station import Station
+from emulator.wire import NO_FAULT, Fault, WireEnd
 
 NEVER_PS = 1 << 60  # 13 days: beyond what is ever reached
 
@@ -42,9 +44,9 @@ class Host(Protocol):
 
 
 class World:
-    """Runs `hosts` together."""
+    """Runs `hosts` together; stations, which are devices on the timeline by themselves, count as hosts here."""
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    def __init__(self, hosts: Sequence[Host | Station]) -> None:
         self.hosts = tuple(hosts)
         self.now_ps = 0  # all hosts have got here
         self._wires: list[tuple[WireEnd, WireEnd, int]] = []  # each direction: from, to, and the host there
@@ -56,7 +58,14 @@ class World:
         self._is_paused = False
 
     def connect(
-        self, one: Host, other: Host, *, latency_ps: int, bits_per_second: int | None = None
+        self,
+        one: Host | Station,
+        other: Host | Station,
+        *,
+        latency_ps: int,
+        bits_per_second: int | None = None,
+        lead_ps: int = 0,
+        fault: Fault = NO_FAULT,
     ) -> tuple[WireEnd, WireEnd]:
         """A wire between two hosts of this world; its ends at the one and at the other."""
         if latency_ps < 1 or (bits_per_second is not None and bits_per_second < 1):
@@ -68,22 +77,24 @@ class World:
                 latency_ps=latency_ps,
                 bits_per_second=bits_per_second,
                 on_sent=partial(self._expect, sender, receiver),
+                lead_ps=lead_ps,
+                fault=replace(fault, seed=2 * fault.seed + direction),
             )
-            for sender, receiver in ((here, there), (there, here))
+            for direction, (sender, receiver) in enumerate(((here, there), (there, here)))
         ]
         self._wires += [(ends[0], ends[1], there), (ends[1], ends[0], here)]
-        self._note_ways(here, there, latency_ps)
+        self._note_ways(here, there, latency_ps + lead_ps)
         return ends[0], ends[1]
 
-    def _note_ways(self, one: int, other: int, latency_ps: int) -> None:
+    def _note_ways(self, one: int, other: int, way_ps: int) -> None:
         """The shortest ways between all hosts, with a new wire, and who is in a group with whom."""
         ways, numbers = self._ways_ps, range(len(self.hosts))
         self._ways_ps = [
             [
                 min(
                     ways[here][there],
-                    ways[here][one] + latency_ps + ways[other][there],
-                    ways[here][other] + latency_ps + ways[one][there],
+                    ways[here][one] + way_ps + ways[other][there],
+                    ways[here][other] + way_ps + ways[one][there],
                 )
                 for there in numbers
             ]
@@ -183,7 +194,7 @@ class World:
             self._arrivals_ps[number] = NEVER_PS
             self._note_next(number)
 
-    def _end_spins(self, host: Host, limit_ps: int) -> bool:
+    def _end_spins(self, host: Host | Station, limit_ps: int) -> bool:
         return not host.is_over() and host.interleaver.end_spins(host.machine.timeline.ps_to_cycles(limit_ps))
 
     def _pass_time(self, limit_ps: int) -> None:

@@ -12,7 +12,7 @@ from emulator.ledger import Category
 from emulator.machine import Machine
 from emulator.pcpu import PCpu
 from emulator.profiles.profile import load_profile
-from emulator.wire import BACKLOG_MAX_PS, WireEnd
+from emulator.wire import BACKLOG_MAX_PS, NO_FAULT, Fault, WireEnd
 from emulator.world import World
 
 PROFILES = ("netburst-2006", "xeon-2.8-ht-2006", "haswell")  # 3, 2.8 and 3.4 GHz
@@ -97,11 +97,15 @@ class FakeHost:
         return [pcpu.clock.cycles for pcpu in self.machine.pcpus]
 
 
-def pair(*, latency_ps: int = US, bits_per_second: int | None = None) -> tuple[World, FakeHost, FakeHost]:
+def pair(
+    *, latency_ps: int = US, bits_per_second: int | None = None, lead_ps: int = 0, fault: Fault = NO_FAULT
+) -> tuple[World, FakeHost, FakeHost]:
     """Two idle hosts with a wire."""
     here, there = FakeHost(PROFILES[0], is_idle=True), FakeHost(PROFILES[1], is_idle=True)
     world = World([here, there])
-    ends = world.connect(here, there, latency_ps=latency_ps, bits_per_second=bits_per_second)
+    ends = world.connect(
+        here, there, latency_ps=latency_ps, bits_per_second=bits_per_second, lead_ps=lead_ps, fault=fault
+    )
     here.plug(ends[0])
     there.plug(ends[1])
     return world, here, there
@@ -168,6 +172,75 @@ def test_a_host_can_have_a_wire_to_itself() -> None:
     host.at(5_000, b"round")
     world.advance(END_PS)
     assert host.log == [(6_000, "round")]
+
+
+def test_a_sender_with_a_lead_says_beforehand_when_its_frame_has_left() -> None:
+    world, here, there = pair(latency_ps=7_000, lead_ps=5_000)
+    events = here.machine.events
+    events.schedule(1_000, partial(_send_early, here))
+    world.advance(END_PS)
+    assert there.log == [(13_000, "early at end 0")]
+    with pytest.raises(AssertionError, match="too late"):
+        here.ends[0].send(b"late", events.now_ps + 4_999)
+
+
+def test_a_lead_lets_hosts_get_as_much_further_apart() -> None:
+    bounds = []
+    for lead_ps in (0, 5_000):
+        world, _, there = pair(latency_ps=7_000, lead_ps=lead_ps)
+        seen: list[int] = []
+        there.machine.events.schedule(0, partial(_note_bound, world, seen))
+        world.advance(END_PS)
+        bounds.append(seen[0])
+    assert bounds == [7_000, 12_000]
+
+
+def _send_early(host: FakeHost) -> None:
+    host.ends[0].send(b"early", host.machine.events.now_ps + 5_000)
+
+
+def _note_bound(world: World, seen: list[int]) -> None:
+    seen.append(world._bounds_ps[1])
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def faulty(fault: Fault, *, count: int = 1000, limits_ps: tuple[int, ...] = ()) -> tuple[list[tuple[int, str]], int]:
+    """What arrives of `count` frames, one every 10 ns, and how many were lost."""
+    world, here, there = pair(fault=fault)
+    for number in range(count):
+        here.at(10_000 * number, b"%d" % number)
+    for limit_ps in (*limits_ps, 10**9):
+        world.advance(limit_ps)
+    return there.log, here.ends[0].lost_count
+
+
+def test_a_wire_loses_as_many_frames_as_its_fault_says_and_the_same_ones_in_every_run() -> None:
+    log, lost = faulty(Fault(loss_ppm=200_000, seed=7))
+    assert 160 <= lost <= 240
+    assert len(log) == 1000 - lost
+    assert faulty(Fault(loss_ppm=200_000, seed=7), limits_ps=(1_000_001, 2_222_222)) == (log, lost)
+    assert faulty(Fault(loss_ppm=200_000, seed=8))[0] != log
+    assert faulty(Fault(loss_ppm=10**6)) == ([], 1000)
+    assert len(faulty(NO_FAULT)[0]) == 1000
+
+
+def test_directions_lose_different_frames() -> None:
+    world, here, there = pair(fault=Fault(loss_ppm=500_000))
+    for number in range(64):
+        here.at(10_000 * number, b"%d" % number)
+        there.at(10_000 * number, b"%d" % number)
+    world.advance(END_PS)
+    assert {text for _, text in here.log} != {text for _, text in there.log}
+
+
+def test_frames_are_late_by_at_most_the_jitter_and_none_overtakes_another() -> None:
+    log, _ = faulty(Fault(jitter_ps=50_000))
+    assert [int(text.split()[0]) for _, text in log] == list(range(1000))
+    late_ps = [when_ps - US - 10_000 * number for number, (when_ps, _) in enumerate(log)]
+    assert 0 <= min(late_ps) < 10_000
+    assert 40_000 < max(late_ps) <= 50_000
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
