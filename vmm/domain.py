@@ -102,5 +102,5 @@ class Domain(Ending):
 
     def load(self, image: BootImage) -> None:
         """Copy firmware's tables and a loader's segments into guest memory."""
-        for gpa, data in boot_memory(image, len(self.cpu_mmio)):
+        for gpa, data in boot_memory(image, len(self.cpu_mmio), has_messages=self.board.pci.has_messages):
             self.write(gpa, data)

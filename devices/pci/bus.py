@@ -76,6 +76,11 @@ class PciBus:
         if function.pin:
             function.line = self._pirqs[pirq_of(slot, function.pin)].input()
 
+    @property
+    def has_messages(self) -> bool:
+        """Whether any function can interrupt by MSI."""
+        return any(function.has_messages for function in self.functions.values())
+
     def find(self, address: int) -> PciFunction | None:
         """The function that a CONFIG_ADDRESS names."""
         if not address & ENABLE or address >> 16 & 0xFF or address >> 8 & 7:  # another bus, another function

@@ -138,6 +138,11 @@ class PciFunction:
             self._msi.send(vector)
 
     @property
+    def has_messages(self) -> bool:
+        """Whether it can interrupt by MSI."""
+        return self._msi is not None
+
+    @property
     def command(self) -> int:
         """The command register."""
         return self.read(COMMAND, 2)

@@ -55,9 +55,9 @@ _STARTS = {  # CR0: PG, NE, ET, PE; CR4: PAE; EFER: LME, LMA
 # fmt: on
 
 
-def boot_memory(image: BootImage, cpu_count: int) -> Iterator[tuple[int, bytes]]:
-    """(gpa, data) of all that is in memory: firmware's tables for so many CPUs, and the segments of the image."""
-    yield FIRMWARE_GPA, firmware_image(cpu_count)
+def boot_memory(image: BootImage, cpu_count: int, *, has_messages: bool) -> Iterator[tuple[int, bytes]]:
+    """(gpa, data) of all that is in memory: the segments of the image, and firmware's tables for such a board."""
+    yield FIRMWARE_GPA, firmware_image(cpu_count, has_messages=has_messages)
     yield from image.segments
 
 

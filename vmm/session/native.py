@@ -83,7 +83,7 @@ class NativeGuest:
         first = self._processors[0]
         self.pcpu, self.engine, self.vmcs = first.pcpu, first.engine, first.vmcs
         ending.on_end = self._stop
-        for hpa, data in boot_memory(image, machine.pcpu_count):
+        for hpa, data in boot_memory(image, machine.pcpu_count, has_messages=pc.board.pci.has_messages):
             machine.memory.write(hpa, data)
         for processor in self._processors[1:]:
             processor.on_init()

@@ -59,6 +59,11 @@ def test_the_segment_is_reserved_in_the_memory_map_and_has_room(cpu_count: int) 
     )
 
 
+def test_the_fadt_forbids_messages_unless_a_device_sends_them() -> None:
+    with_and_without = (acpi_tables.fadt(0, 0, has_messages=has_messages) for has_messages in (True, False))
+    assert [table[109] & acpi_tables.NO_MSI for table in with_and_without] == [0, acpi_tables.NO_MSI]
+
+
 @pytest.mark.parametrize("cpu_count", CPU_COUNTS)
 def test_the_madt_lists_every_cpu_and_the_wiring_of_the_board(cpu_count: int) -> None:
     madt = tables(Memory(cpu_count))[b"APIC"]

@@ -11,8 +11,8 @@ from vmm.boot.firmware.layout import FIRMWARE_BYTES, FIRMWARE_GPA, MP_POINTER_GP
 __all__ = ["FIRMWARE_BYTES", "FIRMWARE_GPA", "RSDP_GPA", "firmware_image"]
 
 
-def firmware_image(cpu_count: int) -> bytes:
-    """The bytes from FIRMWARE_GPA on, for a board with so many CPUs."""
+def firmware_image(cpu_count: int, *, has_messages: bool = False) -> bytes:
+    """The bytes from FIRMWARE_GPA on, for a board with so many CPUs, and whether a device there has MSI."""
     memory = bytearray(TABLES_GPA - FIRMWARE_GPA)
 
     def add(data: bytes, alignment_bytes: int = 16) -> int:
@@ -26,7 +26,7 @@ def firmware_image(cpu_count: int) -> bytes:
 
     put(MP_POINTER_GPA, mp_table.floating_pointer(add(mp_table.configuration_table(cpu_count))))
     facs_gpa = add(acpi_tables.facs(), acpi_tables.FACS_ALIGNMENT_BYTES)
-    fadt_gpa = add(acpi_tables.fadt(facs_gpa, add(acpi_tables.dsdt())))
+    fadt_gpa = add(acpi_tables.fadt(facs_gpa, add(acpi_tables.dsdt()), has_messages=has_messages))
     rsdt, xsdt = acpi_tables.roots((fadt_gpa, add(acpi_tables.madt(cpu_count))))
     put(RSDP_GPA, acpi_tables.rsdp(add(rsdt), add(xsdt)))
     assert len(memory) <= FIRMWARE_BYTES

@@ -72,8 +72,9 @@ def dsdt() -> bytes:
     return table(b"DSDT", 2, dsdt_body())
 
 
-def fadt(facs_gpa: int, dsdt_gpa: int) -> bytes:
+def fadt(facs_gpa: int, dsdt_gpa: int, *, has_messages: bool) -> bytes:
     """Fixed description, revision 3 (ACPI 2.0): the PM block, and what hardware there is not."""
+    without = NO_VGA if has_messages else NO_VGA | NO_MSI
     status, control, timer = (ACPI_PM_PORT + at for at in (acpi_pm.STATUS, acpi_pm.CONTROL, acpi_pm.TIMER))
     # fmt: off
     rows = (  # format, values: table 5.9
@@ -84,7 +85,7 @@ def fadt(facs_gpa: int, dsdt_gpa: int) -> bytes:
         ("BBBBBBBB", (4, 2, 0, 4, 0, 0, 0, 0)),        # their lengths, GPE1 base, _CST
         ("HHHH", (NO_C2, NO_C3, 0, 0)),                # C2, C3, cache flush size and stride
         ("BBBBB", (0, 0, 0, 0, 0)),                    # duty cycle, RTC alarms, century
-        ("HBI", (LEGACY_DEVICES | NO_VGA | NO_MSI, 0, FADT_FLAGS)),
+        ("HBI", (LEGACY_DEVICES | without, 0, FADT_FLAGS)),
         ("12sB3x", (_port(RESET_PORT, 8), RESET_VALUE)),
         ("QQ", (0, dsdt_gpa)),  # only one of the two names the FACS
         ("12s12s12s12s12s12s12s12s", (_port(status, 32), bytes(12), _port(control, 16), bytes(12), bytes(12),
