@@ -59,6 +59,11 @@ class Mac:
     def _pieces(self, frame: bytes) -> int:
         return -(-len(frame) // self._piece_bytes)
 
+    @property
+    def lead_ps(self) -> int:
+        """How long before its last bit has left a frame is sent, at least."""
+        return self._ps(PREAMBLE_BYTES + PADDED_BYTES + CHECK_BYTES)
+
     def connect(self, end: End) -> None:
         """Put a wire in."""
         self.end = end

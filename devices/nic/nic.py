@@ -83,6 +83,11 @@ class Nic:
         """End a VIF: its guest's memory is not touched again."""
         self._table.destroy(vif)
 
+    @property
+    def lead_ps(self) -> int:
+        """See Mac."""
+        return self._chip.mac.lead_ps
+
     def connect(self, end: End) -> None:
         """Put the wire in."""
         self._chip.mac.connect(end)

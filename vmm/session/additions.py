@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from devices.board import PCI_DEVICES, PciDevice
+from devices.nic.microengine import ProgramFunction
 from emulator.cpuid import Registers
 from emulator.errors import ConfigError
 from emulator.events import EventQueue
@@ -24,13 +25,17 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, kw_only=True)
 class Additions:
-    """By number, name or reason; an exit handler takes the place of the one there is, nothing else may be taken."""
+    """By number, name or reason.
+
+    An exit handler and a microengine's program take the place of the one there is; nothing else may be taken.
+    """
 
     exit_handlers: Mapping[int, Handler] = field(default_factory=dict)
     hypercalls: Mapping[int, Hypercall] = field(default_factory=dict)
     cpuid_leaves: Mapping[int, Registers] = field(default_factory=dict)
     sidecalls: Mapping[int, Operation] = field(default_factory=dict)
     devices: Mapping[str, Callable[[EventQueue], PciDevice]] = field(default_factory=dict)
+    nic_programs: Mapping[int, ProgramFunction] = field(default_factory=dict)  # by microengine
     scheduler: Callable[[int], Scheduler[VCpu]] | None = None  # from the number of cores it has
     sidecore_policy: Callable[[], Policy] | None = None
 

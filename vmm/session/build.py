@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from devices.board import PciDeviceMaker
 from devices.pc import Pc
 from emulator.errors import ConfigError
 from emulator.machine import Machine
@@ -11,6 +12,7 @@ from vmm.outcome import Ending
 from vmm.session.boot_plan import BootPlan, HostPlan
 from vmm.session.guest import Guest
 from vmm.session.native import NativeGuest
+from vmm.session.nic import nic_maker
 
 Transmit = Callable[[int], None]
 
@@ -39,9 +41,18 @@ def build_host(
         return (NativeGuest(pc, guest.image, ending),)
     from vmm.session.virtual_host import VirtualHost, memory_bytes_of
 
-    host = VirtualHost(Pc(_build_machine(plan, memory_bytes_of(plan.guests))), plan, observers)
+    pc = Pc(_build_machine(plan, memory_bytes_of(plan.guests)), devices=_host_devices(plan))
+    host = VirtualHost(pc, plan, observers)
     pairs = zip(plan.guests, transmits, strict=True)
     return tuple(host.create_guest(guest, transmit) for guest, transmit in pairs)
+
+
+def _host_devices(plan: HostPlan) -> Sequence[PciDeviceMaker]:
+    """What is on the PCI bus of the machine itself, and so the VMM's."""
+    if not plan.spec.has_nic:
+        return ()
+    has_policy = bool(plan.spec.sidecore_policy or plan.additions.sidecore_policy)
+    return (nic_maker(plan.spec, plan.additions.nic_programs, has_policy=has_policy),)
 
 
 def build_guest(plan: BootPlan, transmit: Transmit, *, observers: Sequence[ExitObserver] = ()) -> Guest:

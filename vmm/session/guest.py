@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from devices.board import Board
+from devices.nic.nic import Nic
 from emulator.engine import Engine
 from emulator.events import EventQueue
 from emulator.machine import Machine
@@ -10,7 +11,7 @@ from emulator.pcpu import PCpu
 from emulator.vmx.vmcs import Vmcs
 from emulator.world import Host
 from vmm.outcome import End
-from vmm.session.stats import DutyChange, ExitStats
+from vmm.session.stats import DutyChange, ExitStats, NicStats
 
 
 class Guest(Protocol):
@@ -20,6 +21,7 @@ class Guest(Protocol):
     pcpu: PCpu
     engine: Engine
     vmcs: Vmcs  # its guest-state fields are the registers, natively too
+    nic: Nic | None  # its machine's card
 
     @property
     def host(self) -> Host:
@@ -63,4 +65,8 @@ class Guest(Protocol):
 
     def duty_changes(self) -> list[DutyChange] | None:
         """When a sidecore that has other duties, too, began to serve and ended; None: there is none."""
+        ...
+
+    def nic_stats(self) -> NicStats | None:
+        """What the machine's network card has done, and the VMM for its interfaces; None: there is none."""
         ...

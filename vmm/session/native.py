@@ -1,5 +1,6 @@
 """Native: the guest's kernel is the first program of the PC. No VMM, no VM exits."""
 
+from devices.nic.nic import Nic
 from devices.pc import Pc
 from emulator.engine import Engine
 from emulator.interleave import Interleaver
@@ -14,7 +15,7 @@ from vmm.boot.boot_state import boot_memory, write_boot_state
 from vmm.boot.loaders import BootImage
 from vmm.boot.start_up import write_init_state, write_start_address
 from vmm.outcome import End, Ending, EndKind
-from vmm.session.stats import DutyChange, ExitStats
+from vmm.session.stats import DutyChange, ExitStats, NicStats
 
 
 class NativeProcessor:
@@ -78,6 +79,7 @@ class NativeGuest:
     def __init__(self, pc: Pc, image: BootImage, ending: Ending) -> None:
         self.machine = machine = pc.machine
         self.board, self.timers = pc.board, machine.events
+        self.nic: Nic | None = None
         self._ending = ending
         self._processors = [NativeProcessor(machine, pcpu, ending) for pcpu in machine.pcpus]
         first = self._processors[0]
@@ -137,4 +139,8 @@ class NativeGuest:
 
     def duty_changes(self) -> list[DutyChange] | None:
         """No sidecore without a VMM."""
+        return None
+
+    def nic_stats(self) -> NicStats | None:
+        """No card without a VMM."""
         return None

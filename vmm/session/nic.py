@@ -5,14 +5,21 @@ GuestSpec.mac   --with_macs()--> each VIF has an address        --> Hypervisor.c
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
+from devices.board import PciDeviceMaker
+from devices.nic.board import load_board
+from devices.nic.microengine import ProgramFunction
+from devices.nic.nic import Nic
+from devices.nic.programs import PROGRAMS
+from devices.nic.vif import VIF_MAX
 from emulator.errors import ConfigError
+from vmm.nic.registry import Signal
 from vmm.session.parameters import rows_of
-from vmm.session.spec import ROUND_ROBIN, GuestSpec, HostSpec, NicSignal
+from vmm.session.spec import ROUND_ROBIN, GuestSpec, HostSpec
 
-VIFS_MAX = 64
 NUMBERED_MAX = 256  # hosts, and guests of one, that have a number in an address
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE | re.ASCII)
 
@@ -48,11 +55,27 @@ def _with_mac(guest: GuestSpec, host_number: int, number: int) -> GuestSpec:
     return replace(guest, mac=f"02:5c:00:00:{host_number:02x}:{number:02x}")
 
 
-def signal_of(host: HostSpec) -> NicSignal:
+def signal_of(host: HostSpec) -> Signal:
     """How guests hear of their frames: what `auto` is."""
     if host.nic_signal != "auto":
         return host.nic_signal
     return "sidecore" if host.sidecore_count else "interrupt"
+
+
+def nic_maker(host: HostSpec, programs: Mapping[int, ProgramFunction], *, has_policy: bool) -> PciDeviceMaker:
+    """What makes the card; `programs` of a script take the place of its microengines' own."""
+    signal = signal_of(host)
+    if signal == "sidecore":  # while one with a policy does not serve, the VMM needs the interrupt
+        signals = "interrupt" if has_policy else "none"
+    else:
+        signals = "msix" if signal == "posted" else signal
+    return partial(
+        Nic,
+        board=load_board(host.nic_overrides),
+        identifier_bits=host.nic_identifier_bits,
+        signals=signals,
+        programs={**PROGRAMS, **programs},
+    )
 
 
 def interrupt_core_of(host: HostSpec) -> int | None:
@@ -72,10 +95,11 @@ def check_nic(host: HostSpec, guests: Sequence[GuestSpec], core_count: int) -> N
         if guest.mac is not None and not guest.has_vif:
             raise ConfigError("--mac needs --vif")
     vif_count = sum(guest.has_vif for guest in guests)
-    if vif_count > VIFS_MAX:
-        raise ConfigError(f"{vif_count} guests with a VIF are too many for the card; it has {VIFS_MAX}")
+    if vif_count > VIF_MAX:
+        raise ConfigError(f"{vif_count} guests with a VIF are too many for the card; it has {VIF_MAX}")
     if host.nic_signal == "sidecore" and not host.sidecore_count:
         raise ConfigError("--nic-signal sidecore needs --sidecore")
+    load_board(host.nic_overrides)
     core = host.nic_interrupt_core
     if core != ROUND_ROBIN and not (core.isdecimal() and core.isascii() and int(core) < core_count):
         raise ConfigError(f"--nic-interrupt-core {core}: give a core from 0 to {core_count - 1}, or {ROUND_ROBIN}")

@@ -147,8 +147,12 @@ def collect_stats(guest: Guest, host_seconds: float) -> RunStats:
         "ledger": {name: ledger.by_label() for name, ledger in ledgers.items()},
         "accounts": {name: ledger.by_owner() for name, ledger in ledgers.items()},
     }
-    duty_changes = guest.duty_changes()
-    return stats if duty_changes is None else {**stats, "duty_changes": duty_changes}
+    duty_changes, nic = guest.duty_changes(), guest.nic_stats()
+    if duty_changes is not None:
+        stats["duty_changes"] = duty_changes
+    if nic is not None:
+        stats["nic"] = nic
+    return stats
 
 
 def _transmit(guest: Guest, console: Console, byte: int) -> None:

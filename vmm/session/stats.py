@@ -5,14 +5,16 @@
                          "p50_cycles": 300, "p90_cycles": 400, "p99_cycles": 400}},
      "ledger": {"pcpu0": {"guest": 300, "exit hardware": 900}},
      "accounts": {"pcpu0": {"vcpu0": {"running": {"guest": 300}, "CPUID": {"exit hardware": 900}}}},
-     "duty_changes": [{"cycle": 300000, "serves": true}]}          # only with a sidecore that has other duties, too
+     "duty_changes": [{"cycle": 300000, "serves": true}],          # only with a sidecore that has other duties, too
+     "nic": {"card": {"vifs": ...}, "vmm": {"signal": "interrupt", "interrupts": 7, ...}}}        # only with a card
 
 `cycles` and all below `exits`, `ledger` and `accounts` are time of the emulated machine; `host_seconds` is the
-workstation's. `accounts` splits the ledger by whose time it was and what it was used for.
+workstation's. `accounts` splits the ledger by whose time it was and what it was used for. What `nic` has is said by
+`Nic.stats` (devices/nic) and `Vifs.stats` (vmm/nic).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class ExitStats(TypedDict):
@@ -35,6 +37,13 @@ class DutyChange(TypedDict):
     serves: bool
 
 
+class NicStats(TypedDict):
+    """A network card: what it has done, and what the VMM has for its interfaces."""
+
+    card: Mapping[str, Any]
+    vmm: Mapping[str, Any]
+
+
 class RunStats(TypedDict):
     """A whole run; see the module docstring."""
 
@@ -47,3 +56,4 @@ class RunStats(TypedDict):
     ledger: Mapping[str, Mapping[str, int]]
     accounts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
     duty_changes: NotRequired[Sequence[DutyChange]]
+    nic: NotRequired[NicStats]

@@ -1,19 +1,23 @@
 """One guest under the VMM: what `sidecore boot` runs unless it is native."""
 
 from devices.board import Board
+from devices.nic.nic import Nic
 from emulator.events import EventQueue
 from vmm.domain import Domain
 from vmm.hypervisor import Hypervisor
 from vmm.outcome import End
 from vmm.session.observe.statistics import ExitStatistics
-from vmm.session.stats import DutyChange, ExitStats
+from vmm.session.stats import DutyChange, ExitStats, NicStats
 
 
 class VirtualGuest:
     """A guest in VMX non-root mode: `domain` of `hypervisor`, whose VM exits are in `statistics`."""
 
-    def __init__(self, hypervisor: Hypervisor, domain: Domain, statistics: ExitStatistics) -> None:
+    def __init__(
+        self, hypervisor: Hypervisor, domain: Domain, statistics: ExitStatistics, nic: Nic | None = None
+    ) -> None:
         self.hypervisor, self.domain, self._statistics = hypervisor, domain, statistics
+        self.nic = nic
         self.machine = hypervisor.machine
         self.pcpu = self.machine.pcpus[0]
         self.vcpu = hypervisor.vcpus_of(domain)[0]
@@ -66,3 +70,8 @@ class VirtualGuest:
             return None
         to_cycles = self.machine.timeline.ps_to_cycles
         return [{"cycle": to_cycles(when_ps), "serves": serves} for when_ps, serves in dynamic.changes]
+
+    def nic_stats(self) -> NicStats | None:
+        """See `Guest`."""
+        vifs = self.hypervisor.vifs
+        return None if self.nic is None or vifs is None else {"card": self.nic.stats(), "vmm": vifs.stats()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from devices.nic.nic import Nic
 from devices.pc import Pc
 from emulator.errors import ConfigError
 from vmm.exits.observer import ExitObserver
@@ -13,6 +14,7 @@ from vmm.scheduler.credit import CreditScheduler
 from vmm.scheduler.pinned import PinnedScheduler
 from vmm.session.additions import Additions
 from vmm.session.boot_plan import GuestPlan, HostPlan
+from vmm.session.nic import interrupt_core_of, parse_mac, signal_of
 from vmm.session.observe.statistics import ExitStatistics
 from vmm.session.spec import HostSpec, SchedulerName
 from vmm.session.virtual_guest import VirtualGuest
@@ -32,15 +34,13 @@ def memory_bytes_of(guests: Sequence[GuestPlan]) -> int:
 
 
 class VirtualHost:
-    """The VMM of `plan` on `pc`; `observers` hear of its VM exits.
+    """The VMM of `plan` on `pc`, which may have a network card; `observers` hear of its VM exits.
 
     Without a scheduler each vCPU has a core of its own; if there are fewer cores, all vCPUs share them.
     """
 
     def __init__(self, pc: Pc, plan: HostPlan, observers: Sequence[ExitObserver] = ()) -> None:
         spec, added = plan.spec, plan.additions
-        if spec.has_nic:
-            raise ConfigError("--nic: the card is not there yet")
         machine = pc.machine
         self.statistics = ExitStatistics()
         policy = make_policy(spec, added)
@@ -66,6 +66,9 @@ class VirtualHost:
                 turn = partial(self.hypervisor.sidecores.turn, is_on)
                 machine.events.schedule(machine.timeline.cycles_to_ps(cycle), turn)
         self._devices = added.pci_devices
+        self._nic = next((device for device in pc.board.pci_devices if isinstance(device, Nic)), None)
+        if self._nic is not None:
+            self.hypervisor.attach_nic(self._nic, signal=signal_of(spec), interrupt_core=interrupt_core_of(spec))
 
     def create_guest(self, plan: GuestPlan, transmit: Callable[[int], None]) -> VirtualGuest:
         """A guest, runnable at once; `transmit` gets each byte of its serial console. Raises ConfigError."""
@@ -78,8 +81,9 @@ class VirtualHost:
             weight=spec.weight,
             cores=spec.cores,
             devices=[self._devices[name] for name in spec.devices],
+            vif_mac=None if spec.mac is None else parse_mac(spec.mac),
         )
-        return VirtualGuest(self.hypervisor, domain, self.statistics)
+        return VirtualGuest(self.hypervisor, domain, self.statistics, self._nic)
 
 
 def _have_own_cores(guests: Sequence[GuestPlan], core_count: int) -> bool:

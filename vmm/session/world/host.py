@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from devices.board import PciDeviceMaker
+from devices.nic.microengine import ProgramFunction
+from devices.nic.nic import MICROENGINE_COUNT, Nic
 from emulator.cpuid import Registers
 from emulator.errors import ConfigError
 from emulator.vmx.exit_reasons import NAMES
@@ -84,6 +86,12 @@ class Host:
         """Let guests have `name` among their devices: `make(events)` makes one, with a PciFunction as `function`."""
         self._add("devices", name, make)
 
+    def add_nic_program(self, microengine: int, program: ProgramFunction) -> None:
+        """Let a microengine of the network card run `program`, instead of the card's own."""
+        if not 0 <= microengine < MICROENGINE_COUNT:
+            raise ConfigError(f"no microengine {microengine}; the card has 0 to {MICROENGINE_COUNT - 1}")
+        self._add("nic_programs", microengine, program)
+
     def set_scheduler(self, make: Callable[[int], Scheduler[VCpu]]) -> None:
         """Let the scheduler that `make(core_count)` makes decide who runs where."""
         self._check_open()
@@ -114,6 +122,14 @@ class Host:
     def built(self) -> BuiltHost:
         """The machine with all that runs on it."""
         return self.guests[0].built.host
+
+    @property
+    def nic(self) -> Nic:
+        """Its network card, once it is built. Raises ConfigError when it has none."""
+        nic = self.guests[0].built.nic
+        if nic is None:
+            raise ConfigError("the host has no network card; give it one, with has_nic")
+        return nic
 
     def pause(self) -> None:
         """Let its cores stop soon, between two instructions."""

@@ -28,7 +28,7 @@ from vmm.session.snapshot.objects import Skeleton
 from vmm.session.spec import HostSpec, Limits
 from vmm.session.world.guest import Guest
 from vmm.session.world.host import Host, HostDescription
-from vmm.session.world.link import Connect, Link
+from vmm.session.world.link import CABLE_NS, Connect, Link
 from vmm.session.world.saved import SavedWorld, check_additions, links_of, take
 
 
@@ -84,17 +84,21 @@ class World:
         return host
 
     def add_link(
-        self, first: Host, second: Host, *, latency_ns: int, bits_per_second: int | None = None,
-        connect: Connect | None = None,
+        self, first: Host, second: Host, *, latency_ns: int = CABLE_NS, bits_per_second: int | None = None,
+        loss_ppm: int = 0, jitter_ns: int = 0, seed: int = 0, connect: Connect | None = None,
     ) -> Link:  # fmt: skip
-        """A wire between two hosts of this world; see `Link`. Raises ConfigError."""
+        """A wire between two hosts of this world, or, without `connect`, their network cards; see `Link`.
+
+        Raises ConfigError.
+        """
         self._check_open()
         numbers = [self.hosts.index(host) for host in (first, second) if host in self.hosts]
         if len(numbers) < 2:
             raise ConfigError("a link joins two hosts of one world")
         link = Link(
-            first=numbers[0], second=numbers[1], latency_ns=latency_ns, bits_per_second=bits_per_second, connect=connect
-        )
+            first=numbers[0], second=numbers[1], latency_ns=latency_ns, bits_per_second=bits_per_second,
+            loss_ppm=loss_ppm, jitter_ns=jitter_ns, seed=seed, joins_nics=connect is None, connect=connect,
+        )  # fmt: skip
         self.links.append(link)
         return link
 

@@ -116,7 +116,7 @@ def test_a_timeline_goes_back_to_a_frame_on_its_way(tmp_path: Path) -> None:
     ("wrong", "line"),
     [
         ({"latency_ns": 0}, "latency of 0 ns is not possible"),
-        ({"latency_ns": 1, "bits_per_second": 0}, "0 bits per second are not possible"),
+        ({"latency_ns": 1, "bits_per_second": 0}, "0 bits per second is not possible"),
     ],
     ids=str,
 )

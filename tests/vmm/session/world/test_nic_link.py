@@ -1,0 +1,85 @@
+"""Hosts whose network cards a link joins: probes go there and back, exact whatever the slices."""
+
+from pathlib import Path
+
+import pytest
+
+import sidecore
+from tests.vmm.session import tiny_kernels as tiny
+
+MIB = 1 << 20
+PROBES, WARMUP = 12, 2
+
+
+def describe(*, sidecores: int = 0, loss_ppm: int = 0, latency_ns: int = 500, seed: int = 0) -> sidecore.World:
+    """A client on one host, a server on the other."""
+    world = sidecore.World()
+    for number, role in enumerate(("client", "server")):
+        host = world.add_host(
+            sidecore.HostSpec(paging="ept", profile="nehalem", has_nic=True, sidecore_count=sidecores)
+        )
+        words = f"role={role} peer=02:5c:00:00:{1 - number:02x}:00 probes={PROBES} warmup={WARMUP} quiet_ms=2"
+        host.add_guest(sidecore.GuestSpec(image="psapp", has_vif=True, append=words, memory_bytes=32 * MIB))
+    world.add_link(*world.hosts, latency_ns=latency_ns, loss_ppm=loss_ppm, seed=seed)
+    return world
+
+
+def facts(world: sidecore.World) -> list[object]:
+    return [(bytes(guest.output), str(guest.end), guest.stats) for guest in world.guests]
+
+
+def finished(world: sidecore.World, slice_cycles: int = 50_000_000) -> list[object]:
+    assert world.run(sidecore.Limits(slice_cycles=slice_cycles)) is sidecore.Stop.ENDED
+    return facts(world)
+
+
+def test_every_probe_is_answered_and_the_figures_are_in_the_statistics() -> None:
+    world = describe()
+    finished(world)
+    client, server = world.guests
+    assert f"sent {PROBES + WARMUP} answered {PROBES + WARMUP} lost 0".encode() in client.output
+    sent = client.stats["nic"]["card"]["vifs"][0]["sent"]
+    assert sent == server.stats["nic"]["card"]["vifs"][0]["received"] >= PROBES + WARMUP
+    assert client.stats["nic"]["vmm"]["signal"] == "interrupt"
+
+
+def test_a_longer_cable_makes_round_trips_longer_by_twice_its_length() -> None:
+    cycles = []
+    for latency_ns in (500, 500_500):
+        world = describe(latency_ns=latency_ns)
+        finished(world)
+        samples = world.guests[0].output.decode().split("psapp samples")[1].split()
+        cycles.append(sorted(int(text, 16) for text in samples[2 : 2 + PROBES])[PROBES // 2])
+    frequency_hz = world.guests[0].stats["frequency_hz"]
+    assert 0.98e-3 < (cycles[1] - cycles[0]) / frequency_hz < 1.02e-3
+
+
+@pytest.mark.parametrize("slice_cycles", [10_007, 1_000_003])
+def test_slices_change_nothing(slice_cycles: int) -> None:
+    assert finished(describe(), slice_cycles) == finished(describe())
+
+
+def test_lost_frames_are_the_same_in_every_run() -> None:
+    assert finished(describe(loss_ppm=200_000, seed=3)) == finished(describe(loss_ppm=200_000, seed=3))
+
+
+def test_a_link_between_hosts_without_cards_is_a_mistake_of_one_line(tmp_path: Path) -> None:
+    kernel = tiny.write_kernel(tmp_path, tiny.HALT)
+    world = sidecore.World()
+    for has_nic in (True, False):
+        host = world.add_host(sidecore.HostSpec(paging="ept", has_nic=has_nic))
+        host.add_guest(sidecore.GuestSpec(kernel=kernel, memory_bytes=16 * MIB))
+    world.add_link(*world.hosts)
+    with pytest.raises(sidecore.ConfigError, match="the host has no network card; give it one, with has_nic"):
+        world.build()
+    with pytest.raises(sidecore.ConfigError, match="a network card paces its frames itself"):
+        sidecore.Link(first=0, second=1, bits_per_second=10**9, joins_nics=True)
+
+
+def test_a_program_of_a_script_takes_the_place_of_one_of_the_card() -> None:
+    world = sidecore.World()
+    host = world.add_host(sidecore.HostSpec(has_nic=True))
+    with pytest.raises(sidecore.ConfigError, match="no microengine 8; the card has 0 to 7"):
+        host.add_nic_program(8, print)  # type: ignore[arg-type]  # no program
+    host.add_nic_program(1, print)  # type: ignore[arg-type]  # never called: no host is built
+    assert list(host.additions.nic_programs) == [1]
