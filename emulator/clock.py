@@ -28,6 +28,7 @@ ENGINE_COUNTERS = (
     ("event_cycles", Category.EVENTS),
 )
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
+_VMM_MEMORY = Category.VMM_MEMORY
 
 
 class Clock:
@@ -48,7 +49,7 @@ class Clock:
         self._l1d_latency_cycles = timing.profile.caches.l1d_latency_cycles
         self._cycles = 0  # while no engine is loaded
         self._charged_cycles = 0  # not on the engine's clock yet
-        self._horizon_cycles = NO_HORIZON
+        self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
         self._instructions = 0  # retired on this core before the engine was loaded
         self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
         # While `detailed`. MODEL: a core that has never loaded an engine, a dedicated sidecore, has none: it only hits.
@@ -95,29 +96,33 @@ class Clock:
         MODEL: a store takes as long as a load, and the VMM's own translations are always in the TLB.
         """
         cycles = (size_bytes + 7 >> 3) * self._l1d_latency_cycles
-        self.account[Category.VMM_MEMORY] += cycles
+        self.account[_VMM_MEMORY] += cycles
         hierarchy = self._hierarchy
         if hierarchy is not None:
             before_cycles = hierarchy.counter(self.number, "coherence_cycles")  # the guest's may not be booked yet
             stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.cycles)
             transfer_cycles = hierarchy.counter(self.number, "coherence_cycles") - before_cycles
             self._coherence_cycles += transfer_cycles
-            self.account[Category.VMM_MEMORY] += stall_cycles - transfer_cycles
+            self.account[_VMM_MEMORY] += stall_cycles - transfer_cycles
             self.account[Category.COHERENCE] += transfer_cycles
             cycles += stall_cycles
         self._charged_cycles += cycles
         return cycles
 
-    def commit(self, booked_cycles: int = 0) -> None:
-        """Put what was charged, and `booked_cycles` that others have booked, on the clock.
+    def commit(self, booked_cycles: int = 0) -> int:
+        """Put what was charged, and `booked_cycles` that others have booked, on the clock; returns what it shows then.
 
         To be called before time matters to anybody else, and before the engine goes on.
         """
-        if self.engine is None:
-            self._cycles += self._charged_cycles + booked_cycles
-        else:
-            self.engine.shared.clock_cycles += self._charged_cycles + booked_cycles
+        charged_cycles, engine = self._charged_cycles + booked_cycles, self.engine
         self._charged_cycles = 0
+        if engine is None:
+            self._cycles += charged_cycles
+            return self._cycles
+        shared = engine.shared
+        cycles: int = shared.clock_cycles + charged_cycles
+        shared.clock_cycles = cycles
+        return cycles
 
     # --- the engine whose clock it is --------------------------------------------------------------------------------
 
@@ -125,7 +130,7 @@ class Clock:
         """The clock moves into `engine`, and charges go to its owner. None is loaded."""
         shared = engine.shared
         shared.clock_cycles = self._cycles
-        shared.horizon_cycles = self._horizon_cycles
+        shared.horizon_cycles = self.horizon_cycles
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:
@@ -191,14 +196,9 @@ class Clock:
 
     # --- how far it may get ------------------------------------------------------------------------------------------
 
-    @property
-    def horizon_cycles(self) -> int:
-        """Up to here no other core is behind: see interleave.py."""
-        return self._horizon_cycles
-
-    @horizon_cycles.setter
-    def horizon_cycles(self, cycles: int) -> None:
-        self._horizon_cycles = cycles
+    def set_horizon(self, cycles: int) -> None:
+        """Up to `cycles` no other core is behind: see interleave.py."""
+        self.horizon_cycles = cycles
         if self.engine is not None:
             self.engine.shared.horizon_cycles = cycles
 
@@ -207,7 +207,7 @@ class Clock:
         if self.engine is not None:
             shared = self.engine.shared
             shared.deadline_cycles = min(int(shared.deadline_cycles), deadline_cycles)
-            self.horizon_cycles = min(self._horizon_cycles, horizon_cycles)
+            self.set_horizon(min(self.horizon_cycles, horizon_cycles))
 
     def bound_by_events(self) -> None:
         """Let the running engine stop no later than the machine's next event, which may wake another core."""

@@ -194,10 +194,11 @@ class Interleaver(Generic[R]):
             if heap:
                 second = heap[0]
                 deadline_cycles = second >> number_bits
-                clock.horizon_cycles = deadline_cycles - (second & number_mask < number)  # a tie: the lower number
+                clock.set_horizon(deadline_cycles - (second & number_mask < number))  # a tie: the lower number
                 deadline_cycles += lookahead_cycles
             else:
-                clock.horizon_cycles, deadline_cycles = NO_HORIZON, self._limit_cycles
+                clock.set_horizon(NO_HORIZON)
+                deadline_cycles = self._limit_cycles
             waiting.end_wait()
             self.running = runnable
             try:

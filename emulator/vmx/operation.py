@@ -20,6 +20,7 @@ from emulator.vmx import fields as f
 from emulator.vmx.capabilities import VmxCapabilities
 from emulator.vmx.check import EntryFailure
 from emulator.vmx.entry_checks import EntryChecker, record_failure
+from emulator.vmx.exit_reasons import NAMES
 from emulator.vmx.instruction_errors import VMLAUNCH_NON_CLEAR, VMRESUME_NON_LAUNCHED, VMXON_IN_VMX_ROOT, VmFailure
 from emulator.vmx.vmcs import WRITABLE, Vmcs
 
@@ -104,7 +105,7 @@ class VmxOperation:
         self._payer = payer
         self._read_cycles, self._write_cycles = costs.vmread_cycles, costs.vmwrite_cycles
         self._entry_cycles = costs.entry_cycles
-        self._exit_cycles = costs.exit_cycles_by_reason
+        self._exit_cycles = {reason: costs.cycles_of(reason) for reason in NAMES}
 
     @property
     def current(self) -> Vmcs | None:
@@ -202,7 +203,11 @@ class VmxOperation:
 
     def leave(self, reason: int) -> None:
         """A VM exit for `reason` has taken place: the VMCS has what hardware saves, this is what it takes."""
-        payer, cycles = self._payer, self._exit_cycles.get(reason, self._costs.exit_cycles)
+        try:
+            cycles = self._exit_cycles[reason]
+        except KeyError:
+            cycles = self._costs.exit_cycles
+        payer = self._payer
         payer.clock.account[_EXIT] += cycles
         payer.booked_cycles += cycles
 

@@ -120,7 +120,7 @@ class Scan:
             second_cycles, second = order[1]
             horizon, deadline = second_cycles - (second < number), second_cycles + LOOKAHEAD
         pcpu = self.scripts[number].pcpu
-        pcpu.clock.horizon_cycles = horizon
+        pcpu.clock.set_horizon(horizon)
         pcpu.waiting.end_wait()
         self.scripts[number].run(deadline)
 

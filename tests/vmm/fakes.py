@@ -27,7 +27,7 @@ from emulator.vmx.vmcs import Vmcs
 from emulator.x86 import EFER_LMA, EFER_LME
 from tests.emulator.vmx.examples import FLAT_64
 from vmm.cost.meter import Meter
-from vmm.cost.paths import Path
+from vmm.cost.paths import Path, Route
 from vmm.domain import Domain
 from vmm.exits.loop import ExitLoop
 from vmm.exits.observer import ExitObserver, Observers
@@ -95,8 +95,8 @@ class NotingMeter(Meter):
         self.touched: list[tuple[int, int, bool]] = []
         self.touch = self._note_and_touch
 
-    def follow(self, path: Path) -> None:
-        self.followed.append(path)
+    def follow(self, path: Path | Route) -> None:
+        self.followed.extend(path.parts)
         super().follow(path)
 
     def execute(self, instruction: str) -> None:
@@ -255,8 +255,7 @@ class Bench:
     def loop(
         self, handlers: Mapping[int, Callable[[VCpu], Outcome]], observers: Sequence[ExitObserver] = ()
     ) -> ExitLoop:
-        """The loop of the bench's core, whose guest may run as far as it likes."""
-        self.engine.shared.horizon_cycles = 1 << 62
+        """The loop of the bench's core."""
         return ExitLoop(self.core, handlers, Observers(observers))
 
     @property

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from emulator.ledger import Category
 from emulator.pcpu import PCpu
 from vmm.cost import paths
-from vmm.cost.paths import PATH_PARAMETER, Path
+from vmm.cost.paths import PATH_PARAMETER, Path, Route
 
 _VMCS, _PATHS = Category.VMCS, Category.PATHS
 LOCK_BYTES = 4
@@ -70,7 +70,7 @@ class Meter:
 
     # --- charges -----------------------------------------------------------------------------------------------------
 
-    def follow(self, path: Path) -> None:
+    def follow(self, path: Path | Route) -> None:
         """Charge the instructions of `path`: one of paths.py, or a user's own."""
         try:
             self._path_cycles += self._cycles_by_path[path]
@@ -99,16 +99,20 @@ class Meter:
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 
-    def commit(self) -> None:
-        """Put what was charged on the core's clock: before time matters, and before the guest goes on."""
+    def commit(self) -> int:
+        """Put what was charged on the core's clock: before time matters, and before the guest goes on.
+
+        Returns what the clock shows then.
+        """
         clock, vmcs_cycles, path_cycles = self.clock, self.vmcs_cycles, self._path_cycles
         account = clock.account
         account[_VMCS] += vmcs_cycles
         account[_PATHS] += path_cycles
-        clock.commit(vmcs_cycles + path_cycles + self.booked_cycles)
+        cycles = clock.commit(vmcs_cycles + path_cycles + self.booked_cycles)
         self.vmcs_cycles = self._path_cycles = self.booked_cycles = 0
         if self._checks_ledger:
-            self.clock.check_ledger()
+            clock.check_ledger()
+        return cycles
 
     def tell(self, category: int, cycles: int, what: str, parameter: str, source: str = "") -> None:
         """Tell who listens of a charge: nobody does."""
@@ -130,7 +134,7 @@ class Unpaid(Meter):
         super().__init__(pcpu)
         self.touch = _touch_nothing
 
-    def follow(self, path: Path) -> None:
+    def follow(self, path: Path | Route) -> None:
         """Nobody follows it."""
 
     def execute(self, instruction: str) -> None:
@@ -139,8 +143,9 @@ class Unpaid(Meter):
     def pay(self, category: int, cycles: int, _what: str, _parameter: str) -> None:
         """Nobody pays."""
 
-    def commit(self) -> None:
+    def commit(self) -> int:
         """There is nothing."""
+        return self.clock.cycles
 
 
 def _touch_nothing(_hpa: int, _size_bytes: int, _is_write: bool) -> int:
@@ -165,10 +170,11 @@ class ObservedMeter(Meter):
         for listener in self._listeners:
             listener.charged(self, Charge(category, cycles, what, parameter, source))
 
-    def follow(self, path: Path) -> None:
+    def follow(self, path: Path | Route) -> None:
         """Charge the instructions of `path`."""
-        what = f"{path.what}: {path.instructions} instructions"
-        self.tell(Category.PATHS, path.cycles(self.pcpu.profile), what, PATH_PARAMETER, path.source)
+        for part in path.parts:
+            what = f"{part.what}: {part.instructions} instructions"
+            self.tell(Category.PATHS, part.cycles(self.pcpu.profile), what, PATH_PARAMETER, part.source)
         super().follow(path)
 
     def execute(self, instruction: str) -> None:
@@ -193,11 +199,12 @@ class ObservedMeter(Meter):
                 self.tell(category, new - old, what, *(HIT if is_hit else MISS))
         return cycles
 
-    def commit(self) -> None:
+    def commit(self) -> int:
         """Put what was charged on the clock, and say so."""
-        super().commit()
+        cycles = super().commit()
         for listener in self._listeners:
             listener.committed(self)
+        return cycles
 
 
 def meter_of(pcpu: PCpu, listeners: Sequence[Listener] = ()) -> Meter:

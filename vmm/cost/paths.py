@@ -26,6 +26,11 @@ class Path:
     place: str
 
     @property
+    def parts(self) -> "tuple[Path, ...]":
+        """Of a `Route` there are more."""
+        return (self,)
+
+    @property
     def source(self) -> str:
         """For people."""
         return f"Xen of September 2006, {self.place} ({self.confidence})"
@@ -33,6 +38,17 @@ class Path:
     def cycles(self, profile: Profile) -> int:
         """What the path takes on a machine."""
         return (self.instructions * profile.core.path_cycles_per_100_instructions + 50) // 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """Paths one after the other, charged at once."""
+
+    parts: tuple[Path, ...]
+
+    def cycles(self, profile: Profile) -> int:
+        """What they take on a machine."""
+        return sum(part.cycles(profile) for part in self.parts)
 
 
 # fmt: off
@@ -95,12 +111,15 @@ SWITCH         = Path("load another vCPU", 400, "guess", "schedule, context_swit
 WAKE           = Path("wake the vCPU", 300, "guess", "vcpu_wake, schedule, context switch from the idle vCPU")
 # fmt: on
 
+ENTRY_WITHOUT_EVENTS = Route((CHECK_EVENTS, ENTRY))
+
 
 def all_paths() -> tuple[Path, ...]:
     """Every path."""
     return tuple(value for value in globals().values() if isinstance(value, Path))
 
 
-def cycles_by_path(profile: Profile) -> dict[Path, int]:
+def cycles_by_path(profile: Profile) -> dict[Path | Route, int]:
     """What each path takes on a machine, as plain numbers for the exit path."""
-    return {path: path.cycles(profile) for path in all_paths()}
+    followed: tuple[Path | Route, ...] = (*all_paths(), ENTRY_WITHOUT_EVENTS)
+    return {path: path.cycles(profile) for path in followed}

@@ -59,10 +59,11 @@ class ExitLoop:
 
     def on_exit(self) -> Next:
         """A VM exit takes place. It is handled in order of time, when no other core is behind; till then it waits."""
-        core, vcpu = self._core, self._core.loaded
+        core = self._core
+        vcpu, meter = core.loaded, core.meter
         assert vcpu is not None
         clock_cycles = vcpu.shared.clock_cycles
-        if clock_cycles > vcpu.shared.horizon_cycles:
+        if clock_cycles > meter.clock.horizon_cycles:
             self.exit_waits = True
             return LEAVE
         self.exit_waits = False
@@ -70,16 +71,15 @@ class ExitLoop:
         if self._exit_began:
             for tell in self._exit_began:
                 tell(vcpu, exit)
-        reason = exit.reason
-        vmx = core.operation
+        reason, vmx = exit.reason, core.operation
         vmx.leave(reason)
-        meter = vcpu.meter
         meter.follow(paths.EXIT)
         meter.touch(vcpu.state_hpa, REGISTERS_BYTES, True)
         vmx.read(f.EXIT_REASON)
-        handler = self._handlers.get(reason)
-        if handler is None:
-            raise _impossible(exit)
+        try:
+            handler = self._handlers[reason]
+        except KeyError:
+            raise _impossible(exit) from None
         outcome = handler(vcpu)
         if self._exit_handled:
             for tell_outcome in self._exit_handled:
@@ -134,21 +134,23 @@ class ExitLoop:
 
     def enter(self, vcpu: VCpu) -> None:
         """Give the vCPU its events, then VMLAUNCH or VMRESUME: the exit ends with it."""
-        core, meter = self._core, vcpu.meter
-        meter.follow(paths.CHECK_EVENTS)
+        meter, vmx = self._core.meter, self._core.operation
         if vcpu.interrupt_request or vcpu.nmi_request or vcpu.windows:
+            meter.follow(paths.CHECK_EVENTS)
             _inject_events(vcpu)
-        meter.follow(paths.ENTRY)
+            meter.follow(paths.ENTRY)
+        else:
+            meter.follow(paths.ENTRY_WITHOUT_EVENTS)
         meter.touch(vcpu.state_hpa, REGISTERS_BYTES, False)
-        failure = core.operation.vmresume() if vcpu.vmcs.is_launched else core.operation.vmlaunch()
+        failure = vmx.vmresume() if vcpu.vmcs.is_launched else vmx.vmlaunch()
         if failure is not None:
             raise GuestError(str(failure))
-        meter.commit()
+        clock_cycles = meter.commit()
         meter.clock.account = vcpu.running_account
         exit = vcpu.exit
         if exit is not None:  # `_end_exit` without the call
             vcpu.exit = None
-            cycles = vcpu.shared.clock_cycles - exit.began_cycles
+            cycles = clock_cycles - exit.began_cycles
             for tell in self._exit_ended:
                 tell(vcpu, exit, cycles)
 

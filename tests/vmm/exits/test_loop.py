@@ -24,7 +24,8 @@ from vmm.vcpu import Exit
 
 def test_an_exit_waits_while_another_core_is_behind_and_is_handled_at_its_turn() -> None:
     guest = Running(NEXT, "")
-    before, guest.engine.shared.horizon_cycles = guest.cycles, guest.cycles - 1
+    before, clock = guest.cycles, guest.core.pcpu.clock
+    clock.set_horizon(guest.cycles - 1)
     assert guest.exits.on_exit() is LEAVE
     assert guest.exits.exit_waits
     assert guest.handled == []
@@ -32,7 +33,7 @@ def test_an_exit_waits_while_another_core_is_behind_and_is_handled_at_its_turn()
     assert guest.meter.followed == []
     assert guest.cycles == before
     assert guest.core.current is guest.vcpu  # its guest still has the core
-    guest.engine.shared.horizon_cycles = guest.cycles
+    clock.set_horizon(guest.cycles)
     assert guest.exits.on_exit() is RESUME
     assert not guest.exits.exit_waits
     assert guest.handled == [guest.vcpu]
