@@ -47,7 +47,18 @@ from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.scheduler import Decision, Scheduler
 from vmm.session.additions import Additions
 from vmm.session.spec import GuestSpec, HostSpec, Limits, Paging, Switch
-from vmm.session.world import Guest, Host, HostDescription, Link, SavedWorld, Stop, Timeline, World, WorldSpec
+from vmm.session.world import (
+    EthernetSwitch,
+    Guest,
+    Host,
+    HostDescription,
+    Link,
+    SavedWorld,
+    Stop,
+    Timeline,
+    World,
+    WorldSpec,
+)
 from vmm.sidecore.abi import EADDRESS, EVALUE, OK, Answer
 from vmm.sidecore.policy import Policy, Sample
 from vmm.sidecore.worker import Worker
@@ -72,6 +83,7 @@ __all__ = [
     "Decision",
     "End",
     "EndKind",
+    "EthernetSwitch",
     "EventQueue",
     "Exit",
     "ExitObserver",

@@ -47,15 +47,29 @@ class World:
     """Runs `hosts` together; stations, which are devices on the timeline by themselves, count as hosts here."""
 
     def __init__(self, hosts: Sequence[Host | Station]) -> None:
-        self.hosts = tuple(hosts)
+        self.hosts: tuple[Host | Station, ...] = ()
         self.now_ps = 0  # all hosts have got here
         self._wires: list[tuple[WireEnd, WireEnd, int]] = []  # each direction: from, to, and the host there
-        self._ways_ps = [[0 if here is there else NEVER_PS for there in self.hosts] for here in self.hosts]
-        self._groups = [[number] for number in range(len(self.hosts))]  # hosts that wires join
-        self._nexts_ps = [0] * len(self.hosts)  # when each host does something next
-        self._arrivals_ps = [NEVER_PS] * len(self.hosts)  # the first of what was sent in the round
-        self._bounds_ps = [0] * len(self.hosts)  # of the round
+        self._ways_ps: list[list[int]] = []  # from, to
+        self._groups: list[list[int]] = []  # hosts that wires join
+        self._nexts_ps: list[int] = []  # when each host does something next
+        self._arrivals_ps: list[int] = []  # the first of what was sent in the round
+        self._bounds_ps: list[int] = []  # of the round
         self._is_paused = False
+        for host in hosts:
+            self.add(host)
+
+    def add(self, station: Host | Station) -> None:
+        """One more, before it is connected."""
+        number = len(self.hosts)
+        self.hosts += (station,)
+        for ways in self._ways_ps:
+            ways.append(NEVER_PS)
+        self._ways_ps.append([NEVER_PS] * number + [0])
+        self._groups.append([number])
+        self._nexts_ps.append(0)
+        self._arrivals_ps.append(NEVER_PS)
+        self._bounds_ps.append(0)
 
     def connect(
         self,

@@ -13,15 +13,26 @@ from vmm.session.world.host import Host
 CABLE_NS = 500  # 100 m of cable, the most for gigabit Ethernet, at 5 ns for each
 LATENCY_MAX_NS = 10**12
 BITS_MAX_PER_SECOND = 10**15
+QUEUE_MAX_BYTES = 1 << 30
 SEED_MAX = (1 << 32) - 1
 Connect = Callable[[WireEnd, Host, WireEnd, Host], None]
 _RANGES = (  # field, what it is called, least, most
+    ("forward_ns", "forwarding in {} ns", 1, LATENCY_MAX_NS),
+    ("queue_bytes", "a queue of {} bytes", 1, QUEUE_MAX_BYTES),
     ("latency_ns", "a latency of {} ns", 1, LATENCY_MAX_NS),
     ("bits_per_second", "a rate of {} bits per second", 1, BITS_MAX_PER_SECOND),
     ("loss_ppm", "a loss of {} in a million", 0, PARTS),
     ("jitter_ns", "a jitter of {} ns", 0, LATENCY_MAX_NS),
     ("seed", "a seed of {}", 0, SEED_MAX),
 )
+
+
+def check_ranges(described: object) -> None:
+    """Check the values of a link or a switch one by one. Raises ConfigError."""
+    for name, called, least, most in _RANGES:
+        value = getattr(described, name, None)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(f"{called.format(value)} is not possible; give {least} to {most}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +55,7 @@ class Link:
     connect: Connect | None = None
 
     def __post_init__(self) -> None:
-        for name, called, least, most in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ConfigError(f"{called.format(value)} is not possible for a link; give {least} to {most}")
+        check_ranges(self)
         if self.first == self.second:
             raise ConfigError("a link joins two hosts, not one with itself")
         if self.joins_nics and self.bits_per_second is not None:

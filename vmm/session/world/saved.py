@@ -11,7 +11,7 @@ belong to a run; a clone gets its own.
 import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from emulator.errors import ConfigError
 from vmm.session.boot_plan import HostPlan
@@ -19,6 +19,9 @@ from vmm.session.snapshot import Snapshot, write_snapshot
 from vmm.session.snapshot.contents import DAMAGED, Contents, damaged
 from vmm.session.snapshot.objects import Skeleton
 from vmm.session.world.link import Link
+from vmm.session.world.switch import EthernetSwitch
+
+LINKS: dict[str, type[Link] | type[EthernetSwitch]] = {"Link": Link, "EthernetSwitch": EthernetSwitch}
 
 
 class Restorable(Protocol):
@@ -66,16 +69,22 @@ class SavedWorld(Generic[W]):
         write_snapshot(self._snapshot, Path(path))
 
 
-def take(plans: Sequence[HostPlan], links: Sequence[Link], skeleton: Skeleton, outputs: Sequence[bytes]) -> Snapshot:
+def take(
+    plans: Sequence[HostPlan], links: Sequence[Link | EthernetSwitch], skeleton: Skeleton, outputs: Sequence[bytes]
+) -> Snapshot:
     """The snapshot of a world. Raises ConfigError when it has something that has no form."""
     texts = [base64.b64encode(output).decode() for output in outputs]
-    return Snapshot.take(plans, Contents.take(skeleton), outputs=texts, links=[link.saved() for link in links])
+    return Snapshot.take(plans, Contents.take(skeleton), outputs=texts, links=[_saved(link) for link in links])
 
 
-def links_of(snapshot: Snapshot) -> list[Link]:
-    """The links of a world in a file: what was connected to them is in the contents. Raises ConfigError."""
+def _saved(link: Link | EthernetSwitch) -> list[Any]:
+    return [type(link).__name__, link.saved()]
+
+
+def links_of(snapshot: Snapshot) -> list[Link | EthernetSwitch]:
+    """Links and switches of a world in a file; what was connected to them is in the contents. Raises ConfigError."""
     try:
-        return [Link(**saved) for saved in snapshot.document["links"]]
+        return [LINKS[name](**saved) for name, saved in snapshot.document["links"]]
     except DAMAGED as error:
         raise damaged(error) from None
 

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from devices.switch import Switch
 from emulator.errors import ConfigError
 from emulator.world import World as Timeline
 from vmm.session.additions import Additions
@@ -30,6 +31,7 @@ from vmm.session.world.guest import Guest
 from vmm.session.world.host import Host, HostDescription
 from vmm.session.world.link import CABLE_NS, Connect, Link
 from vmm.session.world.saved import SavedWorld, check_additions, links_of, take
+from vmm.session.world.switch import EthernetSwitch, check_ports
 
 
 class Stop(Enum):
@@ -47,13 +49,13 @@ class WorldSpec:
     """All that a world is built from."""
 
     hosts: tuple[HostDescription, ...] = ()
-    links: tuple[Link, ...] = ()
+    links: tuple[Link | EthernetSwitch, ...] = ()
 
 
 class _Built:
     """What a world is made of: the root of what a snapshot has."""
 
-    def __init__(self, hosts: list[Host], links: list[Link]) -> None:
+    def __init__(self, hosts: list[Host], links: list[Link | EthernetSwitch]) -> None:
         self.guests = [guest.built for host in hosts for guest in host.guests]
         self.timeline = Timeline([host.built for host in hosts])
         for link in links:
@@ -66,7 +68,7 @@ class World:
     def __init__(self, spec: WorldSpec | None = None) -> None:
         spec = spec or WorldSpec()
         self.hosts = [Host(description) for description in spec.hosts]
-        self.links = list(spec.links)
+        self.links: list[Link | EthernetSwitch] = list(spec.links)
         self._is_interrupted = self._is_paused = False
         self._built: _Built | None = None
         self._skeleton: Skeleton | None = None
@@ -92,15 +94,38 @@ class World:
         Raises ConfigError.
         """
         self._check_open()
-        numbers = [self.hosts.index(host) for host in (first, second) if host in self.hosts]
-        if len(numbers) < 2:
-            raise ConfigError("a link joins two hosts of one world")
+        numbers = self._numbers_of((first, second), "a link joins two hosts of one world")
+        if connect is None:
+            check_ports(self.links, numbers)
         link = Link(
             first=numbers[0], second=numbers[1], latency_ns=latency_ns, bits_per_second=bits_per_second,
             loss_ppm=loss_ppm, jitter_ns=jitter_ns, seed=seed, joins_nics=connect is None, connect=connect,
         )  # fmt: skip
         self.links.append(link)
         return link
+
+    def add_switch(self, *hosts: Host, **values: int) -> EthernetSwitch:
+        """A switch between the network cards of hosts of this world, with values as `EthernetSwitch` has them.
+
+        Raises ConfigError.
+        """
+        self._check_open()
+        numbers = self._numbers_of(hosts, "a switch joins hosts of one world")
+        check_ports(self.links, numbers)
+        switch = EthernetSwitch(hosts=tuple(numbers), **values)
+        self.links.append(switch)
+        return switch
+
+    def _numbers_of(self, hosts: Sequence[Host], otherwise: str) -> list[int]:
+        if not all(host in self.hosts for host in hosts):
+            raise ConfigError(otherwise)
+        return [self.hosts.index(host) for host in hosts]
+
+    @property
+    def switches(self) -> list[Switch]:
+        """The switches, once they are built: what their ports have counted."""
+        stations = () if self._built is None else self._built.timeline.hosts
+        return [station for station in stations if isinstance(station, Switch)]
 
     def build(self) -> None:
         """Make all of it, once. Raises ConfigError."""
@@ -158,7 +183,7 @@ class World:
     # --- as it was ---------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def of_plans(links: Sequence[Link], plans: Sequence[HostPlan]) -> "World":
+    def of_plans(links: Sequence[Link | EthernetSwitch], plans: Sequence[HostPlan]) -> "World":
         """The world whose hosts are built from `plans`, with links between them."""
         guests = [tuple(guest.spec for guest in plan.guests) for plan in plans]
         pairs = zip(plans, guests, strict=True)

@@ -1,6 +1,7 @@
 """Hosts whose network cards a link joins: probes go there and back, exact whatever the slices."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +84,50 @@ def test_a_program_of_a_script_takes_the_place_of_one_of_the_card() -> None:
         host.add_nic_program(8, print)  # type: ignore[arg-type]  # no program
     host.add_nic_program(1, print)  # type: ignore[arg-type]  # never called: no host is built
     assert list(host.additions.nic_programs) == [1]
+
+
+def around_a_switch() -> sidecore.World:
+    """A client and a server, and a second client, of a third host, of the same server's second guest."""
+    world = sidecore.World()
+    roles = ([("client", "02:5c:00:00:01:00")], [("server", ""), ("server", "")], [("client", "02:5c:00:00:01:01")])
+    for guests in roles:
+        host = world.add_host(sidecore.HostSpec(paging="ept", profile="nehalem", has_nic=True))
+        for role, peer in guests:
+            words = f"role={role} peer={peer or '02:5c:00:00:00:00'} probes={PROBES} warmup={WARMUP} quiet_ms=2"
+            host.add_guest(sidecore.GuestSpec(image="psapp", has_vif=True, append=words, memory_bytes=32 * MIB))
+    world.add_switch(*world.hosts)
+    return world
+
+
+def test_a_switch_joins_the_cards_of_three_hosts() -> None:
+    world = around_a_switch()
+    whole = finished(world)
+    for client in (world.guests[0], world.guests[3]):
+        assert f"sent {PROBES + WARMUP} answered {PROBES + WARMUP} lost 0".encode() in client.output
+    (switch,) = world.switches
+    assert all(port.counts.received >= PROBES + WARMUP for port in switch.ports)
+    assert not any(port.counts.queue_drops or port.counts.malformed_drops for port in switch.ports)
+    assert finished(around_a_switch(), 100_003) == whole
+
+
+def test_a_card_has_one_port() -> None:
+    world = sidecore.World()
+    hosts = [world.add_host(sidecore.HostSpec(has_nic=True)) for _ in range(3)]
+    world.add_link(hosts[0], hosts[1])
+    for add in (lambda: world.add_link(hosts[1], hosts[2]), lambda: world.add_switch(*hosts)):
+        with pytest.raises(sidecore.ConfigError, match="has one port: it takes one link, or a switch"):
+            add()
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"queue_bytes": 0}, "a queue of 0 bytes is not possible"),
+        ({"loss_ppm": 10**6 + 1}, "a loss of 1000001 in a million is not possible"),
+        ({"hosts": (0, 0)}, "a switch joins two hosts or more"),
+    ],
+    ids=str,
+)
+def test_an_impossible_switch_is_a_mistake_of_one_line(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(sidecore.ConfigError, match=line):
+        sidecore.EthernetSwitch(**{"hosts": (0, 1), **values})
