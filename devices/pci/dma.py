@@ -12,7 +12,7 @@ transfer takes is the device's to model: the port does it at once, at the time o
 MODEL: no function reaches the registers of another (peer to peer); nothing is ever retried or aborted visibly.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from devices.interrupts.interrupt_bus import InterruptBus
@@ -68,10 +68,12 @@ class BusMaster:
                 self.port.write(at, data[start:end])
 
 
-def _pieces(address: int, length_bytes: int) -> Iterator[tuple[int, int, int]]:
+def _pieces(address: int, length_bytes: int) -> Iterable[tuple[int, int, int]]:
     """(address, where it begins in the transfer, where it ends) for each page. Raises ValueError."""
     if not 0 <= length_bytes <= TRANSFER_MAX_BYTES:
         raise ValueError(f"a device wants to transfer {length_bytes} bytes at once")
+    if 0 < length_bytes <= PAGE_BYTES - address % PAGE_BYTES:
+        return ((address & ADDRESS_MASK, 0, length_bytes),)
     return _in_pages(address, length_bytes)
 
 

@@ -12,7 +12,7 @@
 
 Source: PCI Local Bus Specification 3.0, 6.1, 6.2. Software learns a region's size by writing ones to its register.
 
-MODEL: only 32-bit base address registers, no expansion ROM, no MSI-X, nothing is ever parity-wrong.
+MODEL: only 32-bit base address registers, no expansion ROM, nothing is ever parity-wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ from devices.pci.capabilities import (
 )
 from devices.pci.dma import BusMaster
 from devices.pci.msi import MSI_ID, Msi
+from devices.pci.msix import MSIX_ID, MsixTable
 from emulator.bus import BusDevice, InterruptLine
 
 CONFIGURATION_BYTES = 256
@@ -75,7 +76,9 @@ class PciFunction:
         regions: Sequence[Region] = (),
         pin: int = 0,
         capabilities: Sequence[Capability] = (),
+        msix: MsixTable | None = None,
     ) -> None:
+        """`msix` is the device of one of the regions."""
         if len(regions) > BAR_COUNT or not 0 <= pin <= 4:
             raise ValueError(f"{len(regions)} regions and pin {pin}: more than a function has")
         self.regions = tuple(regions)
@@ -94,15 +97,18 @@ class PciFunction:
         if pin:
             self._set_up(INTERRUPT_LINE, 1, 0, 0xFF)
             self._set_up(INTERRUPT_PIN, 1, pin, 0)
-        self._msi: Msi | None = None
+        self._msi: Msi | MsixTable | None = None  # MODEL: a function has one of them, or none
+        if msix is not None:
+            number = [region.device for region in regions].index(msix)
+            capabilities = [*capabilities, msix.capability(number)]
         for at, next_at, capability in lay_out(capabilities):
-            self._set_up_capability(at, next_at, capability)
+            self._set_up_capability(at, next_at, capability, msix)
 
     def _set_up(self, offset: int, size_bytes: int, value: int, writable: int) -> None:
         self._bytes[offset : offset + size_bytes] = value.to_bytes(size_bytes, "little")
         self._writable[offset : offset + size_bytes] = writable.to_bytes(size_bytes, "little")
 
-    def _set_up_capability(self, at: int, next_at: int, capability: Capability) -> None:
+    def _set_up_capability(self, at: int, next_at: int, capability: Capability, msix: MsixTable | None) -> None:
         if not self._bytes[CAPABILITIES_POINTER]:
             self._bytes[CAPABILITIES_POINTER] = at
             self._bytes[STATUS] |= HAS_CAPABILITIES
@@ -111,6 +117,9 @@ class PciFunction:
             self._set_up(at + offset, size_bytes, value, writable)
         if capability.number == MSI_ID:
             self._msi = Msi(Registers(self._bytes, at), self.bus_master)
+        if capability.number == MSIX_ID and msix is not None:
+            msix.connect(Registers(self._bytes, at), self.bus_master)
+            self._msi = msix
 
     def read(self, register: int, size_bytes: int) -> int:
         """What is at `register`, 0 to 255; an access lies inside four aligned bytes."""
@@ -127,13 +136,13 @@ class PciFunction:
         self._follow_interrupt()
 
     def set_interrupt(self, wanted: bool) -> None:
-        """The device wants an interrupt, or no longer: its pin follows, unless it may not, or with MSI."""
+        """The device wants an interrupt, or no longer: its pin follows, unless it may not, or with messages."""
         self._wants_interrupt = wanted
         self._bytes[STATUS] = self._bytes[STATUS] & ~INTERRUPT_STATUS | INTERRUPT_STATUS * wanted
         self._follow_interrupt()
 
     def send_message(self, vector: int = 0) -> None:
-        """Something new has happened that interrupts: tell by MSI, if there is one and software has enabled it."""
+        """Something new has happened that interrupts: tell by MSI or MSI-X, if software has enabled it."""
         if self._msi is not None:
             self._msi.send(vector)
 
@@ -149,7 +158,7 @@ class PciFunction:
 
     def is_master(self) -> bool:
         """Whether it may reach memory by itself."""
-        return bool(self.command & IS_MASTER)
+        return bool(self._bytes[COMMAND] & IS_MASTER)
 
     def _follow_interrupt(self) -> None:
         is_silent = self.command & NO_INTERRUPTS or (self._msi is not None and self._msi.is_enabled)
