@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.errors import ConfigError, choices_text
-from emulator.events import PS_PER_SECOND
+from emulator.events import PS_PER_NS, PS_PER_SECOND
 
 VALUE_MAX = 10**12
 _FILE = Path(__file__).with_name("board.toml")
@@ -42,6 +42,42 @@ class NicBoard:
     def cycles_to_ps(self, cycles: int) -> int:
         """Cycles of a microengine, rounded up."""
         return -(-cycles * PS_PER_SECOND // self.microengine_hz)
+
+    @property
+    def scratch_latency_ps(self) -> int:
+        """Scratchpad, without waiting."""
+        return self.cycles_to_ps(self.scratch_latency_cycles)
+
+    @property
+    def sram_latency_ps(self) -> int:
+        """SRAM, without waiting."""
+        return self.cycles_to_ps(self.sram_latency_cycles)
+
+    @property
+    def dram_latency_ps(self) -> int:
+        """DRAM, without waiting."""
+        return self.cycles_to_ps(self.dram_latency_cycles)
+
+    @property
+    def dma_setup_ps(self) -> int:
+        """Before a DMA channel asks for the bus."""
+        return self.dma_setup_ns * PS_PER_NS
+
+    @property
+    def pci_read_ps(self) -> int:
+        """A read round trip, without its bytes."""
+        return self.pci_read_ns * PS_PER_NS
+
+    @property
+    def pci_write_ps(self) -> int:
+        """A posted write, without its bytes."""
+        return self.pci_write_ns * PS_PER_NS
+
+    @property
+    def unseen_ps(self) -> int:
+        """Whatever the chip does, it is not seen outside earlier than this later (chip_events.py)."""
+        latencies_ps = self.pci_write_ps, self.pci_read_ps, self.sram_latency_ps, self.dram_latency_ps
+        return min(latencies_ps)
 
 
 def load_board(overrides: Sequence[str] = ()) -> NicBoard:

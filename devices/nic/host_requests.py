@@ -15,7 +15,7 @@ from devices.nic.requests import CHIP_HANDLERS
 from devices.nic.vif import Descriptor, Packet, Vif
 from devices.nic.vif_page import DESCRIPTOR_BYTES, RECEIVE_RING
 
-RESULT_BYTES = 8
+RESULT_BYTES, COUNT_BYTES = 8, 4
 
 
 class Poll(NamedTuple):
@@ -60,7 +60,8 @@ def _vif(context: Context, of: Descriptor | Packet) -> Vif | None:
 
 
 def _begin_poll(context: Context, request: Poll, at_ps: int) -> None:
-    context.chip.vifs.pollers[context.me.number].poll(context, at_ps)
+    context.poller = context.chip.vifs.pollers[context.me.number]
+    context.poller.poll(context, at_ps)
 
 
 def _finish_poll(context: Context, request: Poll) -> Descriptor:
@@ -109,7 +110,8 @@ def _finish_store(context: Context, request: Store) -> bool:
 
 
 def _begin_write_back(context: Context, request: WriteBack, at_ps: int) -> int:
-    return context.chip.dma.write(at_ps, RESULT_BYTES)
+    is_received = request.descriptor.ring == RECEIVE_RING
+    return context.chip.dma.write(at_ps, RESULT_BYTES + COUNT_BYTES * is_received)
 
 
 def _finish_write_back(context: Context, request: WriteBack) -> None:
@@ -121,26 +123,26 @@ def _finish_write_back(context: Context, request: WriteBack) -> None:
 
 
 def _begin_signal(context: Context, request: Signal, at_ps: int) -> int:
-    is_silent = context.chip.signals == "none" or _vif(context, request.packet) is None
+    is_silent = context.chip.on_signal is None or _vif(context, request.packet) is None
     return at_ps if is_silent else at_ps + context.chip.signal_ps
 
 
 def _finish_signal(context: Context, request: Signal) -> None:
-    vif = _vif(context, request.packet)
-    if vif is not None and context.chip.signals != "none":
-        vif.counters.signals += 1
-        context.chip.observers.stamp(vif.number, "signalled", context.chip.events.now_ps)
-        context.chip.doorbell.ring(vif.bit)
+    chip, vif = context.chip, _vif(context, request.packet)
+    if vif is not None and chip.on_signal is not None:
+        vif.counters.told += 1
+        chip.observers.stamp(vif.number, "signalled", chip.events.now_ps)
+        chip.on_signal(vif)
 
 
 HANDLERS: Mapping[type, Handler] = MappingProxyType(
     {
         **CHIP_HANDLERS,
         Poll: Handler(_begin_poll, _finish_poll),
-        Fetch: Handler(_begin_fetch, _finish_fetch),
-        Room: Handler(_begin_room, _finish_room),
-        Store: Handler(_begin_store, _finish_store),
-        WriteBack: Handler(_begin_write_back, _finish_write_back),
-        Signal: Handler(_begin_signal, _finish_signal),
+        Fetch: Handler(_begin_fetch, _finish_fetch, is_seen=True),
+        Room: Handler(_begin_room, _finish_room, is_seen=True),
+        Store: Handler(_begin_store, _finish_store, is_seen=True),
+        WriteBack: Handler(_begin_write_back, _finish_write_back, is_seen=True),
+        Signal: Handler(_begin_signal, _finish_signal, is_seen=True),
     }
 )

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from devices.nic.board import NicBoard
+from devices.nic.chip_events import ChipEvents
 from devices.nic.observe import Observers
-from devices.nic.rings import Taker
+from devices.nic.rings import Taker, Turns
 from devices.nic.vif_page import FRAME_MAX_BYTES, FRAME_MIN_BYTES
-from emulator.events import PS_PER_SECOND, EventQueue
+from emulator.events import PS_PER_SECOND
 
 PREAMBLE_BYTES, CHECK_BYTES, GAP_BYTES = 8, 4, 12  # IEEE 802.3, 4.4.2 and 3.1.1
 PADDED_BYTES = 60  # at least, without the check sequence
@@ -40,7 +41,7 @@ class Received(NamedTuple):
 class Mac:
     """One port. `end` is where its wire is connected."""
 
-    def __init__(self, events: EventQueue, board: NicBoard, observers: Observers) -> None:
+    def __init__(self, events: ChipEvents, board: NicBoard, observers: Observers) -> None:
         self.end: End | None = None
         self.arrived = self.sent = 0
         self.drops: dict[str, int] = {}  # of frames that were for nobody yet, by cause
@@ -49,10 +50,14 @@ class Mac:
         self._observers = observers
         self._bits_per_second = board.media_bits_per_second
         self._piece_bytes = board.mpacket_bytes
-        self._receive_room = board.receive_buffer_bytes // board.mpacket_bytes  # in pieces
-        self._transmit_room = board.transmit_buffer_bytes // board.mpacket_bytes
+        self._rooms = (
+            board.receive_buffer_bytes // board.mpacket_bytes,
+            board.transmit_buffer_bytes // board.mpacket_bytes,
+        )
+        self._receive_room, self._transmit_room = self._receive_least, self._transmit_least = self._rooms  # in pieces
         self._arrived: deque[Received] = deque()
         self._getters: deque[Taker] = deque()
+        self._turns = Turns()
         self._leaving: deque[tuple[int, int]] = deque()  # when they have left, and pieces
         self._waiting: deque[Taker] = deque()
 
@@ -73,6 +78,7 @@ class Mac:
 
     def receive(self, frame: bytes) -> None:
         """The last bit of a frame is in."""
+        self._events.catch_up()
         self.arrived += 1
         if not FRAME_MIN_BYTES <= len(frame) <= FRAME_MAX_BYTES:
             self.count_drop("length")
@@ -80,16 +86,21 @@ class Mac:
             self.count_drop("receive buffer full")
         else:
             self._receive_room -= self._pieces(frame)
+            self._receive_least = min(self._receive_least, self._receive_room)
             self._arrived.append(Received(frame, self._events.now_ps))
             if self._getters:
-                self._getters.popleft().hand(self._arrived.popleft(), self._events.now_ps)
+                self._give(self._getters.popleft(), self._events.now_ps)
 
     def get(self, getter: Taker, at_ps: int) -> None:
         """Hand it the first frame in RBUF, when there is one."""
         if self._arrived:
-            getter.hand(self._arrived.popleft(), at_ps)
+            self._give(getter, at_ps)
         else:
             self._getters.append(getter)
+
+    def _give(self, getter: Taker, at_ps: int) -> None:
+        getter.take_turn(self._turns, at_ps)
+        getter.hand(self._arrived.popleft(), at_ps)
 
     def free(self, frame: bytes) -> None:
         """A frame is not in RBUF any more."""
@@ -107,6 +118,7 @@ class Mac:
             self._transmit_room += self._leaving.popleft()[1]
         if self._pieces(frame) <= self._transmit_room:
             self._transmit_room -= self._pieces(frame)
+            self._transmit_least = min(self._transmit_least, self._transmit_room)
             return True
         if not self._waiting and self._leaving:
             self._events.schedule(self._leaving[0][0], self._retry)
@@ -131,6 +143,14 @@ class Mac:
         self._observers.stamp(vif_number, "sent", start_ps)
         if self.end is not None:
             self.end.send(padded, end_ps)
+
+    def buffers(self) -> dict[str, int]:
+        """How much of RBUF and TBUF was in use, at most, in bytes."""
+        receive, transmit = self._rooms
+        return {
+            "receive_max_bytes": (receive - self._receive_least) * self._piece_bytes,
+            "transmit_max_bytes": (transmit - self._transmit_least) * self._piece_bytes,
+        }
 
     def _ps(self, length_bytes: int) -> int:
         return -(-length_bytes * 8 * PS_PER_SECOND // self._bits_per_second)

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
-from devices.nic.chip import Chip
+from devices.nic.chip import CONTEXT_COUNT, Chip
+from devices.nic.polling import Poller
+from devices.nic.rings import Turns
 
-INACTIVE, READY, EXECUTING, SLEEP = "inactive", "ready", "executing", "sleep"
-CONTEXT_COUNT = 8
+INACTIVE, READY, SLEEP = "inactive", "ready", "sleep"
 
 
 class Me(NamedTuple):
@@ -37,6 +38,7 @@ class Handler(NamedTuple):
 
     begin: Callable[["Context", Any, int], int | None]  # asked at a time: when is it done? None: `hand` or `retry` says
     finish: Callable[["Context", Any], Any]  # done, now: the answer
+    is_seen: bool = False  # outside the chip, when it is done
 
 
 class Live:
@@ -44,158 +46,152 @@ class Live:
 
     def __init__(self) -> None:
         self.generator: Program | None = None
-
-
-class Turns:
-    """The order in which contexts that share a program took what they work on: whoever puts waits for those before."""
-
-    def __init__(self) -> None:
-        self._taken = self._turn = 0
-        self._over: list[int] = []  # tickets that have ended out of turn
-        self._waiting: dict[int, Context] = {}
-
-    def take(self) -> int:
-        """A ticket."""
-        self._taken += 1
-        return self._taken - 1
-
-    def is_turn(self, ticket: int, context: "Context") -> bool:
-        """Whether all earlier tickets are over; if not, `context` is told when they are."""
-        if ticket != self._turn:
-            self._waiting[ticket] = context
-        return ticket == self._turn
-
-    def end(self, ticket: int, at_ps: int) -> None:
-        """A ticket is over."""
-        if ticket != self._turn:
-            self._over.append(ticket)
-            return
-        self._turn += 1
-        while self._turn in self._over:
-            self._over.remove(self._turn)
-            self._turn += 1
-        if self._turn in self._waiting:
-            self._waiting.pop(self._turn).retry(at_ps)
+        self.step = 0  # of its context, up to which it has come
 
 
 class Microengine:
-    """An engine whose contexts all run one program, and know each other by `turns`."""
+    """An engine whose contexts all run one program, or none."""
 
     def __init__(self, chip: Chip, program: ProgramFunction | None, handlers: Mapping[type, Handler]) -> None:
-        self.chip = chip
-        self.handlers = handlers
-        self.turns = Turns()
         self.free_ps = 0  # when the context that executes gives way
-        self.executing_ps = self.swaps = 0
+        self.ready: deque[Context] = deque()
         count = CONTEXT_COUNT if program is not None else 0
-        self.contexts = [Context(self, program, Me(number, count)) for number in range(count) if program is not None]
-        self._ready: deque[Context] = deque()
+        self.contexts = [
+            Context(self, chip, program, handlers, Me(number, count)) for number in range(count) if program is not None
+        ]
+        self._events = chip.events
+        self._start_ps = chip.swap_ps  # so that no work is begun while the machine is still being built
 
     def start(self) -> None:
-        """Power on: all contexts begin, one after the other."""
+        """Power on: soon all contexts begin, one after the other."""
+        self.free_ps = self._events.now_ps + self._start_ps
         for context in self.contexts:
             self.make_ready(context)
 
     def make_ready(self, context: "Context") -> None:
-        """A context wants to go on."""
-        now_ps = self.chip.events.now_ps
-        if not self._ready and self.free_ps <= now_ps:
-            self._execute(context, now_ps)
-            return
-        context.state = READY
-        if not self._ready:
-            self.chip.events.schedule(self.free_ps, self._next)
-        self._ready.append(context)
+        """A context wants to go on, when the engine is free and those before it have had their turn."""
+        context.state, context.ready_ps = READY, self._events.now_ps
+        if not self.ready:
+            self._events.schedule(max(self.free_ps, self._events.now_ps), self._next)
+        self.ready.append(context)
 
     def _next(self) -> None:
-        self._execute(self._ready.popleft(), self.chip.events.now_ps)
-        if self._ready:
-            self.chip.events.schedule(self.free_ps, self._next)
-
-    def _execute(self, context: "Context", now_ps: int) -> None:
-        self.swaps += 1
-        context.state = EXECUTING
-        self.free_ps = context.execute(now_ps + self.chip.swap_ps)
-        self.executing_ps += self.free_ps - now_ps
-        context.state = SLEEP
+        context, now_ps = self.ready.popleft(), self._events.now_ps
+        context.waiting_ps += now_ps - context.ready_ps
+        context.execute(now_ps)
+        if self.ready:
+            self._events.schedule(self.free_ps, self._next)
 
 
 class Context:
     """One of an engine's contexts."""
 
-    def __init__(self, engine: Microengine, program: ProgramFunction, me: Me) -> None:
+    WIRED = ("_handlers",)
+
+    def __init__(
+        self, engine: Microengine, chip: Chip, program: ProgramFunction, handlers: Mapping[type, Handler], me: Me
+    ) -> None:
         self.engine = engine
-        self.chip = engine.chip
+        self.chip = chip
         self.me = me
         self.state = INACTIVE
+        self.ready_ps = 0  # since when, if it is
+        self.swaps = self.executing_ps = self.waiting_ps = 0  # waiting: ready, for the engine
+        self.poller: Poller | None = None  # if it has ever polled
         self.held: Any = None  # what it was handed
         self._program = program
+        self._handlers = handlers
+        self._events = chip.events
         self._live = Live()
         self._request: Any = None  # what the program has yielded
         self._answers: list[Any] = []  # since the piece of work began
-        self._ticket: int | None = None
+        self._step = 0  # answers ever
+        self._turns: Turns | None = None  # of where this piece of work comes from, and its place among them
+        self._ticket = 0
+
+    @property
+    def name(self) -> str:
+        """Its program's."""
+        return self._program.__name__
 
     # --- executing ---------------------------------------------------------------------------------------------------
 
-    def execute(self, at_ps: int) -> int:
-        """Run from `at_ps` until it asks for something that takes time; when that is."""
+    def execute(self, now_ps: int) -> None:
+        """Swap in, and run until it asks for something that takes time."""
+        live, answers, chip = self._live, self._answers, self.chip
+        at_ps = now_ps + chip.swap_ps
         while True:
-            request = self._step()
-            if request is None:
+            try:
+                if live.generator is not None and live.step == self._step - 1:
+                    live.step = self._step
+                    request = live.generator.send(answers[-1])
+                else:
+                    request = self._make_generator()
+            except StopIteration:
                 self._end_piece(at_ps)
                 continue
-            at_ps += self.chip.step_ps
             self._request = request
-            handler = self.engine.handlers[type(request)]
-            done_ps = handler.begin(self, request, at_ps)
+            begin, finish, is_seen = self._handlers[type(request)]
+            at_ps += chip.step_ps
+            done_ps = begin(self, request, at_ps)
             if done_ps != at_ps:
-                if done_ps is not None:
-                    self.chip.events.schedule(done_ps, self._wake)
-                return at_ps
-            self._answers.append(handler.finish(self, request))
+                break
+            answers.append(finish(self, request))
+            self._step += 1
+        self.state = SLEEP
+        self.swaps += 1
+        self.executing_ps += at_ps - now_ps
+        self.engine.free_ps = at_ps
+        if done_ps is not None:
+            self._events.schedule(done_ps, self._wake, is_seen=is_seen)
 
-    def _step(self) -> Any:
-        """The next request of the program; None: the piece of work is over."""
-        generator = self._live.generator
-        try:
-            if generator is not None:
-                return generator.send(self._answers[-1])
-            generator = self._live.generator = self._program(self.me)
-            request = next(generator)
-            for answer in self._answers:
-                request = generator.send(answer)
-        except StopIteration:
-            return None
+    def _make_generator(self) -> Any:
+        """Begin a piece of work, or get to where the answers lead; the request after that."""
+        generator = self._live.generator = self._program(self.me)
+        self._live.step = self._step
+        request = next(generator)
+        for answer in self._answers:
+            request = generator.send(answer)
         return request
 
     def _end_piece(self, at_ps: int) -> None:
         self._live.generator = None
         self._answers.clear()
-        if self._ticket is not None:
-            ticket, self._ticket = self._ticket, None
-            self.engine.turns.end(ticket, at_ps)
+        self._end_turn(at_ps)
 
     # --- asleep ------------------------------------------------------------------------------------------------------
 
     def hand(self, value: object, at_ps: int) -> None:
         """What the context waits for; it has it at `at_ps`."""
         self.held = value
-        self.chip.events.schedule(at_ps, self._wake)
+        self._events.schedule(at_ps, self._wake)
 
     def retry(self, at_ps: int) -> None:
         """What the context waits for may be possible now."""
-        done_ps = self.engine.handlers[type(self._request)].begin(self, self._request, at_ps)
+        begin, _, is_seen = self._handlers[type(self._request)]
+        done_ps = begin(self, self._request, at_ps)
         if done_ps is not None:
-            self.chip.events.schedule(done_ps, self._wake)
+            self._events.schedule(done_ps, self._wake, is_seen=is_seen)
 
-    def take_ticket(self) -> None:
-        """What the context takes now has its place in the order."""
-        self._ticket = self.engine.turns.take()
+    def take_turn(self, turns: Turns, at_ps: int) -> None:
+        """What the context is handed has its place in an order. The order of what it was handed before ends."""
+        self._end_turn(at_ps)
+        self._turns, self._ticket = turns, turns.take()
 
     def is_turn(self) -> bool:
-        """Whether what others took before is through; if not, its request is begun again then."""
-        return self._ticket is None or self.engine.turns.is_turn(self._ticket, self)
+        """Whether what others were handed before is through; if not, its request is begun again then."""
+        return self._turns is None or self._turns.is_turn(self._ticket, self)
+
+    def _end_turn(self, at_ps: int) -> None:
+        if self._turns is not None:
+            turns, self._turns = self._turns, None
+            turns.end(self._ticket, at_ps)
 
     def _wake(self) -> None:
-        self._answers.append(self.engine.handlers[type(self._request)].finish(self, self._request))
-        self.engine.make_ready(self)
+        request, engine, now_ps = self._request, self.engine, self._events.now_ps
+        self._answers.append(self._handlers[type(request)].finish(self, request))
+        self._step += 1
+        if engine.ready or engine.free_ps > now_ps:
+            engine.make_ready(self)
+        else:
+            self.execute(now_ps)

@@ -5,19 +5,24 @@ from typing import Any
 
 from devices.nic.board import NicBoard
 from devices.nic.chip import Chip
+from devices.nic.chip_events import ChipEvents
 from devices.nic.doorbell import REGION_BYTES, Doorbell
 from devices.nic.host_requests import HANDLERS
 from devices.nic.mac import End
 from devices.nic.microengine import Microengine, ProgramFunction
 from devices.nic.observe import Observer, Observers
 from devices.nic.programs import PROGRAMS
-from devices.nic.vif import Vif, VifPort
+from devices.nic.statistics import statistics
+from devices.nic.vif import VIF_MAX, Vif, VifPort
 from devices.nic.vif_table import VifTable
 from devices.pci.function import DECODES_MEMORY, IS_MASTER, NO_INTERRUPTS, PciFunction, Region
+from devices.pci.msix import REGION_BYTES as MSIX_REGION_BYTES
+from devices.pci.msix import MsixTable
 from emulator.events import EventQueue
 
 MICROENGINE_COUNT = 8
 SIGNALS = ("interrupt", "none", "msix")
+SEND_QUEUES = ("guest", "nic")
 
 # fmt: off
 CONFIGURATION = (
@@ -40,30 +45,49 @@ class Nic:
         *,
         identifier_bits: int = 8,
         signals: str = "interrupt",
+        send_queues: str = "guest",
         programs: Mapping[int, ProgramFunction] = PROGRAMS,
+        jumps: bool = True,
+        batches: bool = True,
     ) -> None:
-        if signals not in SIGNALS:
-            raise ValueError(f"signals {signals!r} are none of {', '.join(SIGNALS)}")
+        """`send_queues` lie in the memory of the "guest", or in the SRAM of the "nic". `programs` are by microengine.
+
+        Without `jumps` each poll is an event, without `batches` all the chip does is one of `events`: the same, slower.
+        """
+        for word, choices in ((signals, SIGNALS), (send_queues, SEND_QUEUES)):
+            if word not in choices:
+                raise ValueError(f"{word!r} is none of {', '.join(choices)}")
         self.board = board
         self.doorbell = Doorbell(identifier_bits)
-        self.function = PciFunction(CONFIGURATION, regions=[Region(self.doorbell, REGION_BYTES)], pin=1)
-        if signals == "interrupt":
-            self.doorbell.on_interrupt = self.function.set_interrupt
+        self.msix = MsixTable(VIF_MAX) if signals == "msix" else None  # a vector for each VIF
+        regions = [Region(self.doorbell, REGION_BYTES)]
+        if self.msix is not None:
+            regions.append(Region(self.msix, MSIX_REGION_BYTES))
+        self.function = PciFunction(CONFIGURATION, regions=regions, pin=1, msix=self.msix)
+        self.doorbell.on_interrupt = self.function.set_interrupt
+        self._events = ChipEvents(events, unseen_ps=board.unseen_ps if batches else 0)
         self._observers = Observers()
         self._table = VifTable(
-            events,
+            self._events,
             self._observers,
             identifier_bits=identifier_bits,
-            posting_ps=0,
+            posting_ps=board.pci_write_ps if send_queues == "nic" else 0,
             is_master=self.function.is_master,
         )
-        self._chip = Chip(events, board, self._observers, self._table, self.doorbell)
-        self._chip.signals = signals
+        self._chip = Chip(self._events, board, self._observers, self._table)
+        self._table.pollers = self._chip.make_pollers(in_sram=send_queues == "nic", jumps=jumps)
+        self._chip.on_signal = {"interrupt": self._interrupt, "none": None, "msix": self._send_message}[signals]
         self.microengines = [
             Microengine(self._chip, programs.get(number), HANDLERS) for number in range(MICROENGINE_COUNT)
         ]
         for microengine in self.microengines:
             microengine.start()
+
+    def _interrupt(self, vif: Vif) -> None:
+        self.doorbell.ring(vif.bit)
+
+    def _send_message(self, vif: Vif) -> None:
+        self.function.send_message(vif.number)
 
     @property
     def vifs(self) -> Mapping[int, Vif]:
@@ -75,9 +99,12 @@ class Nic:
         """Who is told of hops (observe.py)."""
         return self._observers.listening
 
-    def create_vif(self, mac: bytes, port: VifPort) -> Vif | None:
-        """A VIF for a guest whose memory is behind `port`; None: there are 64. ValueError: that cannot be its MAC."""
-        return self._table.create(mac, port)
+    def create_vif(self, mac: bytes, port: VifPort, *, is_promiscuous: bool = False) -> Vif | None:
+        """A VIF for a guest whose memory is behind `port`; None: there are 64. ValueError: that cannot be its MAC.
+
+        A promiscuous one also gets frames from the wire for addresses that no VIF has.
+        """
+        return self._table.create(mac, port, is_promiscuous=is_promiscuous)
 
     def destroy_vif(self, vif: Vif) -> None:
         """End a VIF: its guest's memory is not touched again."""
@@ -93,5 +120,6 @@ class Nic:
         self._chip.mac.connect(end)
 
     def stats(self) -> dict[str, Any]:
-        """For reports."""
-        return {"vifs": {number: vars(vif.counters) for number, vif in self.vifs.items()}}
+        """For reports: numbers, by what they are of."""
+        self._events.catch_up()
+        return statistics(self._chip, self.microengines)

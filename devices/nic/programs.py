@@ -1,7 +1,7 @@
 """The programs of the microengines. Each call of one is one piece of work; a context calls it again and again.
 
     wire --> receive --RECEIVED--> classify --DELIVER+k--> deliver --> a VIF's receive queue, signal
-    wire <-- transmit <--------------TRANSMIT------------- send <-- VIFs' send queues
+    wire <-- transmit <--------------TRANSMIT------------- send <-- VIFs' send queues; to VIFs here: DELIVER+k
 
 The contexts of an engine share a program. Contexts k of `deliver` and `send` have the VIFs whose number modulo 8 is k,
 so a VIF's packets keep their order; where any context takes any packet, puts keep the order of gets (Turns).
@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from devices.nic.host_requests import Fetch, Poll, Room, Signal, Store, WriteBack
 from devices.nic.microengine import Me, Program, ProgramFunction
-from devices.nic.requests import Drop, FindVifs, Get, Put, Receive, Sram, Transmit, Unload
+from devices.nic.requests import Drop, FindVifs, Get, Put, Receive, Route, Sram, Transmit, Unload
+from devices.nic.vif import Packet
 from devices.nic.vif_page import BAD_ADDRESS, BAD_LENGTH, DONE, ERROR, FRAME_MAX_BYTES, FRAME_MIN_BYTES
 
 RECEIVED, TRANSMIT, DELIVER = 0, 1, 8  # scratch rings; 8 of them from DELIVER on
@@ -32,7 +33,13 @@ def receive(me: Me) -> Program:
 def classify(me: Me) -> Program:
     """A frame, to the VIFs that it is for."""
     received = yield Get(RECEIVED)
-    for packet in (yield FindVifs(received)):
+    packets = yield FindVifs(received)
+    yield from queue(packets)
+
+
+def queue(packets: tuple[Packet, ...]) -> Program:
+    """Packets, to the contexts that deliver them; a full ring holds up nobody else."""
+    for packet in packets:
         if not (yield Put(DELIVER + packet.vif % 8, packet, waits=False)):
             yield Drop(packet, "ring full")
 
@@ -62,8 +69,10 @@ def send(me: Me) -> Program:
     if packet is None:
         yield WriteBack(descriptor, ERROR, BAD_ADDRESS)
         return
-    yield Sram(PACKET_BYTES)
-    yield Put(TRANSMIT, packet)
+    packets, is_for_wire = yield Route(packet)
+    yield from queue(packets)
+    if is_for_wire:
+        yield Put(TRANSMIT, packet)
     yield WriteBack(descriptor, DONE, descriptor.length)
 
 

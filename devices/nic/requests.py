@@ -3,19 +3,19 @@
     Compute, Scratch, Sram, Dram     time, and a unit's
     Get, Put                         a scratch ring
     Receive, Unload, Transmit        the port
-    FindVifs, Drop                   tables and counters
+    FindVifs, Route, Drop            tables and counters
 
 Host_requests.py has those that reach the host. To add one: a NamedTuple, two functions, a row in a table of handlers
 and one in vmm/session/snapshot/state.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from devices.nic.mac import Received
 from devices.nic.microengine import Context, Handler
-from devices.nic.vif import MAC_BYTES, Packet
+from devices.nic.vif import IS_GROUP, MAC_BYTES, Packet, Vif
 
 VIF_ENTRY_BYTES = 16  # of the table in SRAM: a MAC address and a VIF
 
@@ -78,6 +78,12 @@ class FindVifs(NamedTuple):
     """Packets for the VIFs that a frame is for, a tuple: one; all, if it is for a group; none, and it is counted."""
 
     received: Received
+
+
+class Route(NamedTuple):
+    """Where a VIF's packet goes: a tuple of packets for VIFs here, and whether the wire gets it. It counts as sent."""
+
+    packet: Packet
 
 
 class Drop(NamedTuple):
@@ -147,22 +153,38 @@ def _begin_transmit(context: Context, request: Transmit, at_ps: int) -> int | No
 
 
 def _finish_transmit(context: Context, request: Transmit) -> None:
-    packet = request.packet
-    context.chip.mac.send(packet.frame, packet.vif)
-    vif = context.chip.vifs.find(packet.vif, packet.session)
-    if vif is not None:
-        vif.count_sent()
+    context.chip.mac.send(request.packet.frame, request.packet.vif)
 
 
-def _begin_find(context: Context, request: FindVifs, at_ps: int) -> int:
+def _begin_look_up(context: Context, request: FindVifs | Route, at_ps: int) -> int:
     return context.chip.sram.request(at_ps, VIF_ENTRY_BYTES)
 
 
 def _finish_find(context: Context, request: FindVifs) -> tuple[Packet, ...]:
-    chip, (frame, arrived_ps) = context.chip, request.received
-    vifs = chip.vifs.receivers(frame[:MAC_BYTES])
+    frame, arrived_ps = request.received
+    vifs = context.chip.vifs.receivers(frame[:MAC_BYTES])
     if not vifs:
-        chip.mac.count_drop("no VIF")
+        context.chip.mac.count_drop("no VIF")
+    return _packets_for(context, vifs, frame, arrived_ps)
+
+
+def _finish_route(context: Context, request: Route) -> tuple[tuple[Packet, ...], bool]:
+    packet, vifs = request.packet, context.chip.vifs
+    sender = vifs.find(packet.vif, packet.session)
+    if sender is None:
+        return (), False
+    sender.count_sent()
+    mac = packet.frame[:MAC_BYTES]
+    if mac[0] & IS_GROUP:
+        others = [vif for vif in vifs.receivers(mac) if vif is not sender]
+        return _packets_for(context, others, packet.frame, context.chip.events.now_ps), True
+    if not vifs.is_here(mac):
+        return (), True
+    return _packets_for(context, vifs.receivers(mac), packet.frame, context.chip.events.now_ps), False
+
+
+def _packets_for(context: Context, vifs: Sequence[Vif], frame: bytes, arrived_ps: int) -> tuple[Packet, ...]:
+    chip = context.chip
     for vif in vifs:
         vif.count_arrived()
         chip.observers.stamp(vif.number, "arrived", arrived_ps)
@@ -199,8 +221,9 @@ CHIP_HANDLERS: Mapping[type, Handler] = MappingProxyType(
         Put: Handler(_begin_put, _finish_put),
         Receive: Handler(_begin_receive, _held),
         Unload: Handler(_begin_unload, _finish_unload),
-        Transmit: Handler(_begin_transmit, _finish_transmit),
-        FindVifs: Handler(_begin_find, _finish_find),
+        Transmit: Handler(_begin_transmit, _finish_transmit, is_seen=True),
+        FindVifs: Handler(_begin_look_up, _finish_find),
+        Route: Handler(_begin_look_up, _finish_route),
         Drop: Handler(_begin_drop, _finish_drop),
     }
 )

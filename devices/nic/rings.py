@@ -6,14 +6,18 @@ put --> | entry | entry | ... --> get       full: who puts waits        empty: w
 from collections import deque
 from typing import Any, Protocol
 
+from devices.nic.chip_events import ChipEvents
 from devices.nic.units import Unit
-from emulator.events import EventQueue
 
 WORD_BYTES = 4
 
 
 class Taker(Protocol):
     """A context that waits for something."""
+
+    def take_turn(self, turns: "Turns", at_ps: int) -> None:
+        """What it is handed next has its place in an order."""
+        ...
 
     def hand(self, value: object, at_ps: int) -> None:
         """What it waits for, and when it has it."""
@@ -24,11 +28,43 @@ class Taker(Protocol):
         ...
 
 
+class Turns:
+    """The order in which things were taken somewhere: whoever puts them elsewhere waits for those taken before."""
+
+    def __init__(self) -> None:
+        self._taken = self._turn = 0
+        self._over: set[int] = set()  # tickets that have ended out of turn
+        self._waiting: dict[int, Taker] = {}
+
+    def take(self) -> int:
+        """A ticket."""
+        self._taken += 1
+        return self._taken - 1
+
+    def is_turn(self, ticket: int, taker: Taker) -> bool:
+        """Whether all earlier tickets are over; if not, `taker` is told when they are."""
+        if ticket != self._turn:
+            self._waiting[ticket] = taker
+        return ticket == self._turn
+
+    def end(self, ticket: int, at_ps: int) -> None:
+        """A ticket is over."""
+        if ticket != self._turn:
+            self._over.add(ticket)
+            return
+        self._turn += 1
+        while self._turn in self._over:
+            self._over.remove(self._turn)
+            self._turn += 1
+        if self._turn in self._waiting:
+            self._waiting.pop(self._turn).retry(at_ps)
+
+
 class Ring:
     """Entries of `entry_words` in `words`; each put and get is a request of `scratch`."""
 
-    def __init__(self, events: EventQueue, scratch: Unit, *, words: int, entry_words: int) -> None:
-        self.depth_max = 0
+    def __init__(self, events: ChipEvents, scratch: Unit, *, words: int, entry_words: int) -> None:
+        self.puts = self.depth_max = 0
         self.entries_max = words // entry_words
         self._events = events
         self._scratch = scratch
@@ -37,6 +73,12 @@ class Ring:
         self._coming = 0  # entries for which there is room, and which are not in yet
         self._getters: deque[Taker] = deque()
         self._putters: deque[Taker] = deque()
+        self._turns = Turns()
+
+    @property
+    def depth(self) -> int:
+        """Entries in it."""
+        return len(self._entries)
 
     @property
     def is_full(self) -> bool:
@@ -56,6 +98,7 @@ class Ring:
         """The entry is in."""
         self._coming -= 1
         self._entries.append(entry)
+        self.puts += 1
         self.depth_max = max(self.depth_max, len(self._entries))
         if self._getters:
             self._give(self._getters.popleft(), self._events.now_ps)
@@ -68,6 +111,7 @@ class Ring:
             self._getters.append(getter)
 
     def _give(self, getter: Taker, at_ps: int) -> None:
+        getter.take_turn(self._turns, at_ps)
         getter.hand(self._entries.popleft(), self._scratch.request(at_ps, self._bytes))
         if self._putters:
             self._putters.popleft().retry(at_ps)

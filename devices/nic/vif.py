@@ -39,6 +39,10 @@ class VifOwner(Protocol):
 
     identifier_bits: int
 
+    def prepare(self) -> None:
+        """It is about to be attached, or detached."""
+        ...
+
     def begin_session(self) -> tuple[int, int]:
         """A number that no session had, and the time."""
         ...
@@ -75,7 +79,7 @@ class Descriptor(NamedTuple):
 
 @dataclass
 class VifCounters:
-    """What happened to a VIF's descriptors and frames; `drops` are by cause, of what was `sent` or what came."""
+    """What happened to a VIF's descriptors and frames; drops are by cause. `signals` is the VMM's to count."""
 
     posted: int = 0
     sent: int = 0
@@ -83,6 +87,7 @@ class VifCounters:
     arrived: int = 0
     received: int = 0
     receive_errors: int = 0
+    told: int = 0  # times the host was told of it: bits set in the identifier register, messages
     signals: int = 0
     send_drops: dict[str, int] = field(default_factory=dict)
     receive_drops: dict[str, int] = field(default_factory=dict)
@@ -92,7 +97,14 @@ class Vif:
     """One virtual interface, number `number` of `owner`, with `mac` and the memory behind `port`."""
 
     def __init__(
-        self, owner: VifOwner, number: int, mac: bytes, port: VifPort, *, is_master: Callable[[], bool]
+        self,
+        owner: VifOwner,
+        number: int,
+        mac: bytes,
+        port: VifPort,
+        *,
+        is_master: Callable[[], bool],
+        is_promiscuous: bool,
     ) -> None:
         self.number = number
         self.mac = mac
@@ -104,7 +116,7 @@ class Vif:
         self.send_index = self.receive_index = 0
         self.sends_in_work = self.receives_in_work = 0
         self.visible_ps: list[int | None] = [None] * RING_COUNT  # since when a send descriptor may be the device's
-        self.message: tuple[int, int] | None = None  # (address, data) of its own interrupt: a row of the MSI-X table
+        self.is_promiscuous = is_promiscuous
         self.on_delivered: Callable[[Vif, int], None] | None = None
         self.on_attached: Callable[[Vif], None] | None = None
         self.on_detached: Callable[[Vif], None] | None = None
@@ -130,6 +142,7 @@ class Vif:
     def attach(self, page_gpa: int) -> bool:
         """Begin to work on the queues in the guest's page there, from descriptor 0 on. False: refused."""
         self.detach()
+        self._owner.prepare()
         if self.is_destroyed or page_gpa % PAGE_BYTES or not self.is_ram(page_gpa, PAGE_BYTES):
             return False
         self.session, now_ps = self._owner.begin_session()
@@ -145,6 +158,7 @@ class Vif:
         """Leave the queues alone from now on; what is in work is dropped and counted."""
         if not self.is_attached:
             return
+        self._owner.prepare()
         self.session = 0
         if self.sends_in_work:
             self._count_drops(self.counters.send_drops, "detached", self.sends_in_work)
@@ -180,6 +194,8 @@ class Vif:
         index = self.send_index if is_send else self.receive_index
         at = self.page_gpa + vif_page.descriptor_at(ring, index)
         address, length, state = vif_page.unpack(self.read(at, DESCRIPTOR_BYTES))
+        if is_send:
+            self.visible_ps[index] = None  # the guest's next store says when to look again
         if state != vif_page.OWNED:
             return None
         if is_send:
@@ -200,6 +216,8 @@ class Vif:
                 self.counters.received += 1
             else:
                 self.counters.receive_errors += 1
+            given_back = self.counters.received + self.counters.receive_errors
+            self.write(self.page_gpa + vif_page.RECEIVED, vif_page.pack_word(given_back))
             if self.on_delivered is not None:
                 self.on_delivered(self, descriptor.number)
         elif state == vif_page.ERROR:

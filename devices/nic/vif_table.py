@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from devices.nic.chip_events import ChipEvents
 from devices.nic.observe import Observers
 from devices.nic.polling import Poller
 from devices.nic.vif import IS_GROUP, MAC_BYTES, VIF_MAX, Vif, VifPort
-from emulator.events import EventQueue
 
 
 class VifTable:
@@ -13,7 +13,7 @@ class VifTable:
 
     def __init__(
         self,
-        events: EventQueue,
+        events: ChipEvents,
         observers: Observers,
         *,
         identifier_bits: int,
@@ -31,14 +31,15 @@ class VifTable:
         self._posting_ps = posting_ps
         self._is_master = is_master
 
-    def create(self, mac: bytes, port: VifPort) -> Vif | None:
+    def create(self, mac: bytes, port: VifPort, *, is_promiscuous: bool) -> Vif | None:
         """A VIF with the lowest free number; None: there are VIF_MAX. Raises ValueError for a MAC that cannot be."""
         if len(mac) != MAC_BYTES or mac[0] & IS_GROUP or mac in self._by_mac:
             raise ValueError(f"{mac.hex(':')} is no MAC address for a VIF, or it is taken")
         number = next((number for number in range(VIF_MAX) if number not in self.vifs), None)
         if number is None:
             return None
-        vif = self.vifs[number] = self._by_mac[mac] = Vif(self, number, mac, port, is_master=self._is_master)
+        vif = Vif(self, number, mac, port, is_master=self._is_master, is_promiscuous=is_promiscuous)
+        self.vifs[number] = self._by_mac[mac] = vif
         return vif
 
     def destroy(self, vif: Vif) -> None:
@@ -54,13 +55,22 @@ class VifTable:
         return vif if vif is not None and vif.session == session else None
 
     def receivers(self, mac: bytes) -> list[Vif]:
-        """The attached VIFs that a frame for `mac` is for, by number."""
-        if mac[0] & IS_GROUP:
-            return [vif for _, vif in sorted(self.vifs.items()) if vif.is_attached]
+        """The attached VIFs that a frame for `mac` is for, by number. One for nobody here is for promiscuous ones."""
         vif = self._by_mac.get(mac)
-        return [vif] if vif is not None and vif.is_attached else []
+        if vif is not None:
+            return [vif] if vif.is_attached else []
+        attached = [vif for _, vif in sorted(self.vifs.items()) if vif.is_attached]
+        return attached if mac[0] & IS_GROUP else [vif for vif in attached if vif.is_promiscuous]
+
+    def is_here(self, mac: bytes) -> bool:
+        """Whether that is the address of a VIF of this NIC."""
+        return mac in self._by_mac
 
     # --- see VifOwner ------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """See VifOwner."""
+        self._events.catch_up()
 
     def begin_session(self) -> tuple[int, int]:
         """See VifOwner."""
@@ -74,7 +84,8 @@ class VifTable:
 
     def noticed(self, vif: Vif, index: int, visible_ps: int) -> None:
         """See VifOwner."""
+        self._events.catch_up()
         self._observers.stamp(vif.number, "posted", visible_ps)
         vif.visible_ps[index] = visible_ps + self._posting_ps
         if self.pollers and index == vif.send_index:
-            self.pollers[vif.number % len(self.pollers)].look(vif)
+            self.pollers[vif.number % len(self.pollers)].look()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from devices.board import PIRQ_PIN
+from devices.pci.msix import MsixTable
 from vmm.core import Core
 from vmm.cost import paths
 from vmm.host_interrupts import HostInterrupts
@@ -76,10 +77,11 @@ class MasterInterrupt:
 
 
 class VifInterrupts:
-    """A vector for each VIF: its number beyond FIRST_VIF_VECTOR."""
+    """A vector for each VIF: its number beyond FIRST_VIF_VECTOR. `table` has where the NIC sends them."""
 
-    def __init__(self, interrupts: HostInterrupts) -> None:
+    def __init__(self, interrupts: HostInterrupts, table: MsixTable) -> None:
         self._interrupts = interrupts
+        self._table = table
         self.count = 0
 
     def add(self, interface: Interface) -> None:
@@ -90,7 +92,7 @@ class VifInterrupts:
 
     def remove(self, interface: Interface) -> None:
         """Its vector is free again."""
-        interface.vif.message = None
+        self._table.mask(interface.vif.number)
         self._interrupts.forget(FIRST_VIF_VECTOR + interface.vif.number)
 
     def take(self, interface: Interface, core: Core) -> None:
@@ -104,4 +106,4 @@ class VifInterrupts:
 
     def _aim(self, interface: Interface, vector: int) -> None:
         """The next one goes where the guest is."""
-        interface.vif.message = (MESSAGE_BASE | interface.core_number << 12, vector)
+        self._table.aim(interface.vif.number, MESSAGE_BASE | interface.core_number << 12, vector)

@@ -10,6 +10,7 @@ from devices.nic.vif_page import (
     MASKED,
     PENDING,
     RECEIVE_RING,
+    RECEIVED,
     RING_COUNT,
     SEND_RING,
     descriptor_at,
@@ -19,7 +20,6 @@ from emulator.x86 import PAGE_BYTES
 from vmm.guest_memory import GuestMemory
 from vmm.vcpu import VCpu
 
-RECEIVED = 64  # u32, a line of its own: frames that the device has delivered, modulo 2^32
 WORD_BYTES = 4
 RING_BYTES = RING_COUNT * DESCRIPTOR_BYTES
 

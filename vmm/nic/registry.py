@@ -64,7 +64,9 @@ class Vifs:
         if signal == "interrupt":
             self._master = MasterInterrupt(self._registers, self, interrupts, core=core, core_count=core_count)
         elif signal == "msix":
-            self._by_vector = VifInterrupts(interrupts)
+            assert nic.msix is not None
+            nic.msix.enable()
+            self._by_vector = VifInterrupts(interrupts, nic.msix)
 
     # --- for the management domain -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from emulator.events import EventQueue
 from tests.devices.wire import Wire
 
 WIRE_PS = 500_000
+SHORTEST_PS = 576_000  # preamble and 64 bytes at 1 Gb/s
 PAGE, RAM_BYTES = 0x1000, 0x40000
 SEND_BUFFERS, RECEIVE_BUFFERS, BUFFER_BYTES = 0x2000, 0x20000, 2048
 
@@ -49,6 +50,7 @@ class End:
         self._events = events
 
     def send(self, frame: bytes, now_ps: int) -> bool:
+        assert now_ps - self._events.now_ps >= SHORTEST_PS, "a frame has to be told when its first bit leaves"
         self.sent.append((frame, now_ps))
         if self.other is not None and self.other.on_receive is not None:
             self._events.schedule(now_ps + WIRE_PS, partial(self.other.on_receive, frame))

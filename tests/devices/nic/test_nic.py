@@ -7,6 +7,7 @@ from devices.nic.nic import Nic
 from devices.nic.vif_page import DONE, RECEIVE_RING, SEND_RING
 from emulator.events import EventQueue
 from tests.devices.nic.rig import PAGE, SEND_BUFFERS, Ram, Rig
+from tests.devices.pci.memory import FakeMemory
 
 
 def test_a_frame_gets_from_one_guest_to_the_other() -> None:
@@ -42,16 +43,6 @@ def test_frames_of_a_flow_come_in_order_whatever_their_lengths() -> None:
     assert other.take() == payloads
 
 
-def test_a_frame_to_a_group_comes_to_every_attached_guest() -> None:
-    rig = Rig()
-    guests = [rig.guest(1, number) for number in range(9)]
-    guests[4].vif.detach()
-    sender = rig.guest(0, 0)
-    sender.send(b"\xff" * 6, b"y" * 46)
-    rig.run(60)
-    assert [len(guest.take()) for guest in guests] == [1, 1, 1, 1, 0, 1, 1, 1, 1]
-
-
 def test_there_are_64_vifs_and_a_destroyed_ones_number_is_used_again() -> None:
     nic = Nic(EventQueue(), load_board())
     vifs = [nic.create_vif(bytes((2, 0, 0, 0, 0, number)), Ram()) for number in range(64)]
@@ -72,3 +63,30 @@ def test_a_mac_address_is_one_guests_alone(mac: bytes) -> None:
     nic.create_vif(b"\2\0\0\0\0\0", Ram())
     with pytest.raises(ValueError, match="no MAC address"):
         nic.create_vif(mac, Ram())
+
+
+def test_with_msix_each_vif_has_its_vector() -> None:
+    rig = Rig(signals="msix")
+    guests = [rig.guest(1, number) for number in range(11)]
+    function, memory = rig.nics[1].function, FakeMemory()
+    function.bus_master.port = memory
+    table = function.regions[1].device
+    for vector in range(64):
+        table.write(16 * vector, 8, 16 * vector)
+        table.write(16 * vector + 8, 8, 0x4000 | vector)
+    function.write(function.read(0x34, 1) + 2, 2, 1 << 15)
+    sender = rig.guest(0, 0)
+    for number in (10, 2):
+        sender.send(guests[number].mac, b"")
+    rig.run(40)
+    assert [(address // 16, is_write) for address, _, is_write in memory.accesses] == [(10, True), (2, True)]
+    assert (rig.nics[1].doorbell.identifier, rig.lines[1].level) == (0, False)
+
+
+def test_without_signals_nothing_is_told_but_the_delivery() -> None:
+    rig = Rig(signals="none")
+    one, other = rig.guest(0, 0), rig.guest(1, 0)
+    one.send(other.mac, b"")
+    rig.run(20)
+    assert (other.delivered, other.vif.counters.signals) == ([0], 0)
+    assert (rig.nics[1].doorbell.identifier, rig.lines[1].level) == (0, False)

@@ -3,7 +3,7 @@
     written in Python, a container   an object with an identity: it has a record            is_object
     a function, a class              of the program: the same whenever a guest is built      is_program
     OPAQUE, ONLY                     keeps itself, but for the attributes named; or follows from the others
-    OUTSIDE                          belongs to a run, or to its timing: left alone
+    OUTSIDE                          belongs to a run, or to its timing, or follows from what is saved: left alone
     WIRED of a class                 attributes that whoever builds the object sets, for good: left alone, and checked
 
 All other values must have a form (objects.py).
@@ -19,6 +19,10 @@ from typing import Any
 from devices.interrupts.interrupt_bus import InterruptMessage
 from devices.interrupts.lapic_timer import TimerMode
 from devices.interrupts.lapic_vectors import VectorState
+from devices.nic.host_requests import HANDLERS as NIC_REQUESTS
+from devices.nic.mac import Received
+from devices.nic.microengine import Live, Me
+from devices.nic.vif import Descriptor, Packet, Vif, VifCounters
 from devices.pci.function import PlacedRegion
 from emulator.engine import Engine
 from emulator.events import Event
@@ -52,6 +56,7 @@ CLASSES: dict[str, type] = {
     for cls in (
         Answer,
         Counters,
+        Descriptor,
         Distribution,
         End,
         EndKind,
@@ -63,11 +68,14 @@ CLASSES: dict[str, type] = {
         Line,
         LineAccess,
         Load,
+        Me,
+        Packet,
         PageAccesses,
         PagingMode,
         Place,
         PlacedRegion,
         Priority,
+        Received,
         Run,
         ShadowTable,
         Slot,
@@ -75,10 +83,13 @@ CLASSES: dict[str, type] = {
         SlotPage,
         TimerMode,
         VectorState,
+        Vif,
+        VifCounters,
+        *NIC_REQUESTS,
     )
 }
 OPAQUE = (EntryChecker, HostMemory, MachineTiming)
-OUTSIDE = (MemoryHierarchy, Observers, SavePoint, TraceWriter)
+OUTSIDE = (Live, MemoryHierarchy, Observers, SavePoint, TraceWriter)
 # Of these only some attributes: an engine has `save`, a VMCS lies in its engine and is checked anew.
 ONLY: dict[type, tuple[str, ...]] = {
     Engine: ("on_exit", "on_watched_access", "on_watched_store", "platform"),
