@@ -80,6 +80,7 @@ class Mac:
         """The last bit of a frame is in."""
         self._events.catch_up()
         self.arrived += 1
+        self._observers.frame(frame, self._events.now_ps, self._events.now_ps)
         if not FRAME_MIN_BYTES <= len(frame) <= FRAME_MAX_BYTES:
             self.count_drop("length")
         elif self._pieces(frame) > self._receive_room:
@@ -141,6 +142,7 @@ class Mac:
         self._leaving.append((end_ps, self._pieces(frame)))
         self.sent += 1
         self._observers.stamp(vif_number, "sent", start_ps)
+        self._observers.frame(padded, end_ps, self._events.now_ps)
         if self.end is not None:
             self.end.send(padded, end_ps)
 

@@ -10,7 +10,7 @@ from devices.nic.doorbell import REGION_BYTES, Doorbell
 from devices.nic.host_requests import HANDLERS
 from devices.nic.mac import End
 from devices.nic.microengine import Microengine, ProgramFunction
-from devices.nic.observe import Observer, Observers
+from devices.nic.observe import Observer, Observers, Take
 from devices.nic.programs import PROGRAMS
 from devices.nic.statistics import statistics
 from devices.nic.vif import VIF_MAX, Vif, VifPort
@@ -98,6 +98,11 @@ class Nic:
     def observers(self) -> list[Observer]:
         """Who is told of hops (observe.py)."""
         return self._observers.listening
+
+    @property
+    def captures(self) -> list[Take]:
+        """Who is told of each frame: its bytes, when its last bit has come or will be sent, and what time it is."""
+        return self._observers.capturing
 
     def create_vif(self, mac: bytes, port: VifPort, *, is_promiscuous: bool = False) -> Vif | None:
         """A VIF for a guest whose memory is behind `port`; None: there are 64. ValueError: that cannot be its MAC.

@@ -60,6 +60,8 @@ def plan(
     if outside.restore_path is not None:
         return _plan_restored(guest, limits, outside, outside.restore_path)
     _check_outputs(outside)
+    if outside.pcap_path is not None and not host.has_nic:
+        raise ConfigError("--pcap needs --nic")
     request = _explain_request(host, outside)
     return BootPlan(plan_host(host, [guest], additions=additions, progress=progress), limits, outside, request)
 
@@ -230,8 +232,12 @@ def _check_cores(host: HostSpec, guests: Sequence[GuestSpec], core_count: int) -
 
 
 def _check_outputs(outside: Outside) -> None:
-    paths = [path for path in (outside.stats_path, outside.trace_path) if path is not None]
-    for path in paths:
+    named = {"--stats": outside.stats_path, "--trace": outside.trace_path, "--pcap": outside.pcap_path}
+    options: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is None:
+            continue
         check_writable(path)
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise ConfigError(f"--stats and --trace both name {str(paths[0])!r}; give each its own file")
+        other = options.setdefault(path.resolve(), option)
+        if other != option:
+            raise ConfigError(f"{other} and {option} both name {str(path)!r}; give each its own file")

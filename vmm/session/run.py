@@ -25,6 +25,7 @@ from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.console import POLL_MAX_SECONDS, Console, StopReason
 from vmm.session.guest import Guest
+from vmm.session.observe.pcap import Capture
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.observe.trace import TraceWriter
 from vmm.session.plan import RestoredPlan
@@ -78,6 +79,8 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         guest, saveable = _begin(plan, console, transmit, observers)
         if save_point is not None:
             save_point.pause = guest.pause
+        if outside.pcap_path is not None:
+            stack.enter_context(Capture(outside.pcap_path)).follow(guest.nic)
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
         instructions_before = sum(pcpu.clock.instructions for pcpu in guest.machine.pcpus)

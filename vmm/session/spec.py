@@ -210,6 +210,9 @@ class Outside(Spec):
     trace_path: Annotated[Path | None, Parameter(
         "Write one line per VM exit to this file.", "--trace", "F.jsonl"
     )] = None
+    pcap_path: Annotated[Path | None, Parameter(
+        "Write what the card sends and gets to this file, for tcpdump and Wireshark.", "--pcap", "F.pcap"
+    )] = None
     explain: Annotated[str | None, Parameter(
         "Show the account of the N-th VM exit for this reason (CPUID, EXCEPTION_NMI ...), line by line with its "
         "sources.", "--explain", "REASON[:N]",

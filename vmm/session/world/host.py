@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from devices.board import PciDeviceMaker
@@ -17,6 +18,7 @@ from vmm.scheduler import Scheduler
 from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.boot_plan import HostPlan
 from vmm.session.build import build_host
+from vmm.session.observe.pcap import Capture
 from vmm.session.plan import plan_host
 from vmm.session.spec import GuestSpec, HostSpec
 from vmm.session.world.guest import Guest
@@ -44,6 +46,7 @@ class Host:
         self.plan: HostPlan | None = None  # what it is built from, once that is known
         self.is_built = False
         self._observers: list[ExitObserver] = []
+        self._capture: Capture | None = None
         for spec in description.guests:
             self.add_guest(spec)
 
@@ -63,6 +66,14 @@ class Host:
         """Tell `observer` of every VM exit."""
         self._check_open()
         self._observers.append(observer)
+
+    def capture(self, path: str | Path) -> None:
+        """Write what its network card sends and gets to a file, for tcpdump and Wireshark, whole when all have ended.
+
+        Raises ConfigError.
+        """
+        self._check_open()
+        self._capture = Capture(Path(path))
 
     def add_exit_handler(self, reason: int, handler: Handler) -> None:
         """Handle VM exits for `reason` by `handler(vcpu) -> Outcome`, instead of the VMM's own."""
@@ -112,6 +123,13 @@ class Host:
         for guest, built in zip(self.guests, build_host(plan, transmits, observers=self._observers), strict=True):
             guest.take(built)
         self.plan, self.is_built = plan, True
+        if self._capture is not None:
+            self._capture.follow(self.nic)
+
+    def end_capture(self) -> None:
+        """Write what is left to write of `capture`. Raises ConfigError."""
+        if self._capture is not None:
+            self._capture.close()
 
     @property
     def has_ended(self) -> bool:

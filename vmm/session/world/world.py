@@ -245,6 +245,8 @@ class World:
                 if any(guest.has_printed_it for guest in guests):
                     return Stop.UNTIL
                 if self.has_ended:
+                    for host in self.hosts:
+                        host.end_capture()
                     return Stop.ENDED
                 if self._is_paused:
                     return Stop.PAUSED
