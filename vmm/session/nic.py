@@ -74,6 +74,7 @@ def nic_maker(host: HostSpec, programs: Mapping[int, ProgramFunction], *, has_po
         board=load_board(host.nic_overrides),
         identifier_bits=host.nic_identifier_bits,
         signals=signals,
+        send_queues=host.nic_send_queues,
         programs={**PROGRAMS, **programs},
     )
 

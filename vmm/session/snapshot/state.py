@@ -36,6 +36,8 @@ from emulator.vmx.vmcs import Vmcs
 from vmm.exits.observer import Observers
 from vmm.guest_memory import Run
 from vmm.line_access import LineAccess
+from vmm.nic.access import VifAccess
+from vmm.nic.page import VifPage
 from vmm.outcome import End, EndKind
 from vmm.paging.guest_walk import PagingMode
 from vmm.paging.shadow_pages import ShadowTable
@@ -83,6 +85,8 @@ CLASSES: dict[str, type] = {
         SlotPage,
         TimerMode,
         VectorState,
+        VifAccess,
+        VifPage,
         Vif,
         VifCounters,
         *NIC_REQUESTS,

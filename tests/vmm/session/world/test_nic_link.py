@@ -1,4 +1,4 @@
-"""Hosts whose network cards a link joins: probes go there and back, exact whatever the slices."""
+"""Hosts whose network cards a link joins: probes go there and back, exact whatever the slices and after a snapshot."""
 
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,18 @@ def test_a_longer_cable_makes_round_trips_longer_by_twice_its_length() -> None:
 @pytest.mark.parametrize("slice_cycles", [10_007, 1_000_003])
 def test_slices_change_nothing(slice_cycles: int) -> None:
     assert finished(describe(), slice_cycles) == finished(describe())
+
+
+def test_both_hosts_go_on_from_a_snapshot_as_if_they_had_not_been_stopped(tmp_path: Path) -> None:
+    whole = finished(describe())
+    world = describe()
+    for max_cycles in (3_000_000, 7_300_000):
+        world.run(sidecore.Limits(max_cycles=max_cycles))
+        saved = world.snapshot()
+        assert finished(saved.clone()) == whole
+    saved.write(tmp_path / "saved")
+    assert finished(sidecore.World.restore(tmp_path / "saved").clone()) == whole
+    assert finished(world) == whole
 
 
 def test_lost_frames_are_the_same_in_every_run() -> None:
