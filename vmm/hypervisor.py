@@ -130,7 +130,7 @@ class Hypervisor:
                 operations=operations,
             )
             for sidecore in self.sidecores.cores:
-                sidecore.core_of = self._core_of
+                sidecore.requests.core_of = self._core_of
         self.dynamic_sidecore: DynamicSidecore | None = None
         if policy is not None and self.sidecores is not None:
             self.dynamic_sidecore = DynamicSidecore(machine, self.cores, self.scheduler, self.sidecores, policy)

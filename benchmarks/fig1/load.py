@@ -134,7 +134,7 @@ def run_load(load: Load) -> LoadResults:
     assert hypervisor.sidecores is not None
     served: list[list[Served]] = [[] for _ in hypervisor.sidecores.cores]
     for core, requests in zip(hypervisor.sidecores.cores, served, strict=True):
-        core.on_served = requests.append
+        core.requests.on_served = requests.append
     hypervisor.advance(SLICE_CYCLES)
     for domain in hypervisor.domains:
         if domain.end != End(EndKind.DEBUG_EXIT):

@@ -49,8 +49,9 @@ class Sidecores:
         """The page that a domain shares."""
         return self._pages.get(domain)
 
-    def _core_of(self, domain: Domain) -> Sidecore:
-        return self.cores[domain.number % len(self.cores)]
+    def core_of(self, domain_number: int) -> Sidecore:
+        """Who serves a domain."""
+        return self.cores[domain_number % len(self.cores)]
 
     @property
     def is_open(self) -> bool:
@@ -88,7 +89,8 @@ class Sidecores:
             return EXISTS
         if gpa % PAGE_BYTES or not domain.is_ram(gpa, PAGE_BYTES) or not 0 < count <= abi.SLOTS_MAX:
             return INVALID
-        page, core = SlotPage(vcpus, gpa, count), self._core_of(domain)
+        core = self.core_of(domain.number)
+        page = SlotPage(vcpus, gpa, count, core.requests)
         accesses = [GuestAccess(vcpu, page, core, self.lines, jumps=self._jumps) for vcpu in vcpus]
         if not self._shared_pages.share(vcpus, page.hpa, accesses):
             return EXISTS
@@ -102,7 +104,7 @@ class Sidecores:
         page = self._pages.get(domain)
         if page is None or not page.gpa <= gpa < page.gpa + PAGE_BYTES:
             return
-        core, first = self._core_of(domain), gpa & ~(abi.SLOT_BYTES - 1)
+        core, first = self.core_of(domain.number), gpa & ~(abi.SLOT_BYTES - 1)
         for hpa in range(domain.hpa_of(first), domain.hpa_of(gpa) + length_bytes, abi.SLOT_BYTES):
             visible_cycles = self.lines.store(pcpu.number, hpa, pcpu.clock.cycles)
             for vcpu in page.vcpus:
@@ -120,7 +122,7 @@ class Sidecores:
             return ABSENT
         page.is_registered = False
         self._shared_pages.give_up(page.vcpus, page.hpa)
-        self._core_of(domain).remove(page, now_cycles)
+        self.core_of(domain.number).remove(page, now_cycles)
         return OK
 
     def switch(self, domain: Domain, is_open: bool) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vmm.sidecore import abi
 from vmm.vcpu import VCpu
@@ -44,6 +44,24 @@ class Slot:
         self.answer_cycles: int | None = None  # when the guest can see the answer, if that is known
         self.last_sequence: int | None = None
 
+    @property
+    def is_alive(self) -> bool:
+        """See service.Place, as the next three."""
+        return self.page.is_alive
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request is posted that is not in service."""
+        return not self.is_in_service and abi.state_of(self.read()) & abi.STATE == abi.POSTED
+
+    def serve(self) -> None:
+        """Serve the request."""
+        self.page.server.serve(self)
+
+    def end_spin(self, when_cycles: int) -> None:
+        """The guest that waits for the answer is to get there, too."""
+        self.page.vcpus[0].pcpu.waiting.end_spin(when_cycles)
+
     def read(self) -> bytes:
         """All of it."""
         return self.page.domain.read(self.gpa, abi.SLOT_BYTES)
@@ -60,10 +78,19 @@ class Slot:
         self.write_state(abi.DONE | (0 if is_open else abi.CLOSED))
 
 
+class Server(Protocol):
+    """Who serves requests: `requests.Requests`."""
+
+    def serve(self, slot: Slot) -> None:
+        """Serve what is posted there."""
+        ...
+
+
 class SlotPage:
     """The registered page of the domain that has `vcpus`: `count` slots from guest-physical address `gpa` on."""
 
-    def __init__(self, vcpus: Sequence[VCpu], gpa: int, count: int) -> None:
+    def __init__(self, vcpus: Sequence[VCpu], gpa: int, count: int, server: Server) -> None:
+        self.server = server
         self.vcpus = vcpus
         self.domain = domain = vcpus[0].domain
         self.gpa = gpa
@@ -73,6 +100,11 @@ class SlotPage:
         self.is_wanted = True  # by the guest
         self.is_registered = True
         self.counts = SlotCounts()
+
+    @property
+    def places(self) -> Sequence[Slot]:
+        """See service.Page, as the next."""
+        return self.slots
 
     @property
     def is_alive(self) -> bool:
