@@ -96,6 +96,7 @@ UPDATE_CR3     = Path("switch to another shadow root", 150, "guess", "sh_update_
 POLL           = Path("look at a slot", 4, "guess", "our loop: a load, a comparison, a branch, the next slot's address")
 SIDECALL       = Path("begin a sidecall", 25, "guess", "our loop: request to registers, checks, an indirect call")
 SIDECALL_ANSWER = Path("end a sidecall", 10, "guess", "our loop: results and state to the slot")
+QUEUE          = Path("begin with a receive queue", 15, "guess", "our loop: the count, whose it is, an indirect call")
 SEND_FLUSH     = Path("ask others to flush TLBs", 40, "guess", "flush_tlb_mask: lock, mask, ICR; not the waiting")
 TAKE_FLUSH     = Path("flush for another core", 60, "guess", "smp_invalidate_interrupt: saved registers, EOI, mask")
 REGISTER_PAGE  = Path("share a page", 400, "guess", "our hypercall: checks, page reference, list of pages")

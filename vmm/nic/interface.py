@@ -10,6 +10,7 @@ from typing import Protocol
 
 from devices.nic.vif import Vif
 from devices.nic.vif_function import VifFunction
+from devices.nic.vif_page import RECEIVED
 from emulator.events import EventQueue
 from emulator.timing.shared_lines import SharedLines
 from vmm.core import Sender
@@ -33,6 +34,10 @@ class Host(Protocol):
 
     def attached_to(self, interface: "Interface", page: VifPage) -> None:
         """The interface has a page from now on."""
+        ...
+
+    def counted(self, interface: "Interface", visible_cycles: int) -> None:
+        """The count of frames in its page is another; that can be seen from then on."""
         ...
 
     def detached_from(self, interface: "Interface", page: VifPage) -> None:
@@ -60,9 +65,10 @@ class GuestFunction(VifFunction):
 
 
 class Interface:
-    """The interface of the domain with `memory` that will have `vcpus`. Without a VIF until `connect`."""
+    """The interface of domain `domain_number`, with `memory`, that will have `vcpus`. Without a VIF until `connect`."""
 
-    def __init__(self, host: Host, memory: GuestMemory, vcpus: Sequence[VCpu]) -> None:
+    def __init__(self, host: Host, domain_number: int, memory: GuestMemory, vcpus: Sequence[VCpu]) -> None:
+        self.domain_number = domain_number
         self.page: VifPage | None = None
         self.function: GuestFunction | None = None
         self.memory = memory
@@ -102,6 +108,16 @@ class Interface:
         return self._vif
 
     @property
+    def given_back(self) -> int:
+        """How many receive descriptors the device has given back."""
+        return self.vif.counters.received + self.vif.counters.receive_errors
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its guest still runs."""
+        return self.vcpus[0].domain.end is None
+
+    @property
     def counts(self) -> ChannelCounts:
         """What its event channel has done."""
         assert self._channel is not None
@@ -119,11 +135,10 @@ class Interface:
         if self.page is None:
             return
         self._host.hops.stamp(self.vif.number, "taken", taken_ps)
-        counters = self.vif.counters
-        counters.signals += 1
+        self.vif.counters.signals += 1
         self._channel.vector = self.function.upcall_vector
         self._channel.send_message = self.function.function.send_message
-        self._channel.signal(self.page, counters.received + counters.receive_errors, sender)
+        self._channel.signal(self.page, self.given_back, sender)
 
     # --- the device says --------------------------------------------------------------------------------------------
 
@@ -131,7 +146,7 @@ class Interface:
         """The guest has given a page, which is its RAM: it is watched, or given back."""
         page = VifPage(self.memory, self.vcpus, vif.page_gpa)
         host = self._host
-        accesses = [VifAccess(vcpu, page, vif, LineAccess(vcpu, host.lines), host.hops) for vcpu in self.vcpus]
+        accesses = [VifAccess(vcpu, page, vif, LineAccess(vcpu, host.lines), host.hops, self) for vcpu in self.vcpus]
         if not host.shared_pages.share(self.vcpus, page.hpa, accesses):
             vif.detach()
             return
@@ -157,3 +172,10 @@ class Interface:
         lines, timeline = self._host.lines, vcpu.pcpu.timeline
         hpa = page.hpa + gpa - page.gpa
         lines.store_by_device(hpa, length_bytes, timeline.event_cycles)
+        self.stored(hpa, length_bytes, timeline.event_cycles)
+
+    def stored(self, hpa: int, length_bytes: int, visible_cycles: int) -> None:
+        """Somebody has stored into the page."""
+        assert self.page is not None
+        if hpa <= self.page.hpa + RECEIVED < hpa + length_bytes:
+            self._host.counted(self, visible_cycles)

@@ -19,9 +19,11 @@ from vmm.nic.hops import Hops
 from vmm.nic.interface import Interface
 from vmm.nic.interrupt import MasterInterrupt, VifInterrupts
 from vmm.nic.page import VifPage
+from vmm.nic.polling import ReceiveQueue
 from vmm.nic.registers import Registers
 from vmm.shared_pages import SharedPages
 from vmm.sidecore.registry import Sidecores
+from vmm.sidecore.service import Sidecore
 from vmm.vcpu import VCpu
 
 Signal = Literal["interrupt", "sidecore", "msix", "posted"]
@@ -57,10 +59,14 @@ class Vifs:
         self._unpaid = Unpaid(machine.pcpus[0])
         self._sharers: list[Sharer] = []  # beside the interface itself
         self._interfaces: dict[int, Interface] = {}
+        self._sidecores = sidecores if signal == "sidecore" else None
+        self._queues: dict[int, ReceiveQueue] = {}  # by number of the domain
         nic.function.write(COMMAND, 2, nic.function.command | DECODES_MEMORY | IS_MASTER)
         self._registers = Registers(pc, nic)
         self._master: MasterInterrupt | None = None
         self._by_vector: VifInterrupts | None = None
+        if signal == "sidecore" and sidecores is None:
+            raise ConfigError("a NIC whose queues a sidecore polls needs a sidecore")
         if signal == "interrupt":
             self._master = MasterInterrupt(self._registers, self, interrupts, core=core, core_count=core_count)
         elif signal == "msix":
@@ -72,7 +78,7 @@ class Vifs:
 
     def add(self, domain_number: int, memory: GuestMemory, vcpus: Sequence[VCpu]) -> Interface:
         """A place for a VIF in the domain that is being made; `vcpus` will be its."""
-        interface = self._interfaces[domain_number] = Interface(self, memory, vcpus)
+        interface = self._interfaces[domain_number] = Interface(self, domain_number, memory, vcpus)
         return interface
 
     def create(self, domain_number: int, mac: bytes) -> int | None:
@@ -119,9 +125,31 @@ class Vifs:
 
     def attached_to(self, interface: Interface, page: VifPage) -> None:
         """See Host."""
+        if self._sidecores is None:
+            return
+        sidecore = self._sidecores.core_of(interface.domain_number)
+        queue = ReceiveQueue(interface, page, sidecore, self.lines)
+        self._queues[interface.domain_number] = queue
+        sidecore.add(queue, self._now_cycles(sidecore))
 
     def detached_from(self, interface: Interface, page: VifPage) -> None:
         """See Host."""
+        queue = self._queues.pop(interface.domain_number, None)
+        if queue is not None:
+            queue.sidecore.remove(queue, self._now_cycles(queue.sidecore))
+
+    def counted(self, interface: Interface, visible_cycles: int) -> None:
+        """See Host."""
+        queue = self._queues.get(interface.domain_number)
+        if queue is not None:
+            queue.notice(visible_cycles)
+            running = self.kicker.running
+            if running is not None and queue.sidecore.is_on_duty:
+                running.pcpu.bound_by(queue.sidecore.pcpu)
+
+    def _now_cycles(self, sidecore: Sidecore) -> int:
+        running = self.kicker.running
+        return sidecore.pcpu.timeline.event_cycles if running is None else running.pcpu.clock.cycles
 
     # --- for reports -------------------------------------------------------------------------------------------------
 
