@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from devices.nic.vif_page import FRAME_MAX_BYTES
 from emulator.errors import ConfigError, choices_text
 from emulator.events import PS_PER_NS, PS_PER_SECOND
 
@@ -84,7 +85,17 @@ def load_board(overrides: Sequence[str] = ()) -> NicBoard:
     """The board of the file with `overrides`, texts `key=value`. Raises ConfigError."""
     rows: dict[str, dict[str, Any]] = tomllib.loads(_FILE.read_text())
     board = NicBoard(**{name: row["value"] for name, row in rows.items()})
-    return replace(board, **dict(_parse(text) for text in overrides))
+    board = replace(board, **dict(_parse(text) for text in overrides))
+    where = " ".join(["NIC setting", *(repr(text) for text in overrides)])
+    if board.ring_words < board.packet_words:
+        raise ConfigError(f"{where}: ring_words must be at least packet_words ({board.packet_words})")
+    frame_bytes = -(-FRAME_MAX_BYTES // board.mpacket_bytes) * board.mpacket_bytes
+    for name in ("receive_buffer_bytes", "transmit_buffer_bytes"):
+        if getattr(board, name) < frame_bytes:
+            raise ConfigError(
+                f"{where}: {name} must be at least {frame_bytes:,}, for one frame in pieces of mpacket_bytes"
+            )
+    return board
 
 
 def _parse(text: str) -> tuple[str, int]:

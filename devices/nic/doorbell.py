@@ -8,23 +8,24 @@
 Source: Intel 21555 Non-Transparent PCI-to-PCI Bridge User Manual, doorbell registers. They have 16 bits there.
 """
 
-from collections.abc import Callable
+from emulator.bus import InterruptLine
 
 IDENTIFIER, MASK, REGION_BYTES = 0x00, 0x08, 4096
 IDENTIFIER_BITS_MAX = 64
 
 
 class Doorbell:
-    """`on_interrupt` gets the level; None: this doorbell never interrupts."""
+    """`on_interrupt` gets the level when it changes."""
 
     widths_bytes: tuple[int, ...] = (1, 2, 4, 8)
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, on_interrupt: InterruptLine) -> None:
         if not 1 <= bits <= IDENTIFIER_BITS_MAX:
             raise ValueError(f"an identifier register of {bits} bits")
         self.bits = bits
+        self._on_interrupt = on_interrupt
         self.identifier = self.mask = 0
-        self.on_interrupt: Callable[[bool], None] | None = None
+        self._level = False
         self._all = (1 << bits) - 1
 
     def ring(self, bit: int) -> None:
@@ -48,5 +49,7 @@ class Doorbell:
         self._follow()
 
     def _follow(self) -> None:
-        if self.on_interrupt is not None:
-            self.on_interrupt(bool(self.identifier & ~self.mask))
+        level = bool(self.identifier & ~self.mask)
+        if level != self._level:
+            self._level = level
+            self._on_interrupt(level)

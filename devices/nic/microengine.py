@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from devices.nic.chip import CONTEXT_COUNT, Chip
 from devices.nic.polling import Poller
 from devices.nic.rings import Turns
+from emulator.events import PS_PER_SECOND
 
+GIVES_WAY_PS = PS_PER_SECOND // 1000  # after that a program is taken for one that never does
 INACTIVE, READY, SLEEP = "inactive", "ready", "sleep"
 
 
@@ -39,6 +41,7 @@ class Handler(NamedTuple):
     begin: Callable[["Context", Any, int], int | None]  # asked at a time: when is it done? None: `hand` or `retry` says
     finish: Callable[["Context", Any], Any]  # done, now: the answer
     is_seen: bool = False  # outside the chip, when it is done
+    gives_way: bool = True  # the context sleeps until it is done
 
 
 class Live:
@@ -128,14 +131,20 @@ class Context:
                 else:
                     request = self._make_generator()
             except StopIteration:
+                if not answers or at_ps - now_ps > GIVES_WAY_PS:
+                    raise RuntimeError(f"program {self.name!r} of a microengine ends without giving way") from None
                 self._end_piece(at_ps)
                 continue
             self._request = request
-            begin, finish, is_seen = self._handlers[type(request)]
+            handler = self._handlers.get(type(request))
+            if handler is None:
+                raise RuntimeError(f"program {self.name!r} of a microengine yielded {request!r}")
+            begin, finish, is_seen, gives_way = handler
             at_ps += chip.step_ps
             done_ps = begin(self, request, at_ps)
-            if done_ps != at_ps:
+            if done_ps is None or (done_ps != at_ps and gives_way):
                 break
+            at_ps = done_ps
             answers.append(finish(self, request))
             self._step += 1
         self.state = SLEEP
@@ -155,7 +164,7 @@ class Context:
         return request
 
     def _end_piece(self, at_ps: int) -> None:
-        self._live.generator = None
+        self._live.generator = self._request = None
         self._answers.clear()
         self._end_turn(at_ps)
 
@@ -168,7 +177,7 @@ class Context:
 
     def retry(self, at_ps: int) -> None:
         """What the context waits for may be possible now."""
-        begin, _, is_seen = self._handlers[type(self._request)]
+        begin, _, is_seen, _ = self._handlers[type(self._request)]
         done_ps = begin(self, self._request, at_ps)
         if done_ps is not None:
             self._events.schedule(done_ps, self._wake, is_seen=is_seen)

@@ -58,13 +58,12 @@ class Nic:
             if word not in choices:
                 raise ValueError(f"{word!r} is none of {', '.join(choices)}")
         self.board = board
-        self.doorbell = Doorbell(identifier_bits)
+        self.doorbell = Doorbell(identifier_bits, self._drive)
         self.msix = MsixTable(VIF_MAX) if signals == "msix" else None  # a vector for each VIF
         regions = [Region(self.doorbell, REGION_BYTES)]
         if self.msix is not None:
             regions.append(Region(self.msix, MSIX_REGION_BYTES))
         self.function = PciFunction(CONFIGURATION, regions=regions, pin=1, msix=self.msix)
-        self.doorbell.on_interrupt = self.function.set_interrupt
         self._events = ChipEvents(events, unseen_ps=board.unseen_ps if batches else 0)
         self._observers = Observers()
         self._table = VifTable(
@@ -82,6 +81,9 @@ class Nic:
         ]
         for microengine in self.microengines:
             microengine.start()
+
+    def _drive(self, level: bool) -> None:
+        self.function.set_interrupt(level)
 
     def _interrupt(self, vif: Vif) -> None:
         self.doorbell.ring(vif.bit)

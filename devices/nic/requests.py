@@ -21,7 +21,7 @@ VIF_ENTRY_BYTES = 16  # of the table in SRAM: a MAC address and a VIF
 
 
 class Compute(NamedTuple):
-    """As many instructions more than a step has usually."""
+    """So many instructions more than a step has usually."""
 
     instructions: int
 
@@ -213,7 +213,7 @@ def _held(context: Context, request: object) -> Any:
 
 CHIP_HANDLERS: Mapping[type, Handler] = MappingProxyType(
     {
-        Compute: Handler(_begin_compute, _nothing),
+        Compute: Handler(_begin_compute, _nothing, gives_way=False),
         Scratch: Handler(_begin_scratch, _nothing),
         Sram: Handler(_begin_sram, _nothing),
         Dram: Handler(_begin_dram, _nothing),

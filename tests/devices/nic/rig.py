@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from devices.nic import vif_page
 from devices.nic.board import NicBoard, load_board
@@ -87,7 +88,7 @@ class Guest:
         return vif_page.unpack(bytes(self.ram.bytes[at : at + 16]))
 
     def give(self, number: int) -> None:
-        self.write(RECEIVE_RING, number, RECEIVE_BUFFERS + number % 32 * BUFFER_BYTES, BUFFER_BYTES, OWNED)
+        self.write(RECEIVE_RING, number, RECEIVE_BUFFERS + number % 64 * BUFFER_BYTES, BUFFER_BYTES, OWNED)
 
     def post(self, address: int, length: int) -> None:
         self.write(SEND_RING, self.posted, address, length, OWNED)
@@ -102,12 +103,16 @@ class Guest:
 
     def take(self) -> list[bytes]:
         """The payloads that have come, in order; their descriptors are the device's again."""
-        payloads: list[bytes] = []
+        return [frame[14:] for frame in self.take_frames()]
+
+    def take_frames(self) -> list[bytes]:
+        """The frames that have come."""
+        frames: list[bytes] = []
         while True:
             address, length, state = self.read(RECEIVE_RING, self.taken)
             if state != DONE:
-                return payloads
-            payloads.append(bytes(self.ram.bytes[address + 14 : address + length]))
+                return frames
+            frames.append(bytes(self.ram.bytes[address : address + length]))
             self.give(self.taken)
             self.taken += 1
 
@@ -115,11 +120,9 @@ class Guest:
 class Rig:
     """Two NICs that a wire joins, or one whose end of the wire is loose."""
 
-    def __init__(self, board: NicBoard | None = None, *, signals: str = "interrupt", identifier_bits: int = 8) -> None:
+    def __init__(self, board: NicBoard | None = None, **options: Any) -> None:
         self.events = EventQueue()
-        self.nics = [
-            Nic(self.events, board or load_board(), signals=signals, identifier_bits=identifier_bits) for _ in range(2)
-        ]
+        self.nics = [Nic(self.events, board or load_board(), **options) for _ in range(2)]
         self.ends = [End(self.events), End(self.events)]
         self.lines = [Wire(self.events), Wire(self.events)]
         self.ends[0].other, self.ends[1].other = self.ends[1], self.ends[0]
