@@ -267,10 +267,10 @@ class VCpu:
     def take_exit(self, clock_cycles: int) -> Exit:
         """The VM exit that has taken place at `clock_cycles`: charges go to its account from now on."""
         reason = self._words[_REASON_SLOT] & EXIT_REASON_MASK
-        account = self._accounts.get(reason)
-        if account is None:
-            account = self.meter.clock.ledger.account(self.engine.owner, name(reason))
-            self._accounts[reason] = account
+        try:
+            account = self._accounts[reason]
+        except KeyError:
+            account = self._accounts[reason] = self.meter.clock.ledger.account(self.engine.owner, name(reason))
         self.meter.clock.account = self._account = account
         self.exit = exit = _new_exit((reason, self._words[_RIP_SLOT], clock_cycles))
         return exit
@@ -322,7 +322,8 @@ class VCpu:
         """Step over the instruction that exited."""
         vmx = self.core.operation
         self.meter.follow(paths.ADVANCE_RIP)
-        vmx.write(f.GUEST_RIP, vmx.read(f.GUEST_RIP) + vmx.read(f.VM_EXIT_INSTRUCTION_LENGTH))
+        rip, length_bytes = vmx.read_two(f.GUEST_RIP, f.VM_EXIT_INSTRUCTION_LENGTH)
+        vmx.write(f.GUEST_RIP, rip + length_bytes)
         blocking = vmx.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS
         if blocking or self._words[_RFLAGS_SLOT] & RFLAGS_TF:
             self._end_instruction()

@@ -253,6 +253,20 @@ def test_vmread_and_vmwrite_are_charged_and_booked_later(is_observed: bool) -> N
     assert payer.booked == {}
 
 
+@pytest.mark.parametrize("is_observed", [False, True])
+def test_two_vmreads_at_once_are_two_vmreads(is_observed: bool) -> None:
+    payer = FakePayer(is_observed=is_observed)
+    operation, vmcs = with_vmcs(payer)
+    vmcs.save(f.GUEST_RIP, 3)
+    vmcs.save(f.VM_EXIT_INSTRUCTION_LENGTH, 7)
+    assert operation.read_two(f.GUEST_RIP, f.VM_EXIT_INSTRUCTION_LENGTH) == (3, 7)
+    assert payer.vmcs_cycles == 2 * READ
+    assert [what for _, _, what, _ in payer.told] == is_observed * [
+        "VMREAD GUEST_RIP",
+        "VMREAD VM_EXIT_INSTRUCTION_LENGTH",
+    ]
+
+
 # --- who is told
 
 

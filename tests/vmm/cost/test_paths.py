@@ -30,3 +30,9 @@ def test_cycles_are_instructions_times_the_parameter_rounded_half_up() -> None:
         for cpi in (100, 150, 50, 92, 93)
     ]
     assert cycles == [7, 11, 4, 6, 7]  # 7, 10.5, 3.5, 6.44, 6.51
+
+
+def test_a_route_takes_what_its_paths_take_each_rounded() -> None:
+    profile = load_profile("netburst-2006", ["core.path_cycles_per_100_instructions=50"])
+    first, second = paths.Path("a", 7, "guess", "b"), paths.Path("c", 9, "guess", "d")
+    assert paths.Route((first, second)).cycles(profile) == 4 + 5  # 3.5 and 4.5: one path of 16 would take 8

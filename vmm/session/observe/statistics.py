@@ -92,8 +92,9 @@ class ExitStatistics(ExitObserver):
     def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
         """Book one exit."""
         key = vcpu.domain.number << REASON_BITS | exit.reason
-        row = self._rows.get(key)
-        if row is None:
+        try:
+            row = self._rows[key]
+        except KeyError:
             row = self._rows[key] = Distribution()
         counts = row.counts
         if cycles in counts:  # most exits: Distribution.add without the call
