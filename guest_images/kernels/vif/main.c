@@ -180,6 +180,9 @@ static uint64_t upcalls_of_frame(unsigned sequence) {
 }
 
 static void check_signals(void) {
+    interrupts_on(); /* an upcall from before waits, since interrupts were off: it comes now */
+    for (uint64_t start = read_tsc(); read_tsc() - start < WAIT_CYCLES / 100;) asm volatile("pause");
+    interrupts_off();
     vif_listen(&vif);
     vif.page->masked = 1;
     check_equal("masked: no upcall", upcalls_of_frame(0), 0);
