@@ -3,6 +3,7 @@
  *
  *   page, 4 KiB, of the guest's memory          a descriptor, 16 bytes
  *      0  pending, masked: the signal              0  address   gpa of the buffer
+ *     64  received: for the VMM, read only
  *   1024  64 send descriptors                      8  length    of the frame; of a receive buffer its room, until it is DONE;
  *   2048  64 receive descriptors                                of an ERROR its reason
  *                                                 12  state     whose it is; written last
@@ -50,6 +51,7 @@
 #define VIF_PAGE_BYTES 4096
 #define VIF_PENDING_AT 0
 #define VIF_MASKED_AT 4
+#define VIF_RECEIVED_AT 64 /* receive descriptors that the device has given back: a sidecore polls it */
 #define VIF_SEND_AT 1024
 #define VIF_RECEIVE_AT 2048
 #define VIF_DESCRIPTORS 64 /* of each ring */
@@ -83,9 +85,12 @@ struct vif_descriptor {
 
 struct vif_page {
     volatile vif_u32 pending, masked;
-    unsigned char reserved[VIF_SEND_AT - 8];
+    unsigned char reserved[VIF_RECEIVED_AT - 8];
+    volatile vif_u32 received;
+    unsigned char reserved_behind_it[VIF_SEND_AT - VIF_RECEIVED_AT - 4];
     struct vif_descriptor send[VIF_DESCRIPTORS], receive[VIF_DESCRIPTORS];
-    unsigned char reserved_behind[VIF_PAGE_BYTES - VIF_RECEIVE_AT - VIF_DESCRIPTORS * VIF_DESCRIPTOR_BYTES];
+    unsigned char reserved_at_the_end[VIF_PAGE_BYTES - VIF_RECEIVE_AT - VIF_DESCRIPTORS * VIF_DESCRIPTOR_BYTES];
 };
+_Static_assert(sizeof(struct vif_page) == VIF_PAGE_BYTES, "the page is a page");
 #endif
 #endif

@@ -9,6 +9,7 @@ DEFINE = re.compile(r"#define VIF_(\w+) (0x[0-9a-f]+|\d+)\b")
 PAGE_NAMES = {
     "PENDING_AT": "PENDING",
     "MASKED_AT": "MASKED",
+    "RECEIVED_AT": "RECEIVED",
     "SEND_AT": "SEND_RING",
     "RECEIVE_AT": "RECEIVE_RING",
     "DESCRIPTORS": "RING_COUNT",
