@@ -6,15 +6,11 @@
 What a run returns depends on nothing but the run: emulated time is exact.
 """
 
-import multiprocessing
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from benchmarks.harness.accounts import Rounds, account_now
 from benchmarks.harness.measurements import LINE_START, Measurement, parse_line
+from benchmarks.harness.processes import run_in_processes
 from benchmarks.harness.results import Fact, Results, Row, Run, missing_of, row_of, spec_of
 from emulator.errors import ConfigError, GuestError
 from guest_images.images import resolve
@@ -79,35 +75,5 @@ def run_all(runs: Sequence[Run], *, process_count: int | None = None) -> list[Re
         from emulator.timing.kernels.compiled import load_kernels
 
         load_kernels(lambda: say("compiling the models of caches and TLBs, this once"))
-    process_count = min(process_count or os.cpu_count() or 1, len(runs))
-    results = []
-    with _finished_runs(runs, process_count) as finished, _progress(len(runs)) as advance:
-        for result in finished:
-            results.append(result)
-            advance()
+    results = list(run_in_processes(run_guest, runs, process_count=process_count))
     return sorted(results, key=lambda result: runs.index(result.run))
-
-
-@contextmanager
-def _finished_runs(runs: Sequence[Run], process_count: int) -> Iterator[Iterator[Results]]:
-    """An iterator over results as they come; leaving it early ends the processes."""
-    if process_count <= 1:
-        yield map(run_guest, runs)
-        return
-    # Ctrl-C goes to the whole process group: the parent answers it and ends the others.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.get_context("spawn").Pool(process_count, signal.signal, ignore) as pool:
-        yield pool.imap_unordered(run_guest, runs)
-
-
-@contextmanager
-def _progress(count: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, if that is a terminal."""
-    import rich.console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = rich.console.Console(stderr=True)
-    columns = (TextColumn("sidecore: guest runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("", total=count)
-        yield lambda: progress.advance(task)
