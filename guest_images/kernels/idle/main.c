@@ -1,9 +1,9 @@
 /* Claim: none; a domain that is there and does nothing, as the management domain of a host whose guests need none. It halts
- * with interrupts off, so its core is free.
+ * with interrupts on, so it stays for ever, and its core is free.
  */
 #include "guest.h"
 
 void guest_main(void) {
     print("~ idle\n");
-    for (;;) asm volatile("cli; hlt");
+    for (;;) asm volatile("sti; hlt");
 }
