@@ -158,6 +158,78 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
     measure_and_report(runs, outputs, guests=guests, sidecores=sidecores)
 
 
+@bench.command(context_settings={"show_default": True})
+@click.option(
+    "--guests",
+    "counts",
+    multiple=True,
+    type=click.IntRange(1, 64),
+    help="Guests on each host. Repeatable; 1 to 32.",
+    show_default=False,
+)
+@click.option("--probes", default=1000, type=click.IntRange(1, 10**6), help="Of each flow, after those of the warm-up.")
+@click.option("--warm-up", default=100, type=click.IntRange(0, 10**6), help="Probes that are not counted.")
+@click.option("--probe-bytes", default=64, type=click.IntRange(60, 1514), help="Size of a probe's frame.")
+@click.option(
+    "--think",
+    "think_us",
+    default=0,
+    type=click.IntRange(0, 10**6),
+    metavar="US",
+    help="Between an answer and the next probe.",
+)
+@click.option(
+    "--identifier-bits", default=8, type=click.IntRange(1, 64), help="Width of the NIC's identifier register."
+)
+@click.option(
+    "--interrupt-core",
+    default="guests",
+    metavar="dom0|guests|round-robin",
+    help="Which core takes the NIC's interrupt.",
+)
+@click.option("--boost", "has_boost", is_flag=True, help="The scheduler prefers who wakes (Xen from October 2006 on).")
+@click.option(
+    "--pinning", default="shared", metavar="shared|split", help="Guests use both cores, or half of them each."
+)
+@click.option("--fourth-core", "fourth_runs_guests", is_flag=True, help="Without a sidecore its core runs guests.")
+@click.option("--dom0-core", default=0, type=click.IntRange(0, 2), help="Of dom0; which core is whose sibling follows.")
+@click.option(
+    "--send-queues", default="guest", metavar="guest|nic", help="Where they lie: in guest memory, or behind the NIC."
+)
+@click.option("--signal", default="auto", metavar="auto|msix|posted", help="How guests are told without a sidecore.")
+@click.option("--sidecores", default=1, type=click.IntRange(1, 2), help="Of each host, where it has any.")
+@click.option("--poll", default="spin", metavar="spin|mwait", help="How the sidecore waits.")
+@click.option("--profile", default="xeon-2.8-ht-2006", help="The hosts.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value of it. Repeatable.")
+@click.option("--timing", default=DEFAULT_FIDELITY, metavar="fast|detailed", help="How time is computed.")
+@click.option(
+    "--guest", "guest", default="own", metavar="own|linux", help="Whose psapp: our kernel's, or that of Linux."
+)
+@click.option(
+    "--phases", default=1, type=click.IntRange(1, 16), help="Starting phases of the flows; all samples count."
+)
+@click.option("--map", "has_map", is_flag=True, help="What the paper leaves open, at the last --guests: many runs.")
+@file_options
+@click.option("--plot", "plot_path", type=FILE, metavar="F.svg|F.png", help="Draw the figure.")
+def fig4(
+    counts: tuple[int, ...],
+    phases: int,
+    has_map: bool,
+    guest: str,
+    json_path: Path | None,
+    csv_path: Path | None,
+    plot_path: Path | None,
+    **options: Any,
+) -> None:
+    """Figure 4 of the sidecore paper: round trips through the self-virtualized NIC, without and with a sidecore."""
+    from benchmarks.fig4.command import measure_and_report
+    from benchmarks.fig4.setup import GUESTS, setup_of
+
+    setup = setup_of(guest=guest, **options)
+    outputs = outputs_of(json_path=json_path, csv_path=csv_path, plot_path=plot_path)
+    measure_and_report(setup, tuple(dict.fromkeys(counts)) or GUESTS, outputs, phases=phases, has_map=has_map)
+
+
 def figure3_command(name: str, help_text: str) -> None:
     """Add a command that shows some of what the guest `fig3` measures: see benchmarks/fig3/measure.py."""
 

@@ -1,0 +1,118 @@
+"""What `sidecore bench fig4` runs: for each point two hosts on one timeline, joined, until every client is done.
+
+Setup --World--> guests probe; NIC and VMM stamp --> PointResult: samples, signals of each host, hops
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from benchmarks.fig4.flows import READY_MARK, Flow, flow_of
+from benchmarks.fig4.hops import FlowHops, HostStamps, mean_hops_ns
+from benchmarks.fig4.results import HostFigures, PointResult
+from benchmarks.fig4.setup import DOM0_IMAGE, Setup
+from benchmarks.harness.measurements import ProtocolError, nanoseconds
+from benchmarks.harness.processes import run_in_processes
+from emulator.errors import ConfigError, GuestError
+from emulator.pcpu import PCpu
+from guest_images.images import resolve
+from vmm.session.report.core_use import uses
+from vmm.session.spec import Limits
+from vmm.session.virtual_guest import VirtualGuest
+from vmm.session.world import Guest, Host, World
+
+CABLE_NS = 50  # ten metres
+SLICE_MS = 1
+MAX_SECONDS = 100  # emulated, of a point
+
+
+def measure(setups: Sequence[Setup]) -> Iterator[PointResult]:
+    """The points, as they come, in as many processes as there are processors. Raises ConfigError."""
+    for image in dict.fromkeys([DOM0_IMAGE, *(setup.image for setup in setups)]):
+        resolve(image)  # compiled once, and not by each process
+    return run_in_processes(measure_point, setups)
+
+
+def measure_point(setup: Setup) -> PointResult:
+    """Raises ConfigError when a guest does not succeed."""
+    world, flows = build(setup)
+    clients = world.hosts[0].guests[1:]
+    waiting = set(range(len(clients)))
+    for number, client in enumerate(clients):
+        client.built.board.post.on_code = partial(_note_mark, waiting, number)
+    frequency_hz, limit_cycles = world.hosts[0].built.machine.profile.frequency_hz, 0
+    try:
+        while waiting:
+            limit_cycles += frequency_hz * SLICE_MS // 1000
+            if limit_cycles > frequency_hz * MAX_SECONDS:
+                raise ConfigError(f"{setup}: its flows do not come to their end within {MAX_SECONDS} s")
+            world.run(Limits(max_cycles=limit_cycles))
+        done = [flow_of(bytes(client.output), _virtual(client).domain.read) for client in clients]
+    except (GuestError, ProtocolError) as error:
+        raise ConfigError(f"{setup}: {error}") from None
+    return _result(setup, world, done, flows, frequency_hz)
+
+
+def _note_mark(waiting: set[int], number: int, code: int) -> None:
+    """A client wrote to its POST port."""
+    if code == READY_MARK:
+        waiting.discard(number)
+
+
+def build(setup: Setup) -> tuple[World, list[FlowHops]]:
+    """The two hosts, and who follows each flow through them."""
+    world = World()
+    flows = [FlowHops(skipped=setup.warm_up + 1) for _ in range(setup.guests)]
+    for number in range(2):
+        host = world.add_host(setup.host)
+        host.add_guest(setup.dom0)
+        for guest in range(setup.guests):
+            host.add_guest(setup.guest(number, guest))
+    world.add_link(world.hosts[0], world.hosts[1], latency_ns=CABLE_NS)
+    world.build()
+    for number, host in enumerate(world.hosts):
+        nic = host.guests[0].built.nic
+        assert nic is not None, "the host has one"
+        nic.observers.append(HostStamps(number, flows))
+    return world, flows
+
+
+def _virtual(guest: Guest) -> VirtualGuest:
+    assert isinstance(guest.built, VirtualGuest), "it runs under the VMM"
+    return guest.built
+
+
+def _result(
+    setup: Setup, world: World, done: Sequence[Flow], flows: Sequence[FlowHops], frequency_hz: int
+) -> PointResult:
+    samples = [sample for flow in done for sample in flow.samples]
+    mean_ns = nanoseconds(sum(samples) / max(1, len(samples)), frequency_hz)
+    return PointResult(
+        setup,
+        frequency_hz,
+        tuple(flow.samples for flow in done),
+        sum(flow.lost for flow in done),
+        (_host_figures(world.hosts[0]), _host_figures(world.hosts[1])),
+        mean_hops_ns(flows, mean_ns),
+        world.cycles / frequency_hz,
+    )
+
+
+def _host_figures(host: Host) -> HostFigures:
+    built = host.guests[0].built
+    nic = built.nic_stats()
+    assert nic is not None, "the host has one"
+    channels, vifs = nic["vmm"]["domains"].values(), nic["card"]["vifs"].values()
+    return HostFigures(
+        packets=sum(vif["received"] for vif in vifs),
+        signals=sum(counts["signals"] for counts in channels),
+        redundant_signals=sum(counts["redundant"] for counts in channels),
+        redundant_schedulings=sum(counts["redundant_schedulings"] for counts in channels),
+        drops=sum(sum(drops.values()) for vif in vifs for drops in (vif["send_drops"], vif["receive_drops"])),
+        core_use=tuple(_core_use(pcpu) for pcpu in built.machine.pcpus),
+    )
+
+
+def _core_use(pcpu: PCpu) -> dict[str, float]:
+    """The shares of a core's time by use."""
+    cycles = uses(pcpu.clock.book().by_owner())
+    return {use: spent / max(1, sum(cycles.values())) for use, spent in cycles.items()}
