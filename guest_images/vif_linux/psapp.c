@@ -4,7 +4,8 @@
  *   psapp role=server
  *   psapp role=statistics                       what ethtool would show
  *
- * All take interface=eth0. The words mean what they mean to the test kernel (kernels/psapp). The client ends with status 1
+ * All take interface=eth0. The words mean what they mean to the test kernel (kernels/psapp), but keep=1: then a client that is
+ * done says `~ psapp ready` and goes on until a line comes on its standard input; only then it prints its figures. The client ends with status 1
  * when no probe was answered or an answer is damaged.
  */
 #include <arpa/inet.h>
@@ -13,6 +14,7 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,13 +31,14 @@
 #define FRAME_BYTES_MOST 1514
 #define HELLO_MS 2
 #define LAST_TRIES 5
+#define LAST_MS 50
 #define STATISTICS_MOST 64
 
 static char **words; /* of the command line */
 static int packet_socket, interface_index;
 static uint8_t own[6], peer[6];
 static uint32_t size_bytes, *samples;
-static unsigned long sample_count, sent, answered, lost, late, damaged;
+static struct psapp_figures figures;
 
 static void __attribute__((noreturn)) fail(const char *what) {
     fprintf(stderr, "psapp: %s: %s\n", what, strerror(errno));
@@ -112,10 +115,10 @@ static bool wait_answer(uint16_t kind, uint32_t sequence, uint64_t *ret_cycles) 
         if (length < 0 && errno != EAGAIN && errno != EINTR) fail("recv");
         if (length < 0) return false;
         if (!psapp_is_one(frame, (uint32_t)length) || frame->kind != (kind | PSAPP_ANSWER)) continue;
-        damaged += !psapp_is_whole(frame, (uint32_t)length, size_bytes);
+        figures.damaged += !psapp_is_whole(frame, (uint32_t)length, size_bytes);
         *ret_cycles = now - frame->tsc;
         if (frame->sequence == sequence) return true;
-        late++;
+        figures.late++;
     }
 }
 
@@ -126,51 +129,81 @@ static void think(unsigned long us, bool spins) {
     for (uint64_t start = now_ns(); spins && now_ns() - start < us * 1000;) _mm_pause();
 }
 
-static void print_client(uint64_t tsc_khz) {
-    printf("~ psapp client: sent %lu answered %lu lost %lu late %lu damaged %lu tsc_khz %lu\n", sent, answered, lost,
-           late, damaged, tsc_khz);
-    printf("~ psapp samples %lu", sample_count);
-    for (unsigned long i = 0; i < sample_count; i++) printf(i % PSAPP_SAMPLES_IN_LINE ? " %x" : "\n~ %x", samples[i]);
+/* A probe and its answer; the time is kept if it `is_counted`. */
+static void probe(uint32_t sequence, bool is_counted) {
+    uint64_t cycles;
+    send_frame(PSAPP_PROBE, sequence);
+    figures.sent++;
+    if (!wait_answer(PSAPP_PROBE, sequence, &cycles)) {
+        figures.lost++;
+        return;
+    }
+    figures.answered++;
+    if (is_counted) samples[figures.sample_count++] = cycles < 0xffffffff ? (uint32_t)cycles : 0xffffffff;
+}
+
+static bool has_line(void) {
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    return poll(&input, 1, 0) > 0;
+}
+
+static void print_client(void) {
+    printf("~ psapp client: sent %lu answered %lu lost %lu late %lu damaged %lu tsc_khz %lu\n", figures.sent,
+           figures.answered, figures.lost, figures.late, figures.damaged, figures.tsc_khz);
+    printf("~ psapp samples %lu", figures.sample_count);
+    for (uint64_t i = 0; i < figures.sample_count; i++)
+        printf(i % PSAPP_SAMPLES_IN_LINE ? " %x" : "\n~ %x", samples[i]);
     printf("\n~ psapp end\n");
 }
 
-static int run_client(void) {
-    unsigned long probes = number("probes", "1000"), warmup = number("warmup", "100"),
-                  think_us = number("think_us", "0");
-    unsigned long timeout_ms = number("timeout_ms", "50");
-    bool spins = !strcmp(word("think", "sleep"), "spin");
+static void read_peer(void) {
     unsigned byte[6];
-    uint64_t cycles;
     if (sscanf(word("peer", ""), "%x:%x:%x:%x:%x:%x", byte, byte + 1, byte + 2, byte + 3, byte + 4, byte + 5) != 6)
         refuse("which peer?");
     for (unsigned i = 0; i < 6; i++) peer[i] = (uint8_t)byte[i];
+}
+
+/* `probes` that are counted, behind those of the warm-up. */
+static void run_probes(unsigned long warmup, unsigned long probes) {
+    unsigned long think_us = number("think_us", "0"), i = 0;
+    bool spins = !strcmp(word("think", "sleep"), "spin");
+    think(number("start_us", "0"), spins);
+    uint64_t start_ns = now_ns(), start_tsc = read_tsc();
+    for (; i < warmup + probes; i++) {
+        if (i) think(think_us, spins);
+        probe((uint32_t)i, i >= warmup);
+    }
+    uint64_t passed_ns = now_ns() - start_ns;
+    figures.tsc_khz = (uint64_t)((unsigned __int128)(read_tsc() - start_tsc) * 1000000 / (passed_ns + 1));
+    if (!number("keep", "0")) return;
+    struct psapp_figures counted = figures;
+    printf("~ psapp ready\n");
+    fflush(stdout);
+    for (; !has_line(); i++) {
+        think(think_us, spins);
+        probe((uint32_t)i, false);
+    }
+    figures = counted;
+}
+
+static int run_client(void) {
+    unsigned long probes = number("probes", "1000");
+    uint64_t cycles;
+    read_peer();
     if (probes > PSAPP_SAMPLES_MOST || !(samples = calloc(probes + 1, sizeof *samples)))
         refuse("that is too many probes");
     set_patience_ms(HELLO_MS);
     do send_frame(PSAPP_HELLO, 0);
     while (!wait_answer(PSAPP_HELLO, 0, &cycles));
-    set_patience_ms(timeout_ms);
-    think(number("start_us", "0"), spins);
-    uint64_t start_ns = now_ns(), start_tsc = read_tsc();
-    for (unsigned long i = 0; i < warmup + probes; i++) {
-        if (i) think(think_us, spins);
-        send_frame(PSAPP_PROBE, (uint32_t)i);
-        sent++;
-        if (!wait_answer(PSAPP_PROBE, (uint32_t)i, &cycles)) {
-            lost++;
-            continue;
-        }
-        answered++;
-        if (i >= warmup) samples[sample_count++] = cycles < 0xffffffff ? (uint32_t)cycles : 0xffffffff;
-    }
-    uint64_t tsc_khz = (uint64_t)((unsigned __int128)(read_tsc() - start_tsc) * 1000000 / (now_ns() - start_ns + 1));
-    set_patience_ms(50);
+    set_patience_ms(number("timeout_ms", "50"));
+    run_probes(number("warmup", "100"), probes);
+    set_patience_ms(LAST_MS);
     for (unsigned i = 0; i < LAST_TRIES; i++) {
         send_frame(PSAPP_LAST, 0);
         if (wait_answer(PSAPP_LAST, 0, &cycles)) break;
     }
-    print_client(tsc_khz);
-    return !answered || damaged;
+    print_client();
+    return !figures.answered || figures.damaged;
 }
 
 static int run_server(void) {
@@ -185,9 +218,9 @@ static int run_server(void) {
         memcpy(frame->from, own, 6);
         frame->kind |= PSAPP_ANSWER;
         if (send(packet_socket, bytes, (size_t)length, 0) < 0 && errno != ENOBUFS) fail("send");
-        answered++;
+        figures.answered++;
     }
-    printf("~ psapp server: answered %lu\n", answered);
+    printf("~ psapp server: answered %lu\n", figures.answered);
     return 0;
 }
 
