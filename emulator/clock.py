@@ -7,7 +7,7 @@
 The sum of the ledger is the clock, always: `check_ledger`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from emulator.engine import Engine
 from emulator.ledger import HOST, IDLING, RUNNING, Account, Category, Ledger
@@ -26,9 +26,22 @@ ENGINE_COUNTERS = (
     ("walk_cycles", Category.WALKS),
     ("branch_cycles", Category.BRANCHES),
     ("event_cycles", Category.EVENTS),
+    ("sibling_cycles", Category.SIBLING),
 )
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
 _VMM_MEMORY = Category.VMM_MEMORY
+
+
+class Siblings(Protocol):
+    """The other threads of the physical core: `emulator.siblings.Siblings`."""
+
+    def extra_cycles(self, now_cycles: int, work_cycles: int) -> int:
+        """How much longer than itself work takes that begins at `now_cycles`."""
+        ...
+
+    def rate_at(self, now_cycles: int) -> tuple[int, int]:
+        """Cycles that 100 of work take at `now_cycles`, and the clock at which that changes."""
+        ...
 
 
 class Clock:
@@ -45,6 +58,8 @@ class Clock:
         self.checks_ledger = checks_ledger
         self._timeline = timeline
         self._timing = timing
+        self.siblings: Siblings | None = None  # whoever uses the same physical core
+        self.rate_end_cycles = NO_HORIZON  # when siblings are known to change how long work takes
         self._is_alone = timing.pcpu_count == 1
         self._l1d_latency_cycles = timing.profile.caches.l1d_latency_cycles
         self._cycles = 0  # while no engine is loaded
@@ -116,6 +131,8 @@ class Clock:
         """
         charged_cycles, engine = self._charged_cycles + booked_cycles, self.engine
         self._charged_cycles = 0
+        if self.siblings is not None:
+            charged_cycles += self._slow_down(self.siblings, charged_cycles)
         if engine is None:
             self._cycles += charged_cycles
             return self._cycles
@@ -124,6 +141,26 @@ class Clock:
         shared.clock_cycles = cycles
         return cycles
 
+    def _slow_down(self, siblings: Siblings, work_cycles: int) -> int:
+        """What other threads of the core add to work that begins now; the engine knows what they add from then on."""
+        now_cycles = self._cycles if self.engine is None else int(self.engine.shared.clock_cycles)
+        extra_cycles = siblings.extra_cycles(now_cycles, work_cycles)
+        self.account[Category.SIBLING] += extra_cycles
+        rate, self.rate_end_cycles = siblings.rate_at(now_cycles + work_cycles + extra_cycles)
+        if self.engine is not None:
+            shared = self.engine.shared
+            shared.slow_percent = rate - 100
+            shared.deadline_cycles = min(int(shared.deadline_cycles), self.rate_end_cycles)
+        return extra_cycles
+
+    def pass_time(self, cycles: int) -> None:
+        """Let `cycles` pass that are booked, and in which nothing is done that could take longer."""
+        self.commit()
+        if self.engine is None:
+            self._cycles += cycles
+        else:
+            self.engine.shared.clock_cycles += cycles
+
     # --- the engine whose clock it is --------------------------------------------------------------------------------
 
     def load(self, engine: Engine) -> None:
@@ -131,6 +168,7 @@ class Clock:
         shared = engine.shared
         shared.clock_cycles = self._cycles
         shared.horizon_cycles = self.horizon_cycles
+        shared.slow_percent = 0
         shared.instructions = 0
         self._booked = [0] * len(ENGINE_COUNTERS)
         for counter, _ in ENGINE_COUNTERS:

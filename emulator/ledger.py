@@ -31,6 +31,7 @@ class Category:
     COHERENCE = 11  # lines that another core has
     SPIN = 12  # polling memory that another core will write
     IDLE = 13  # halted, waiting for an event
+    SIBLING = 14  # what work takes longer because of another thread of the physical core
 
 
 LABELS = (  # of the categories, in their order
@@ -48,7 +49,9 @@ LABELS = (  # of the categories, in their order
     "coherence",
     "spin",
     "idle",
+    "sibling thread",
 )
+RARE = (Category.SIBLING,)  # few machines have it: said only where it is
 
 
 class Ledger:
@@ -72,8 +75,9 @@ class Ledger:
         return [sum(column) for column in zip([0] * len(LABELS), *self.accounts.values(), strict=True)]
 
     def by_label(self) -> dict[str, int]:
-        """Cycles by the label of their category, zeros too."""
-        return dict(zip(LABELS, self.cycles, strict=True))
+        """Cycles by the label of their category, zeros too, but of RARE ones."""
+        rows = enumerate(zip(LABELS, self.cycles, strict=True))
+        return {label: cycles for number, (label, cycles) in rows if cycles or number not in RARE}
 
     def by_owner(self) -> dict[str, dict[str, dict[str, int]]]:
         """owner -> activity -> label of the category -> cycles, without zeros, in alphabetical order."""

@@ -72,6 +72,7 @@ class PCpu:
         due_cycles = self.timeline.next_event_cycles()
         if due_cycles is not None and due_cycles < deadline_cycles:
             deadline_cycles = due_cycles
+        deadline_cycles = min(deadline_cycles, clock.rate_end_cycles)
         if interrupts.seen_from_cycles > clock.cycles:
             engine.run(min(deadline_cycles, interrupts.seen_from_cycles))
             interrupts.drive()

@@ -24,17 +24,21 @@ class Waiting:
         self._timeline = timeline
         self._wake_latency_ps = wake_latency_ps
         self._waits_as: int | None = None  # what its time is booked as; None: the core runs
+        self.began_cycles = 0  # when it began to wait last
+        self.is_by_mwait = False  # and how it sleeps
         self._wake_cycles: int | None = None
         self._is_interrupted = False  # the level of the INTR pin
         self._ends_by_interrupt = False
         self._skip: Callable[[int], None] | None = None  # jumps over a guest's spinning up to a clock
 
-    def wait(self, category: int, *, is_deaf: bool = False) -> None:
+    def wait(self, category: int, *, is_deaf: bool = False, is_by_mwait: bool = False) -> None:
         """Execute nothing from now on until `wake`: halted (IDLE), or polling what another core will write (SPIN).
 
         An interrupt ends IDLE unless the core `is_deaf`; one that is pending already ends it at once.
         """
-        self._waits_as, self._wake_cycles = category, None
+        if self._waits_as != category:
+            self.began_cycles = self._clock.cycles
+        self._waits_as, self._wake_cycles, self.is_by_mwait = category, None, is_by_mwait
         self.tell()
         self._ends_by_interrupt = category == Category.IDLE and not is_deaf
         if self._ends_by_interrupt and self._is_interrupted:
@@ -45,8 +49,14 @@ class Waiting:
 
         `skip(clock)` jumps over the rounds that end before the clock; the guest executes the last ones.
         """
+        self.began_cycles = self._clock.cycles
         self._waits_as, self._wake_cycles, self._skip = Category.SPIN, None, skip
         self.tell()
+
+    @property
+    def category(self) -> int | None:
+        """What its time is booked as while it waits."""
+        return self._waits_as
 
     @property
     def is_waiting(self) -> bool:
@@ -108,7 +118,7 @@ class Waiting:
                 return
             cycles = max(0, end - self._clock.cycles)
             self._clock.ledger.account(HOST, IDLING)[self._waits_as] += cycles
-            self._clock.commit(cycles)
+            self._clock.pass_time(cycles)
 
     def end_wait(self) -> None:
         """The core goes on: it has waited until its wake time."""

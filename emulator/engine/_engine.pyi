@@ -19,6 +19,7 @@ class Shared:
     walk_cycles: int
     branch_cycles: int
     event_cycles: int
+    sibling_cycles: int
     unknown_walks: int
     instructions: int
     deadline_cycles: int
@@ -26,6 +27,8 @@ class Shared:
     tsc_base: int
     watched_hpas: MutableSequence[int]
     work_64ths: int
+    slow_percent: int
+    slow_rest: int
     stall_64ths: int
     non_root: int
     interrupt_pending: int

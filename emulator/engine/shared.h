@@ -9,6 +9,7 @@ typedef struct {
     uint64_t walk_cycles;               /* on page walks, */
     uint64_t branch_cycles;             /* on wrong predictions, */
     uint64_t event_cycles;              /* on events delivered without a VM exit */
+    uint64_t sibling_cycles;            /* on waiting for what a sibling thread of the core uses */
     uint64_t unknown_walks;             /* page walks of which the linear address was not found */
     uint64_t instructions;              /* retired by the guest */
     uint64_t deadline_cycles;           /* sc_run returns at the first block boundary at or after it */
@@ -16,6 +17,7 @@ typedef struct {
     uint64_t tsc_base;                  /* TSC = clock_cycles + tsc_base (+ TSC offset in non-root mode) */
     uint64_t watched_hpas[WATCHED_MAX]; /* pages shared with other cores: each access asks first; 0: no more */
     int64_t work_64ths, stall_64ths;    /* in guest_cycles, memory_cycles later: less than a cycle each, in 64ths */
+    int64_t slow_percent, slow_rest;    /* how much longer all of this takes beside a sibling; hundredths left over */
     uint8_t non_root;                   /* VMX non-root operation: the VMCS controls apply */
     uint8_t interrupt_pending;          /* level of the core's INTR pin */
     uint8_t nmi_pending;                /* an NMI waits; the engine clears it when it takes it */

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from emulator.vmx.exit_reasons import NAMES
 
-UNITS = ("cycles", "hz", "bytes", "ns", "entries", "ways", "count", "cycles_per_100_instructions")
+UNITS = ("cycles", "hz", "bytes", "ns", "entries", "ways", "count", "cycles_per_100_instructions", "cycles_per_100")
 FLAG_PREFIXES = ("has_", "is_")
 CYCLES_MAX = 1_000_000
 
@@ -60,6 +60,12 @@ class Core:
     path_cycles_per_100_instructions: Annotated[int, Parameter(
         "software of the VMM whose code and data are in the L1, with predicted branches", most=10_000
     )]  # fmt: skip
+    sibling_works_cycles_per_100: Annotated[int, Parameter(
+        "cycles that 100 of work take while the other thread of the core works; without hyperthreading 100", 100, 1000
+    )]  # fmt: skip
+    sibling_pauses_cycles_per_100: Annotated[int, Parameter("... while it polls with PAUSE", 100, 1000)]
+    sibling_mwaits_cycles_per_100: Annotated[int, Parameter("... while it is in MWAIT", 100, 1000)]
+    sibling_halted_cycles_per_100: Annotated[int, Parameter("... while it is halted", 100, 1000)]
 
 
 @dataclass(frozen=True, kw_only=True)

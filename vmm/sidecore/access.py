@@ -154,7 +154,8 @@ class GuestAccess:
         """What the counters grew by was spin."""
         pcpu = self._vcpu.pcpu
         account = pcpu.clock.book().account(self._vcpu.engine.owner, RUNNING)
-        for (_, category), after, before in zip(ENGINE_COUNTERS, self._whole(new), self._whole(old), strict=True):
+        counters = zip(ENGINE_COUNTERS[:-1], self._whole(new), self._whole(old), strict=True)  # siblings took nothing
+        for (_, category), after, before in counters:
             account[category] -= after - before
             account[Category.SPIN] += after - before
 

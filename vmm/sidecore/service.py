@@ -186,7 +186,8 @@ class Sidecore:
 
     def _poll_on(self) -> None:
         """Poll from now on; without places there is nothing to poll."""
-        self.pcpu.waiting.wait(Category.SPIN if self._places and not self._sleeps else Category.IDLE)
+        category = Category.SPIN if self._places and not self._sleeps else Category.IDLE
+        self.pcpu.waiting.wait(category, is_by_mwait=self._sleeps)
         if self._finds is not None:
             self._wake()
         elif self._places and not self._jumps:
@@ -198,7 +199,7 @@ class Sidecore:
         account = pcpu.clock.ledger.account(HOST, IDLING)
         while pcpu.clock.cycles < limit_cycles and not (self._finds and self._finds[0] <= pcpu.clock.cycles):
             account[Category.SPIN] += self._poll_cycles
-            pcpu.clock.commit(self._poll_cycles)
+            pcpu.clock.pass_time(self._poll_cycles)
 
     def _next_event_cycles(self) -> int:
         """When the machine's next event is due, which may end the duty."""

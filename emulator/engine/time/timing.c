@@ -7,6 +7,17 @@
  */
 #include "engine.h"
 
+/* The clock goes on by `cycles`, negative when some are given back, and by what a sibling thread makes of them. */
+static inline void elapse(sc_cpu *cpu, int64_t cycles) {
+    cpu->s.clock_cycles += (uint64_t)cycles;
+    if (__builtin_expect(!cpu->s.slow_percent, 1)) return;
+    int64_t hundredths = cycles * cpu->s.slow_percent + cpu->s.slow_rest, whole = hundredths / 100;
+    if (whole * 100 > hundredths) whole--;
+    cpu->s.slow_rest = hundredths - whole * 100;
+    cpu->s.sibling_cycles += (uint64_t)whole;
+    cpu->s.clock_cycles += (uint64_t)whole;
+}
+
 /* Add work and stalls, both in 64ths of a cycle and possibly negative; what is less than a cycle is kept for later. */
 static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_64ths) {
     int64_t work = cpu->s.work_64ths + work_64ths, stall = cpu->s.stall_64ths + stall_64ths;
@@ -14,7 +25,7 @@ static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_6
     cpu->s.stall_64ths = stall & 63;
     cpu->s.guest_cycles += (uint64_t)(work >> 6);
     cpu->s.memory_cycles += (uint64_t)(stall >> 6);
-    cpu->s.clock_cycles += (uint64_t)(work >> 6) + (uint64_t)(stall >> 6);
+    elapse(cpu, (work >> 6) + (stall >> 6));
 }
 
 static int64_t allowance_64ths(const sc_cpu *cpu, uint32_t accesses) {
@@ -43,7 +54,7 @@ void elapse_event(sc_cpu *cpu, event e) {
     if (e.type >= EVENT_SOFTWARE_INTERRUPT) cycles = t->issue_width ? t->costs[CLASS_INT].occupancy_cycles : 0;
     if (!cycles) cycles = 1; /* time goes on even where a handler's first instruction faults */
     cpu->s.event_cycles += cycles;
-    cpu->s.clock_cycles += cycles;
+    elapse(cpu, (int64_t)cycles);
 }
 
 /* --- prediction ---------------------------------------------------------------------------------------------------
@@ -81,7 +92,7 @@ static bool predicted(sc_cpu *cpu, uint64_t pc) {
 static void stall(sc_cpu *cpu, int64_t cycles) {
     if (cycles <= 0) return;
     cpu->s.memory_cycles += (uint64_t)cycles;
-    cpu->s.clock_cycles += (uint64_t)cycles;
+    elapse(cpu, cycles);
 }
 
 void note_reference(sc_cpu *cpu, uint64_t hpa) {
@@ -104,7 +115,7 @@ static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear, bool
                              cpu->time.references, cpu->time.reference_count, (int64_t)cpu->s.clock_cycles);
     if (cycles <= 0) return;
     cpu->s.walk_cycles += (uint64_t)cycles;
-    cpu->s.clock_cycles += (uint64_t)cycles;
+    elapse(cpu, cycles);
 }
 
 static bool maps_to(sc_cpu *cpu, uint64_t linear, uint64_t hpa) {
@@ -198,7 +209,7 @@ void start_block(sc_cpu *cpu, const hot_block *h) {
             cpu->time.history.last_branch == BRANCH_REPEAT && h->pc + h->size_bytes == cpu->time.history.last_end;
         if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, h->pc)) {
             cpu->s.branch_cycles += cpu->time.parameters.mispredict_cycles;
-            cpu->s.clock_cycles += cpu->time.parameters.mispredict_cycles;
+            elapse(cpu, cpu->time.parameters.mispredict_cycles);
         }
         if (!repeats && h->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     } else if (h->branch == BRANCH_REPEAT) {

@@ -26,6 +26,7 @@ SMALL_VALUES = {  # where 1, or false, will not do
     "caches.line_bytes": 64,
     **{f"caches.{level}_size_bytes": 4096 for level in ("l1i", "l1d", "l2", "l3")},
     "core.remote_dirty_line_cycles": 0,
+    **{f"core.sibling_{state}_cycles_per_100": 100 for state in ("works", "pauses", "mwaits", "halted")},
 }
 
 
