@@ -2,6 +2,8 @@
 
     core.frequency_hz = { value = 3_000_000_000, source = "where it comes from", confidence = "exact" }
 
+A file with a `base` is a variant: it has only the rows in which it differs from that profile.
+
 Every mistake is a `ConfigError` of one line that names the file and the key.
 """
 
@@ -22,7 +24,9 @@ CONFIDENCES = {
     "guess": "no source; the text says how it was chosen",
 }
 _FOLDER = Path(__file__).parent
+_VARIANTS = _FOLDER / "variants"
 _TEXTS = ("name", "description")
+_BASE = "base"
 _ROW_KEYS = ("value", "source", "confidence")
 _TABLES = (*SECTIONS, BY_REASON)
 _OVERRIDE_SOURCE = "--set"
@@ -40,10 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """A file that is whole: `rows` has every required parameter, by its full name, in the order of the table."""
+    """A file that is whole: `rows` has every required parameter, by its full name, in the order of the table.
+
+    `machine` is the profile whose variant it is, or itself.
+    """
 
     name: str
     description: str
+    machine: str
     rows: Mapping[str, Row]
 
 
@@ -52,11 +60,16 @@ def shipped_profiles() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
+def shipped_variants() -> list[str]:
+    """Names of those that differ from one of them in some rows."""
+    return sorted(path.stem for path in _VARIANTS.glob("*.toml"))
+
+
 def profile_path(name_or_path: str) -> Path:
     """Where the profile called `name_or_path` is; a path that ends in .toml stands for itself. Raises ConfigError."""
-    names = shipped_profiles()
+    names = [*shipped_profiles(), *shipped_variants()]
     if name_or_path in names:
-        return _FOLDER / f"{name_or_path}.toml"
+        return (_FOLDER if name_or_path in shipped_profiles() else _VARIANTS) / f"{name_or_path}.toml"
     if not name_or_path.endswith(".toml"):
         choices = choices_text(name_or_path, names)
         raise ConfigError(f"no profile {name_or_path!r} (nor a path that ends in .toml); {choices}")
@@ -69,12 +82,26 @@ def read_profile_file(path: Path) -> ProfileFile:
     table = _read_toml(path)
     for key in _TEXTS:
         _check_text(where, key, table.get(key))
-    tables = {key: value for key, value in table.items() if key not in _TEXTS}
-    rows = {key: _check_row(where, key, row) for key, row in _flat_rows(where, tables)}
+    base = _read_base(where, table)
+    tables = {key: value for key, value in table.items() if key not in (*_TEXTS, _BASE)}
+    rows = {} if base is None else dict(base.rows)
+    rows |= {key: _check_row(where, key, row) for key, row in _flat_rows(where, tables)}
     for key, parameter in PARAMETERS.items():
         if parameter.is_required and key not in rows:
             raise ConfigError(f"{where}: {key} is missing ({parameter.meaning})")
-    return ProfileFile(table["name"], table["description"], {key: rows[key] for key in PARAMETERS if key in rows})
+    machine = table["name"] if base is None else base.name
+    ordered = {key: rows[key] for key in PARAMETERS if key in rows}
+    return ProfileFile(table["name"], table["description"], machine, ordered)
+
+
+def _read_base(where: str, table: Mapping[str, Any]) -> ProfileFile | None:
+    """The profile whose variant a file is. Raises ConfigError."""
+    if _BASE not in table:
+        return None
+    name, names = table[_BASE], shipped_profiles()
+    if name not in names:
+        raise ConfigError(f"{where}: base {name!r} is no profile; {choices_text(str(name), names)}")
+    return read_profile_file(_FOLDER / f"{name}.toml")
 
 
 def parse_override(text: str) -> tuple[str, Row]:
@@ -119,7 +146,7 @@ def _flat_rows(where: str, table: dict[str, Any], prefix: str = "") -> Iterator[
 def _wrong_key_text(key: str) -> str:
     if key in _TABLES:
         return f"{key!r} is a table, not a value"
-    choices = [*_TEXTS, *_TABLES, *PARAMETERS]
+    choices = [*_TEXTS, _BASE, *_TABLES, *PARAMETERS]
     return f"unknown key {key!r}; {choices_text(key, choices, listed_by=_LIST_COMMAND)}"
 
 

@@ -2,7 +2,7 @@
 
     sections.py   the table of parameters, one dataclass per section
     file.py       from the text of a file or of --set to checked rows
-    profile.py    a machine's Profile, found by name among the shipped ones (this folder) or by path
+    profile.py    a machine's Profile, found by name among the shipped ones (this folder, variants/) or by path
 
 Loading checks a profile whole: an unknown key, a missing value, a wrong type, unit or range, or sizes that do not fit
 each other are a `ConfigError` of one line that names the file and the key.
@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.errors import ConfigError
-from emulator.profiles.file import ProfileFile, Row, parse_override, profile_path, read_profile_file, shipped_profiles
+from emulator.profiles.file import (
+    ProfileFile,
+    Row,
+    parse_override,
+    profile_path,
+    read_profile_file,
+    shipped_profiles,
+    shipped_variants,
+)
 from emulator.profiles.sections import (
     BY_REASON,
     REASONS,
@@ -28,7 +36,7 @@ from emulator.profiles.sections import (
 )
 from emulator.vmx.exit_reasons import name as reason_name
 
-__all__ = ["DEFAULT_PROFILE", "Profile", "load_profile", "shipped_profiles"]
+__all__ = ["DEFAULT_PROFILE", "Profile", "load_profile", "shipped_profiles", "shipped_variants"]
 
 DEFAULT_PROFILE = "netburst-2006"
 
@@ -42,6 +50,7 @@ class Profile:
 
     name: str
     description: str
+    machine: str  # the profile whose variant it is, or itself
     rows: Mapping[str, Row] = field(repr=False, compare=False)
     core: Core
     instructions: Instructions
@@ -104,7 +113,7 @@ def _build(file: ProfileFile, rows: Mapping[str, Row]) -> Profile:
             sections[table][name] = row.value
     sections["vmx"]["exit_cycles_by_reason"] = by_reason
     built: dict[str, Any] = {name: SECTIONS[name](**values) for name, values in sections.items()}
-    return Profile(name=file.name, description=file.description, rows=rows, **built)
+    return Profile(name=file.name, description=file.description, machine=file.machine, rows=rows, **built)
 
 
 def _check_predictor(where: str, core: Core) -> None:

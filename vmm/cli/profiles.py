@@ -24,10 +24,15 @@ def list_profiles() -> None:
 
     Round trip: cycles of the hardware alone, for an exit of the common kind, without what the VMM does between.
     """
-    from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from emulator.profiles.profile import (
+        DEFAULT_PROFILE,
+        load_profile,
+        shipped_profiles,
+        shipped_variants,
+    )
 
     table = list_table("Profile", "Round trip", "Description", right=("Round trip",))
-    for name in shipped_profiles():
+    for name in (*shipped_profiles(), *shipped_variants()):
         profile = load_profile(name)
         note = " (default)" if name == DEFAULT_PROFILE else ""
         round_trip = profile.exit_cycles + profile.entry_cycles

@@ -192,7 +192,7 @@ def _allowance(host: HostSpec, first: GuestPlan, profile: Profile) -> Allowance:
         return NO_ALLOWANCE
     workload = guest.workload or (guest.image if guest.image in WORKLOADS else None)
     workload = workload or (LINUX_WORKLOAD if first.image.is_linux else DEFAULT_WORKLOAD)
-    return allowance_for(profile.name, workload, host.paging) or NO_ALLOWANCE
+    return allowance_for(profile.machine, workload, host.paging) or NO_ALLOWANCE
 
 
 def _check_until(limits: Limits) -> None:

@@ -132,6 +132,8 @@ BROKEN = {
     "unit in the row": ("value = 55,", "value = 55, unit = 'us',", "CPUID.unit'; the unit is part of the key's name"),
     "missing key": (row_text("port_access_cycles", 1), "", "core.port_access_cycles is missing (IN or OUT"),
     "missing table": ("[core]", "[kore]", "unknown key 'kore'; did you mean 'core'?"),
+    "unknown base": ("name = 'small'", "name = 'small'\nbase = 'haswel'", "base 'haswel' is no profile; did you mean"),
+    "base not a text": ("name = 'small'", "name = 'small'\nbase = ['haswell']", "base ['haswell'] is no profile"),
     "name not a text": ("name = 'small'", "name = 3", "name must be a text"),
     "no name": ("name = 'small'", "", "name is missing"),
     "name of two lines": ("name = 'small'", 'name = "a\\nb"', "name must be a text of one line"),

@@ -3,8 +3,12 @@
 import pytest
 
 from benchmarks.calibration.published import REFERENCES, Reference, references_of
-from emulator.profiles.profile import DEFAULT_PROFILE, Profile, load_profile, shipped_profiles
+from emulator.profiles.file import profile_path
+from emulator.profiles.profile import DEFAULT_PROFILE, Profile, load_profile, shipped_profiles, shipped_variants
+from emulator.timing.allowances import NO_ALLOWANCE
 from emulator.vmx.exit_reasons import ExitReason
+from vmm.session.plan import plan
+from vmm.session.spec import GuestSpec, HostSpec
 
 
 @pytest.mark.parametrize("name", shipped_profiles())
@@ -75,3 +79,35 @@ def test_what_the_sidecore_paper_says_is_an_input_only_where_it_describes_its_ho
     described = {"core.frequency_hz", "core.package_count", "core.core_count", "core.thread_count"}
     rows = load_profile(name).rows
     assert {key for key, row in rows.items() if "sidecore" in row.source} <= described
+
+
+# --- variants ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shipped_variants())
+def test_a_variant_says_only_what_is_different_from_its_machine(name: str) -> None:
+    variant = load_profile(name)
+    machine = load_profile(variant.machine)
+    text = profile_path(name).read_text()
+    assert variant.name == name
+    assert machine.machine == machine.name
+    for key, row in variant.rows.items():
+        own = machine.rows.get(key)
+        is_said = f"\n{key.rpartition('.')[2]} = {{" in text
+        assert is_said == (own is None or own != row), key
+
+
+def test_a_trap_of_a_paravirtualized_guest_takes_a_thousand_cycles_and_a_hypercall_less() -> None:
+    profile = load_profile("xeon-2.8-ht-2006-pv")
+    assert profile.exit_cycles + profile.entry_cycles == 1000
+    assert 0.2e-6 < (profile.cycles_of(ExitReason.VMCALL) + profile.entry_cycles) / profile.frequency_hz < 0.3e-6
+    assert profile.core == load_profile("xeon-2.8-ht-2006").core
+
+
+def test_a_variant_has_the_memory_of_its_machine() -> None:
+    spec = GuestSpec(image="default")
+    allowances = {
+        plan(HostSpec(profile=name), spec).host.allowance for name in ("xeon-2.8-ht-2006", "xeon-2.8-ht-2006-pv")
+    }
+    assert len(allowances) == 1
+    assert NO_ALLOWANCE not in allowances

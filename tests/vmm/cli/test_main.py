@@ -15,7 +15,7 @@ import pytest
 from benchmarks.cli import main
 from emulator.errors import choices_text
 from emulator.profiles.file import profile_path
-from emulator.profiles.profile import shipped_profiles
+from emulator.profiles.profile import shipped_profiles, shipped_variants
 from emulator.profiles.sections import BY_REASON, PARAMETERS
 from guest_images.images import all_images
 from tests import ROOT
@@ -145,7 +145,7 @@ def test_profiles_are_listed_and_shown_with_their_sources(capfd: pytest.CaptureF
     main(["profiles", "list"])
     heading, *rows = capfd.readouterr().out.splitlines()
     assert heading.split()[0] == "Profile"
-    assert [line.split()[0] for line in rows] == shipped_profiles()
+    assert [line.split()[0] for line in rows] == [*shipped_profiles(), *shipped_variants()]
     main(["profiles", "show", "netburst-2006"])
     rows = capfd.readouterr().out.splitlines()
     assert rows[1].split() == ["Parameter", "Value", "Confidence", "Source"]
