@@ -96,9 +96,9 @@ def initramfs_entries(busybox: bytes, init: str = INIT) -> list[CpioEntry]:
     ]
 
 
-def write_initramfs(entries: list[CpioEntry]) -> bytes:
+def write_initramfs(entries: list[CpioEntry], *, is_compressed: bool = True) -> bytes:
     """The root file system as the kernel takes it; the same entries give the same bytes."""
-    return gzip.compress(write_cpio(entries), mtime=0)
+    return gzip.compress(write_cpio(entries), 9 if is_compressed else 0, mtime=0)
 
 
 def busybox_program(root: Path) -> bytes:

@@ -25,6 +25,7 @@ def source_build() -> SourceBuild:
         init=(FOLDER / "init").read_text(),
         drivers=(Driver("vif", (*(FOLDER / name for name in driver), LIBRARY / "vif.h")),),
         programs=(Program("bin/psapp", FOLDER / "psapp.c", (LIBRARY / "psapp.h",)),),
+        is_compressed=False,
     )
 
 
