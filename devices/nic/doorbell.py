@@ -5,7 +5,9 @@
     0x08  mask         64 bits                          write; 1: the bit does not interrupt
     pin INTA# is asserted while a bit is set that is not masked
 
-Source: Intel 21555 Non-Transparent PCI-to-PCI Bridge User Manual, doorbell registers. They have 16 bits there.
+Source: Intel 21555 Non-Transparent PCI-to-PCI Bridge User Manual, doorbell registers.
+
+MODEL: they have 16 bits there.
 """
 
 from emulator.bus import InterruptLine

@@ -4,6 +4,8 @@
 
 Both buffers hold frames in pieces (mpackets). A frame for which RBUF has no room is dropped and counted; who transmits
 waits for room in TBUF. The wire itself adds only its latency. A short frame is padded.
+
+MODEL: the port is always up, and knows no pause frames.
 """
 
 from collections import deque

@@ -9,6 +9,8 @@
 What a context does is a program (programs.py): a generator function of which each call is one piece of work. It yields
 requests and gets their answers. A program is pure but for that, so that its generator need not be kept: it follows from
 the answers since the piece began, and is made again from them after a snapshot.
+
+MODEL: contexts go on in the order in which they were answered, the hardware's arbiter takes the next by number.
 """
 
 from collections import deque

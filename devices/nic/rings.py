@@ -1,6 +1,8 @@
 """A scratch ring: a queue in the scratchpad, of a depth in words, between contexts of microengines.
 
 put --> | entry | entry | ... --> get       full: who puts waits        empty: who gets waits
+
+MODEL: who waits is woken at once; on the hardware it polls the ring's full or empty line.
 """
 
 from collections import deque

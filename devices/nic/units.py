@@ -4,6 +4,9 @@
                          ^ when the unit is free
 
 Nothing is scheduled here: when a request is answered follows from when the unit is free.
+
+MODEL: requests queue in the order in which contexts go on, not in which they ask, one step later: two may swap places.
+MODEL: what DMA moves takes no DRAM time; a channel is held until its transfer is over.
 """
 
 from collections import deque

@@ -1,4 +1,8 @@
-"""The VIFs of a NIC, by number and by MAC address, and who polls their send queues."""
+"""The VIFs of a NIC, by number and by MAC address, and who polls their send queues.
+
+MODEL: they come and go at once; on the board the management core's program does it.
+MODEL: send queues behind the NIC are read in the guest's memory all the same, in the time of SRAM.
+"""
 
 from collections.abc import Callable
 
