@@ -3,13 +3,14 @@
 Setup --World--> guests probe; NIC and VMM stamp --> PointResult: samples, signals of each host, hops
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from benchmarks.fig4.flows import READY_MARK, Flow, flow_of
 from benchmarks.fig4.hops import FlowHops, HostStamps, mean_hops_ns
+from benchmarks.fig4.linux import RunUntil, measure_linux
 from benchmarks.fig4.results import HostFigures, PointResult
-from benchmarks.fig4.setup import DOM0_IMAGE, Setup
+from benchmarks.fig4.setup import DOM0_IMAGE, OWN_IMAGE, Setup
 from benchmarks.harness.measurements import ProtocolError, nanoseconds
 from benchmarks.harness.processes import run_in_processes
 from emulator.errors import ConfigError, GuestError
@@ -35,21 +36,32 @@ def measure(setups: Sequence[Setup]) -> Iterator[PointResult]:
 def measure_point(setup: Setup) -> PointResult:
     """Raises ConfigError when a guest does not succeed."""
     world, flows = build(setup)
+    run_until = partial(_run_until, world, setup)
+    try:
+        done = (measure_own if setup.image == OWN_IMAGE else measure_linux)(world, setup, run_until)
+    except (GuestError, ProtocolError) as error:
+        raise ConfigError(f"{setup}: {error}") from None
+    return _result(setup, world, done, flows, world.hosts[0].built.machine.profile.frequency_hz)
+
+
+def measure_own(world: World, _setup: Setup, run_until: RunUntil) -> list[Flow]:
+    """Until every client of our own kernel has its figures. Raises ProtocolError."""
     clients = world.hosts[0].guests[1:]
     waiting = set(range(len(clients)))
     for number, client in enumerate(clients):
         client.built.board.post.on_code = partial(_note_mark, waiting, number)
-    frequency_hz, limit_cycles = world.hosts[0].built.machine.profile.frequency_hz, 0
-    try:
-        while waiting:
-            limit_cycles += frequency_hz * SLICE_MS // 1000
-            if limit_cycles > frequency_hz * MAX_SECONDS:
-                raise ConfigError(f"{setup}: its flows do not come to their end within {MAX_SECONDS} s")
-            world.run(Limits(max_cycles=limit_cycles))
-        done = [flow_of(bytes(client.output), _virtual(client).domain.read) for client in clients]
-    except (GuestError, ProtocolError) as error:
-        raise ConfigError(f"{setup}: {error}") from None
-    return _result(setup, world, done, flows, frequency_hz)
+    run_until(lambda: not waiting)
+    return [flow_of(bytes(client.output), _virtual(client).domain.read) for client in clients]
+
+
+def _run_until(world: World, setup: Setup, is_over: Callable[[], bool]) -> None:
+    """Run in slices. Raises ConfigError when it takes too long."""
+    frequency_hz, limit_cycles = world.hosts[0].built.machine.profile.frequency_hz, world.cycles
+    while not is_over():
+        limit_cycles += frequency_hz * SLICE_MS // 1000
+        if limit_cycles > frequency_hz * MAX_SECONDS:
+            raise ConfigError(f"{setup}: its flows do not come to their end within {MAX_SECONDS} s")
+        world.run(Limits(max_cycles=limit_cycles))
 
 
 def _note_mark(waiting: set[int], number: int, code: int) -> None:

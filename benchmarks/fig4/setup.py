@@ -36,6 +36,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 OWN_IMAGE, LINUX_IMAGE, DOM0_IMAGE = "psapp", "linux-vif", "idle"
 IMAGES = {"own": OWN_IMAGE, "linux": LINUX_IMAGE}
 
+LINUX_WORDS = "hold quiet"  # of the kernel; psapp's come later (linux.py)
+
 GUESTS = (1, 2, 4, 8, 16, 24, 32)
 GUESTS_MAX = 64
 GUEST_MEMORY_BYTES = 32 << 20  # of the paper's guests
@@ -116,17 +118,20 @@ class Setup:
         """The management domain, which has a core to itself and nothing to do."""
         return GuestSpec(image=DOM0_IMAGE, memory_bytes=OWN_MEMORY_BYTES, cores=(self.dom0_core,), is_manager=True)
 
-    def guest(self, host: int, number: int) -> GuestSpec:
-        """Guest `number` of host 0, where the clients are, or 1."""
+    def words(self, host: int, number: int) -> str:
+        """What psapp is told in guest `number` of host 0, where the clients are, or 1."""
         role = "server" if host else "client"
         words = [f"role={role}", f"peer={mac_text(1 - host, number)}", f"probes={self.probes}"]
         words += [f"warmup={self.warm_up}", f"size={self.probe_bytes}", f"think_us={self.think_us}"]
-        words += [f"start_us={number * US_PER_PHASE * self.phase}", "keep=1"]
+        return " ".join([*words, f"start_us={number * US_PER_PHASE * self.phase}", "keep=1"])
+
+    def guest(self, host: int, number: int) -> GuestSpec:
+        """Guest `number` of host 0 or 1."""
         cores = self.guest_cores
         return GuestSpec(
             image=self.image,
             memory_bytes=OWN_MEMORY_BYTES if self.image == OWN_IMAGE else GUEST_MEMORY_BYTES,
-            append=" ".join(words),
+            append=self.words(host, number) if self.image == OWN_IMAGE else LINUX_WORDS,
             cores=(cores[number % len(cores)],) if self.pinning == "split" else cores,
             has_vif=True,
             mac=mac_text(host, number),
