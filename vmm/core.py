@@ -113,10 +113,10 @@ class Core:
         if self.duty is not None and self.duty.run(deadline_cycles):
             return
         pcpu = self.pcpu
-        if self.loaded is not None and self.loaded.domain.end is not None:
-            self._abandon()
-        elif self._loop.exit_waits:
+        if self._loop.exit_waits and (self.loaded is None or self.loaded.domain.end is None):
             self._loop.on_exit()
+        if self.loaded is not None and self.loaded.domain.end is not None:  # that exit may have been its last
+            self._abandon()
         if self.current is None:
             pcpu.clock.open_account(HOST, INTERRUPTS)
             self.take_interrupts()
