@@ -35,6 +35,7 @@ from vmm.exits.observer import ExitObserver, Observers
 from vmm.exits.table import EXIT_HANDLERS, Handler
 from vmm.guest_memory import GuestMemory
 from vmm.host_interrupts import HostInterrupts
+from vmm.nic.hypercalls import hypercalls
 from vmm.nic.registry import Signal, Vifs
 from vmm.paging.ept import EptPaging
 from vmm.paging.guest_dma import GuestDma
@@ -45,7 +46,7 @@ from vmm.scheduler.credit import DEFAULT_WEIGHT
 from vmm.scheduler.pinned import PinnedScheduler
 from vmm.shared_pages import SharedPages
 from vmm.sidecore.dynamic import DynamicSidecore
-from vmm.sidecore.hypercalls import extensions
+from vmm.sidecore.hypercalls import add_hypercalls, extensions
 from vmm.sidecore.operations import OPERATIONS, Operation
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.poll import Poll
@@ -162,6 +163,7 @@ class Hypervisor:
             signal=signal,
             core=interrupt_core,
         )
+        add_hypercalls(self.extensions, hypercalls(self.vifs))
 
     # --- domains -----------------------------------------------------------------------------------------------------
 
@@ -176,11 +178,13 @@ class Hypervisor:
         cores: Sequence[int] | None = None,
         devices: Sequence[PciDeviceMaker] = (),
         vif_mac: bytes | None = None,
+        is_manager: bool = False,
     ) -> Domain:
         """A domain that boots `image`, runnable at once, on `cores` (numbers; None: on all).
 
         `transmit` gets each byte of its serial console; `devices` are made for its PCI bus, and behind them
-        a virtual interface with `vif_mac`. Raises ConfigError when the machine has no room for it.
+        a virtual interface with `vif_mac`. A manager may give out those of others. Raises ConfigError when the machine
+        has no room for it.
         """
         base_hpa = end_of_ram(_aligned(self._end_hpa), vmm_bytes(memory_bytes))
         memory = GuestMemory(self.machine.memory, base_hpa=base_hpa, size_bytes=memory_bytes)
@@ -211,7 +215,11 @@ class Hypervisor:
         for _ in range(vcpu_count):
             vcpus.append(self._create_vcpu(domain, pages, vcpus, image, bitmap_hpa))
         if vif_mac is not None and self.vifs is not None:
-            self.vifs.create(number, vif_mac)
+            vif = self.vifs.create(number, vif_mac)
+            if vif < 0:
+                raise ConfigError(f"the NIC has no room for MAC address {vif_mac.hex(':')}, or has it already")
+        if is_manager and self.vifs is not None:
+            self.vifs.managers.add(number)
         domain.on_end = partial(self._stop, domain)
         self.domains.append(domain)
         self._scheduled.append(domain)
@@ -268,6 +276,8 @@ class Hypervisor:
         for vcpu in self._vcpus[domain]:
             vcpu.engine.stop()
             vcpu.pcpu.waiting.end_spin(0)
+        if self.vifs is not None and domain.end is not None:
+            self.vifs.end(domain.number)
 
     def forget_ended(self) -> None:
         """Take the vCPUs of domains that have ended from the scheduler."""

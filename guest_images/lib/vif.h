@@ -67,6 +67,10 @@
 #define VIF_ERROR_ADDRESS 1 /* not RAM */
 #define VIF_ERROR_LENGTH 2  /* no length of a frame; a frame that is longer than the room */
 
+/* Hypercalls of a management domain: RAX, RDI, RSI -> RAX, less than 0: an error. */
+#define VIF_CALL_CREATE 0x5c10  /* RDI number of the domain, RSI MAC address, byte 0 in bits 7:0 -> number of the VIF */
+#define VIF_CALL_DESTROY 0x5c11 /* RDI number of the domain */
+
 #ifndef __ASSEMBLER__
 #ifdef __KERNEL__
 #include <linux/types.h>

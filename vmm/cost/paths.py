@@ -103,6 +103,7 @@ REGISTER_PAGE  = Path("share a page", 400, "guess", "our hypercall: checks, page
 
 # --- interrupts and sleep
 DEVICE_INTERRUPT = Path("take a device's interrupt", 150, "guess", "do_IRQ, __do_IRQ_guest: acknowledge, who has it")
+MANAGE_VIF     = Path("give out a virtual interface", 600, "guess", "our hypercall: checks, a message to the NIC")
 SET_EVENT      = Path("set an event pending", 60, "guess", "evtchn_set_pending: port to vCPU, pending, mask")
 UPCALL         = Path("ask for an upcall", 40, "guess", "vcpu_mark_events_pending, vcpu_kick: flags, is it running?")
 SEND_EVENT     = Path("send an event to another domain", 80, "guess", "do_event_channel_op, evtchn_send")

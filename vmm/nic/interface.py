@@ -36,6 +36,10 @@ class Host(Protocol):
         """The interface has a page from now on."""
         ...
 
+    def signalled(self, interface: "Interface") -> None:
+        """Its guest has been told to look."""
+        ...
+
     def counted(self, interface: "Interface", visible_cycles: int) -> None:
         """The count of frames in its page is another; that can be seen from then on."""
         ...
@@ -139,6 +143,7 @@ class Interface:
         self._channel.vector = self.function.upcall_vector
         self._channel.send_message = self.function.function.send_message
         self._channel.signal(self.page, self.given_back, sender)
+        self._host.signalled(self)
 
     # --- the device says --------------------------------------------------------------------------------------------
 

@@ -68,6 +68,11 @@ class ReceiveQueue:
         meter.commit()
         clock.open_account(HOST, IDLING)
 
+    def catch_up(self) -> None:
+        """The guest has been told of all that is there."""
+        self.visible_cycles = None
+        self._seen = self.page.received
+
     def notice(self, visible_cycles: int) -> None:
         """Somebody has stored to the count; that can be seen from then on."""
         self.sidecore.notice(self, visible_cycles)

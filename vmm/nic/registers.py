@@ -20,6 +20,7 @@ class Registers:
         self._board = nic.board
         self._base = nic.function.read(BARS, 4)
         self._size_bytes = 8 if nic.doorbell.bits > WIDE_BITS else 4
+        self.all_bits = (1 << nic.doorbell.bits) - 1
         slot = next(slot for slot, function in pc.board.pci.functions.items() if function is nic.function)
         self.pirq = pirq_of(slot, nic.function.pin)  # the wire of its interrupt
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 from devices.nic.nic import Nic
@@ -26,6 +27,7 @@ from vmm.sidecore.registry import Sidecores
 from vmm.sidecore.service import Sidecore
 from vmm.vcpu import VCpu
 
+ABSENT, EXISTS, INVALID, FULL = -2, -17, -22, -28  # -ENOENT, -EEXIST, -EINVAL, -ENOSPC
 Signal = Literal["interrupt", "sidecore", "msix", "posted"]
 
 
@@ -55,9 +57,11 @@ class Vifs:
         self.hops = Hops(nic.observers)
         self.signal = signal
         self._nic = nic
+        self._events = machine.events
         self._host_dma = HostDma(machine.memory, machine.timing)
         self._unpaid = Unpaid(machine.pcpus[0])
-        self._sharers: list[Sharer] = []  # beside the interface itself
+        self._sharers: list[Sharer] = [] if sidecores is None else [sidecores]  # beside the interface itself
+        self.managers: set[int] = set()  # domains that may give out VIFs
         self._interfaces: dict[int, Interface] = {}
         self._sidecores = sidecores if signal == "sidecore" else None
         self._queues: dict[int, ReceiveQueue] = {}  # by number of the domain
@@ -67,9 +71,12 @@ class Vifs:
         self._by_vector: VifInterrupts | None = None
         if signal == "sidecore" and sidecores is None:
             raise ConfigError("a NIC whose queues a sidecore polls needs a sidecore")
-        if signal == "interrupt":
+        is_dynamic = self._sidecores is not None and not self._sidecores.is_served
+        if signal == "interrupt" or is_dynamic:
             self._master = MasterInterrupt(self._registers, self, interrupts, core=core, core_count=core_count)
-        elif signal == "msix":
+        if is_dynamic and self._sidecores is not None:
+            self._sidecores.on_served = self._serve
+        if signal == "msix":
             assert nic.msix is not None
             nic.msix.enable()
             self._by_vector = VifInterrupts(interrupts, nic.msix)
@@ -81,21 +88,24 @@ class Vifs:
         interface = self._interfaces[domain_number] = Interface(self, domain_number, memory, vcpus)
         return interface
 
-    def create(self, domain_number: int, mac: bytes) -> int | None:
-        """Give a domain a VIF; its number. None: the domain has none to come, or has one, or the NIC is full.
+    def is_manager(self, domain_number: int) -> bool:
+        """Whether a domain may give out VIFs."""
+        return domain_number in self.managers
 
-        Raises ConfigError for a MAC address that cannot be one.
-        """
+    def create(self, domain_number: int, mac: bytes) -> int:
+        """Give a domain a VIF; its number, or one of the errors below."""
         interface = self._interfaces.get(domain_number)
-        if interface is None or interface.has_vif:
-            return None
+        if interface is None or not interface.is_alive:
+            return ABSENT
+        if interface.has_vif:
+            return EXISTS
         port = VifPort(interface.memory, self._host_dma, interface.vcpus, [interface, *self._sharers], self._unpaid)
         try:
             vif = self._nic.create_vif(mac, port)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        except ValueError:  # of a group, or another's
+            return INVALID
         if vif is None:
-            return None
+            return FULL
         interface.connect(vif)
         if self._by_vector is not None:
             self._by_vector.add(interface)
@@ -110,6 +120,14 @@ class Vifs:
             self._by_vector.remove(interface)
         self._nic.destroy_vif(interface.vif)
         return True
+
+    def end(self, domain_number: int) -> None:
+        """The domain has ended, at any time: its VIF goes when nothing is half done."""
+        if domain_number in self._interfaces:
+            self._events.schedule(0, partial(self._bury, domain_number))
+
+    def _bury(self, domain_number: int) -> None:
+        self.destroy(domain_number)
 
     def of_domain(self, domain_number: int) -> Interface | None:
         """The interface of a domain."""
@@ -137,6 +155,16 @@ class Vifs:
         queue = self._queues.pop(interface.domain_number, None)
         if queue is not None:
             queue.sidecore.remove(queue, self._now_cycles(queue.sidecore))
+
+    def signalled(self, interface: Interface) -> None:
+        """See Host."""
+        queue = self._queues.get(interface.domain_number)
+        if queue is not None:
+            queue.catch_up()
+
+    def _serve(self, is_served: bool) -> None:
+        """A dynamic sidecore polls from now on, or leaves; meanwhile nothing interrupts."""
+        self._registers.mask(self._registers.all_bits if is_served else 0)
 
     def counted(self, interface: Interface, visible_cycles: int) -> None:
         """See Host."""

@@ -1,5 +1,7 @@
 """What a guest finds of sidecores: a CPUID leaf, and hypercalls that share a page, take it back, switch sidecalls."""
 
+from collections.abc import Mapping
+
 from emulator import cpuid
 from emulator.errors import ConfigError
 from vmm.cost import paths
@@ -23,13 +25,20 @@ def extensions(sidecores: Sidecores | None, added: Extensions | None = None) -> 
         abi.CALL_UNREGISTER: calls.unregister,
         abi.CALL_SWITCH: calls.switch,
     }
-    for number in added.hypercalls:
-        if number in hypercalls:
-            raise ConfigError(f"hypercall {number} is there already; choose another")
     for number in added.cpuid_leaves:
         if number <= HYPERVISOR_LEAF or number == abi.CPUID_LEAF:
             raise ConfigError(f"CPUID leaf {number:#x} is not free; choose one above {HYPERVISOR_LEAF:#x}")
-    return Extensions({**hypercalls, **added.hypercalls}, {abi.CPUID_LEAF: leaf, **added.cpuid_leaves})
+    together = Extensions(hypercalls, {abi.CPUID_LEAF: leaf, **added.cpuid_leaves})
+    add_hypercalls(together, added.hypercalls)
+    return together
+
+
+def add_hypercalls(extensions: Extensions, added: Mapping[int, Hypercall]) -> None:
+    """Let guests have more hypercalls. Raises ConfigError when a number is taken."""
+    for number in added:
+        if number in extensions.hypercalls:
+            raise ConfigError(f"hypercall {number} is there already; choose another")
+    extensions.hypercalls.update(added)
 
 
 class _Calls:

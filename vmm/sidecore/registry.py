@@ -1,6 +1,6 @@
 """Who shares which page with which sidecore: set up and taken down by hypercalls of guests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from devices.pc import Pc
 from emulator.pcpu import PCpu
@@ -44,6 +44,7 @@ class Sidecores:
         self._jumps = jumps
         self._shared_pages = shared_pages
         self._pages: dict[Domain, SlotPage] = {}
+        self.on_served: Callable[[bool], None] | None = None  # who wants to know whether a dynamic sidecore is there
 
     def page_of(self, domain: Domain) -> SlotPage | None:
         """The page that a domain shares."""
@@ -52,6 +53,11 @@ class Sidecores:
     def core_of(self, domain_number: int) -> Sidecore:
         """Who serves a domain."""
         return self.cores[domain_number % len(self.cores)]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether cores are there to serve; a dynamic sidecore comes and goes."""
+        return self._is_served
 
     @property
     def is_open(self) -> bool:
@@ -67,6 +73,8 @@ class Sidecores:
         """A dynamic sidecore is there from now on, or leaves."""
         self._is_served = is_served
         self._open_or_close()
+        if self.on_served is not None:
+            self.on_served(is_served)
 
     def _open_or_close(self) -> None:
         for page in self._pages.values():
@@ -99,21 +107,32 @@ class Sidecores:
         core.add(page, now_cycles)
         return OK
 
-    def device_wrote(self, domain: Domain, gpa: int, length_bytes: int, pcpu: PCpu) -> None:
-        """A device of `domain` has stored into its memory, as `pcpu` copies it: it may have posted, or ended a spin."""
+    def device_wrote(self, domain: Domain, gpa: int, length_bytes: int, pcpu: PCpu | None) -> None:
+        """A device has stored into the memory of `domain`: it may have posted, or ended a spin.
+
+        `pcpu` copies for it; None: it has stored by itself, past all cores.
+        """
         page = self._pages.get(domain)
         if page is None or not page.gpa <= gpa < page.gpa + PAGE_BYTES:
             return
         core, first = self.core_of(domain.number), gpa & ~(abi.SLOT_BYTES - 1)
         for hpa in range(domain.hpa_of(first), domain.hpa_of(gpa) + length_bytes, abi.SLOT_BYTES):
-            visible_cycles = self.lines.store(pcpu.number, hpa, pcpu.clock.cycles)
+            if pcpu is None:
+                visible_cycles = core.pcpu.timeline.event_cycles
+                self.lines.store_by_device(hpa, 1, visible_cycles)
+            else:
+                visible_cycles = self.lines.store(pcpu.number, hpa, pcpu.clock.cycles)
             for vcpu in page.vcpus:
                 vcpu.pcpu.waiting.end_spin(visible_cycles)
             slot = page.slot_at(hpa)
             if slot is not None:
                 core.notice(slot, visible_cycles)
-        if core.is_on_duty:
+        if pcpu is not None and core.is_on_duty:
             pcpu.bound_by(core.pcpu)
+
+    def device_stored(self, vcpu: VCpu, gpa: int, length_bytes: int) -> None:
+        """See nic/dma.Sharer."""
+        self.device_wrote(vcpu.domain, gpa, length_bytes, None)
 
     def unregister(self, domain: Domain, now_cycles: int) -> int:
         """Share it no longer."""

@@ -22,6 +22,7 @@ from vmm.hypervisor import Hypervisor, host_memory_bytes
 from vmm.nic.registry import Signal
 from vmm.scheduler import Scheduler
 from vmm.scheduler.credit import DEFAULT_WEIGHT
+from vmm.session.observe.statistics import ExitStatistics
 from vmm.sidecore.policy import Policy
 from vmm.sidecore.poll import Poll
 from vmm.vcpu import VCpu
@@ -121,6 +122,7 @@ def image(program: str) -> BootImage:
             (0x3000, entries(0x4067)),
             (0x4000, entries(*(page << 12 | 0x67 for page in range(512)))),
             (0x5000 + 8 * 256, entries(REGISTERS | 0xE7)),
+            (0x5000 + 8 * 503, entries(0xFEE000E7)),
             (0x6000, entries(*GDT)),
             (PROGRAM, assemble(idt + program, 64, PROGRAM)),
         ),
@@ -171,6 +173,7 @@ class Rig:
     hypervisor: Hypervisor
     nic: Nic
     end: End
+    statistics: ExitStatistics
     domains: list[Domain] = field(default_factory=list)
 
     @property
@@ -178,7 +181,13 @@ class Rig:
         return self.hypervisor.machine
 
     def add(
-        self, program: str, *, vcpus: int = 1, cores: Sequence[int] | None = None, weight: int = DEFAULT_WEIGHT
+        self,
+        program: str,
+        *,
+        vcpus: int = 1,
+        cores: Sequence[int] | None = None,
+        weight: int = DEFAULT_WEIGHT,
+        is_manager: bool = False,
     ) -> Domain:
         """A guest with a VIF."""
         domain = self.hypervisor.create_domain(
@@ -189,6 +198,7 @@ class Rig:
             cores=cores,
             weight=weight,
             vif_mac=mac_of(len(self.domains)),
+            is_manager=is_manager,
         )
         self.domains.append(domain)
         return domain
@@ -198,6 +208,10 @@ class Rig:
 
     def run(self, until_ps: int) -> None:
         self.hypervisor.advance(self.machine.timeline.ps_to_cycles(until_ps))
+
+    def exits(self, number: int) -> dict[str, int]:
+        """How many VM exits a guest has had, by reason."""
+        return {name: stats["count"] for name, stats in self.statistics.table(self.domains[number]).items()}
 
     def counts(self, number: int) -> dict[str, int]:
         """What the event channel of a guest has counted."""
@@ -234,8 +248,10 @@ def make_rig(
     )
     signals = {"sidecore": "none" if policy is None else "interrupt", "posted": "msix"}.get(signal, signal)
     pc = Pc(machine, devices=[partial(Nic, board=load_board(), identifier_bits=identifier_bits, signals=signals)])
+    statistics = ExitStatistics()
     hypervisor = Hypervisor(
         pc,
+        observers=[statistics],
         paging=paging,
         scheduler=scheduler,
         sidecore_count=sidecores,
@@ -248,4 +264,4 @@ def make_rig(
     hypervisor.attach_nic(nic, signal=signal, interrupt_core=interrupt_core)
     end = End(machine.events)
     nic.connect(end)
-    return Rig(hypervisor, nic, end)
+    return Rig(hypervisor, nic, end, statistics)

@@ -37,7 +37,10 @@ from vmm.exits.observer import Observers
 from vmm.guest_memory import Run
 from vmm.line_access import LineAccess
 from vmm.nic.access import VifAccess
+from vmm.nic.dma import VifPort
+from vmm.nic.event_channel import ChannelCounts, EventChannel
 from vmm.nic.page import VifPage
+from vmm.nic.polling import ReceiveQueue
 from vmm.outcome import End, EndKind
 from vmm.paging.guest_walk import PagingMode
 from vmm.paging.shadow_pages import ShadowTable
@@ -57,12 +60,14 @@ CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         Answer,
+        ChannelCounts,
         Counters,
         Descriptor,
         Distribution,
         End,
         EndKind,
         Event,
+        EventChannel,
         Exit,
         Flush,
         GuestAccess,
@@ -79,6 +84,7 @@ CLASSES: dict[str, type] = {
         Priority,
         Received,
         Run,
+        ReceiveQueue,
         ShadowTable,
         Slot,
         SlotCounts,
@@ -87,6 +93,7 @@ CLASSES: dict[str, type] = {
         VectorState,
         VifAccess,
         VifPage,
+        VifPort,
         Vif,
         VifCounters,
         *NIC_REQUESTS,
