@@ -179,6 +179,7 @@ class Hypervisor:
         devices: Sequence[PciDeviceMaker] = (),
         vif_mac: bytes | None = None,
         is_manager: bool = False,
+        is_backend: bool = False,
     ) -> Domain:
         """A domain that boots `image`, runnable at once, on `cores` (numbers; None: on all).
 
@@ -214,6 +215,8 @@ class Hypervisor:
         bitmap_hpa = msr_bitmap(self.machine.memory, pages)
         for _ in range(vcpu_count):
             vcpus.append(self._create_vcpu(domain, pages, vcpus, image, bitmap_hpa))
+        if is_backend and self.vifs is not None:
+            add_hypercalls(self.extensions, self.vifs.set_backend(number).hypercalls())
         if vif_mac is not None and self.vifs is not None:
             vif = self.vifs.create(number, vif_mac)
             if vif < 0:

@@ -113,7 +113,8 @@ def _host_figures(host: Host) -> HostFigures:
     built = host.guests[0].built
     nic = built.nic_stats()
     assert nic is not None, "the host has one"
-    channels, vifs = nic["vmm"]["domains"].values(), nic["card"]["vifs"].values()
+    channels = nic["vmm"]["domains"].values()
+    vifs = (nic["vmm"]["carried"] or nic["card"]["vifs"]).values()
     return HostFigures(
         packets=sum(vif["received"] for vif in vifs),
         signals=sum(counts["signals"] for counts in channels),

@@ -20,6 +20,8 @@ from vmm.sidecore.poll import Poll
 
 InterruptCore = Literal["dom0", "guests", "round-robin"]
 INTERRUPT_CORES: tuple[InterruptCore, ...] = get_args(InterruptCore)
+Carrier = Literal["nic", "stub", "shared stub"]  # who brings frames to guests: the NIC, or a domain with its only VIF
+CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
 Pinning = Literal["shared", "split"]
 PINNINGS: tuple[Pinning, ...] = get_args(Pinning)
 
@@ -33,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "poll": get_args(Poll),
     "timing": get_args(Fidelity),
 }
-OWN_IMAGE, LINUX_IMAGE, DOM0_IMAGE = "psapp", "linux-vif", "idle"
+OWN_IMAGE, LINUX_IMAGE, DOM0_IMAGE, STUB_IMAGE = "psapp", "linux-vif", "idle", "bridge"
 IMAGES = {"own": OWN_IMAGE, "linux": LINUX_IMAGE}
 
 LINUX_WORDS = "hold quiet"  # of the kernel; psapp's come later (linux.py)
@@ -70,6 +72,7 @@ class Setup:
     overrides: tuple[str, ...] = ()
     paging: Paging = "shadow"
     timing: Fidelity = "fast"
+    carrier: Carrier = "nic"
     phase: int = 0  # of the flows' beginnings
     image: str = OWN_IMAGE
 
@@ -116,7 +119,15 @@ class Setup:
     @property
     def dom0(self) -> GuestSpec:
         """The management domain, which has a core to itself and nothing to do."""
-        return GuestSpec(image=DOM0_IMAGE, memory_bytes=OWN_MEMORY_BYTES, cores=(self.dom0_core,), is_manager=True)
+        carries = self.carrier != "nic"
+        return GuestSpec(
+            image=STUB_IMAGE if carries else DOM0_IMAGE,
+            memory_bytes=OWN_MEMORY_BYTES,
+            cores=self.guest_cores if self.carrier == "shared stub" else (self.dom0_core,),
+            is_manager=True,
+            has_vif=carries,
+            is_backend=carries,
+        )
 
     def words(self, host: int, number: int) -> str:
         """What psapp is told in guest `number` of host 0, where the clients are, or 1."""
@@ -140,6 +151,8 @@ class Setup:
     @property
     def signals(self) -> str:
         """How guests hear of their frames, for people."""
+        if self.carrier != "nic":
+            return self.carrier
         if self.sidecores:
             count = "sidecore" if self.sidecores == 1 else f"{self.sidecores} sidecores"
             return f"{count}, {self.poll}"

@@ -8,6 +8,7 @@ while packets flow.
     0x18  command          WO  1: attach, 0: detach
           status           RO  0: detached, 1: attached, 2: refused (page not aligned, not RAM), 3: no VIF
     0x1c  upcall           RW  0: signals come as MSI; 32 to 255: the VMM injects this vector
+    0x38  notify           RO  1: nobody polls the page, the guest tells by hypercall that it has something to send
     0x20  counters         RO  sent, received, send errors, receive errors, receive drops, signals
 
 One region of 4 KiB in memory, MSI with one vector.
@@ -19,7 +20,7 @@ from devices.pci.msi import msi
 from emulator.events import EventQueue
 
 REGION_BYTES = 4096
-IDENTIFICATION, NUMBER, MAC, PAGE, COMMAND, UPCALL, COUNTERS = 0x00, 0x04, 0x08, 0x10, 0x18, 0x1C, 0x20
+IDENTIFICATION, NUMBER, MAC, PAGE, COMMAND, UPCALL, COUNTERS, NOTIFY = 0x00, 0x04, 0x08, 0x10, 0x18, 0x1C, 0x20, 0x38
 IDENTIFICATION_VALUE = 0x5C01_0001
 DETACH, ATTACH = 0, 1
 DETACHED, ATTACHED, REFUSED, NO_VIF = range(4)
@@ -46,6 +47,7 @@ class VifFunction:
         self.function = PciFunction(CONFIGURATION, regions=[Region(self, REGION_BYTES)], capabilities=[msi()])
         self.vif: Vif | None = None
         self.upcall_vector = 0  # 0: signals are messages, function.send_message
+        self.needs_notice = False
         self._page_gpa = 0
         self._is_refused = False
 
@@ -77,6 +79,7 @@ class VifFunction:
             MAC + 4: int.from_bytes(mac[4:], "little"),
             COMMAND: self._status(),
             UPCALL: self.upcall_vector,
+            NOTIFY: int(self.needs_notice),
         }
         return readable.get(offset, 0)
 

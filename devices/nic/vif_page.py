@@ -2,6 +2,9 @@
 
     0      u32 pending     the VMM, or its sidecore, sets 1; the guest stores 0
     4      u32 masked      the guest stores 1: no upcalls
+    8      u32 notify      a driver domain has 1 there: the guest's next frame is worth a hypercall
+    16     u64 requests    of a driver domain's own page: bit n: interface n has something to send
+    24     u32 changes     the same: counts on when interfaces come and go
     64     u32 received    the device's count of the receive descriptors that it has given back, a line of its own
     1024   64 send descriptors        address u64 | length u32 | state u32
     2048   64 receive descriptors     the same
@@ -14,6 +17,7 @@ the reason as length.
 import struct
 
 PENDING, MASKED, RECEIVED = 0, 4, 64
+NOTIFY_WANTED, REQUESTS, CHANGES = 8, 16, 24
 SEND_RING, RECEIVE_RING = 1024, 2048
 RING_COUNT, DESCRIPTOR_BYTES = 64, 16
 RESULT_AT = 8  # of (length, state) in a descriptor

@@ -38,6 +38,8 @@
 #define VIF_RECEIVE_DROPS 0x30 /* frames that found no OWNED descriptor */
 #define VIF_SIGNALS 0x34
 
+#define VIF_NOTIFY 0x38 /* RO 1: a driver domain carries the frames; see VIF_CALL_NOTIFY */
+
 #define VIF_IDENTIFICATION_VALUE 0x5c010001
 #define VIF_DETACH 0
 #define VIF_ATTACH 1
@@ -51,6 +53,9 @@
 #define VIF_PAGE_BYTES 4096
 #define VIF_PENDING_AT 0
 #define VIF_MASKED_AT 4
+#define VIF_NOTIFY_WANTED_AT 8 /* 1: VIF_CALL_NOTIFY after descriptors were given away, please */
+#define VIF_REQUESTS_AT 16     /* a driver domain's page: bit n is set when guest n notifies; taken by an exchange */
+#define VIF_CHANGES_AT 24      /* the same: counts on when interfaces come and go */
 #define VIF_RECEIVED_AT 64 /* receive descriptors that the device has given back: a sidecore polls it */
 #define VIF_SEND_AT 1024
 #define VIF_RECEIVE_AT 2048
@@ -67,9 +72,15 @@
 #define VIF_ERROR_ADDRESS 1 /* not RAM */
 #define VIF_ERROR_LENGTH 2  /* no length of a frame; a frame that is longer than the room */
 
-/* Hypercalls of a management domain: RAX, RDI, RSI -> RAX, less than 0: an error. */
+/* Hypercalls: RAX, RDI, RSI -> RAX, less than 0: an error. Of a management domain: */
 #define VIF_CALL_CREATE 0x5c10  /* RDI number of the domain, RSI MAC address, byte 0 in bits 7:0 -> number of the VIF */
 #define VIF_CALL_DESTROY 0x5c11 /* RDI number of the domain */
+/* Of a guest whose frames a driver domain carries: */
+#define VIF_CALL_NOTIFY 0x5c12 /* there is something to send */
+/* Of a driver domain; an interface has a number from 1 to 63: */
+#define VIF_CALL_FETCH 0x5c13   /* RDI gpa of 1514 bytes, RSI interface -> length of the frame put there, 0: none */
+#define VIF_CALL_DELIVER 0x5c14 /* RDI gpa of a frame, RSI interface << 16 | length */
+#define VIF_CALL_ADDRESS 0x5c15 /* RDI interface -> its MAC address, byte 0 in bits 7:0 */
 
 #ifndef __ASSEMBLER__
 #ifdef __KERNEL__
@@ -88,8 +99,10 @@ struct vif_descriptor {
 };
 
 struct vif_page {
-    volatile vif_u32 pending, masked;
-    unsigned char reserved[VIF_RECEIVED_AT - 8];
+    volatile vif_u32 pending, masked, notify_wanted, reserved;
+    volatile vif_u64 requests;
+    volatile vif_u32 changes;
+    unsigned char reserved_before_it[VIF_RECEIVED_AT - VIF_CHANGES_AT - 4];
     volatile vif_u32 received;
     unsigned char reserved_behind_it[VIF_SEND_AT - VIF_RECEIVED_AT - 4];
     struct vif_descriptor send[VIF_DESCRIPTORS], receive[VIF_DESCRIPTORS];

@@ -21,6 +21,7 @@
 struct vif {
     unsigned slot;
     uint64_t registers;
+    bool notifies; /* by hypercall: a driver domain carries the frames */
     uint8_t mac[6];
     struct vif_page *page;
     uint8_t *send_buffers, *receive_buffers;       /* one per descriptor */
@@ -29,6 +30,12 @@ struct vif {
 };
 
 static struct vif *vif_upcalled; /* whose upcalls come by VIF_UPCALL_VECTOR */
+
+static inline int64_t vif_hypercall(uint64_t number, uint64_t first, uint64_t second) {
+    int64_t result;
+    asm volatile("vmcall" : "=a"(result) : "a"(number), "D"(first), "S"(second) : "memory");
+    return result;
+}
 
 static inline uint32_t vif_read(const struct vif *vif, unsigned offset) { return mmio_read32(vif->registers + offset); }
 static inline void vif_write(const struct vif *vif, unsigned offset, uint32_t value) {
@@ -85,6 +92,7 @@ static inline void vif_start(struct vif *vif) {
     vif->send_buffers = vif_buffers_alloc();
     vif->receive_buffers = vif_buffers_alloc();
     vif_upcalled = vif;
+    vif->notifies = vif_read(vif, VIF_NOTIFY);
     trap_set_handler(VIF_UPCALL_VECTOR, vif_on_upcall);
     vif_write(vif, VIF_UPCALL, VIF_UPCALL_VECTOR);
     uint32_t status = vif_attach(vif, (uint64_t)vif->page);
@@ -113,6 +121,9 @@ static inline uint8_t *vif_send_buffer(struct vif *vif) {
 static inline void vif_send(struct vif *vif, uint32_t length) {
     unsigned index = vif->send_next++ % VIF_DESCRIPTORS;
     vif_give(&vif->page->send[index], (uint64_t)(vif->send_buffers + index * VIF_BUFFER_BYTES), length);
+    if (!vif->notifies) return;
+    asm volatile("mfence" : : : "memory"); /* the look comes behind the store (SDM 3A 8.2.3.4) */
+    if (vif->page->notify_wanted) vif_hypercall(VIF_CALL_NOTIFY, 0, 0);
 }
 
 /* The frame that is next in the ring, or NULL; it is the kernel's until vif_give_back(). */

@@ -4,12 +4,17 @@ import re
 
 from devices.nic import vif_function, vif_page
 from guest_images.kernels import LIBRARY
+from vmm.nic import backend
+from vmm.nic import hypercalls as management
 
 DEFINE = re.compile(r"#define VIF_(\w+) (0x[0-9a-f]+|\d+)\b")
 PAGE_NAMES = {
     "PENDING_AT": "PENDING",
     "MASKED_AT": "MASKED",
     "RECEIVED_AT": "RECEIVED",
+    "NOTIFY_WANTED_AT": "NOTIFY_WANTED",
+    "REQUESTS_AT": "REQUESTS",
+    "CHANGES_AT": "CHANGES",
     "SEND_AT": "SEND_RING",
     "RECEIVE_AT": "RECEIVE_RING",
     "DESCRIPTORS": "RING_COUNT",
@@ -32,12 +37,21 @@ FUNCTION_NAMES = {
     "CONTROL": "COMMAND",
     "UPCALL": "UPCALL",
     "SENT": "COUNTERS",
+    "NOTIFY": "NOTIFY",
     "DETACH": "DETACH",
     "ATTACH": "ATTACH",
     "IS_DETACHED": "DETACHED",
     "IS_ATTACHED": "ATTACHED",
     "IS_REFUSED": "REFUSED",
     "IS_GONE": "NO_VIF",
+}
+CALLS = {
+    "CALL_CREATE": management.CALL_VIF_CREATE,
+    "CALL_DESTROY": management.CALL_VIF_DESTROY,
+    "CALL_NOTIFY": backend.CALL_NOTIFY,
+    "CALL_FETCH": backend.CALL_FETCH,
+    "CALL_DELIVER": backend.CALL_DELIVER,
+    "CALL_ADDRESS": backend.CALL_ADDRESS,
 }
 COUNTERS = ("SENT", "RECEIVED", "SEND_ERRORS", "RECEIVE_ERRORS", "RECEIVE_DROPS", "SIGNALS")
 
@@ -69,4 +83,9 @@ def test_header_and_device_have_the_same_registers() -> None:
 
 def test_every_number_of_the_header_is_compared() -> None:
     compared = {*PAGE_NAMES, *FUNCTION_NAMES, *COUNTERS, "MAC_HIGH", "PAGE_BYTES", "UPCALL_MSI", "UPCALL_LEAST"}
-    assert set(defines()) == compared | {"PCI_VENDOR", "PCI_DEVICE"}
+    assert set(defines()) == compared | set(CALLS) | {"PCI_VENDOR", "PCI_DEVICE"}
+
+
+def test_header_and_vmm_have_the_same_hypercalls() -> None:
+    numbers = defines()
+    assert {name: numbers[name] for name in CALLS} == CALLS

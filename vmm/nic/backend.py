@@ -1,164 +1,219 @@
-"""What a backend domain, and the guests whose frames it carries, ask of the VMM: hypercalls by RAX, (RDI, RSI).
+"""A driver domain: one domain has the NIC's only VIF, and carries the frames of all others.
 
-    NOTIFY   by a guest: it has something to send                                      --> 0
-    PENDING  by the backend, as the others: which VIFs have, a bit for each number      --> bits, taken by this
-    FETCH    (buffer of FRAME_ROOM_BYTES, VIF): the next frame it sends                 --> length; 0: none
-    DELIVER  (buffer, VIF << 16 | length): a frame it gets                              --> 1; 0: dropped
-    MAC      (VIF): its address, byte 0 in bits 7:0                                     --> address; 0: no such VIF
+    guest: OWNED, VIF_NOTIFY -------> a bit of `requests` in the backend's page, its event channel
+    backend: VIF_FETCH -------------> the guest's next frame is copied to a buffer of the backend, its descriptor DONE
+    backend: VIF_DELIVER -----------> the frame is copied to the guest's next receive buffer, DONE, its event channel
 
-Anybody else gets -EPERM, a buffer that is no RAM -EFAULT, a wrong length -EINVAL. Copying is the caller's time: a path,
-and the words that it touches in both domains (Xen's GNTTABOP_copy).
+Guests have the function, the page and the driver of a VIF; only that nobody polls their page is another (the register
+`notify`). After Xen's network back end of 2006 with copies by grant tables: a hypercall for each, and notifications
+while the backend wants them. Both sides are hostile: a buffer that is not the backend's RAM, an interface that is none,
+a descriptor that leads nowhere is an error of that call, or of that descriptor.
 
-MODEL: no grants: the VMM knows who carries whose frames, and that is the right to copy them.
+MODEL: Xen's rings lie in pages that both map, so that the backend finds requests without a hypercall. What the VMM
+stores in a guest's page takes the line to memory, as a device's store does.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
-from devices.nic.vif import Vif
-from devices.nic.vif_page import DESCRIPTOR_BYTES, FRAME_MAX_BYTES, FRAME_MIN_BYTES, RESULT_AT
-from emulator.x86 import PAGE_BYTES
+from devices.nic import vif_page
+from devices.nic.vif import IS_GROUP, MAC_BYTES, Descriptor, Packet, Vif, VifPort
 from vmm.cost import paths
-from vmm.guest_memory import GuestMemory
-from vmm.nic.bridge import Bridge, Carried
+from vmm.exits.hypercalls import UNKNOWN
+from vmm.nic.event_channel import Kicker
+from vmm.nic.hops import Hops
+from vmm.nic.interface import Interface
 from vmm.vcpu import Hypercall, VCpu
 
-CALL_NOTIFY, CALL_FETCH, CALL_DELIVER, CALL_MAC, CALL_PENDING = 0x5C12, 0x5C13, 0x5C14, 0x5C15, 0x5C16
-NOT_PERMITTED, NO_ADDRESS, INVALID = -1, -14, -22  # -EPERM, -EFAULT, -EINVAL
-FRAME_ROOM_BYTES = 1536
+CALL_NOTIFY, CALL_FETCH, CALL_DELIVER, CALL_ADDRESS = 0x5C12, 0x5C13, 0x5C14, 0x5C15  # vif.h: VIF_CALL_*
+FIRST, LAST = 1, 63  # numbers of interfaces: bits of `requests`; 0 would be that of the backend's own
+INVALID, ABSENT, FULL = -22, -2, -28  # -EINVAL, -ENOENT, -ENOSPC
 LENGTH_MASK = 0xFFFF
 
 
-class Frontend(Protocol):
-    """The interface of a guest that the backend serves: `interface.Interface`."""
+class Backend:
+    """The domain that has interface `own` on the NIC, and the interfaces it carries for."""
 
-    memory: GuestMemory
+    identifier_bits = 1  # of no register: they interrupt nobody
 
-    @property
-    def vif(self) -> Vif:
-        """Its VIF, of the bridge."""
-        ...
+    def __init__(self, own: Interface, kicker: Kicker, hops: Hops) -> None:
+        self.own = own
+        self._kicker = kicker
+        self._hops = hops
+        self._interfaces: dict[int, Interface] = {}
+        self._sessions = 0
+        self._changes = 0
 
+    def create(self, interface: Interface, mac: bytes, port: VifPort) -> Vif | None:
+        """A VIF for a guest; None: there are as many as there are bits. Raises ValueError for a MAC as Nic does."""
+        taken = {other.vif.mac for other in self._interfaces.values() if other.has_vif}
+        if len(mac) != MAC_BYTES or mac[0] & IS_GROUP or mac in taken:
+            raise ValueError(f"{mac.hex(':')} is no MAC address for a VIF, or it is taken")
+        number = next((n for n in range(FIRST, LAST + 1) if not self._has(n)), None)
+        if number is None:
+            return None
+        self._interfaces[number] = interface
+        return Vif(self, number, mac, port, is_master=self._is_master, is_promiscuous=False)
 
-class Frontends(Protocol):
-    """Who has which VIF of the bridge."""
+    def destroy(self, vif: Vif) -> None:
+        """End a VIF."""
+        vif.detach()
+        vif.is_destroyed = True
 
-    def of_domain(self, domain_number: int) -> Frontend | None:
-        """The interface of a domain, if the backend serves it."""
-        ...
+    def _has(self, number: int) -> bool:
+        return number in self._interfaces and self._interfaces[number].has_vif
 
-    def of_vif(self, number: int) -> Frontend | None:
-        """The interface that has VIF `number`."""
-        ...
+    def _is_master(self) -> bool:
+        return True
 
+    # --- see VifOwner ------------------------------------------------------------------------------------------------
 
-def hypercalls(
-    bridge: Bridge, frontends: Frontends, *, is_backend: Callable[[int], bool], signal: Callable[[VCpu, int], None]
-) -> dict[int, Hypercall]:
-    """By number. `is_backend` gets a domain's number; `signal(vCPU, VIF)` tells a guest that it has frames."""
-    calls = _Calls(bridge, frontends, is_backend, signal)
-    return {
-        CALL_NOTIFY: calls.notify,
-        CALL_FETCH: calls.fetch,
-        CALL_DELIVER: calls.deliver,
-        CALL_MAC: calls.mac,
-        CALL_PENDING: calls.pending,
-    }
+    def prepare(self) -> None:
+        """See VifOwner."""
 
+    def begin_session(self) -> tuple[int, int]:
+        """See VifOwner."""
+        self._sessions += 1
+        return self._sessions, 0
 
-class _Calls:
-    """(vCPU, RDI, RSI) -> RAX."""
+    def changed(self, vif: Vif) -> None:
+        """See VifOwner: the backend is to look which interfaces there are; the guest may notify."""
+        self._changes = self._changes + 1 & 0xFFFF_FFFF
+        if vif.is_attached:
+            vif.write(vif.page_gpa + vif_page.NOTIFY_WANTED, (1).to_bytes(4, "little"))
+        if self.own.page is not None:
+            self.own.vif.write(self.own.page.gpa + vif_page.CHANGES, self._changes.to_bytes(4, "little"))
 
-    def __init__(
-        self,
-        bridge: Bridge,
-        frontends: Frontends,
-        is_backend: Callable[[int], bool],
-        signal: Callable[[VCpu, int], None],
-    ) -> None:
-        self._bridge = bridge
-        self._frontends = frontends
-        self._is_backend = is_backend
-        self._signal = signal
+    def noticed(self, vif: Vif, index: int, visible_ps: int) -> None:
+        """See VifOwner: the guest notifies by itself."""
+        self._hops.stamp(vif.number, "posted", visible_ps)
+
+    # --- hypercalls: (vCPU, RDI, RSI) -> RAX -------------------------------------------------------------------------
+
+    def hypercalls(self) -> dict[int, Hypercall]:
+        """By number."""
+        return {
+            CALL_NOTIFY: self.notify,
+            CALL_FETCH: self.fetch,
+            CALL_DELIVER: self.deliver,
+            CALL_ADDRESS: self.address,
+        }
 
     def notify(self, vcpu: VCpu, _first: int, _second: int) -> int:
-        """The guest has something to send."""
-        frontend = self._frontends.of_domain(vcpu.domain.number)
-        if frontend is None:
-            return NOT_PERMITTED
-        vcpu.meter.follow(paths.SEND_EVENT)
-        vcpu.meter.commit()
-        self._bridge.notify(frontend.vif)
+        """A guest has given away send descriptors."""
+        interface = next((i for i in self._interfaces.values() if i.domain_number == vcpu.domain.number), None)
+        own, page = self.own, None if interface is None else interface.page
+        if interface is None or page is None or own.page is None:
+            return ABSENT
+        vcpu.meter.follow(paths.NOTIFY)
+        interface.vif.write(page.gpa + vif_page.NOTIFY_WANTED, bytes(4))
+        requests = int.from_bytes(own.vif.read(own.page.gpa + vif_page.REQUESTS, 8), "little")
+        requests |= 1 << interface.vif.number
+        own.vif.write(own.page.gpa + vif_page.REQUESTS, requests.to_bytes(8, "little"))
+        vcpu.meter.touch(own.page.hpa + vif_page.REQUESTS, 8, True)
+        self._signal(own, is_news=True)
         return 0
 
-    def pending(self, vcpu: VCpu, _first: int, _second: int) -> int:
-        """Which VIFs have something to send."""
-        return self._bridge.take_pending() if self._may(vcpu) else NOT_PERMITTED
-
-    def mac(self, vcpu: VCpu, number: int, _second: int) -> int:
-        """The address of a VIF."""
-        if not self._may(vcpu):
-            return NOT_PERMITTED
-        frontend = self._frontends.of_vif(number)
-        return 0 if frontend is None else int.from_bytes(frontend.vif.mac, "little")
+    def address(self, vcpu: VCpu, number: int, _second: int) -> int:
+        """The MAC address of an interface, byte 0 lowest."""
+        if not self._is_backend(vcpu):
+            return UNKNOWN
+        vif = self._attached(number)
+        return ABSENT if vif is None else int.from_bytes(vif.mac, "little")
 
     def fetch(self, vcpu: VCpu, gpa: int, number: int) -> int:
-        """The next frame of a VIF."""
-        if not self._may(vcpu):
-            return NOT_PERMITTED
-        memory = vcpu.domain.memory
-        if not memory.is_ram(gpa, FRAME_ROOM_BYTES):
-            return NO_ADDRESS
-        frontend = self._frontends.of_vif(number)
-        carried = None if frontend is None else self._bridge.fetch(number)
-        if frontend is None or carried is None:
-            return 0
-        self._pay(vcpu, frontend, carried, gpa, is_fetch=True)
-        memory.write(gpa, carried.frame)
-        for at, length_bytes in _pieces(gpa, len(carried.frame)):
-            vcpu.paging.guest_memory_written(vcpu.meter, at, length_bytes)
-        return len(carried.frame)
-
-    def deliver(self, vcpu: VCpu, gpa: int, packed: int) -> int:
-        """A frame for a VIF."""
-        if not self._may(vcpu):
-            return NOT_PERMITTED
-        number, length_bytes = packed >> 16, packed & LENGTH_MASK
-        memory = vcpu.domain.memory
-        if not FRAME_MIN_BYTES <= length_bytes <= FRAME_MAX_BYTES:
+        """Copy the next frame that a guest sends to the backend's `gpa`; its length, 0 when there is none."""
+        if not self._is_backend(vcpu):
+            return UNKNOWN
+        vif = self._attached(number)
+        if vif is None:
+            return ABSENT
+        if not self.own.vif.is_ram(gpa, vif_page.FRAME_MAX_BYTES):
             return INVALID
-        if not memory.is_ram(gpa, length_bytes):
-            return NO_ADDRESS
-        frontend = self._frontends.of_vif(number)
-        carried = None if frontend is None else self._bridge.deliver(number, memory.read(gpa, length_bytes))
-        if frontend is None or carried is None:
-            return 0
-        self._pay(vcpu, frontend, carried, gpa, is_fetch=False)
+        for _ in range(vif_page.RING_COUNT):
+            descriptor = self._take(vcpu, vif, vif_page.SEND_RING)
+            if descriptor is None:
+                if self._wants_notice(vif):
+                    return 0
+                continue  # it came meanwhile
+            length = descriptor.length
+            if not vif_page.FRAME_MIN_BYTES <= length <= vif_page.FRAME_MAX_BYTES:
+                vif.give_back(descriptor, vif_page.ERROR, vif_page.BAD_LENGTH)
+            elif not vif.is_ram(descriptor.address, length):
+                vif.give_back(descriptor, vif_page.ERROR, vif_page.BAD_ADDRESS)
+            else:
+                self._copy(vcpu, vif, descriptor.address, self.own.vif, gpa, length)
+                vif.give_back(descriptor, vif_page.DONE, length)
+                vif.count_sent()
+                self._hops.stamp(number, "fetched", vcpu.pcpu.clock.now_ps)
+                return length
+        return 0
+
+    def deliver(self, vcpu: VCpu, gpa: int, number_and_length: int) -> int:
+        """Copy a frame from the backend's `gpa` to a guest's next receive buffer; RSI: number << 16 | length."""
+        if not self._is_backend(vcpu):
+            return UNKNOWN
+        number, length = number_and_length >> 16, number_and_length & LENGTH_MASK
+        vif = self._attached(number)
+        if vif is None:
+            return ABSENT
+        if not vif_page.FRAME_MIN_BYTES <= length <= vif_page.FRAME_MAX_BYTES or not self.own.vif.is_ram(gpa, length):
+            return INVALID
+        vif.count_arrived()
+        descriptor = self._take(vcpu, vif, vif_page.RECEIVE_RING)
+        if descriptor is None:
+            vif.count_drop(Packet(number, vif.session, False, b""), "no descriptor")
+            return FULL
+        result = 0
+        if descriptor.length < length:
+            vif.give_back(descriptor, vif_page.ERROR, vif_page.BAD_LENGTH)
+            result = INVALID
+        elif not vif.is_ram(descriptor.address, length):
+            vif.give_back(descriptor, vif_page.ERROR, vif_page.BAD_ADDRESS)
+            result = INVALID
+        else:
+            self._copy(vcpu, self.own.vif, gpa, vif, descriptor.address, length)
+            vif.give_back(descriptor, vif_page.DONE, length)
+            self._hops.stamp(number, "delivered", vcpu.pcpu.clock.now_ps)
+        self._signal(self._interfaces[number], is_news=False)
+        return result
+
+    def stats(self) -> dict[int, dict[str, Any]]:
+        """Counters by number of the interface."""
+        return {number: vars(interface.vif.counters) for number, interface in self._interfaces.items()}
+
+    # --- parts of them -----------------------------------------------------------------------------------------------
+
+    def _signal(self, interface: Interface, *, is_news: bool) -> None:
+        """The core whose hypercall it is sends the signal."""
+        sender = self._kicker.running
+        assert sender is not None, "a hypercall is a core's"
+        interface.signal(sender, sender.pcpu.clock.now_ps, is_news=is_news)
+
+    def _is_backend(self, vcpu: VCpu) -> bool:
+        return bool(self.own.vcpus) and vcpu.domain is self.own.vcpus[0].domain and self.own.page is not None
+
+    def _attached(self, number: int) -> Vif | None:
+        interface = self._interfaces.get(number)
+        return None if interface is None or interface.page is None else interface.vif
+
+    def _take(self, vcpu: VCpu, vif: Vif, ring: int) -> Descriptor | None:
+        """The next descriptor, read at the backend's cost."""
+        vcpu.meter.follow(paths.GRANT_COPY)
+        index = vif.send_index if ring == vif_page.SEND_RING else vif.receive_index
+        hpa = self._interfaces[vif.number].memory.hpa_of(vif.page_gpa + vif_page.descriptor_at(ring, index))
+        vcpu.meter.touch(hpa, vif_page.DESCRIPTOR_BYTES, True)
+        return vif.take(ring)
+
+    def _wants_notice(self, vif: Vif) -> bool:
+        """Ask the guest to notify; False: it has given away a descriptor meanwhile."""
+        vif.write(vif.page_gpa + vif_page.NOTIFY_WANTED, (1).to_bytes(4, "little"))
+        at = vif.page_gpa + vif_page.descriptor_at(vif_page.SEND_RING, vif.send_index)
+        return vif_page.unpack(vif.read(at, vif_page.DESCRIPTOR_BYTES))[2] != vif_page.OWNED
+
+    def _copy(self, vcpu: VCpu, source: Vif, from_gpa: int, target: Vif, to_gpa: int, length_bytes: int) -> None:
+        """Copy, word by word through the core's caches."""
+        for vif, gpa, is_write in ((source, from_gpa, False), (target, to_gpa, True)):
+            memory = self.own.memory if vif is self.own.vif else self._interfaces[vif.number].memory
+            vcpu.meter.touch(memory.hpa_of(gpa), length_bytes, is_write)
+        target.write(to_gpa, source.read(from_gpa, length_bytes))
         vcpu.meter.commit()
-        self._signal(vcpu, number)
-        return 1
-
-    def _may(self, vcpu: VCpu) -> bool:
-        return self._is_backend(vcpu.domain.number)
-
-    def _pay(self, vcpu: VCpu, frontend: Frontend, carried: Carried, gpa: int, *, is_fetch: bool) -> None:
-        """A descriptor read and written back, and the frame read in one domain and written in the other."""
-        meter = vcpu.meter
-        meter.follow(paths.GRANT_COPY)
-        descriptor_hpa = frontend.memory.hpa_of(carried.descriptor_gpa)
-        meter.touch(descriptor_hpa, DESCRIPTOR_BYTES, False)
-        meter.touch(descriptor_hpa + RESULT_AT, DESCRIPTOR_BYTES - RESULT_AT, True)
-        places = ((frontend.memory, carried.address, not is_fetch), (vcpu.domain.memory, gpa, is_fetch))
-        for memory, start_gpa, is_write in places:
-            for at, piece_bytes in _pieces(start_gpa, len(carried.frame)):
-                meter.touch(memory.hpa_of(at), piece_bytes, is_write)
-
-
-def _pieces(gpa: int, length_bytes: int) -> list[tuple[int, int]]:
-    """[gpa, gpa + length_bytes) cut at page boundaries."""
-    pieces = []
-    while length_bytes > 0:
-        piece_bytes = min(length_bytes, PAGE_BYTES - gpa % PAGE_BYTES)
-        pieces.append((gpa, piece_bytes))
-        gpa, length_bytes = gpa + piece_bytes, length_bytes - piece_bytes
-    return pieces

@@ -73,9 +73,9 @@ class EventChannel:
         self._delivered = 0  # by the device, at the last signal
         self._wake_is_redundant = False
 
-    def signal(self, page: VifPage, delivered: int, sender: Sender) -> None:
+    def signal(self, page: VifPage, delivered: int, sender: Sender, *, is_news: bool = False) -> None:
         """Tell the guest to look; `sender` pays. `delivered` counts what the device has put into the receive queue."""
-        counts, is_redundant = self.counts, delivered == self._delivered
+        counts, is_redundant = self.counts, delivered == self._delivered and not is_news
         self._delivered = delivered
         counts.signals += 1
         counts.redundant += is_redundant

@@ -87,13 +87,13 @@ class Interface:
         self.function.vif = self._vif
         return self.function
 
-    def connect(self, vif: Vif) -> None:
-        """The interface has `vif` from now on."""
+    def connect(self, vif: Vif, *, needs_notice: bool) -> None:
+        """The interface has `vif` from now on; whether its guest has to tell that there is something to send."""
         self._vif = vif
         self._channel = EventChannel(self._host.kicker, self._host.lines, self._host.hops, vif.number)
         vif.on_attached, vif.on_detached = self._attach, self._detach
         if self.function is not None:
-            self.function.vif = vif
+            self.function.vif, self.function.needs_notice = vif, needs_notice
 
     @property
     def has_vif(self) -> bool:
@@ -132,8 +132,8 @@ class Interface:
         """Where the guest is, or was last."""
         return self.vcpus[0].pcpu.number if self.vcpus else 0
 
-    def signal(self, sender: Sender, taken_ps: int) -> None:
-        """Tell the guest that there may be frames; the VMM has known it since `taken_ps`."""
+    def signal(self, sender: Sender, taken_ps: int, *, is_news: bool = False) -> None:
+        """Tell the guest that there may be frames, or, with `is_news`, something else; known since `taken_ps`."""
         assert self._channel is not None
         assert self.function is not None
         if self.page is None:
@@ -142,7 +142,7 @@ class Interface:
         self.vif.counters.signals += 1
         self._channel.vector = self.function.upcall_vector
         self._channel.send_message = self.function.function.send_message
-        self._channel.signal(self.page, self.given_back, sender)
+        self._channel.signal(self.page, self.given_back, sender, is_news=is_news)
         self._host.signalled(self)
 
     # --- the device says --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from emulator.timing.shared_lines import SharedLines
 from vmm.cost.meter import Unpaid
 from vmm.guest_memory import GuestMemory
 from vmm.host_interrupts import HostInterrupts
+from vmm.nic.backend import Backend
 from vmm.nic.dma import Sharer, VifPort
 from vmm.nic.event_channel import Kicker
 from vmm.nic.hops import Hops
@@ -62,6 +63,7 @@ class Vifs:
         self._unpaid = Unpaid(machine.pcpus[0])
         self._sharers: list[Sharer] = [] if sidecores is None else [sidecores]  # beside the interface itself
         self.managers: set[int] = set()  # domains that may give out VIFs
+        self.backend: Backend | None = None  # a driver domain, which has the NIC's only VIF
         self._interfaces: dict[int, Interface] = {}
         self._sidecores = sidecores if signal == "sidecore" else None
         self._queues: dict[int, ReceiveQueue] = {}  # by number of the domain
@@ -101,13 +103,17 @@ class Vifs:
             return EXISTS
         port = VifPort(interface.memory, self._host_dma, interface.vcpus, [interface, *self._sharers], self._unpaid)
         try:
-            vif = self._nic.create_vif(mac, port)
+            if self._is_carried(interface):
+                assert self.backend is not None
+                vif = self.backend.create(interface, mac, port)
+            else:
+                vif = self._nic.create_vif(mac, port, is_promiscuous=self.backend is not None)
         except ValueError:  # of a group, or another's
             return INVALID
         if vif is None:
             return FULL
-        interface.connect(vif)
-        if self._by_vector is not None:
+        interface.connect(vif, needs_notice=self._is_carried(interface))
+        if self._by_vector is not None and not self._is_carried(interface):
             self._by_vector.add(interface)
         return vif.number
 
@@ -116,10 +122,24 @@ class Vifs:
         interface = self._interfaces.get(domain_number)
         if interface is None or not interface.has_vif:
             return False
+        if self._is_carried(interface):
+            assert self.backend is not None
+            self.backend.destroy(interface.vif)
+            return True
         if self._by_vector is not None:
             self._by_vector.remove(interface)
         self._nic.destroy_vif(interface.vif)
         return True
+
+    def set_backend(self, domain_number: int) -> Backend:
+        """Let a domain that has a place for a VIF carry the frames of all others; before any has a VIF."""
+        assert not any(interface.was_connected for interface in self._interfaces.values())
+        self.backend = Backend(self._interfaces[domain_number], self.kicker, self.hops)
+        return self.backend
+
+    def _is_carried(self, interface: Interface) -> bool:
+        """Whether a driver domain carries its frames."""
+        return self.backend is not None and interface is not self.backend.own
 
     def end(self, domain_number: int) -> None:
         """The domain has ended, at any time: its VIF goes when nothing is half done."""
@@ -136,14 +156,15 @@ class Vifs:
     # --- for interrupts ----------------------------------------------------------------------------------------------
 
     def attached(self) -> Iterator[Interface]:
-        """The interfaces that are attached, by number of their domain."""
-        return (interface for interface in self._interfaces.values() if interface.page is not None)
+        """The interfaces on the NIC that are attached, by number of their domain."""
+        on_nic = self._interfaces.values() if self.backend is None else (self.backend.own,)
+        return (interface for interface in on_nic if interface.page is not None)
 
     # --- see interface.Host ------------------------------------------------------------------------------------------
 
     def attached_to(self, interface: Interface, page: VifPage) -> None:
         """See Host."""
-        if self._sidecores is None:
+        if self._sidecores is None or self._is_carried(interface):
             return
         sidecore = self._sidecores.core_of(interface.domain_number)
         queue = ReceiveQueue(interface, page, sidecore, self.lines)
@@ -188,5 +209,6 @@ class Vifs:
             "signal": self.signal,
             "interrupts": master.count if master is not None else by_vector.count if by_vector is not None else 0,
             "interrupts_without_bits": 0 if master is None else master.empty_count,
+            "carried": {} if self.backend is None else self.backend.stats(),
             "domains": {number: asdict(i.counts) for number, i in self._interfaces.items() if i.was_connected},
         }

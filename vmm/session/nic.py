@@ -95,6 +95,7 @@ def check_nic(host: HostSpec, guests: Sequence[GuestSpec], core_count: int) -> N
     for guest in guests:
         if guest.mac is not None and not guest.has_vif:
             raise ConfigError("--mac needs --vif")
+    _check_backend(guests)
     vif_count = sum(guest.has_vif for guest in guests)
     if vif_count > VIF_MAX:
         raise ConfigError(f"{vif_count} guests with a VIF are too many for the card; it has {VIF_MAX}")
@@ -104,6 +105,13 @@ def check_nic(host: HostSpec, guests: Sequence[GuestSpec], core_count: int) -> N
     core = host.nic_interrupt_core
     if core != ROUND_ROBIN and not (core.isdecimal() and core.isascii() and int(core) < core_count):
         raise ConfigError(f"--nic-interrupt-core {core}: give a core from 0 to {core_count - 1}, or {ROUND_ROBIN}")
+
+
+def _check_backend(guests: Sequence[GuestSpec]) -> None:
+    backends = [guest for guest in guests if guest.is_backend]
+    first = next((guest for guest in guests if guest.has_vif), None)
+    if backends and (len(backends) > 1 or backends[0] is not first):
+        raise ConfigError("a driver domain is the first of the host's guests that has a VIF, and the only one")
 
 
 def _check_absent(host: HostSpec, guests: Sequence[GuestSpec]) -> None:

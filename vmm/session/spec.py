@@ -180,6 +180,9 @@ class GuestSpec(Spec):
     is_manager: Annotated[bool, Parameter(
         "Let it create and destroy virtual interfaces of others.", "--manager", is_flag=True
     )] = False
+    is_backend: Annotated[bool, Parameter(
+        "Let it have the card's only interface, and carry the frames of all other guests (a driver domain).",
+    )] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,8 @@ class VirtualHost:
             cores=spec.cores,
             devices=[self._devices[name] for name in spec.devices],
             vif_mac=None if spec.mac is None else parse_mac(spec.mac),
+            is_manager=spec.is_manager,
+            is_backend=spec.is_backend,
         )
         return VirtualGuest(self.hypervisor, domain, self.statistics, self._nic)
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from benchmarks.cli import cli
 from benchmarks.fig4.measure import measure_point
 from benchmarks.fig4.results import PointResult
-from benchmarks.fig4.setup import Setup
+from benchmarks.fig4.setup import Carrier, Setup
 
 SHARED = Setup(guests=3, probes=20, warm_up=3, identifier_bits=1)
 
@@ -40,6 +40,15 @@ def test_guests_that_share_a_bit_are_signalled_for_each_other_and_not_more_often
 def test_a_bit_for_each_guest_or_a_sidecore_leaves_no_redundant_signal() -> None:
     assert redundant(measure_point(replace(SHARED, identifier_bits=3))) == [0, 0]
     assert redundant(measure_point(replace(SHARED, sidecores=1))) == [0, 0]
+
+
+@pytest.mark.parametrize("carrier", ["stub", "shared stub"])
+def test_a_stub_domain_carries_all_frames_and_takes_longer_than_the_nic(carrier: Carrier, shared: PointResult) -> None:
+    carried = measure_point(replace(SHARED, carrier=carrier))
+    assert [len(flow) for flow in carried.samples] == [SHARED.probes] * SHARED.guests
+    assert carried.lost == 0
+    assert carried.median_us > shared.median_us
+    assert sum(carried.hops_ns.values()) == pytest.approx(1000 * carried.mean_us)
 
 
 def test_a_point_is_the_same_each_time(shared: PointResult) -> None:
