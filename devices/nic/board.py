@@ -74,12 +74,6 @@ class NicBoard:
         """A posted write, without its bytes."""
         return self.pci_write_ns * PS_PER_NS
 
-    @property
-    def unseen_ps(self) -> int:
-        """Whatever the chip does, it is not seen outside earlier than this later (chip_events.py)."""
-        latencies_ps = self.pci_write_ps, self.pci_read_ps, self.sram_latency_ps, self.dram_latency_ps
-        return min(latencies_ps)
-
 
 def load_board(overrides: Sequence[str] = ()) -> NicBoard:
     """The board of the file with `overrides`, texts `key=value`. Raises ConfigError."""

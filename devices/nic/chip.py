@@ -25,7 +25,10 @@ CONTEXT_COUNT = 8  # of a microengine
 class Chip:
     """The network processor without its microengines. `on_signal` tells the host of a VIF; None: nobody does."""
 
-    def __init__(self, events: ChipEvents, board: NicBoard, observers: Observers, vifs: VifTable) -> None:
+    def __init__(
+        self, events: ChipEvents, board: NicBoard, observers: Observers, vifs: VifTable, *, poll_ps: int
+    ) -> None:
+        """A poll of a send queue takes `poll_ps`."""
         self.events = events
         self.observers = observers
         self.vifs = vifs
@@ -35,6 +38,8 @@ class Chip:
         self.step_ps = board.cycles_to_ps(board.step_instructions)
         self.loop_ps = board.cycles_to_ps(board.poll_instructions)
         self.signal_ps = board.pci_write_ps
+        self.poll_ps = poll_ps
+        self.unseen_ps = min(self.signal_ps, poll_ps, board.dram_latency_ps)  # whatever is seen takes longer
         self.scratch = Unit(latency_ps=board.scratch_latency_ps, bytes_per_second=board.scratch_bytes_per_second)
         self.sram = Unit(latency_ps=board.sram_latency_ps, bytes_per_second=board.sram_bytes_per_second)
         self.dram = Unit(latency_ps=board.dram_latency_ps, bytes_per_second=board.dram_bytes_per_second)
@@ -55,11 +60,11 @@ class Chip:
         """What instructions of a microengine take."""
         return self._board.cycles_to_ps(count)
 
-    def make_pollers(self, *, in_sram: bool, jumps: bool) -> list[Poller]:
-        """For the contexts of an engine: they poll send queues in guests' memory, or in SRAM."""
-        latency_ps = self._board.sram_latency_ps if in_sram else self._board.pci_read_ps
+    def make_pollers(self, *, jumps: bool) -> list[Poller]:
+        """For the contexts of an engine."""
         return [
-            Poller(self.events, latency_ps=latency_ps, loop_ps=self.loop_ps, jumps=jumps) for _ in range(CONTEXT_COUNT)
+            Poller(self.events, latency_ps=self.poll_ps, loop_ps=self.loop_ps, jumps=jumps)
+            for _ in range(CONTEXT_COUNT)
         ]
 
     def usages(self) -> dict[str, Usage]:

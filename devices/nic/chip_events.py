@@ -3,9 +3,9 @@
     inner events    i   i i    i  S       S: seen outside: reads or writes a guest's memory, rings the doorbell
     the machine's        e        e       e: one event of the machine, in which all up to then happen, in order
 
-What an inner event sets off is seen `unseen_ps` later at the earliest. So nothing is noticed as long as an event of the
-machine comes when the first S is due, and not later than `unseen_ps` after any i. Whoever comes from outside in
-between calls `catch_up` first. All times are the same as with an event of the machine for each.
+Of each inner event is known how long what it sets off stays unseen, at least. So nothing is noticed as long as an event
+of the machine comes before that is over. Whoever comes from outside in between calls `catch_up` first. All times are
+the same as with an event of the machine for each.
 """
 
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from emulator.events import Event, EventQueue
 class ChipEvents:
     """Callbacks in order of time, then of scheduling; `now_ps` is the time of the one that runs."""
 
-    def __init__(self, machine: EventQueue, *, unseen_ps: int) -> None:
+    def __init__(self, machine: EventQueue, *, batches: bool) -> None:
+        """Without `batches` each is an event of the machine."""
         self.now_ps = machine.now_ps
         self._machine = machine
-        self._unseen_ps = unseen_ps
+        self._batches = batches
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
-        self._seen_ps: list[int] = []  # a heap, too
+        self._ends_ps: list[tuple[int, int]] = []  # a heap: when an event has to have happened; its own time
         self._sequence = 0
         self._is_running = False
         self._event: Event | None = None  # of the machine
 
-    def schedule(self, when_ps: int, callback: Callable[[], None], *, is_seen: bool = False) -> None:
-        """Run `callback` at `when_ps`, which is not past; `is_seen`: somebody outside can notice it."""
+    def schedule(self, when_ps: int, callback: Callable[[], None], *, unseen_ps: int = 0) -> None:
+        """Run `callback` at `when_ps`, which is not past; nobody outside can notice until `unseen_ps` later."""
         self._sequence += 1
         heappush(self._heap, (when_ps, self._sequence, callback))
-        if is_seen:
-            heappush(self._seen_ps, when_ps)
+        heappush(self._ends_ps, (when_ps + unseen_ps if self._batches else when_ps, when_ps))
         if not self._is_running:
             self._follow()
 
@@ -59,16 +59,14 @@ class ChipEvents:
             self.now_ps, _, callback = heappop(heap)
             callback()
         self._is_running = False
-        while self._seen_ps and self._seen_ps[0] < end_ps:
-            heappop(self._seen_ps)
+        while self._ends_ps and self._ends_ps[0][1] < end_ps:
+            heappop(self._ends_ps)
 
     def _follow(self) -> None:
         """Have an event of the machine at the right time."""
-        if not self._heap:
+        if not self._ends_ps:
             return
-        when_ps = self._heap[0][0] + self._unseen_ps
-        if self._seen_ps and self._seen_ps[0] < when_ps:
-            when_ps = self._seen_ps[0]
+        when_ps = self._ends_ps[0][0]
         if self._event is None or when_ps < self._event.when_ps:
             self._machine.cancel(self._event)
             self._event = self._machine.schedule(when_ps, self._run)

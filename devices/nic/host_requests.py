@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from devices.nic.chip import Chip
 from devices.nic.microengine import Context, Handler
 from devices.nic.requests import CHIP_HANDLERS
 from devices.nic.vif import Descriptor, Packet, Vif
@@ -35,7 +36,10 @@ class Room(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Bring a packet from DRAM to where a receive descriptor leads; answers whether that is RAM."""
+    """Bring a packet from DRAM to where a receive descriptor leads; answers whether that is RAM.
+
+    MODEL: the guest sees it when it gets its descriptor back, and not before.
+    """
 
     descriptor: Descriptor
     packet: Packet
@@ -105,7 +109,7 @@ def _finish_store(context: Context, request: Store) -> bool:
     descriptor, frame, vif = request.descriptor, request.packet.frame, _vif(context, request.descriptor)
     if vif is None or not vif.is_ram(descriptor.address, len(frame)):
         return False
-    vif.write(descriptor.address, frame)
+    vif.store(descriptor, frame)
     return True
 
 
@@ -135,14 +139,30 @@ def _finish_signal(context: Context, request: Signal) -> None:
         chip.on_signal(vif)
 
 
+def _after_poll(chip: Chip) -> int:
+    return chip.poll_ps
+
+
+def _after_read(chip: Chip) -> int:
+    return chip.dma.read_ps
+
+
+def _after_write(chip: Chip) -> int:
+    return chip.dma.write_ps
+
+
+def _after_signal(chip: Chip) -> int:
+    return chip.signal_ps
+
+
 HANDLERS: Mapping[type, Handler] = MappingProxyType(
     {
         **CHIP_HANDLERS,
-        Poll: Handler(_begin_poll, _finish_poll),
-        Fetch: Handler(_begin_fetch, _finish_fetch, is_seen=True),
-        Room: Handler(_begin_room, _finish_room, is_seen=True),
-        Store: Handler(_begin_store, _finish_store, is_seen=True),
-        WriteBack: Handler(_begin_write_back, _finish_write_back, is_seen=True),
-        Signal: Handler(_begin_signal, _finish_signal, is_seen=True),
+        Poll: Handler(_begin_poll, _finish_poll, seen_after=_after_poll),
+        Fetch: Handler(_begin_fetch, _finish_fetch, is_seen=True, seen_after=_after_read),
+        Room: Handler(_begin_room, _finish_room, is_seen=True, seen_after=_after_read),
+        Store: Handler(_begin_store, _finish_store),
+        WriteBack: Handler(_begin_write_back, _finish_write_back, is_seen=True, seen_after=_after_write),
+        Signal: Handler(_begin_signal, _finish_signal, is_seen=True, seen_after=_after_signal),
     }
 )

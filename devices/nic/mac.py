@@ -47,7 +47,7 @@ class Mac:
         self.end: End | None = None
         self.arrived = self.sent = 0
         self.drops: dict[str, int] = {}  # of frames that were for nobody yet, by cause
-        self.free_ps = 0  # when the next frame may start
+        self._free_ps = 0  # when the next frame may start
         self._events = events
         self._observers = observers
         self._bits_per_second = board.media_bits_per_second
@@ -115,15 +115,13 @@ class Mac:
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
-    def take_room(self, frame: bytes, taker: Taker) -> bool:
-        """Take room in TBUF for a frame; False: there is none, and `taker` is told when to try again."""
+    def has_room(self, frame: bytes, taker: Taker) -> bool:
+        """Whether TBUF has room for a frame; if not, `taker` is told when to try again."""
         while self._leaving and self._leaving[0][0] <= self._events.now_ps:
             self._transmit_room += self._leaving.popleft()[1]
         if self._pieces(frame) <= self._transmit_room:
-            self._transmit_room -= self._pieces(frame)
-            self._transmit_least = min(self._transmit_least, self._transmit_room)
             return True
-        if not self._waiting and self._leaving:
+        if not self._waiting:
             self._events.schedule(self._leaving[0][0], self._retry)
         self._waiting.append(taker)
         return False
@@ -133,14 +131,14 @@ class Mac:
         for taker in waiting:
             taker.retry(self._events.now_ps)
 
-    def send(self, frame: bytes, vif_number: int) -> None:
-        """A frame is in TBUF, where room was taken: it leaves behind those before it."""
-        start_ps = max(self.free_ps, self._events.now_ps)
+    def send(self, frame: bytes, vif_number: int, at_ps: int) -> None:
+        """A frame for which there is room is in TBUF at `at_ps`: then it leaves, behind those before it."""
+        self._transmit_room -= self._pieces(frame)
+        self._transmit_least = min(self._transmit_least, self._transmit_room)
+        start_ps = max(self._free_ps, at_ps)
         padded = frame.ljust(PADDED_BYTES, b"\0")
         end_ps = start_ps + self._ps(PREAMBLE_BYTES + len(padded) + CHECK_BYTES)
-        self.free_ps = end_ps + self._ps(GAP_BYTES)
-        if self._waiting and not self._leaving:  # all that had room was on its way into TBUF
-            self._events.schedule(end_ps, self._retry)
+        self._free_ps = end_ps + self._ps(GAP_BYTES)
         self._leaving.append((end_ps, self._pieces(frame)))
         self.sent += 1
         self._observers.stamp(vif_number, "sent", start_ps)

@@ -44,6 +44,16 @@ class Handler(NamedTuple):
     finish: Callable[["Context", Any], Any]  # done, now: the answer
     is_seen: bool = False  # outside the chip, when it is done
     gives_way: bool = True  # the context sleeps until it is done
+    seen_after: Callable[[Chip], int] | None = None  # it may be seen so many ps after it has begun; None: never
+
+
+def unseen_ps(chip: Chip, handlers: Mapping[type, Handler]) -> int:
+    """How long nobody outside sees what a context does that goes on now, and can ask for these.
+
+    It takes a swap and a step. What it puts into a ring is seen when the context that gets it has gone on.
+    """
+    after_ps = [handler.seen_after(chip) for handler in handlers.values() if handler.seen_after is not None]
+    return chip.swap_ps + chip.step_ps + min([*after_ps, 2 * chip.scratch.latency_ps + chip.unseen_ps])
 
 
 class Live:
@@ -64,6 +74,7 @@ class Microengine:
         self.contexts = [
             Context(self, chip, program, handlers, Me(number, count)) for number in range(count) if program is not None
         ]
+        self._unseen_ps = unseen_ps(chip, handlers)
         self._events = chip.events
         self._start_ps = chip.swap_ps  # so that no work is begun while the machine is still being built
 
@@ -77,7 +88,7 @@ class Microengine:
         """A context wants to go on, when the engine is free and those before it have had their turn."""
         context.state, context.ready_ps = READY, self._events.now_ps
         if not self.ready:
-            self._events.schedule(max(self.free_ps, self._events.now_ps), self._next)
+            self._events.schedule(max(self.free_ps, self._events.now_ps), self._next, unseen_ps=self._unseen_ps)
         self.ready.append(context)
 
     def _next(self) -> None:
@@ -85,7 +96,7 @@ class Microengine:
         context.waiting_ps += now_ps - context.ready_ps
         context.execute(now_ps)
         if self.ready:
-            self._events.schedule(self.free_ps, self._next)
+            self._events.schedule(self.free_ps, self._next, unseen_ps=self._unseen_ps)
 
 
 class Context:
@@ -106,6 +117,7 @@ class Context:
         self.held: Any = None  # what it was handed
         self._program = program
         self._handlers = handlers
+        self._unseen_ps = unseen_ps(chip, handlers)
         self._events = chip.events
         self._live = Live()
         self._request: Any = None  # what the program has yielded
@@ -141,7 +153,7 @@ class Context:
             handler = self._handlers.get(type(request))
             if handler is None:
                 raise RuntimeError(f"program {self.name!r} of a microengine yielded {request!r}")
-            begin, finish, is_seen, gives_way = handler
+            begin, finish, is_seen, gives_way, _ = handler
             at_ps += chip.step_ps
             done_ps = begin(self, request, at_ps)
             if done_ps is None or (done_ps != at_ps and gives_way):
@@ -154,7 +166,7 @@ class Context:
         self.executing_ps += at_ps - now_ps
         self.engine.free_ps = at_ps
         if done_ps is not None:
-            self._events.schedule(done_ps, self._wake, is_seen=is_seen)
+            self._events.schedule(done_ps, self._wake, unseen_ps=0 if is_seen else self._unseen_ps)
 
     def _make_generator(self) -> Any:
         """Begin a piece of work, or get to where the answers lead; the request after that."""
@@ -175,14 +187,14 @@ class Context:
     def hand(self, value: object, at_ps: int) -> None:
         """What the context waits for; it has it at `at_ps`."""
         self.held = value
-        self._events.schedule(at_ps, self._wake)
+        self._events.schedule(at_ps, self._wake, unseen_ps=self._unseen_ps)
 
     def retry(self, at_ps: int) -> None:
         """What the context waits for may be possible now."""
-        begin, _, is_seen, _ = self._handlers[type(self._request)]
+        begin, _, is_seen, _, _ = self._handlers[type(self._request)]
         done_ps = begin(self, self._request, at_ps)
         if done_ps is not None:
-            self._events.schedule(done_ps, self._wake, is_seen=is_seen)
+            self._events.schedule(done_ps, self._wake, unseen_ps=0 if is_seen else self._unseen_ps)
 
     def take_turn(self, turns: Turns, at_ps: int) -> None:
         """What the context is handed has its place in an order. The order of what it was handed before ends."""

@@ -11,7 +11,7 @@ from devices.nic.host_requests import HANDLERS
 from devices.nic.mac import End
 from devices.nic.microengine import Microengine, ProgramFunction
 from devices.nic.observe import Observer, Observers, Take
-from devices.nic.programs import PROGRAMS
+from devices.nic.programs import PROGRAMS, USES
 from devices.nic.statistics import statistics
 from devices.nic.vif import VIF_MAX, Vif, VifPort
 from devices.nic.vif_table import VifTable
@@ -64,7 +64,7 @@ class Nic:
         if self.msix is not None:
             regions.append(Region(self.msix, MSIX_REGION_BYTES))
         self.function = PciFunction(CONFIGURATION, regions=regions, pin=1, msix=self.msix)
-        self._events = ChipEvents(events, unseen_ps=board.unseen_ps if batches else 0)
+        self._events = ChipEvents(events, batches=batches)
         self._observers = Observers()
         self._table = VifTable(
             self._events,
@@ -73,14 +73,18 @@ class Nic:
             posting_ps=board.pci_write_ps if send_queues == "nic" else 0,
             is_master=self.function.is_master,
         )
-        self._chip = Chip(self._events, board, self._observers, self._table)
-        self._table.pollers = self._chip.make_pollers(in_sram=send_queues == "nic", jumps=jumps)
+        poll_ps = board.sram_latency_ps if send_queues == "nic" else board.pci_read_ps
+        self._chip = Chip(self._events, board, self._observers, self._table, poll_ps=poll_ps)
+        self._table.pollers = self._chip.make_pollers(jumps=jumps)
         self._chip.on_signal = {"interrupt": self._interrupt, "none": None, "msix": self._send_message}[signals]
-        self.microengines = [
-            Microengine(self._chip, programs.get(number), HANDLERS) for number in range(MICROENGINE_COUNT)
-        ]
+        self.microengines = [self._microengine(programs.get(number)) for number in range(MICROENGINE_COUNT)]
         for microengine in self.microengines:
             microengine.start()
+
+    def _microengine(self, program: ProgramFunction | None) -> Microengine:
+        if program in USES:
+            return Microengine(self._chip, program, {request: HANDLERS[request] for request in USES[program]})
+        return Microengine(self._chip, program, HANDLERS)
 
     def _drive(self, level: bool) -> None:
         self.function.set_interrupt(level)

@@ -100,7 +100,7 @@ class Poller:
         if poll is not None:
             self._poll = poll
             self._event_ps = self._anchor_ps + poll * self._period_ps + self._latency_ps
-            self._events.schedule(self._event_ps, self._sample, is_seen=True)
+            self._events.schedule(self._event_ps, self._sample)
 
     def _first_poll(self) -> int | None:
         count, first = len(self._vifs), None

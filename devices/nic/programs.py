@@ -85,3 +85,14 @@ def transmit(me: Me) -> Program:
 PROGRAMS: Mapping[int, ProgramFunction] = MappingProxyType(  # by microengine
     {0: receive, 1: classify, 2: deliver, 3: send, 4: transmit}
 )
+
+# What each of them asks for, and nothing else: the less of it is seen outside, the fewer events the machine has.
+USES: Mapping[ProgramFunction | None, tuple[type, ...]] = MappingProxyType(
+    {
+        receive: (Receive, Unload, Sram, Put),
+        classify: (Get, FindVifs, Put, Drop),
+        deliver: (Get, Room, Store, WriteBack, Signal),
+        send: (Poll, Fetch, Route, Put, Drop, WriteBack),
+        transmit: (Get, Transmit),
+    }
+)

@@ -5,14 +5,15 @@
     Receive, Unload, Transmit        the port
     FindVifs, Route, Drop            tables and counters
 
-Host_requests.py has those that reach the host. To add one: a NamedTuple, two functions, a row in a table of handlers
-and one in vmm/session/snapshot/state.py.
+Host_requests.py has those that reach the host. To add one: a NamedTuple, two functions, a row in a table of handlers;
+snapshots know what is in there.
 """
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from devices.nic.chip import Chip
 from devices.nic.mac import Received
 from devices.nic.microengine import Context, Handler
 from devices.nic.vif import IS_GROUP, MAC_BYTES, Packet, Vif
@@ -69,7 +70,7 @@ class Unload(NamedTuple):
 
 
 class Transmit(NamedTuple):
-    """Move a packet from DRAM to TBUF, from where it leaves; waits for room."""
+    """Have a packet moved from DRAM to TBUF, from where it leaves; waits for room, but not for the move."""
 
     packet: Packet
 
@@ -146,14 +147,11 @@ def _finish_unload(context: Context, request: Unload) -> None:
 
 
 def _begin_transmit(context: Context, request: Transmit, at_ps: int) -> int | None:
-    frame = request.packet.frame
-    if not context.is_turn() or not context.chip.mac.take_room(frame, context):
+    packet, mac = request.packet, context.chip.mac
+    if not context.is_turn() or not mac.has_room(packet.frame, context):
         return None
-    return context.chip.dram.request(at_ps, len(frame))
-
-
-def _finish_transmit(context: Context, request: Transmit) -> None:
-    context.chip.mac.send(request.packet.frame, request.packet.vif)
+    mac.send(packet.frame, packet.vif, context.chip.dram.request(at_ps, len(packet.frame)))
+    return at_ps
 
 
 def _begin_look_up(context: Context, request: FindVifs | Route, at_ps: int) -> int:
@@ -211,6 +209,10 @@ def _held(context: Context, request: object) -> Any:
     return context.held
 
 
+def _after_dram(chip: Chip) -> int:
+    return chip.dram.latency_ps
+
+
 CHIP_HANDLERS: Mapping[type, Handler] = MappingProxyType(
     {
         Compute: Handler(_begin_compute, _nothing, gives_way=False),
@@ -221,7 +223,7 @@ CHIP_HANDLERS: Mapping[type, Handler] = MappingProxyType(
         Put: Handler(_begin_put, _finish_put),
         Receive: Handler(_begin_receive, _held),
         Unload: Handler(_begin_unload, _finish_unload),
-        Transmit: Handler(_begin_transmit, _finish_transmit, is_seen=True),
+        Transmit: Handler(_begin_transmit, _nothing, seen_after=_after_dram),
         FindVifs: Handler(_begin_look_up, _finish_find),
         Route: Handler(_begin_look_up, _finish_route),
         Drop: Handler(_begin_drop, _finish_drop),

@@ -43,7 +43,7 @@ class Unit:
 
     def __init__(self, *, latency_ps: int, bytes_per_second: int) -> None:
         self.usage = Usage()
-        self._latency_ps = latency_ps
+        self.latency_ps = latency_ps
         self._bytes_per_second = bytes_per_second
         self._free_ps = 0  # when the last request has been served
 
@@ -52,7 +52,7 @@ class Unit:
         start_ps = self._free_ps if self._free_ps > at_ps else at_ps
         self._free_ps = start_ps - -size_bytes * PS_PER_SECOND // self._bytes_per_second
         self.usage.note(at_ps, start_ps, self._free_ps)
-        return self._free_ps + self._latency_ps
+        return self._free_ps + self.latency_ps
 
 
 class DmaChannels:
@@ -63,6 +63,7 @@ class DmaChannels:
         self.usage = Usage()
         self._free_ps = [0] * channels
         self._setup_ps = setup_ps
+        self.read_ps, self.write_ps = setup_ps + read_ps, setup_ps + write_ps  # at least
         self._read_ps = read_ps
         self._write_ps = write_ps
 

@@ -115,6 +115,7 @@ class Vif:
         self.is_destroyed = False
         self.send_index = self.receive_index = 0
         self.sends_in_work = self.receives_in_work = 0
+        self._stored: dict[int, tuple[int, bytes]] = {}  # address and frame, by number of the descriptor
         self.visible_ps: list[int | None] = [None] * RING_COUNT  # since when a send descriptor may be the device's
         self.is_promiscuous = is_promiscuous
         self.on_delivered: Callable[[Vif, int], None] | None = None
@@ -148,7 +149,8 @@ class Vif:
         self.session, now_ps = self._owner.begin_session()
         self.page_gpa = page_gpa
         self.send_index = self.receive_index = 0
-        self.visible_ps = [now_ps] * RING_COUNT  # the page may be full of descriptors already
+        ring = self.read(page_gpa + SEND_RING, RING_COUNT * DESCRIPTOR_BYTES)
+        self.visible_ps = [now_ps if state == vif_page.OWNED else None for state in vif_page.states(ring)]
         self._owner.changed(self)
         if self.on_attached is not None:
             self.on_attached(self)
@@ -165,6 +167,7 @@ class Vif:
         if self.receives_in_work:
             self._count_drops(self.counters.receive_drops, "detached", self.receives_in_work)
         self.sends_in_work = self.receives_in_work = 0
+        self._stored.clear()
         self._owner.changed(self)
         if self.on_detached is not None:
             self.on_detached(self)
@@ -206,8 +209,14 @@ class Vif:
             self.receive_index = (index + 1) % RING_COUNT
         return Descriptor(self.number, self.session, ring, index, address, length)
 
+    def store(self, descriptor: Descriptor, frame: bytes) -> None:
+        """What is in the guest's memory when it gets the descriptor back."""
+        self._stored[descriptor.number] = descriptor.address, frame
+
     def give_back(self, descriptor: Descriptor, state: int, value: int) -> None:
         """Write what has become of a descriptor of this session; `value` is the length, or why it is an error."""
+        if descriptor.ring == RECEIVE_RING and descriptor.number in self._stored:
+            self.write(*self._stored.pop(descriptor.number))
         at = self.page_gpa + vif_page.descriptor_at(descriptor.ring, descriptor.number)
         self.write(at + RESULT_AT, vif_page.pack_result(value, state))
         if descriptor.ring == RECEIVE_RING:

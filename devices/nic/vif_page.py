@@ -41,6 +41,11 @@ def unpack(data: bytes) -> tuple[int, int, int]:
     return address, length, state
 
 
+def states(ring: bytes) -> list[int]:
+    """The states of all descriptors of a ring."""
+    return [state for _, _, state in _DESCRIPTOR.iter_unpack(ring)]
+
+
 def pack(address: int, length: int, state: int) -> bytes:
     """The bytes of a descriptor."""
     return _DESCRIPTOR.pack(address, length, state)

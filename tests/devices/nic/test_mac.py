@@ -29,14 +29,13 @@ class Context:
 class Port:
     def __init__(self, *settings: str) -> None:
         self.events = EventQueue()
-        self.chip_events = ChipEvents(self.events, unseen_ps=0)
-        self.mac = Mac(self.chip_events, load_board(settings), Observers())
+        self.mac = Mac(ChipEvents(self.events, batches=False), load_board(settings), Observers())
         self.end = End(self.events)
         self.mac.connect(self.end)
 
     def send(self, length: int, context: Context) -> None:
-        assert self.mac.take_room(bytes(length), context)
-        self.mac.send(bytes(length), 0)
+        assert self.mac.has_room(bytes(length), context)
+        self.mac.send(bytes(length), 0, self.events.now_ps)
 
 
 @pytest.mark.parametrize(
@@ -60,22 +59,11 @@ def test_who_finds_no_room_to_transmit_is_told_when_a_frame_has_left() -> None:
     for _ in range(2):
         port.send(1514, Context())
     port.send(1000, Context())
-    assert not port.mac.take_room(bytes(129), waiting)
+    assert not port.mac.has_room(bytes(129), waiting)
     port.events.run_until(12_208_000)
     assert waiting.retried == [12_208_000]
-    assert port.mac.take_room(bytes(1514), waiting)
+    assert port.mac.has_room(bytes(1514), waiting)
     assert port.mac.buffers()["transmit_max_bytes"] == 4096
-
-
-def test_who_finds_it_taken_by_frames_on_their_way_into_it_is_told_too() -> None:
-    port, waiting = Port("transmit_buffer_bytes=1536"), Context()
-    assert port.mac.take_room(bytes(1514), Context())
-    assert not port.mac.take_room(bytes(14), waiting)
-    port.events.run_until(1_000_000)
-    port.chip_events.catch_up()
-    port.mac.send(bytes(1514), 0)
-    port.events.run_until(100_000_000)
-    assert waiting.retried == [1_000_000 + 12_208_000]
 
 
 def test_a_frame_that_finds_no_room_in_the_receive_buffer_is_dropped_and_counted() -> None:

@@ -12,9 +12,11 @@ def test_polls_are_the_same_jumped_over_or_executed(seed: int, send_queues: str)
     assert alike(seed, {**options, "jumps": True}, {**options, "jumps": False})
 
 
+@pytest.mark.parametrize("send_queues", ["guest", "nic"])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_chips_own_events_are_the_same_in_batches_or_one_by_one(seed: int) -> None:
-    assert alike(seed, {"batches": True}, {"batches": False})
+def test_the_chips_own_events_are_the_same_in_batches_or_one_by_one(seed: int, send_queues: str) -> None:
+    options = {"send_queues": send_queues}
+    assert alike(seed, {**options, "batches": True}, {**options, "batches": False})
 
 
 def test_lives_are_lively() -> None:

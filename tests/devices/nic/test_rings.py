@@ -25,7 +25,7 @@ class Context:
 
 
 def make(words: int = 6) -> Ring:
-    events = ChipEvents(EventQueue(), unseen_ps=0)
+    events = ChipEvents(EventQueue(), batches=False)
     return Ring(events, Unit(latency_ps=LATENCY_PS, bytes_per_second=10**12), words=words, entry_words=2)
 
 
