@@ -63,6 +63,24 @@ def test_an_instruction_that_accesses_two_of_the_pages_is_run(paging: str) -> No
     assert guest.domain.read(0x21000, 8) == (77).to_bytes(8, "little")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["lock or dword ptr [0x20008], 1", "or dword ptr [0x20008], 1", "inc byte ptr [0x20008]", "xadd [0x20008], ecx"],
+)
+def test_an_instruction_that_loads_and_stores_is_seen_to_store(paging: str, text: str) -> None:
+    guest, (first,) = guest_sharing(paging, f"mov ecx, 1\n {text}", PAGES[0])
+    run(guest)
+    assert first.asked[-2:] == [("store", 8), ("stored", 0)]
+    assert guest.domain.read(0x20008, 1) == b"\1"
+
+
+def test_one_that_does_so_across_two_of_the_pages_is_run(paging: str) -> None:
+    guest, recorders = guest_sharing(paging, "mov eax, -1\n or [0x20ffe], eax", *PAGES[:2])
+    run(guest)
+    assert all(("stored", 0) in recorder.asked for recorder in recorders)
+    assert guest.domain.read(0x20FFE, 4) == b"\xff" * 4
+
+
 def test_an_access_across_two_of_the_pages_is_run(paging: str) -> None:
     guest, recorders = guest_sharing(paging, "mov rax, -2\n mov [0x20ffd], rax", *PAGES[:2])
     run(guest)

@@ -83,6 +83,7 @@ enum { OPENED_MAX = 8 }; /* an instruction has two pages of code and at most fou
 typedef struct {
     bool is_write;
     uint64_t hpa, entry_hpa, gpa; /* what is accessed; the shadow entry; with EPT no entry, but the page's address */
+    uint64_t taken;               /* of the entry's bits, while it is open */
 } opened_page;
 
 typedef struct {

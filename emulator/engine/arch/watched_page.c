@@ -8,7 +8,7 @@
  *                                                \-yes-> open, one instruction alone, close, PLATFORM_WATCHED_DONE
  *
  * An instruction that accesses a second such page (MOVS, a pushed word, what crosses a page) traps again; then it is run
- * with both open.
+ * with both open. For a load a page is opened read-only: an instruction that loads and then stores asks for both.
  */
 #include <string.h>
 #include "engine.h"
@@ -28,32 +28,39 @@ static bool is_allowed(sc_cpu *cpu, uint64_t hpa, unsigned access) {
 }
 
 /* The entry may have become another one since it was closed. */
-static void set_entry(sc_cpu *cpu, const opened_page *page, bool is_open) {
+static void set_entry(sc_cpu *cpu, opened_page *page, bool is_open) {
     uint64_t entry, from = is_open ? 0 : PRESENT;
     memcpy(&entry, cpu->memory + page->entry_hpa, 8);
     if ((entry & (PRESENT | WATCHED_ENTRY)) != (from | WATCHED_ENTRY)) return;
     entry ^= PRESENT;
+    if (is_open) page->taken = page->is_write ? 0 : entry & WRITABLE;
+    entry ^= page->taken;
     memcpy(cpu->memory + page->entry_hpa, &entry, 8);
 }
 
-static void open_page(sc_cpu *cpu, const opened_page *page) {
+static void open_page(sc_cpu *cpu, opened_page *page) {
     if (page->entry_hpa)
         set_entry(cpu, page, true);
     else
-        engine_map_nested(cpu, page->gpa, page->hpa & ~0xfffull, 7, false);
+        engine_map_nested(cpu, page->gpa, page->hpa & ~0xfffull, page->is_write ? 7 : 5, false);
 }
 
 static bool is_same(const opened_page *one, const opened_page *other) {
     return one->entry_hpa == other->entry_hpa && one->gpa >> 12 == other->gpa >> 12;
 }
 
-/* Open the page for one instruction, with those that it has accessed before; if this is one of them, it has begun anew. */
+/* Open the page for one instruction, with those that it has accessed before. If this is one of them, the instruction stores
+ * where it has loaded; or it has begun anew. */
 static void open_for(sc_cpu *cpu, opened_page page) {
-    bool begins = cpu->arch.opened.count == OPENED_MAX;
+    opened_page *before = NULL;
     for (unsigned i = 0; i < cpu->arch.opened.count; i++)
-        if (is_same(&cpu->arch.opened.pages[i], &page)) begins = true;
-    if (begins) cpu->arch.opened.count = 0;
-    cpu->arch.opened.pages[cpu->arch.opened.count++] = page;
+        if (is_same(&cpu->arch.opened.pages[i], &page)) before = &cpu->arch.opened.pages[i];
+    if (before && page.is_write && !before->is_write) {
+        *before = page;
+    } else {
+        if (before || cpu->arch.opened.count == OPENED_MAX) cpu->arch.opened.count = 0;
+        cpu->arch.opened.pages[cpu->arch.opened.count++] = page;
+    }
     for (unsigned i = 0; i < cpu->arch.opened.count; i++) open_page(cpu, &cpu->arch.opened.pages[i]);
     cpu->arch.opened.is_open = true;
     engine_run_alone(cpu);
@@ -81,7 +88,7 @@ void pause_watched(sc_cpu *cpu) {
     if (!cpu->arch.opened.is_open) return;
     cpu->arch.opened.is_open = false;
     for (unsigned i = 0; i < cpu->arch.opened.count; i++) {
-        const opened_page *page = &cpu->arch.opened.pages[i];
+        opened_page *page = &cpu->arch.opened.pages[i];
         if (page->entry_hpa)
             set_entry(cpu, page, false);
         else
