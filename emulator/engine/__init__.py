@@ -82,6 +82,7 @@ class Engine:
         self.platform = platform
         self.owner = owner
         self.on_exit: Callable[[], Next] | None = None
+        self.on_notification: Callable[[int], int] | None = None  # (vector): a posted interrupt's vector, or 0
         self.on_watched_access: Callable[[int, bool], bool] | None = None  # (hpa, is a store): may it take place now?
         self.on_watched_store: Callable[[int], None] | None = None  # (hpa): it has taken place
         self.error: BaseException | None = None

@@ -62,6 +62,11 @@ class Asking(Protocol):
         ...
 
     @property
+    def on_notification(self) -> Callable[[int], int] | None:
+        """(vector): what the guest gets in its place, without a VM exit, as a posted interrupt; 0: it exits."""
+        ...
+
+    @property
     def on_watched_access(self) -> Callable[[int, bool], bool] | None:
         """(hpa, is a store): may the access to a watched page take place now?"""
         ...
@@ -102,8 +107,10 @@ def _msr_write(engine: Asking, index: int, value: int, _: Any) -> int:
     return engine.platform.msr_write(index, value)
 
 
-def _interrupt_vector(engine: Asking, _: int, __: int, values: Any) -> int:
-    values[0] = engine.platform.interrupt_vector()
+def _interrupt_vector(engine: Asking, can_take: int, _: int, values: Any) -> int:
+    vector = values[0] = engine.platform.interrupt_vector()
+    if can_take and engine.on_notification is not None:
+        values[1] = engine.on_notification(vector)
     return True
 
 

@@ -143,6 +143,7 @@ class Vmx:
     vmptrld_cycles: Annotated[int, Parameter("VMPTRLD: make another VMCS current")]
     has_vpid: Annotated[bool, Parameter("whether exits and entries keep the TLBs; else they flush them")]
     has_ept: Annotated[bool, Parameter("whether the processor has extended page tables")]
+    has_posted_interrupts: Annotated[bool, Parameter("a guest gets posted interrupts without a VM exit")]
     remote_tlb_flush_cycles: Annotated[int, Parameter("flush of another core's TLB without an interrupt; 0: none", 0)]
     exit_cycles_by_reason: Mapping[int, int]  # by basic exit reason; rows of [vmx.exit_cycles_by_reason], all optional
 

@@ -97,6 +97,16 @@ class EventChannel:
         counts.redundant_upcalls += is_redundant
         self._call(page.vcpus[0], sender, is_redundant)
 
+    def post(self, delivered: int, vcpu: VCpu) -> None:
+        """The processor has called the guest by itself: nobody has touched a word."""
+        self.counts.signals += 1
+        self.counts.upcalls += 1
+        self.counts.redundant += delivered == self._delivered
+        self._delivered = delivered
+        now_ps = vcpu.pcpu.clock.now_ps
+        for hop in ("taken", "upcalled", "injected"):
+            self._hops.stamp(self.number, hop, now_ps)
+
     def _call(self, vcpu: VCpu, sender: Sender, is_redundant: bool) -> None:
         meter = sender.meter
         meter.follow(paths.UPCALL)

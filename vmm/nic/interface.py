@@ -145,6 +145,19 @@ class Interface:
         self._channel.signal(self.page, self.given_back, sender, is_news=is_news)
         self._host.signalled(self)
 
+    @property
+    def can_be_called(self) -> bool:
+        """Whether a signal would be an upcall: there is a page, and a vector."""
+        return self.page is not None and self.function is not None and self.function.upcall_vector != 0
+
+    def post(self) -> int:
+        """The processor calls the guest, which runs: the vector."""
+        assert self._channel is not None
+        assert self.function is not None
+        self.vif.counters.signals += 1
+        self._channel.post(self.given_back, self.vcpus[0])
+        return self.function.upcall_vector
+
     # --- the device says --------------------------------------------------------------------------------------------
 
     def _attach(self, vif: Vif) -> None:

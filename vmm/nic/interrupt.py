@@ -5,12 +5,13 @@
        every attached VIF that has one of the bits --> its event channel: some are told for nothing
 
     MSI-X --> a vector for each VIF --> the core where its guest was last --> its event channel      VifInterrupts
+                                                    if it runs there: posted, without a VM exit      PostedInterrupts
 
 MODEL: the VMM handles an interrupt as it does everything, at the time when it begins (emulator/interleave.py): what the
 NIC does during the round trip interrupts again. To move an interrupt to another core takes no time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -104,6 +105,34 @@ class VifInterrupts:
             interface.signal(core, core.pcpu.clock.now_ps)
         self._aim(interface, FIRST_VIF_VECTOR + interface.vif.number)
 
+    def attached(self, interface: Interface) -> None:
+        """The interface has a page: where there is such a thing, a guest that runs is called without a VM exit."""
+
     def _aim(self, interface: Interface, vector: int) -> None:
         """The next one goes where the guest is."""
         self._table.aim(interface.vif.number, MESSAGE_BASE | interface.core_number << 12, vector)
+
+
+class PostedInterrupts(VifInterrupts):
+    """The same for a processor that posts interrupts: a guest that runs, and can be called, is called without the VMM.
+
+    MODEL: the processor knows whose vector it is as the VMM would have told it, in a descriptor in memory that takes no
+    time; an interrupt that the guest cannot take at once exits, where a processor would keep it.
+    """
+
+    def __init__(self, interrupts: HostInterrupts, table: MsixTable, end_interrupt: Callable[[int], None]) -> None:
+        super().__init__(interrupts, table)
+        self.posted_count = 0
+        self._end_interrupt = end_interrupt  # at a core: what the processor does by itself
+
+    def attached(self, interface: Interface) -> None:
+        """See VifInterrupts."""
+        interface.vcpus[0].engine.on_notification = partial(self.post, interface)
+
+    def post(self, interface: Interface, vector: int) -> int:
+        """An interrupt has come while the guest runs: what it gets; 0: the VMM has to see to it."""
+        if vector != FIRST_VIF_VECTOR + interface.vif.number or not interface.can_be_called:
+            return 0
+        self.posted_count += 1
+        self._end_interrupt(interface.core_number)
+        return interface.post()

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
+from devices.board import Board
+from devices.interrupts.lapic_registers import EOI
 from devices.nic.nic import Nic
 from devices.pc import Pc
 from devices.pci.function import COMMAND, DECODES_MEMORY, IS_MASTER
@@ -19,7 +21,7 @@ from vmm.nic.dma import Sharer, VifPort
 from vmm.nic.event_channel import Kicker
 from vmm.nic.hops import Hops
 from vmm.nic.interface import Interface
-from vmm.nic.interrupt import MasterInterrupt, VifInterrupts
+from vmm.nic.interrupt import MasterInterrupt, PostedInterrupts, VifInterrupts
 from vmm.nic.page import VifPage
 from vmm.nic.polling import ReceiveQueue
 from vmm.nic.registers import Registers
@@ -78,10 +80,13 @@ class Vifs:
             self._master = MasterInterrupt(self._registers, self, interrupts, core=core, core_count=core_count)
         if is_dynamic and self._sidecores is not None:
             self._sidecores.on_served = self._serve
-        if signal == "msix":
+        if signal in ("msix", "posted"):
             assert nic.msix is not None
             nic.msix.enable()
-            self._by_vector = VifInterrupts(interrupts, nic.msix)
+            if signal == "posted" and machine.profile.vmx.has_posted_interrupts:
+                self._by_vector = PostedInterrupts(interrupts, nic.msix, partial(_end_interrupt, pc.board))
+            else:
+                self._by_vector = VifInterrupts(interrupts, nic.msix)
 
     # --- for the management domain -----------------------------------------------------------------------------------
 
@@ -164,7 +169,11 @@ class Vifs:
 
     def attached_to(self, interface: Interface, page: VifPage) -> None:
         """See Host."""
-        if self._sidecores is None or self._is_carried(interface):
+        if self._is_carried(interface):
+            return
+        if self._by_vector is not None:
+            self._by_vector.attached(interface)
+        if self._sidecores is None:
             return
         sidecore = self._sidecores.core_of(interface.domain_number)
         queue = ReceiveQueue(interface, page, sidecore, self.lines)
@@ -212,3 +221,7 @@ class Vifs:
             "carried": {} if self.backend is None else self.backend.stats(),
             "domains": {number: asdict(i.counts) for number, i in self._interfaces.items() if i.was_connected},
         }
+
+
+def _end_interrupt(board: Board, core: int) -> None:
+    board.apics[core].write(EOI, 4, 0)

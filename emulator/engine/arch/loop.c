@@ -117,11 +117,16 @@ static void inject(sc_cpu *cpu) {
     deliver(cpu, e);
 }
 
-static void do_exit_interrupt(sc_cpu *cpu) {
-    uint64_t vector = 0;
+/* Of a posted interrupt the guest gets the second vector, without a VM exit (SDM 3C 29.6). */
+static void do_exit_interrupt(sc_cpu *cpu, bool open) {
+    uint64_t vectors[2] = {0};
     if (cpu->s.vmcs[VMCS_VM_EXIT_CONTROLS] & EXIT_ACKNOWLEDGE_INTERRUPT) {
-        sc_platform_callback(cpu->python, PLATFORM_INTERRUPT_VECTOR, 0, 0, &vector);
-        cpu->arch.exiting.interruption = (vector & EVENT_VECTOR_MASK) | EVENT_VALID;
+        sc_platform_callback(cpu->python, PLATFORM_INTERRUPT_VECTOR, open, 0, vectors);
+        if (vectors[1]) {
+            deliver(cpu, (event){.vector = (uint8_t)vectors[1], .type = EVENT_EXTERNAL_INTERRUPT});
+            return;
+        }
+        cpu->arch.exiting.interruption = (vectors[0] & EVENT_VECTOR_MASK) | EVENT_VALID;
     }
     vm_exit(cpu, EXIT_REASON_EXTERNAL_INTERRUPT, 0, 0);
 }
@@ -160,7 +165,7 @@ void settle(sc_cpu *cpu) {
         else if (nmi_open(cpu))
             take_nmi(cpu);
         else if (cpu->s.interrupt_pending && interrupt_exits(cpu))
-            do_exit_interrupt(cpu);
+            do_exit_interrupt(cpu, open);
         else if (cpu->s.interrupt_pending && open)
             external_interrupt(cpu);
         else if (waits_for_window(cpu) && open)

@@ -10,6 +10,7 @@ from vmm.scheduler.credit import CreditScheduler
 
 DONE = End(EndKind.DEBUG_EXIT, 0)
 BUSY = "sti\n nop\n nop"  # a guest that computes, interrupts on
+COMPUTES = "nop\n nop"  # interrupts are on already
 SPINS = "1: jmp 1b\n7: iretq"
 FRAMES = 3
 
@@ -147,3 +148,28 @@ def test_without_an_upcall_vector_the_guest_gets_an_msi(signal: Signal) -> None:
     assert domain.end == DONE
     counts = rig.counts(0)
     assert (counts["signals"], counts["upcalls"], counts["schedulings"]) == (FRAMES, FRAMES, FRAMES)
+
+
+@pytest.mark.parametrize(("profile", "is_posted"), [("haswell", True), ("netburst-2006", False)])
+@pytest.mark.parametrize("waits", ["sti\n hlt\n cli", COMPUTES])
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_a_posted_interrupt_exits_where_the_guest_does_not_run_or_the_processor_has_none(
+    paging: str, waits: str, profile: str, is_posted: bool
+) -> None:
+    rig = make_rig(paging, profile=profile, signal="posted")
+    domain = rig.add(receiver(FRAMES, waits=waits).replace("2: ", "sti\n 2: ", 1))
+    feed(rig)
+    rig.run(40 * PS_PER_MS)
+    assert domain.end == DONE
+    counts = rig.counts(0)
+    assert (counts["signals"], counts["upcalls"], counts["redundant"]) == (FRAMES, FRAMES, 0)
+    assert rig.exits(0).get("EXTERNAL_INTERRUPT", 0) == (FRAMES if waits == COMPUTES and not is_posted else 0)
+
+
+def test_a_posted_interrupt_with_interrupts_off_waits_until_they_are_on() -> None:
+    rig = make_rig("ept", profile="haswell", signal="posted")
+    work = f"cli\n mov ecx, 60000000\n 5: dec ecx\n jnz 5b\n cmp dword ptr [{PAGE}], 1\n jne .\n sti\n nop\n cli"
+    domain = rig.add(receiver(1, waits=work))
+    feed(rig, 1, from_ms=5)
+    rig.run(60 * PS_PER_MS)
+    assert domain.end == DONE

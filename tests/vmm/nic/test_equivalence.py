@@ -26,6 +26,7 @@ def rig_of(signal: Signal, paging: str, *, poll: Poll = "spin", jumps: bool = Tr
         identifier_bits=2,
         interrupt_core=None,
         scheduler=CreditScheduler(2),
+        profile="haswell" if signal == "posted" else "netburst-2006",
         poll=poll,
         jumps_spins=jumps,
     )
@@ -54,7 +55,9 @@ def finished(rig: Rig, slice_ps: int = END_PS) -> list[object]:
     return facts(rig)
 
 
-@pytest.mark.parametrize(("signal", "sidecores"), [("interrupt", 0), ("msix", 0), ("sidecore", 1), ("sidecore", 2)])
+@pytest.mark.parametrize(
+    ("signal", "sidecores"), [("interrupt", 0), ("msix", 0), ("posted", 0), ("sidecore", 1), ("sidecore", 2)]
+)
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
 def test_slices_change_nothing(signal: Signal, sidecores: int, paging: str) -> None:
     whole = finished(rig_of(signal, paging, sidecores=sidecores))

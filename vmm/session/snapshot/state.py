@@ -103,7 +103,7 @@ OPAQUE = (EntryChecker, HostMemory, MachineTiming)
 OUTSIDE = (Live, MemoryHierarchy, Observers, SavePoint, TraceWriter)
 # Of these only some attributes: an engine has `save`, a VMCS lies in its engine and is checked anew.
 ONLY: dict[type, tuple[str, ...]] = {
-    Engine: ("on_exit", "on_watched_access", "on_watched_store", "platform"),
+    Engine: ("on_exit", "on_notification", "on_watched_access", "on_watched_store", "platform"),
     Vmcs: ("is_launched",),
 }
 CONTAINERS: dict[type, str] = {
