@@ -1,6 +1,6 @@
-"""Guests that are Linux (`linux-vif`): told psapp by a line when all have booted; the clients print when all are done.
+"""Guests that are Linux (`linux-vif`): one boots, the others are its copies, each is told psapp; all print at the end.
 
-held --line--> psapp counts --"~ psapp ready"--> goes on, so that other flows are pressed to their ends --line--> prints
+held --copies, line--> psapp counts --"~ psapp ready"--> goes on, so that other flows are pressed --line--> prints
 
 Whoever printed earlier would disturb the others.
 """
@@ -11,6 +11,7 @@ from benchmarks.fig4.flows import Flow
 from benchmarks.fig4.setup import Setup
 from benchmarks.harness.measurements import ProtocolError
 from guest_images.linux_vif import HOLDING_LINE
+from vmm.session.virtual_guest import VirtualGuest
 from vmm.session.world import Guest, World
 
 SAMPLES, READY, END = b"~ psapp samples ", b"~ psapp ready", b"~ psapp end"
@@ -20,9 +21,11 @@ RunUntil = Callable[[Callable[[], bool]], None]
 
 def measure_linux(world: World, setup: Setup, run_until: RunUntil) -> list[Flow]:
     """Let the guests boot and probe; what the clients measured. Raises ProtocolError."""
-    guests = [(host, number) for host in range(2) for number in range(setup.guests)]
-    run_until(lambda: _have_all(_guests(world), HOLDING_LINE.encode()))
-    for host, number in guests:
+    first, *others = _guests(world)
+    run_until(lambda: HOLDING_LINE.encode() in first.output and _virtual(first).vcpu.is_blocked)
+    for other in others:
+        other.begin_as(first)
+    for host, number in ((host, number) for host in range(2) for number in range(setup.guests)):
         world.hosts[host].guests[1 + number].send(f"psapp {setup.words(host, number)}\n".encode())
     clients = world.hosts[0].guests[1:]
     run_until(lambda: _have_all(clients, READY))
@@ -30,6 +33,11 @@ def measure_linux(world: World, setup: Setup, run_until: RunUntil) -> list[Flow]
         client.send(b"\n")
     run_until(lambda: _have_all(clients, END))
     return [linux_flow(bytes(client.output)) for client in clients]
+
+
+def _virtual(guest: Guest) -> VirtualGuest:
+    assert isinstance(guest.built, VirtualGuest), "it runs under the VMM"
+    return guest.built
 
 
 def _guests(world: World) -> list[Guest]:

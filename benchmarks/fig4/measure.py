@@ -78,7 +78,8 @@ def build(setup: Setup) -> tuple[World, list[FlowHops]]:
         host = world.add_host(setup.host)
         host.add_guest(setup.dom0)
         for guest in range(setup.guests):
-            host.add_guest(setup.guest(number, guest))
+            is_copy = setup.image != OWN_IMAGE and (number, guest) != (0, 0)
+            host.add_guest(setup.guest(number, guest), is_held_back=is_copy)
     world.add_link(world.hosts[0], world.hosts[1], latency_ns=CABLE_NS)
     world.build()
     for number, host in enumerate(world.hosts):

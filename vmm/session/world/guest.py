@@ -2,17 +2,20 @@
 
 from emulator.errors import ConfigError
 from vmm.outcome import End
+from vmm.session.copy import begin_as, hold_back
 from vmm.session.guest import Guest as BuiltGuest
 from vmm.session.run import collect_stats
 from vmm.session.spec import GuestSpec
 from vmm.session.stats import ExitStats, RunStats
+from vmm.session.virtual_guest import VirtualGuest
 
 
 class Guest:
     """A guest of a host; it is there when the world is built."""
 
-    def __init__(self, spec: GuestSpec) -> None:
+    def __init__(self, spec: GuestSpec, *, is_held_back: bool = False) -> None:
         self.spec = spec
+        self.is_held_back = is_held_back  # it does not boot, but begins as a copy of another
         self.output = bytearray()  # all it has printed on its serial line
         self._built: BuiltGuest | None = None
         self._awaited = b""
@@ -62,6 +65,15 @@ class Guest:
     def take(self, built: BuiltGuest) -> None:
         """It is built."""
         self._built = built
+        if self.is_held_back:
+            hold_back(_virtual(built))
+
+    def begin_as(self, booted: "Guest") -> None:
+        """One that was held back goes on as `booted` would, which is halted: same memory, registers and devices.
+
+        The two may be on two hosts of the same kind. Each has its own VIF, and an empty `output`. Raises ConfigError.
+        """
+        begin_as(_virtual(self.built), _virtual(booted.built))
 
     def await_text(self, text: str | None) -> None:
         """Pause when it has printed `text` from now on."""
@@ -71,3 +83,9 @@ class Guest:
     def has_printed_it(self) -> bool:
         """Whether it has printed the awaited text."""
         return self._has_printed_it
+
+
+def _virtual(built: BuiltGuest) -> VirtualGuest:
+    if not isinstance(built, VirtualGuest):
+        raise ConfigError("a guest that runs without a VMM can be no copy, and have none; choose shadow or ept")
+    return built

@@ -18,6 +18,7 @@ from vmm.scheduler import Scheduler
 from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.boot_plan import HostPlan
 from vmm.session.build import build_host
+from vmm.session.copy import without_image
 from vmm.session.observe.pcap import Capture
 from vmm.session.plan import plan_host
 from vmm.session.spec import GuestSpec, HostSpec
@@ -55,10 +56,10 @@ class Host:
         """All that it is built from."""
         return HostDescription(self.spec, tuple(guest.spec for guest in self.guests), self.additions)
 
-    def add_guest(self, spec: GuestSpec | None = None) -> Guest:
-        """One more guest; natively there is one only."""
+    def add_guest(self, spec: GuestSpec | None = None, *, is_held_back: bool = False) -> Guest:
+        """One more guest; natively there is one only. One that is held back does not boot: see `Guest.begin_as`."""
         self._check_open()
-        guest = Guest(spec or GuestSpec())
+        guest = Guest(spec or GuestSpec(), is_held_back=is_held_back)
         self.guests.append(guest)
         return guest
 
@@ -119,6 +120,8 @@ class Host:
             return
         specs = [guest.spec for guest in self.guests]
         plan = self.plan or plan_host(self.spec, specs, number=number, additions=self.additions)
+        held = [guest.is_held_back for guest in self.guests]
+        plan = replace(plan, guests=tuple(map(without_image, plan.guests, held)))
         transmits = [guest.transmit for guest in self.guests]
         for guest, built in zip(self.guests, build_host(plan, transmits, observers=self._observers), strict=True):
             guest.take(built)
