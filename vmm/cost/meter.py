@@ -97,6 +97,12 @@ class Meter:
         self.follow(paths.UNLOCK)
         self.touch(hpa, LOCK_BYTES, True)
 
+    @property
+    def now_ps(self) -> int:
+        """The core's time with what has been charged, on the clock or not."""
+        cycles = self.clock.cycles + self.vmcs_cycles + self._path_cycles + self.booked_cycles
+        return self.pcpu.timeline.cycles_to_ps(cycles)
+
     # --- the clock ---------------------------------------------------------------------------------------------------
 
     def commit(self) -> int:

@@ -103,7 +103,7 @@ class EventChannel:
         self.counts.upcalls += 1
         self.counts.redundant += delivered == self._delivered
         self._delivered = delivered
-        now_ps = vcpu.pcpu.clock.now_ps
+        now_ps = vcpu.meter.now_ps
         for hop in ("taken", "upcalled", "injected"):
             self._hops.stamp(self.number, hop, now_ps)
 
@@ -135,8 +135,8 @@ class EventChannel:
         """See Upcall."""
         self.counts.schedulings += 1
         self.counts.redundant_schedulings += self._wake_is_redundant
-        self._hops.stamp(self.number, "scheduled", vcpu.pcpu.clock.now_ps)
+        self._hops.stamp(self.number, "scheduled", vcpu.meter.now_ps)
 
     def injected(self, vcpu: VCpu) -> None:
         """See Upcall."""
-        self._hops.stamp(self.number, "injected", vcpu.pcpu.clock.now_ps)
+        self._hops.stamp(self.number, "injected", vcpu.meter.now_ps)
