@@ -377,6 +377,8 @@ class Hypervisor:
         if vcpu.waits_for_start_up or vcpu.is_parked:
             return
         if vcpu.is_blocked:
+            if vcpu.domain.end is not None:
+                return  # its devices go on; the scheduler may have forgotten it
             vcpu.is_blocked = False
             self._resume_samples()
             if running is not None:

@@ -16,7 +16,7 @@ from tests.guest.hostile_guest import MEMORY_BYTES, make_image
 from vmm.boot.loaders import load
 from vmm.domain import Domain
 from vmm.hypervisor import Hypervisor, host_memory_bytes
-from vmm.outcome import EndKind
+from vmm.outcome import End, EndKind
 from vmm.scheduler.credit import CreditScheduler
 from vmm.vcpu import VCpu
 
@@ -146,6 +146,15 @@ def test_the_end_of_one_domain_leaves_its_core_to_the_others() -> None:
     assert end.kind is EndKind.DEBUG_EXIT
     assert host.domains[1].end is None
     assert host.guest_ms(1) > 295
+
+
+def test_a_domain_that_is_ended_while_it_sleeps_is_not_woken_by_its_devices() -> None:
+    host = Host(COUNT_TICKS, COUNT_TICKS).run(55)
+    host.domains[0].finish(End(EndKind.QUIT))
+    host.hypervisor.forget_ended()  # as the next decision of a core does
+    host.run(300)
+    assert host.ticks(0) in (5, 6)
+    assert host.ticks(1) in (29, 30)
 
 
 @pytest.mark.parametrize("paging", ["shadow", "ept"])
