@@ -100,6 +100,11 @@ class World:
         self._note_ways(here, there, latency_ps + lead_ps)
         return ends[0], ends[1]
 
+    @property
+    def ends(self) -> list[WireEnd]:
+        """The ends of all wires, two by two, as they were connected."""
+        return [sender for sender, _, _ in self._wires]
+
     def _note_ways(self, one: int, other: int, way_ps: int) -> None:
         """The shortest ways between all hosts, with a new wire, and who is in a group with whom."""
         ways, numbers = self._ways_ps, range(len(self.hosts))

@@ -21,6 +21,7 @@ from types import FrameType
 
 from devices.switch import Switch
 from emulator.errors import ConfigError
+from emulator.wire import WireEnd
 from emulator.world import World as Timeline
 from vmm.session.additions import Additions
 from vmm.session.boot_plan import HostPlan
@@ -126,6 +127,11 @@ class World:
         """The switches, once they are built: what their ports have counted."""
         stations = () if self._built is None else self._built.timeline.hosts
         return [station for station in stations if isinstance(station, Switch)]
+
+    @property
+    def ends(self) -> list[WireEnd]:
+        """The ends of links' and switches' cables, once they are built: what each has sent, and lost."""
+        return [] if self._built is None else self._built.timeline.ends
 
     def build(self) -> None:
         """Make all of it, once. Raises ConfigError."""
