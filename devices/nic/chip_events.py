@@ -41,9 +41,11 @@ class ChipEvents:
         if self._is_running:
             return
         end_ps = self._machine.now_ps + 1
-        if self._event is not None:
-            end_ps = min(end_ps, self._event.when_ps)  # a core may be ahead of what is due
-        self._run_before(end_ps)
+        if self._event is not None and self._event.when_ps < end_ps:  # a core is ahead of what is due
+            with self._machine.at(self._event.when_ps - 1):
+                self._run_before(self._event.when_ps)
+        else:
+            self._run_before(end_ps)
         self.now_ps = self._machine.now_ps
         self._follow()
 

@@ -33,10 +33,13 @@ def statistics(chip: Chip, microengines: Sequence[Microengine]) -> dict[str, Any
 
 def _microengine(chip: Chip, engine: Microengine) -> dict[str, Any]:
     contexts = [_context(chip, context) for context in engine.contexts]
+    executing_ps = sum(context["executing_ps"] for context in contexts)
+    polling_ps = sum(context["polling_ps"] for context in contexts)
     return {
         "program": engine.contexts[0].name,
-        "executing_ps": sum(context["executing_ps"] for context in contexts),
-        "polling_ps": sum(context["polling_ps"] for context in contexts),
+        "executing_ps": executing_ps,
+        "polling_ps": polling_ps,
+        "idle_ps": max(0, chip.events.now_ps - executing_ps - polling_ps),
         "swaps": sum(context["swaps"] for context in contexts),
         "contexts": contexts,
     }

@@ -45,6 +45,7 @@ def test_times_of_a_context_sum_to_no_more_than_the_time() -> None:
         stats = nic.stats()
         for engine in stats["microengines"].values():
             assert 0 < engine["executing_ps"] < stats["now_ps"]
+            assert engine["executing_ps"] + engine["polling_ps"] + engine["idle_ps"] == stats["now_ps"]
             assert sum(context["swaps"] for context in engine["contexts"]) == engine["swaps"]
 
 
