@@ -12,7 +12,7 @@ from guest_images.linux_source import Driver, Program, SourceBuild
 from guest_images.recipe import Progress, Recipe
 
 FOLDER = Path(__file__).parent / "vif_linux"
-HOLDING_LINE = "sidecore: holding"  # /init waits for a line, when `hold` is on the command line
+HOLDING_LINE = "sidecore: holding"  # /init waits for a line, when `hold` or `hold=psapp` is on the command line
 NETWORK_LINE = "sidecore: network ready"
 
 

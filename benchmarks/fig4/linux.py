@@ -26,7 +26,7 @@ def measure_linux(world: World, setup: Setup, run_until: RunUntil) -> list[Flow]
     for other in others:
         other.begin_as(first)
     for host, number in ((host, number) for host in range(2) for number in range(setup.guests)):
-        world.hosts[host].guests[1 + number].send(f"psapp {setup.words(host, number)}\n".encode())
+        world.hosts[host].guests[1 + number].send(f"{setup.words(host, number)}\n".encode())
     clients = world.hosts[0].guests[1:]
     run_until(lambda: _have_all(clients, READY))
     for client in clients:

@@ -38,7 +38,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 OWN_IMAGE, LINUX_IMAGE, DOM0_IMAGE, STUB_IMAGE = "psapp", "linux-vif", "idle", "bridge"
 IMAGES = {"own": OWN_IMAGE, "linux": LINUX_IMAGE}
 
-LINUX_WORDS = "hold quiet"  # of the kernel; psapp's come later (linux.py)
+LINUX_WORDS = "hold=psapp quiet"  # of the kernel; psapp's come later (linux.py)
 
 GUESTS = (1, 2, 4, 8, 16, 24, 32)
 GUESTS_MAX = 64

@@ -3,6 +3,8 @@
  *   psapp role=client peer=02:5c:00:00:02:01 probes=1000 warmup=100 think_us=0 think=sleep size=64 timeout_ms=50
  *   psapp role=server
  *   psapp role=statistics                       what ethtool would show
+ *   psapp held                                  says `sidecore: holding`, takes its words from a line of standard input, and sets
+ *                                               the interface up: what a copy of a guest has to do is as little as can be
  *
  * All take interface=eth0. The words mean what they mean to the test kernel (kernels/psapp), but keep=1: then a client that is
  * done says `~ psapp ready` and goes on until a line comes on its standard input; only then it prints its figures. The client ends with status 1
@@ -33,6 +35,7 @@
 #define LAST_TRIES 5
 #define LAST_MS 50
 #define STATISTICS_MOST 64
+#define HELD_WORDS_MOST 16
 
 static char **words; /* of the command line */
 static int packet_socket, interface_index;
@@ -255,9 +258,31 @@ static int print_statistics(void) {
     return 0;
 }
 
+static void set_interface_up(void) {
+    struct ifreq request = {0};
+    int any_socket = socket(AF_INET, SOCK_DGRAM, 0);
+    strncpy(request.ifr_name, word("interface", "eth0"), IFNAMSIZ - 1);
+    if (any_socket < 0 || ioctl(any_socket, SIOCGIFFLAGS, &request)) fail(request.ifr_name);
+    request.ifr_flags |= IFF_UP;
+    if (ioctl(any_socket, SIOCSIFFLAGS, &request)) fail("the interface does not go up");
+    close(any_socket);
+}
+
+static void wait_for_words(void) {
+    static char line[512], *held[HELD_WORDS_MOST + 1];
+    printf("sidecore: holding\n");
+    fflush(stdout);
+    if (!fgets(line, sizeof line, stdin)) refuse("no line came");
+    unsigned count = 0;
+    for (char *at = strtok(line, " \r\n"); at && count < HELD_WORDS_MOST; at = strtok(NULL, " \r\n"))
+        held[count++] = at;
+    words = held;
+    set_interface_up();
+}
+
 int main(int count, char **arguments) {
-    (void)count;
     words = arguments + 1;
+    if (count == 2 && !strcmp(arguments[1], "held")) wait_for_words();
     const char *role = word("role", "");
     size_bytes = (uint32_t)number("size", "64");
     if (size_bytes < sizeof(struct psapp_frame) || size_bytes > FRAME_BYTES_MOST) refuse("size is 28 to 1514 bytes");
