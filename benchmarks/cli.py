@@ -208,12 +208,14 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
 @click.option(
     "--phases", default=1, type=click.IntRange(1, 16), help="Starting phases of the flows; all samples count."
 )
+@click.option("--carriers", "has_carriers", is_flag=True, help="Beside the NIC, stub domains; throughput, too.")
 @click.option("--map", "has_map", is_flag=True, help="What the paper leaves open, at the last --guests: many runs.")
 @file_options
 @click.option("--plot", "plot_path", type=FILE, metavar="F.svg|F.png", help="Draw the figure.")
 def fig4(
     counts: tuple[int, ...],
     phases: int,
+    has_carriers: bool,
     has_map: bool,
     guest: str,
     json_path: Path | None,
@@ -227,7 +229,8 @@ def fig4(
 
     setup = setup_of(guest=guest, **options)
     outputs = outputs_of(json_path=json_path, csv_path=csv_path, plot_path=plot_path)
-    measure_and_report(setup, tuple(dict.fromkeys(counts)) or GUESTS, outputs, phases=phases, has_map=has_map)
+    chosen = tuple(dict.fromkeys(counts)) or GUESTS
+    measure_and_report(setup, chosen, outputs, phases=phases, has_map=has_map, has_carriers=has_carriers)
 
 
 def figure3_command(name: str, help_text: str) -> None:

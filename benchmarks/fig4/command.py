@@ -8,7 +8,8 @@ from benchmarks.fig4.measure import measure
 from benchmarks.fig4.plot import draw
 from benchmarks.fig4.results import PointResult, pool
 from benchmarks.fig4.setup import Setup
-from benchmarks.fig4.tables import map_table, tables
+from benchmarks.fig4.tables import carriers_table, map_table, tables
+from benchmarks.fig4.throughput import FRAME_BYTES, Throughput, carriers, measure_throughputs
 from benchmarks.harness.outputs import Outputs
 from benchmarks.harness.text import show_titled
 from vmm.cli.output import say
@@ -16,22 +17,27 @@ from vmm.cli.output import say
 NAME = "fig4"
 
 
-def measure_and_report(setup: Setup, counts: Sequence[int], outputs: Outputs, *, phases: int, has_map: bool) -> None:
+def measure_and_report(
+    setup: Setup, counts: Sequence[int], outputs: Outputs, *, phases: int, has_map: bool, has_carriers: bool
+) -> None:
     """Each count of guests without and with a sidecore, from so many phases of the flows. Raises ConfigError.
 
-    With a map, every regime at the last count.
+    With a map, every regime at the last count; with carriers, the NIC beside stub domains there, throughput, too.
 
     Ctrl-C shows and writes what is done, and is passed on.
     """
     outputs.check()
     points = points_of(setup, counts)
     named = list(regimes(replace(setup, guests=counts[-1]))) if has_map else []
-    wanted = list(dict.fromkeys([*points, *(point for _, *pair in named for point in pair)]))
+    ways = carriers(replace(setup, guests=counts[-1])) if has_carriers else []
+    wanted = list(dict.fromkeys([*points, *(point for _, *pair in named for point in pair), *ways]))
+    rates: list[Throughput] = []
     found: dict[Setup, list[PointResult]] = {}
     interrupted: KeyboardInterrupt | None = None
     try:
         for result in measure([replace(point, phase=phase) for point in wanted for phase in range(phases)]):
             found.setdefault(replace(result.setup, phase=0), []).append(result)
+        rates += measure_throughputs([(way, frame_bytes) for way in ways for frame_bytes in FRAME_BYTES])
     except KeyboardInterrupt as stop:
         interrupted = stop
         say(f"stopped: {sum(map(len, found.values()))} of {len(wanted) * phases} runs are done")
@@ -43,7 +49,10 @@ def measure_and_report(setup: Setup, counts: Sequence[int], outputs: Outputs, *,
     done = [(name, pooled[one], pooled[two]) for name, one, two in named if one in pooled and two in pooled]
     if done:
         show_titled(*map_table(done))
-    rows = [row for result in pooled.values() for row in result.rows()]
+    compared = [(pooled[way], [rate for rate in rates if rate.setup == way]) for way in ways if way in pooled]
+    if compared:
+        show_titled(*carriers_table(compared))
+    rows = [row for result in pooled.values() for row in result.rows()] + [row for rate in rates for row in rate.rows()]
     outputs.write(NAME, rows, (lambda figure: draw(figure, results)) if results else None)
     if interrupted is not None:
         raise interrupted

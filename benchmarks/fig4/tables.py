@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.fig4.hops import HOPS
 from benchmarks.fig4.results import PointResult, pairs_of
+from benchmarks.fig4.throughput import Throughput
 from vmm.cli.output import list_table
 
 if TYPE_CHECKING:
@@ -110,6 +111,24 @@ def map_table(done: Sequence[tuple[str, PointResult, PointResult]]) -> Titled:
             *(f"{mean_schedulings(result):.3f}" for result in (without, with_one)),
         )
     return f"The map: what the paper leaves open, n = {done[0][1].setup.guests}, without and with a sidecore", table
+
+
+def carriers_table(compared: Sequence[tuple[PointResult, Sequence[Throughput]]]) -> Titled:
+    """A row for each way of carrying frames: round trips, and what two guests got that sent all they could."""
+    sizes = sorted({rate.frame_bytes for _, rates in compared for rate in rates})
+    rate_names = tuple(f"{size} bytes: Mb/s" for size in sizes)
+    numbers = ("median us", "of the first", "IQR", *rate_names)
+    table = list_table("Frames are carried by", *numbers, right=numbers)
+    for result, rates in compared:
+        by_size = {rate.frame_bytes: f"{min(rate.received_mbps):.0f}" for rate in rates}
+        table.add_row(
+            f"the NIC, {result.setup.signals}" if result.setup.carrier == "nic" else result.setup.signals,
+            f"{result.median_us:.1f}",
+            f"{result.median_us / compared[0][0].median_us:.2f}",
+            f"{result.range_us:.1f}",
+            *(by_size.get(size, "-") for size in sizes),
+        )
+    return f"What it is compared with, n = {compared[0][0].setup.guests}; throughput of two guests, each way", table
 
 
 def mean_schedulings(result: PointResult) -> float:

@@ -7,7 +7,7 @@
 #include "vif_driver.h"
 
 #define INTERFACES 64
-#define BURST 16 /* frames of one guest, before the others have theirs */
+#define BURST 16 /* frames of one guest, before others have theirs; of the wire so many for each guest */
 
 static struct vif vif;
 static uint64_t addresses[INTERFACES]; /* as VIF_CALL_ADDRESS says; 0: none */
@@ -49,12 +49,15 @@ static bool switch_frame(const uint8_t *frame, uint32_t length, unsigned from) {
     return is_group || !is_found;
 }
 
-static bool carry_from_wire(void) {
-    uint32_t length;
-    const uint8_t *frame = vif_receive(&vif, &length);
-    if (!frame) return false;
-    switch_frame(frame, length, INTERFACES);
-    vif_give_back(&vif);
+/* Whether there may be more. */
+static bool carry_from_wire(unsigned most) {
+    for (unsigned i = 0; i < most; i++) {
+        uint32_t length;
+        const uint8_t *frame = vif_receive(&vif, &length);
+        if (!frame) return false;
+        switch_frame(frame, length, INTERFACES);
+        vif_give_back(&vif);
+    }
     return true;
 }
 
@@ -82,7 +85,7 @@ void guest_main(void) {
             requests |= learn();
         }
         requests |= __atomic_exchange_n(&vif.page->requests, 0, __ATOMIC_SEQ_CST);
-        bool has_more = carry_from_wire();
+        bool has_more = carry_from_wire(BURST * interface_count);
         for (unsigned i = 0; i < INTERFACES; i++)
             if (requests >> i & 1 && !carry_from_guest(i)) requests &= ~(1ul << i);
         if (has_more || requests || vif_listen(&vif) || vif.page->requests || vif.page->changes != changes) continue;

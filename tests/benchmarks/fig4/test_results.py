@@ -7,7 +7,8 @@ import pytest
 from benchmarks.fig4.map import THINK_US, VARIANTS, regimes
 from benchmarks.fig4.results import pairs_of, pool, quantile
 from benchmarks.fig4.setup import INTERRUPT_CORES, Setup, mac_text, setup_of
-from benchmarks.fig4.tables import map_table, tables
+from benchmarks.fig4.tables import carriers_table, map_table, tables
+from benchmarks.fig4.throughput import Throughput, carriers
 from emulator.errors import ConfigError
 from tests.benchmarks.fig4.points import point
 
@@ -61,6 +62,14 @@ def test_tables_and_rows_have_every_point() -> None:
         "core_use",
     }
     assert all(row.record()["spec"]["guests"] == 4 for row in rows)  # type: ignore[index]  # a mapping
+
+
+def test_the_nic_is_compared_with_stub_domains() -> None:
+    ways = carriers(Setup(guests=2))
+    assert [way.signals for way in ways] == ["interrupt, 8 bits", "sidecore, spin", "stub", "shared stub"]
+    compared = [(point(way, (1000,)), [Throughput(way, 64, (90.0, 80.0), 0, 1.5)]) for way in ways]
+    assert carriers_table(compared)[1].row_count == 4
+    assert [row.value for row in compared[0][1][0].rows()] == [90.0, 80.0]
 
 
 def test_the_map_changes_one_thing_at_a_time_and_has_a_control() -> None:
