@@ -58,7 +58,6 @@ class WireEnd:
         latency_ps: int,
         bits_per_second: int | None,
         on_sent: Callable[[int], None],
-        lead_ps: int = 0,
         fault: Fault = NO_FAULT,
     ) -> None:
         self.on_receive: Callable[[bytes], None] | None = None  # None: nobody listens
@@ -69,7 +68,6 @@ class WireEnd:
         self._latency_ps = latency_ps
         self._bits_per_second = bits_per_second
         self._on_sent = on_sent
-        self._lead_ps = lead_ps
         self._fault = fault
         self._last_arrival_ps = 0
         self._sent: list[tuple[int, bytes]] = []  # (arrival, frame), not carried yet
@@ -78,9 +76,7 @@ class WireEnd:
         """Send a frame at `now_ps`, or when those before it have left; False: dropped, so many wait.
 
         `now_ps` is the sender's time: that of a device's own events, which are a domain's, or of the world (outside).
-        With a lead it is that much later, or more.
         """
-        assert not self._lead_ps or now_ps >= self._events.now_ps + self._lead_ps, "a frame is sent too late"
         start_ps = max(now_ps, self.free_ps)
         if start_ps - now_ps > BACKLOG_MAX_PS:
             self.dropped_count += 1

@@ -91,7 +91,6 @@ class World:
                 latency_ps=latency_ps,
                 bits_per_second=bits_per_second,
                 on_sent=partial(self._expect, sender, receiver),
-                lead_ps=lead_ps,
                 fault=replace(fault, seed=2 * fault.seed + direction),
             )
             for direction, (sender, receiver) in enumerate(((here, there), (there, here)))

@@ -1,4 +1,4 @@
-"""How fast the emulator is on this workstation: Linux to its shell beside QEMU, what one VM exit takes, and turns.
+"""How fast the emulator is on this workstation: Linux to its shell beside QEMU, one VM exit, turns, frames.
 
 Every contender boots the same vmlinux, initramfs and command line as a process of its own, and is timed from its start
 until the shell's line has arrived. With several repetitions they take turns, so that a busy workstation hits all.
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.harness.results import Fact, Result, Spread
 from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
+from benchmarks.speed.packets import measure_packets
 from benchmarks.speed.turns import TurnCost, measure_turns
 from emulator.errors import ConfigError
 from guest_images.images import Image, resolve
@@ -59,7 +60,7 @@ def measure(repeat: int) -> tuple[list[Contender], list[ExitCost], list[TurnCost
             for contender in contenders:
                 say(f"{contender.name}, run {turn + 1} of {repeat}")
                 run_once(contender)
-    return contenders, measure_exit_costs(), measure_turns()
+    return contenders, measure_exit_costs(), measure_turns() + measure_packets()
 
 
 def sidecore_contenders(scratch: Path) -> list[Contender]:

@@ -37,7 +37,7 @@ def exit_rows(costs: list[ExitCost]) -> list[tuple[str, ...]]:
 
 def turn_rows(turns: list[TurnCost]) -> list[tuple[str, ...]]:
     """One row per kind of machine."""
-    rows: list[tuple[str, ...]] = [("Turns alone, for one emulated second", "workstation s")]
+    rows: list[tuple[str, ...]] = [("Turns alone, and frames, for one emulated second", "workstation s")]
     return [*rows, *((cost.machines, f"{cost.seconds:.2f}") for cost in turns)]
 
 
