@@ -209,28 +209,21 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
     "--phases", default=1, type=click.IntRange(1, 16), help="Starting phases of the flows; all samples count."
 )
 @click.option("--carriers", "has_carriers", is_flag=True, help="Beside the NIC, stub domains; throughput, too.")
+@click.option("--isolation", "has_isolation", is_flag=True, help="What a guest that only computes loses, too.")
 @click.option("--map", "has_map", is_flag=True, help="What the paper leaves open, at the last --guests: many runs.")
 @file_options
 @click.option("--plot", "plot_path", type=FILE, metavar="F.svg|F.png", help="Draw the figure.")
 def fig4(
-    counts: tuple[int, ...],
-    phases: int,
-    has_carriers: bool,
-    has_map: bool,
-    guest: str,
-    json_path: Path | None,
-    csv_path: Path | None,
-    plot_path: Path | None,
+    counts: tuple[int, ...], guest: str, json_path: Path | None, csv_path: Path | None, plot_path: Path | None,
     **options: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Figure 4 of the sidecore paper: round trips through the self-virtualized NIC, without and with a sidecore."""
     from benchmarks.fig4.command import measure_and_report
     from benchmarks.fig4.setup import GUESTS, setup_of
 
-    setup = setup_of(guest=guest, **options)
+    shown = {name: options.pop(name) for name in ("phases", "has_map", "has_carriers", "has_isolation")}
     outputs = outputs_of(json_path=json_path, csv_path=csv_path, plot_path=plot_path)
-    chosen = tuple(dict.fromkeys(counts)) or GUESTS
-    measure_and_report(setup, chosen, outputs, phases=phases, has_map=has_map, has_carriers=has_carriers)
+    measure_and_report(setup_of(guest=guest, **options), tuple(dict.fromkeys(counts)) or GUESTS, outputs, **shown)
 
 
 def figure3_command(name: str, help_text: str) -> None:

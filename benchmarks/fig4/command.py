@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks.fig4.isolation import Isolation, isolation_ways, measure_isolation
 from benchmarks.fig4.map import regimes
 from benchmarks.fig4.measure import measure
 from benchmarks.fig4.plot import draw
 from benchmarks.fig4.results import PointResult, pool
 from benchmarks.fig4.setup import Setup
-from benchmarks.fig4.tables import carriers_table, map_table, tables
+from benchmarks.fig4.tables import carriers_table, isolation_table, map_table, tables
 from benchmarks.fig4.throughput import FRAME_BYTES, Throughput, carriers, measure_throughputs
 from benchmarks.harness.outputs import Outputs
 from benchmarks.harness.text import show_titled
@@ -18,11 +19,19 @@ NAME = "fig4"
 
 
 def measure_and_report(
-    setup: Setup, counts: Sequence[int], outputs: Outputs, *, phases: int, has_map: bool, has_carriers: bool
+    setup: Setup,
+    counts: Sequence[int],
+    outputs: Outputs,
+    *,
+    phases: int,
+    has_map: bool,
+    has_carriers: bool,
+    has_isolation: bool,
 ) -> None:
     """Each count of guests without and with a sidecore, from so many phases of the flows. Raises ConfigError.
 
-    With a map, every regime at the last count; with carriers, the NIC beside stub domains there, throughput, too.
+    With a map, every regime at the last count; with carriers, the NIC beside stub domains there, throughput, too; with
+    isolation, what others' packets cost a guest that only computes.
 
     Ctrl-C shows and writes what is done, and is passed on.
     """
@@ -30,14 +39,18 @@ def measure_and_report(
     points = points_of(setup, counts)
     named = list(regimes(replace(setup, guests=counts[-1]))) if has_map else []
     ways = carriers(replace(setup, guests=counts[-1])) if has_carriers else []
+    ways_of_isolation = isolation_ways(replace(setup, guests=counts[-1])) if has_isolation else []
     wanted = list(dict.fromkeys([*points, *(point for _, *pair in named for point in pair), *ways]))
     rates: list[Throughput] = []
+    isolated: dict[Setup, Isolation] = {}
     found: dict[Setup, list[PointResult]] = {}
     interrupted: KeyboardInterrupt | None = None
     try:
         for result in measure([replace(point, phase=phase) for point in wanted for phase in range(phases)]):
             found.setdefault(replace(result.setup, phase=0), []).append(result)
         rates += measure_throughputs([(way, frame_bytes) for way in ways for frame_bytes in FRAME_BYTES])
+        for each in measure_isolation(ways_of_isolation) if ways_of_isolation else ():
+            isolated[each.setup] = each
     except KeyboardInterrupt as stop:
         interrupted = stop
         say(f"stopped: {sum(map(len, found.values()))} of {len(wanted) * phases} runs are done")
@@ -52,7 +65,12 @@ def measure_and_report(
     compared = [(pooled[way], [rate for rate in rates if rate.setup == way]) for way in ways if way in pooled]
     if compared:
         show_titled(*carriers_table(compared))
-    rows = [row for result in pooled.values() for row in result.rows()] + [row for rate in rates for row in rate.rows()]
+    if isolated:
+        show_titled(*isolation_table([isolated[way] for way in ways_of_isolation if way in isolated]))
+    rows = [row for each in isolated.values() for row in each.rows()]
+    rows += [row for result in pooled.values() for row in result.rows()] + [
+        row for rate in rates for row in rate.rows()
+    ]
     outputs.write(NAME, rows, (lambda figure: draw(figure, results)) if results else None)
     if interrupted is not None:
         raise interrupted

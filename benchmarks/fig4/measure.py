@@ -11,6 +11,7 @@ from benchmarks.fig4.hops import FlowHops, HostStamps, mean_hops_ns
 from benchmarks.fig4.linux import RunUntil, measure_linux
 from benchmarks.fig4.results import HostFigures, PointResult
 from benchmarks.fig4.setup import DOM0_IMAGE, OWN_IMAGE, Setup
+from benchmarks.fig4.world import describe, dropped_of, received_of
 from benchmarks.harness.measurements import ProtocolError, nanoseconds
 from benchmarks.harness.processes import run_in_processes
 from emulator.errors import ConfigError, GuestError
@@ -21,7 +22,6 @@ from vmm.session.spec import Limits
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.session.world import Guest, Host, World
 
-CABLE_NS = 50  # ten metres
 SLICE_MS = 1
 MAX_SECONDS = 100  # emulated, of a point
 
@@ -72,15 +72,8 @@ def _note_mark(waiting: set[int], number: int, code: int) -> None:
 
 def build(setup: Setup) -> tuple[World, list[FlowHops]]:
     """The two hosts, and who follows each flow through them."""
-    world = World()
+    world = describe(setup)
     flows = [FlowHops(skipped=setup.warm_up + 1) for _ in range(setup.guests)]
-    for number in range(2):
-        host = world.add_host(setup.host)
-        host.add_guest(setup.dom0)
-        for guest in range(setup.guests):
-            is_copy = setup.image != OWN_IMAGE and (number, guest) != (0, 0)
-            host.add_guest(setup.guest(number, guest), is_held_back=is_copy)
-    world.add_link(world.hosts[0], world.hosts[1], latency_ns=CABLE_NS)
     world.build()
     for number, host in enumerate(world.hosts):
         nic = host.guests[0].built.nic
@@ -115,13 +108,12 @@ def _host_figures(host: Host) -> HostFigures:
     nic = built.nic_stats()
     assert nic is not None, "the host has one"
     channels = nic["vmm"]["domains"].values()
-    vifs = (nic["vmm"]["carried"] or nic["card"]["vifs"]).values()
     return HostFigures(
-        packets=sum(vif["received"] for vif in vifs),
+        packets=sum(received_of(host)),
         signals=sum(counts["signals"] for counts in channels),
         redundant_signals=sum(counts["redundant"] for counts in channels),
         redundant_schedulings=sum(counts["redundant_schedulings"] for counts in channels),
-        drops=sum(sum(drops.values()) for vif in vifs for drops in (vif["send_drops"], vif["receive_drops"])),
+        drops=dropped_of(host),
         core_use=tuple(_core_use(pcpu) for pcpu in built.machine.pcpus),
     )
 

@@ -22,7 +22,7 @@ InterruptCore = Literal["dom0", "guests", "round-robin"]
 INTERRUPT_CORES: tuple[InterruptCore, ...] = get_args(InterruptCore)
 Carrier = Literal["nic", "stub", "shared stub"]  # who brings frames to guests: the NIC, or a domain with its only VIF
 CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
-Pinning = Literal["shared", "split"]
+Pinning = Literal["shared", "split", "one"]
 PINNINGS: tuple[Pinning, ...] = get_args(Pinning)
 
 SendQueues = Literal["guest", "nic"]
@@ -143,7 +143,7 @@ class Setup:
             image=self.image,
             memory_bytes=OWN_MEMORY_BYTES if self.image == OWN_IMAGE else GUEST_MEMORY_BYTES,
             append=self.words(host, number) if self.image == OWN_IMAGE else LINUX_WORDS,
-            cores=(cores[number % len(cores)],) if self.pinning == "split" else cores,
+            cores={"shared": cores, "split": (cores[number % len(cores)],), "one": cores[:1]}[self.pinning],
             has_vif=True,
             mac=mac_text(host, number),
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.fig4.hops import HOPS
+from benchmarks.fig4.isolation import Isolation
 from benchmarks.fig4.results import PointResult, pairs_of
 from benchmarks.fig4.throughput import Throughput
 from vmm.cli.output import list_table
@@ -129,6 +130,22 @@ def carriers_table(compared: Sequence[tuple[PointResult, Sequence[Throughput]]])
             *(by_size.get(size, "-") for size in sizes),
         )
     return f"What it is compared with, n = {compared[0][0].setup.guests}; throughput of two guests, each way", table
+
+
+def isolation_table(measured: Sequence[Isolation]) -> Titled:
+    """A row for each way of signalling."""
+    numbers = ("packets", "lost a packet", "the VMM's", "receivers' own", "stalls of its time")
+    table = list_table("Signals", *numbers, right=numbers)
+    for each in measured:
+        table.add_row(
+            each.setup.signals,
+            f"{each.packets:,}",
+            f"{each.lost_per_packet:,.0f}",
+            f"{each.vmm_per_packet:,.0f}",
+            f"{each.receiving / max(1, each.packets):,.0f}",
+            f"{each.stalls_part:.1%}",
+        )
+    return "What a guest that only computes loses beside receivers, in cycles", table
 
 
 def mean_schedulings(result: PointResult) -> float:

@@ -8,19 +8,20 @@ machine; they themselves neither stop nor print.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from benchmarks.fig4.setup import Setup, mac_text
+from benchmarks.fig4.world import describe, dropped_of, received_of
 from benchmarks.harness.processes import run_in_processes
 from benchmarks.harness.results import Result
 from emulator.errors import ConfigError
 from emulator.ledger import Category
 from guest_images.images import resolve
 from vmm.session.spec import GuestSpec, Limits
-from vmm.session.world import Host, World
+from vmm.session.world import Host
 
 IMAGE = "vif_blast"
 FRAME_BYTES, FRAMES = (64, 1514), 10**9
-CABLE_NS = 50
 GUESTS_MOST = 2  # they fill the wire already
 BEGUN_FRAMES = 32  # that each guest has got before the counting begins
 WINDOW_MS, SLICE_MS, PATIENCE_MS = 4, 1, 2000
@@ -68,49 +69,28 @@ def measure_throughputs(wanted: Sequence[tuple[Setup, int]]) -> Iterator[Through
 def measure_throughput(wanted: tuple[Setup, int]) -> Throughput:
     """Raises ConfigError when a guest gets nothing."""
     setup, frame_bytes = wanted
-    world = World()
-    for number in range(2):
-        host = world.add_host(setup.host)
-        host.add_guest(setup.dom0)
-        for guest in range(min(setup.guests, GUESTS_MOST)):
-            host.add_guest(_blaster(setup, number, guest, frame_bytes))
-    world.add_link(world.hosts[0], world.hosts[1], latency_ns=CABLE_NS)
+    world = describe(setup, partial(_blaster, setup, frame_bytes), min(setup.guests, GUESTS_MOST))
     world.build()
     per_ms = world.hosts[0].built.machine.profile.frequency_hz // 1000
     now_ms = 0
-    while min(min(_received(host)) for host in world.hosts) < BEGUN_FRAMES:
+    while min(min(received_of(host)) for host in world.hosts) < BEGUN_FRAMES:
         now_ms += SLICE_MS
         if now_ms > PATIENCE_MS:
             raise ConfigError(f"{setup}: a guest has not got {BEGUN_FRAMES} frames in {PATIENCE_MS} ms")
         world.run(Limits(max_cycles=now_ms * per_ms))
-    before = [sum(_received(host)) for host in world.hosts]
+    before = [sum(received_of(host)) for host in world.hosts]
     world.run(Limits(max_cycles=(now_ms + WINDOW_MS) * per_ms))
-    got = [sum(_received(host)) - count for host, count in zip(world.hosts, before, strict=True)]
+    got = [sum(received_of(host)) - count for host, count in zip(world.hosts, before, strict=True)]
     first, second = (count * frame_bytes * 8 / (WINDOW_MS * 1000) for count in got)
-    dropped = sum(_dropped(host) for host in world.hosts)
+    dropped = sum(dropped_of(host) for host in world.hosts)
     return Throughput(setup, frame_bytes, (first, second), dropped, _busy(world.hosts[1]))
 
 
-def _blaster(setup: Setup, host: int, number: int, frame_bytes: int) -> GuestSpec:
+def _blaster(setup: Setup, frame_bytes: int, host: int, number: int) -> GuestSpec:
     words = f"peer={mac_text(1 - host, number)} frames={FRAMES} size={frame_bytes}"
     return replace(setup.guest(host, number), image=IMAGE, append=words)
-
-
-def _received(host: Host) -> list[int]:
-    """Frames that each guest has got."""
-    return [vif["received"] for vif in _vifs(host)]
-
-
-def _dropped(host: Host) -> int:
-    return sum(sum(drops.values()) for vif in _vifs(host) for drops in (vif["send_drops"], vif["receive_drops"]))
 
 
 def _busy(host: Host) -> float:
     clocks = [pcpu.clock for pcpu in host.built.machine.pcpus]
     return sum(1 - clock.book().cycles[Category.IDLE] / max(1, clock.cycles) for clock in clocks)
-
-
-def _vifs(host: Host) -> list[dict]:  # type: ignore[type-arg]  # of counters, and drops by cause
-    nic = host.guests[0].built.nic_stats()
-    assert nic is not None, "the host has one"
-    return list((nic["vmm"]["carried"] or nic["card"]["vifs"]).values())

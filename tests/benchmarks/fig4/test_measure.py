@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.cli import cli
+from benchmarks.fig4.isolation import isolation_ways, measure_one
 from benchmarks.fig4.measure import measure_point
 from benchmarks.fig4.results import PointResult
 from benchmarks.fig4.setup import Carrier, Setup
@@ -68,3 +69,12 @@ def test_the_command_writes_rows_of_every_point(tmp_path: Path) -> None:
 def test_a_choice_that_is_none_is_one_line() -> None:
     result = CliRunner().invoke(cli, ["bench", "fig4", "--pinning", "both"])
     assert "no 'both'" in str(result.exception or result.output)
+
+
+def test_a_guest_that_only_computes_loses_less_by_a_sidecore_than_by_a_shared_interrupt() -> None:
+    shared, own_bit, with_one = map(measure_one, isolation_ways(replace(SHARED, guests=4, identifier_bits=1)))
+    for measured in (shared, own_bit, with_one):
+        assert measured.packets > 20
+        assert 0 < measured.computing < measured.window
+    assert shared.vmm_per_packet > own_bit.vmm_per_packet > with_one.vmm_per_packet > 0
+    assert {row.metric for row in shared.rows()} == {"lost_per_packet", "vmm_per_packet", "stalls_part"}
