@@ -90,6 +90,7 @@ def test_a_snapshot_says_of_a_guest_what_its_memory_does_not() -> None:
         "has_vif": False,
         "mac": None,
         "is_manager": False,
+        "is_backend": False,
     }
     host = HostSpec(overrides=("core.core_count=3",), sidecore_switches=(Switch(7, True),))
     assert HostSpec.take({**saved_values(host), "overrides": ["core.core_count=3"]}) == host
