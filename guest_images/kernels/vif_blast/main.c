@@ -54,8 +54,15 @@ static bool send_frame(uint32_t sequence, uint32_t length) {
     return true;
 }
 
+static bool is_from_peer(const struct blast_frame *frame) {
+    for (unsigned i = 0; i < sizeof peer; i++)
+        if (frame->from[i] != peer[i]) return false;
+    return true;
+}
+
 static void take(const struct blast_frame *frame, uint32_t length) {
-    if (length < LEAST_BYTES || frame->ethertype[0] != ETHERTYPE_HIGH || frame->ethertype[1] != ETHERTYPE_LOW) return;
+    if (length < LEAST_BYTES || !is_from_peer(frame)) return; /* anybody can send here */
+    if (frame->ethertype[0] != ETHERTYPE_HIGH || frame->ethertype[1] != ETHERTYPE_LOW) return;
     if (frame->length > length || frame->length < LEAST_BYTES || frame->sum != sum_of(frame)) {
         damaged++;
         return;
