@@ -8,7 +8,7 @@ C_FILES = $(shell git ls-files 'emulator/*.c' 'emulator/*.h')
 ENGINE := $(wildcard emulator/engine/*.[ch] emulator/engine/*/*.[ch]) emulator/engine/build.py emulator/engine/abi.py \
 	$(wildcard emulator/vmx/*.py) emulator/x86.py emulator/timing/instruction_classes.py emulator/timing/kernels/layout.py setup.py
 
-.PHONY: help setup run linux test test-fast fuzz lint bench clean
+.PHONY: help setup run linux test test-fast fuzz soak lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make linux      boot Debian'\''s kernel to a shell (fetched at first); Ctrl-A X ends it'
 	@echo 'make test       every test; test-fast leaves out those that boot Linux'
 	@echo 'make fuzz       a million random instructions, on our CPU and on Bochs'
+	@echo 'make soak       that, and 100,000 frames between 16 guests, over a lossy network'
 	@echo 'make lint       what CI checks besides the tests'
 	@echo 'make bench      how fast the emulator is, beside QEMU'
 	@echo 'make setup      only the set-up: .venv with all packages, the CPU engine compiled'
@@ -38,6 +39,10 @@ test: .make/linux
 
 test-fast: setup
 	@$(BIN)/pytest -n $(JOBS) -m 'not slow'
+
+# The long campaigns whole, of which `make test` runs a part.
+soak: fuzz
+	@SIDECORE_SOAK=1 $(BIN)/pytest -n $(JOBS) --timeout=7200 tests/guest/test_vif_soak.py
 
 # Another million each time SIDECORE_FUZZ_SEED says so.
 fuzz: setup
