@@ -196,6 +196,14 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
 @click.option(
     "--send-queues", default="guest", metavar="guest|nic", help="Where they lie: in guest memory, or behind the NIC."
 )
+@click.option(
+    "--slower-clients",
+    "slower_clients_percent",
+    default=0,
+    type=click.IntRange(0, 90),
+    metavar="%",
+    help="So much slower is the clock of the clients' host.",
+)
 @click.option("--signal", default="auto", metavar="auto|msix|posted", help="How guests are told without a sidecore.")
 @click.option("--sidecores", default=1, type=click.IntRange(1, 2), help="Of each host, where it has any.")
 @click.option("--poll", default="spin", metavar="spin|mwait", help="How the sidecore waits.")

@@ -20,6 +20,7 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("send queues behind the NIC", {"send_queues": "nic"}),
     ("dom0 beside the fourth core", {"dom0_core": 1}),
     ("mwait", {"poll": "mwait"}),
+    ("clients' host 25% slower", {"slower_clients_percent": 25}),
 )
 
 

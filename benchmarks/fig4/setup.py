@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from benchmarks.harness.results import Fact
 from emulator.errors import ConfigError, choices_text
+from emulator.profiles.profile import load_profile
 from emulator.timing.fidelity import Fidelity
 from vmm.session.spec import GuestSpec, HostSpec, Paging
 from vmm.sidecore.poll import Poll
@@ -73,6 +74,7 @@ class Setup:
     paging: Paging = "shadow"
     timing: Fidelity = "fast"
     carrier: Carrier = "nic"
+    slower_clients_percent: int = 0  # that the clock of their host is slower
     phase: int = 0  # of the flows' beginnings
     image: str = OWN_IMAGE
 
@@ -96,13 +98,12 @@ class Setup:
         left = [core for core in range(CORES - self.sidecores) if core != self.dom0_core]
         return tuple(left if self.fourth_runs_guests else left[:GUEST_CORES])
 
-    @property
-    def host(self) -> HostSpec:
-        """Either host."""
+    def host(self, number: int) -> HostSpec:
+        """Host 0, where the clients are, or 1."""
         core = {"dom0": str(self.dom0_core), "guests": str(self.guest_cores[0]), "round-robin": "round-robin"}
         return HostSpec(
             profile=self.profile,
-            overrides=self.overrides,
+            overrides=self._overrides(number),
             paging=self.paging,
             timing=self.timing,
             pcpu_count=CORES - self.sidecores,
@@ -115,6 +116,12 @@ class Setup:
             nic_interrupt_core=core[self.interrupt_core],
             nic_send_queues=self.send_queues,
         )
+
+    def _overrides(self, host: int) -> tuple[str, ...]:
+        if host or not self.slower_clients_percent:
+            return self.overrides
+        frequency_hz = load_profile(self.profile, self.overrides).frequency_hz
+        return (*self.overrides, f"core.frequency_hz={frequency_hz * (100 - self.slower_clients_percent) // 100}")
 
     @property
     def dom0(self) -> GuestSpec:

@@ -14,7 +14,7 @@ def describe(setup: Setup, guest_of: Callable[[int, int], GuestSpec] | None = No
     """Not built yet. `guest_of(host, number)` instead of the setup's own guests; so many instead of all."""
     world = World()
     for number in range(2):
-        host = world.add_host(setup.host)
+        host = world.add_host(setup.host(number))
         host.add_guest(setup.dom0)
         for guest in range(setup.guests if guests is None else guests):
             is_copy = guest_of is None and setup.image != OWN_IMAGE and (number, guest) != (0, 0)

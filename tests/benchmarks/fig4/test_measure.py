@@ -78,3 +78,14 @@ def test_a_guest_that_only_computes_loses_less_by_a_sidecore_than_by_a_shared_in
         assert 0 < measured.computing < measured.window
     assert shared.vmm_per_packet > own_bit.vmm_per_packet > with_one.vmm_per_packet > 0
     assert {row.metric for row in shared.rows()} == {"lost_per_packet", "vmm_per_packet", "stalls_part"}
+
+
+@pytest.mark.slow
+def test_at_fair_saturation_a_round_trip_is_the_queue_times_the_service_time() -> None:
+    setup = Setup(guests=16, probes=40, warm_up=10, sidecores=1, pinning="one")  # one core is one queue, and full
+    few, many = measure_point(setup), measure_point(replace(setup, guests=32))
+    for result in (few, many):
+        medians = [sorted(flow)[len(flow) // 2] for flow in result.samples]
+        assert max(medians) < 1.1 * min(medians)  # nobody waits longer than others
+    service_us = few.mean_us / few.setup.guests
+    assert many.mean_us == pytest.approx(many.setup.guests * service_us, rel=0.05)
