@@ -189,7 +189,7 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
 )
 @click.option("--boost", "has_boost", is_flag=True, help="The scheduler prefers who wakes (Xen from October 2006 on).")
 @click.option(
-    "--pinning", default="shared", metavar="shared|split", help="Guests use both cores, or half of them each."
+    "--pinning", default="shared", metavar="shared|split|one", help="Guests use both cores, half of them each, or one."
 )
 @click.option("--fourth-core", "fourth_runs_guests", is_flag=True, help="Without a sidecore its core runs guests.")
 @click.option("--dom0-core", default=0, type=click.IntRange(0, 2), help="Of dom0; which core is whose sibling follows.")

@@ -102,16 +102,17 @@ class FlowHops:
 
 
 class HostStamps:
-    """What a NIC and the VMM of one host tell: hands each stamp to its flow."""
+    """What a NIC and the VMM of one host tell: hands each stamp to its flow. VIF `first` is of flow 0, and so on."""
 
-    def __init__(self, host: int, flows: Sequence[FlowHops]) -> None:
+    def __init__(self, host: int, flows: Sequence[FlowHops], *, first: int = 0) -> None:
         self._host = host
-        self._flows = flows
+        self._flows = {first + number: flow for number, flow in enumerate(flows)}
 
     def stamp(self, vif_number: int, hop: str, now_ps: int) -> None:
-        """VIF n is of flow n."""
-        if vif_number < len(self._flows):
-            self._flows[vif_number].stamp(self._host, hop, now_ps)
+        """A VIF of no flow is a driver domain's own."""
+        flow = self._flows.get(vif_number)
+        if flow is not None:
+            flow.stamp(self._host, hop, now_ps)
 
 
 def mean_hops_ns(flows: Sequence[FlowHops], mean_round_trip_ns: float) -> dict[str, float]:

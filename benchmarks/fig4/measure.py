@@ -17,6 +17,7 @@ from benchmarks.harness.processes import run_in_processes
 from emulator.errors import ConfigError, GuestError
 from emulator.pcpu import PCpu
 from guest_images.images import resolve
+from vmm.nic.backend import FIRST
 from vmm.session.report.core_use import uses
 from vmm.session.spec import Limits
 from vmm.session.virtual_guest import VirtualGuest
@@ -78,7 +79,7 @@ def build(setup: Setup) -> tuple[World, list[FlowHops]]:
     for number, host in enumerate(world.hosts):
         nic = host.guests[0].built.nic
         assert nic is not None, "the host has one"
-        nic.observers.append(HostStamps(number, flows))
+        nic.observers.append(HostStamps(number, flows, first=0 if setup.carrier == "nic" else FIRST))
     return world, flows
 
 

@@ -54,4 +54,10 @@ def test_round_trips_of_the_warm_up_are_not_counted_and_flows_are_kept_apart() -
             hosts[step.host].stamp(0, step.stamp, start_ps + 1000 * place)
     hosts[CLIENT].stamp(2, "posted", 0)  # a VIF of no flow
     assert [flow.trips for flow in flows] == [1, 0]
+    carried = FlowHops(skipped=0)
+    hosts = [HostStamps(host, [carried], first=1) for host in (CLIENT, SERVER)]
+    for place, step in enumerate(CHAIN):
+        hosts[step.host].stamp(0, step.stamp, 1000 * place)  # of the domain that carries the frames
+        hosts[step.host].stamp(1, step.stamp, 2000 * place)
+    assert (carried.trips, carried.total_ps) == (1, 2000 * (len(CHAIN) - 1))
     assert mean_hops_ns(flows[1:], 1.0) == {}
