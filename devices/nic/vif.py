@@ -11,7 +11,7 @@ Every descriptor and frame ends in one of the counters:
     arrived = received + receive_errors + drops of what came + receives_in_work
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -24,6 +24,12 @@ VIF_MAX = 64
 MAC_BYTES = 6
 IS_GROUP = 1  # of a MAC address's first byte
 ADDRESS_END = 1 << 64
+
+
+def check_mac(mac: bytes, taken: Container[bytes]) -> None:
+    """Raise ValueError for a MAC address that no VIF can have, or that is one of `taken`."""
+    if len(mac) != MAC_BYTES or mac[0] & IS_GROUP or mac in taken:
+        raise ValueError(f"{mac.hex(':')} is no MAC address for a VIF, or it is taken")
 
 
 class VifPort(DmaPort, Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from devices.nic.chip_events import ChipEvents
 from devices.nic.observe import Observers
 from devices.nic.polling import Poller
-from devices.nic.vif import IS_GROUP, MAC_BYTES, VIF_MAX, Vif, VifPort
+from devices.nic.vif import IS_GROUP, VIF_MAX, Vif, VifPort, check_mac
 
 
 class VifTable:
@@ -37,8 +37,7 @@ class VifTable:
 
     def create(self, mac: bytes, port: VifPort, *, is_promiscuous: bool) -> Vif | None:
         """A VIF with the lowest free number; None: there are VIF_MAX. Raises ValueError for a MAC that cannot be."""
-        if len(mac) != MAC_BYTES or mac[0] & IS_GROUP or mac in self._by_mac:
-            raise ValueError(f"{mac.hex(':')} is no MAC address for a VIF, or it is taken")
+        check_mac(mac, self._by_mac)
         number = next((number for number in range(VIF_MAX) if number not in self.vifs), None)
         if number is None:
             return None

@@ -16,7 +16,7 @@ stores in a guest's page takes the line to memory, as a device's store does.
 from typing import Any
 
 from devices.nic import vif_page
-from devices.nic.vif import IS_GROUP, MAC_BYTES, Descriptor, Packet, Vif, VifPort
+from devices.nic.vif import Descriptor, Packet, Vif, VifPort, check_mac
 from vmm.cost import paths
 from vmm.exits.hypercalls import UNKNOWN
 from vmm.nic.event_channel import Kicker
@@ -45,9 +45,7 @@ class Backend:
 
     def create(self, interface: Interface, mac: bytes, port: VifPort) -> Vif | None:
         """A VIF for a guest; None: there are as many as there are bits. Raises ValueError for a MAC as Nic does."""
-        taken = {other.vif.mac for other in self._interfaces.values() if other.has_vif}
-        if len(mac) != MAC_BYTES or mac[0] & IS_GROUP or mac in taken:
-            raise ValueError(f"{mac.hex(':')} is no MAC address for a VIF, or it is taken")
+        check_mac(mac, {other.vif.mac for other in self._interfaces.values() if other.has_vif})
         number = next((n for n in range(FIRST, LAST + 1) if not self._has(n)), None)
         if number is None:
             return None
