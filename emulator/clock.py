@@ -136,9 +136,9 @@ class Clock:
         if engine is None:
             self._cycles += charged_cycles
             return self._cycles
-        shared = engine.shared
-        cycles: int = shared.clock_cycles + charged_cycles
-        shared.clock_cycles = cycles
+        word = engine.clock
+        cycles: int = word[0] + charged_cycles
+        word[0] = cycles
         return cycles
 
     def _slow_down(self, siblings: Siblings, work_cycles: int) -> int:

@@ -186,10 +186,10 @@ class VCpu:
     Slots, because CPython 3.11 finds attributes of an object with more than 30 of them 20 ns later.
     """
 
-    WIRED = ("shared", "gpr", "_words")
+    WIRED = ("shared", "clock", "gpr", "_words")
 
     __slots__ = (
-        "_account", "_accounts", "_words", "apic", "core", "domain", "engine", "exit",
+        "_account", "_accounts", "_words", "apic", "clock", "core", "domain", "engine", "exit",
         "extensions", "gpr", "has_run", "init_request", "interrupt_request", "is_blocked", "is_parked", "meter",
         "mmio", "msrs", "nmi_request", "number", "paging", "read", "running_account", "shared",
         "siblings", "start_up_vector", "state_hpa",
@@ -224,6 +224,7 @@ class VCpu:
         self.mmio = domain.cpu_mmio[number]
         self.shared = engine.shared
         self.gpr = engine.gpr
+        self.clock = engine.clock
         self.vmcs = Vmcs(engine.vmcs)
         self._words = self.vmcs.storage
         self.exit: Exit | None = None  # that is handled; None: the guest runs, or has never run
@@ -322,10 +323,11 @@ class VCpu:
         """Step over the instruction that exited."""
         vmx = self.core.operation
         self.meter.follow(paths.ADVANCE_RIP)
-        rip, length_bytes = vmx.read_two(f.GUEST_RIP, f.VM_EXIT_INSTRUCTION_LENGTH)
+        rip, length_bytes, blocking = vmx.read_three(
+            f.GUEST_RIP, f.VM_EXIT_INSTRUCTION_LENGTH, f.GUEST_INTERRUPTIBILITY_STATE
+        )
         vmx.write(f.GUEST_RIP, rip + length_bytes)
-        blocking = vmx.read(f.GUEST_INTERRUPTIBILITY_STATE) & BLOCKING_BY_STI_OR_MOV_SS
-        if blocking or self._words[_RFLAGS_SLOT] & RFLAGS_TF:
+        if blocking & BLOCKING_BY_STI_OR_MOV_SS or self._words[_RFLAGS_SLOT] & RFLAGS_TF:
             self._end_instruction()
 
     def finish_instruction(self) -> None:

@@ -68,11 +68,16 @@ def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
     return values, class_of, costs
 
 
+def _words(array: Any) -> memoryview:
+    return memoryview(ffi.buffer(array)).cast("B").cast("Q")
+
+
 class Engine:
     """One CPU of the engine over a host's memory.
 
     `shared` is the C struct of shared.h; `gpr` and `vmcs` are its arrays as memoryviews of 64-bit words (`vmcs` is
-    indexed by slot: `emulator.vmx.fields.SLOT`). Raises RuntimeError when the engine's raw state does not lie where
+    indexed by slot: `emulator.vmx.fields.SLOT`), and `clock` has its `clock_cycles` at 0: each VM exit reads and writes
+    it, and the struct takes twice as long. Raises RuntimeError when the engine's raw state does not lie where
     this project expects it (another Unicorn build).
     """
 
@@ -102,8 +107,9 @@ class Engine:
             )
         self._cpu = ffi.gc(cpu, lib.sc_close)
         self.shared = lib.sc_shared(self._cpu)
-        self.gpr = memoryview(ffi.buffer(self.shared.gpr)).cast("B").cast("Q")
-        self.vmcs = memoryview(ffi.buffer(self.shared.vmcs)).cast("B").cast("Q")
+        self.gpr = _words(self.shared.gpr)
+        self.vmcs = _words(self.shared.vmcs)
+        self.clock = _words(ffi.addressof(self.shared, "clock_cycles"))
 
     def set_timing(self, timing: CoreTiming, core: int) -> None:
         """Time what runs from now on by `timing`, as core number `core` of the machine.

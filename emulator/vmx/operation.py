@@ -104,7 +104,7 @@ class VmxOperation:
         self._costs = costs
         self._payer, self._clock = payer, payer.clock
         self._read_cycles, self._write_cycles = costs.vmread_cycles, costs.vmwrite_cycles
-        self._two_read_cycles = 2 * self._read_cycles
+        self._three_read_cycles = 3 * self._read_cycles
         self._entry_cycles = costs.entry_cycles
         self._exit_cycles = {reason: costs.cycles_of(reason) for reason in NAMES}
 
@@ -161,11 +161,11 @@ class VmxOperation:
         self._payer.vmcs_cycles += self._read_cycles
         return self._vmcs.storage[_SLOT[field]]
 
-    def read_two(self, first: int, second: int) -> tuple[int, int]:
-        """Two times `read`, in one call."""
-        self._payer.vmcs_cycles += self._two_read_cycles
+    def read_three(self, first: int, second: int, third: int) -> tuple[int, int, int]:
+        """Three times `read`, in one call."""
+        self._payer.vmcs_cycles += self._three_read_cycles
         storage = self._vmcs.storage
-        return storage[_SLOT[first]], storage[_SLOT[second]]
+        return storage[_SLOT[first]], storage[_SLOT[second]], storage[_SLOT[third]]
 
     def write(self, field: int, value: int) -> None:
         """VMWRITE of a field that software knows to be writable: `Vmcs.write` without the call. Else KeyError."""
@@ -227,9 +227,9 @@ class ObservedVmxOperation(VmxOperation):
         self._payer.tell(Category.VMCS, self._read_cycles, what, "vmx.vmread_cycles")
         return super().read(field)
 
-    def read_two(self, first: int, second: int) -> tuple[int, int]:
-        """Two VMREADs."""
-        return self.read(first), self.read(second)
+    def read_three(self, first: int, second: int, third: int) -> tuple[int, int, int]:
+        """Three VMREADs."""
+        return self.read(first), self.read(second), self.read(third)
 
     def write(self, field: int, value: int) -> None:
         """VMWRITE."""

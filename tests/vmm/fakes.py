@@ -56,6 +56,20 @@ def exited_vcpu(domain: int = 0, vcpu: int = 0, pcpu: int = 0, **exit_fields: in
     return cast(VCpu, SimpleNamespace(number=vcpu, vmcs=vmcs, **parts))
 
 
+class FakeShared(SimpleNamespace):
+    """Fields of `sc_cpu_shared`; the clock is in `clock`, too."""
+
+    clock: memoryview
+
+    @property
+    def clock_cycles(self) -> int:
+        return self.clock[0]
+
+    @clock_cycles.setter
+    def clock_cycles(self, cycles: int) -> None:
+        self.clock[0] = cycles
+
+
 class FakeEngine:
     """The registers of an engine that never runs, and MSRs that a test sets."""
 
@@ -63,8 +77,9 @@ class FakeEngine:
         self.owner = owner
         self.gpr = memoryview(bytearray(16 * 8)).cast("Q")
         self.vmcs = memoryview(bytearray(f.SLOT_COUNT * 8)).cast("Q")
-        self.shared = SimpleNamespace(
-            clock_cycles=0, horizon_cycles=0, deadline_cycles=0, instructions=0, tsc_base=0, dr6=0, cr2=0,
+        self.clock = memoryview(bytearray(8)).cast("Q")
+        self.shared = FakeShared(
+            clock=self.clock, horizon_cycles=0, deadline_cycles=0, instructions=0, tsc_base=0, dr6=0, cr2=0,
             interrupt_pending=0, nmi_pending=0, **{counter: 0 for counter, _ in ENGINE_COUNTERS},
         )  # fmt: skip
         self.msrs: dict[int, int] = {}

@@ -62,7 +62,7 @@ class ExitLoop:
         core = self._core
         vcpu, meter = core.loaded, core.meter
         assert vcpu is not None
-        clock_cycles = vcpu.shared.clock_cycles
+        clock_cycles = vcpu.clock[0]
         if clock_cycles > meter.clock.horizon_cycles:
             self.exit_waits = True
             return LEAVE

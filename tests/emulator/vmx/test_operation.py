@@ -254,16 +254,18 @@ def test_vmread_and_vmwrite_are_charged_and_booked_later(is_observed: bool) -> N
 
 
 @pytest.mark.parametrize("is_observed", [False, True])
-def test_two_vmreads_at_once_are_two_vmreads(is_observed: bool) -> None:
+def test_three_vmreads_at_once_are_three_vmreads(is_observed: bool) -> None:
     payer = FakePayer(is_observed=is_observed)
     operation, vmcs = with_vmcs(payer)
     vmcs.save(f.GUEST_RIP, 3)
     vmcs.save(f.VM_EXIT_INSTRUCTION_LENGTH, 7)
-    assert operation.read_two(f.GUEST_RIP, f.VM_EXIT_INSTRUCTION_LENGTH) == (3, 7)
-    assert payer.vmcs_cycles == 2 * READ
+    vmcs.save(f.GUEST_RSP, 9)
+    assert operation.read_three(f.GUEST_RIP, f.VM_EXIT_INSTRUCTION_LENGTH, f.GUEST_RSP) == (3, 7, 9)
+    assert payer.vmcs_cycles == 3 * READ
     assert [what for _, _, what, _ in payer.told] == is_observed * [
         "VMREAD GUEST_RIP",
         "VMREAD VM_EXIT_INSTRUCTION_LENGTH",
+        "VMREAD GUEST_RSP",
     ]
 
 
