@@ -25,6 +25,8 @@ class Shared:
     deadline_cycles: int
     horizon_cycles: int
     tsc_base: int
+    recent: Any
+    recent_count: int
     watched_hpas: MutableSequence[int]
     work_64ths: int
     slow_percent: int

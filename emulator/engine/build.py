@@ -76,7 +76,7 @@ def _tables() -> tuple[dict[str, str], dict[str, int]]:
         "time.h": instruction_classes.c_defines() + _defines(walks),
         "abi.h": abi["c_defines"](),
     }
-    lengths = {"VMCS_SLOT_COUNT": fields.SLOT_COUNT, "WATCHED_MAX": abi["WATCHED_MAX"]}
+    lengths = {"VMCS_SLOT_COUNT": fields.SLOT_COUNT, **{name: abi[name] for name in ("WATCHED_MAX", "RECENT_MAX")}}
     return {f"generated/{name}": text for name, text in headers.items()}, lengths
 
 

@@ -174,6 +174,10 @@ void raise_fault(sc_cpu *cpu, unsigned vector, uint32_t error_code); /* a fault 
 void raise_debug(sc_cpu *cpu, uint64_t payload); /* a #DB trap behind the instruction that is done */
 bool window_open(const sc_cpu *cpu); /* may an external interrupt be delivered before the next instruction? */
 
+/* recent.c: the last events */
+void note_delivery(sc_cpu *cpu, event e);
+void note_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification);
+
 /* delivery.c */
 typedef struct {
     enum { DONE, FAULT, LEFT } what; /* LEFT: a VM exit took place instead */

@@ -12,6 +12,7 @@ static bool is_contributory(unsigned vector) { return vector < 32 && (CONTRIBUTO
 bool deliver(sc_cpu *cpu, event e) {
     for (bool first = true;; first = false) {
         elapse_event(cpu, e);
+        note_delivery(cpu, e);
         if (e.type == EVENT_NMI) SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) |= BLOCKING_BY_NMI;
         if (e.type == EVENT_HARDWARE_EXCEPTION && e.vector == PAGE_FAULT) cpu->s.cr2 = e.address;
         if (e.type != EVENT_EXTERNAL_INTERRUPT && e.type != EVENT_SOFTWARE_INTERRUPT && e.vector == DEBUG_EXCEPTION)

@@ -12,6 +12,7 @@
 #define PRIMARY VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS
 
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes) {
+    note_exit(cpu, reason, qualification);
     SLOT(cpu, EXIT_REASON) = reason;
     SLOT(cpu, EXIT_QUALIFICATION) = qualification;
     SLOT(cpu, VM_EXIT_INTERRUPTION_INFORMATION) = cpu->arch.exiting.interruption;
