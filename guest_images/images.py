@@ -14,7 +14,7 @@ from guest_images.cache import ignore_progress
 from guest_images.kernels import build_kernel
 
 Kind = Literal["kernel", "linux", "tool", "file"]
-End = Literal["debug exit", "shutdown", "user"]
+End = Literal["debug exit", "shutdown", "triple fault", "user"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ IMAGES = (
     ImageEntry("boot", "the loader keeps the boot contract"),
     ImageEntry("exceptions", "each vector with its error code and RIP, from rings 0 and 3"),
     ImageEntry("nested_faults", "faults in handlers, bad gates, #DF over a broken stack or IDT"),
-    ImageEntry("triple_fault", "the run ends by a shutdown, the verdict comes before", ends_by="shutdown"),
+    ImageEntry("triple_fault", "the run ends by a triple fault, the verdict comes before", ends_by="triple fault"),
     ImageEntry("ist", "IST, RSP0, stack alignment, #TS"),
     ImageEntry("interrupts", "PIT, RTC and UART through the i8259 pair: counts, masks, priority"),
     ImageEntry("apic", "local APIC: requests, priorities, TPR and CR8, destinations, the 8259s through LINT0"),

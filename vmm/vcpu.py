@@ -412,7 +412,7 @@ class VCpu:
 
     def shut_down(self) -> None:
         """The guest's processor shuts down."""
-        self.domain.finish(End(EndKind.SHUTDOWN, detail="triple fault"))
+        self.domain.finish(End(EndKind.TRIPLE_FAULT, detail="triple fault", cpu=self.number))
 
     def reinject_interrupted_event(self) -> None:
         """Deliver again what the exit interrupted on its way through the IDT (SDM 3C 27.2.4)."""

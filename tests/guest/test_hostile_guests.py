@@ -21,7 +21,7 @@ PAGING_ON = "mov eax, cr0\n bts eax, 31\n mov cr0, eax\n"
 @pytest.mark.parametrize("paging", PAGINGS)
 def test_an_interrupt_does_not_wake_a_halt_with_interrupts_off(paging: str) -> None:
     program = SET_UP_PIC + ONE_SHOT_PIT + WAIT_LONG + "cli\n hlt\n mov al, 7\n" + END_WITH_AL
-    assert how_it_ends(paging, program) == "the guest shut down: halted with interrupts off"
+    assert how_it_ends(paging, program) == "the guest halted: with interrupts off"
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -50,7 +50,7 @@ def test_a_string_input_wraps_with_its_32_bit_pointer(paging: str) -> None:
 def test_an_entry_with_bit_63_is_malformed_again_once_nxe_is_off(paging: str) -> None:
     program = "mov ecx, 0xc0000080\n xor edx, edx\n mov eax, 0xd00\n wrmsr\n bts qword ptr [0x4048], 63\n"
     program += "mov rbx, [0x9000]\n mov eax, 0x500\n wrmsr\n mov rax, cr3\n mov cr3, rax\n mov rbx, [0x9000]\n"
-    assert how_it_ends(paging, program + "mov al, 7\n" + END_WITH_AL) == "the guest shut down: triple fault"
+    assert how_it_ends(paging, program + "mov al, 7\n" + END_WITH_AL) == "the guest's processor shut down: triple fault"
 
 
 @pytest.mark.parametrize("paging", PAGINGS)

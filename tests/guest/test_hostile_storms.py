@@ -164,4 +164,4 @@ def test_a_storm_of_two_processors_gets_to_its_limit(storm: str, paging: str) ->
 def test_an_exception_without_a_table_of_vectors_is_a_triple_fault(paging: str, instruction: str) -> None:
     guest = make_guest(paging, f"{instruction}\n {LOOP}")
     guest.advance(LIMIT_CYCLES)
-    assert str(guest.end) == "the guest shut down: triple fault"
+    assert str(guest.end) == "the guest's processor shut down: triple fault"

@@ -13,7 +13,11 @@ from vmm.session.spec import GuestSpec, HostSpec, Paging
 
 MAX_CYCLES = 20_000_000_000
 MEMORY_BYTES = 256 << 20  # what the kernels are written for (guest_images/README.md)
-END_KINDS = {"debug exit": EndKind.DEBUG_EXIT, "shutdown": EndKind.SHUTDOWN}
+END_KINDS = {
+    "debug exit": EndKind.DEBUG_EXIT,
+    "shutdown": EndKind.SHUTDOWN,
+    "triple fault": EndKind.TRIPLE_FAULT,
+}
 KERNELS = list(standalone_kernels())
 
 
@@ -38,7 +42,7 @@ def test_a_kernel_succeeds_and_prints_the_same_in_every_mode(kernel: ImageEntry,
     assert lines[-1].startswith("PASS: "), "\n".join(line for line in lines if not line.startswith("PASS"))
     assert finished.end is not None
     assert finished.end.kind is END_KINDS[kernel.ends_by]
-    assert finished.end.exit_status == 0
+    assert finished.end.exit_status == (6 if kernel.ends_by == "triple fault" else 0)
     assert lines == claims(run_kernel(kernel.name, "native", kernel.cpus))
 
 

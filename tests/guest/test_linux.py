@@ -84,7 +84,7 @@ def test_the_small_kernel_runs_commands_and_powers_off(paging: Paging) -> None:
 def test_reboot_ends_the_run_by_a_triple_fault() -> None:
     finished = converse("native", b"reboot -f\n")
     assert finished.end is not None
-    assert (finished.end.kind, finished.end.detail) == (EndKind.SHUTDOWN, "triple fault")
+    assert (finished.end.kind, finished.end.detail) == (EndKind.TRIPLE_FAULT, "triple fault")
 
 
 def test_the_bzimage_decompresses_itself_and_boots_where_kaslr_puts_it() -> None:

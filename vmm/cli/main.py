@@ -14,7 +14,7 @@ from emulator.errors import ConfigError
 from vmm.cli.output import say
 from vmm.cli.profiles import profiles
 from vmm.cli.spec_options import MADE_BY_SNAPSHOT, read_specs, spec_options
-from vmm.session.spec import Limits, Outside, specs_of
+from vmm.session.spec import Outside, specs_of
 
 if TYPE_CHECKING:
     from vmm.session.console import Console
@@ -39,8 +39,10 @@ def boot(**parameters: Any) -> None:
     GUEST is a name from `sidecore images list` or a kernel file; without one, `default` boots.
 
     Exit status: 0 the guest shut down or reset, wrote 0 to the debug exit, or printed the --until text; 2 a mistake in
-    the command; 3 a limit was reached; 4 the guest did what the machine does not model; 130 stopped by Ctrl-C or
-    Ctrl-A X; (value << 1) | 1 for another value written to the debug exit.
+    the command; 3 a limit was reached; 4 the guest did what the machine does not model; 6 its processor shut down (a
+    triple fault); 8 it halted for ever; 10 it ended before it printed the --until text; 12 it ended before it came to
+    where it is saved; 128 and the signal's number: 130 Ctrl-C or Ctrl-A X, 143 SIGTERM, 129 SIGHUP; (value << 1) | 1
+    for another value written to the debug exit.
     """
     if parameters["restore_path"] is not None:
         check_restore_options()
@@ -54,7 +56,7 @@ def boot(**parameters: Any) -> None:
     until = limits.until.encode() if limits.until is not None else None
     with Console(until=until, allow_input=outside.allow_input) as console, StatusLine() as status_line:
         result = run(boot_plan, console, status_line.update)
-    finish(limits, outside, console, result)
+    finish(outside, console, result)
 
 
 def check_restore_options() -> None:
@@ -65,7 +67,7 @@ def check_restore_options() -> None:
             raise ConfigError(f"--restore has {option} from the snapshot; leave it out")
 
 
-def finish(limits: Limits, outside: Outside, console: "Console", result: "RunResult") -> None:
+def finish(outside: Outside, console: "Console", result: "RunResult") -> None:
     """Show how the run ended and what it cost, write the statistics file, exit with the run's status."""
     import rich.console
 
@@ -73,13 +75,7 @@ def finish(limits: Limits, outside: Outside, console: "Console", result: "RunRes
 
     if sys.stderr.isatty() and console.tail and not console.tail.endswith(b"\n"):
         click.echo(err=True)
-    missed = limits.until is not None and not console.until_seen
-    is_lost = outside.is_saved and result.end.kind.name != "SAVED"
-    say(
-        f"{result.end}"
-        + (f", before it printed {limits.until!r}" if missed else "")
-        + (", before it came to where it is saved" if is_lost else "")
-    )
+    say(str(result.end))
     if result.report:
         click.echo(result.report, err=True)
     print_summary(result.stats, rich.console.Console(stderr=True), result.instructions_before)
@@ -89,7 +85,7 @@ def finish(limits: Limits, outside: Outside, console: "Console", result: "RunRes
         print_explanation(result.recorder, rich.console.Console(stderr=True))
     if outside.stats_path is not None:
         write_stats(outside.stats_path, result.stats)
-    sys.exit(result.end.exit_status)
+    sys.exit(result.status)
 
 
 @cli.group()

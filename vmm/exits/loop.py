@@ -110,7 +110,7 @@ class ExitLoop:
         vcpu.is_blocked = True
         vcpu.is_parked = not vcpu.read(f.GUEST_RFLAGS) & RFLAGS_IF
         if all(other.is_parked or other.waits_for_start_up for other in vcpu.siblings):
-            vcpu.domain.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
+            vcpu.domain.finish(End(EndKind.HALTED, detail="with interrupts off", cpu=vcpu.number))
             return
         vcpu.meter.follow(paths.SLEEP)
         self._core.sleep(vcpu)

@@ -61,6 +61,7 @@ class Console(AbstractContextManager["Console"]):
         self.until = until
         self.until_seen = False
         self.stop_reason: StopReason | None = None
+        self.signal_number = 0  # of the signal that asked for it
         self.is_interactive = allow_input and os.isatty(stdin_fd) and os.isatty(stdout_fd)
         self._until_last_byte = until[-1] if until else -1
         self._stdin_fd, self._stdout_fd = stdin_fd, stdout_fd
@@ -167,6 +168,7 @@ class Console(AbstractContextManager["Console"]):
         return b""
 
     def _handle_signal(self, number: signal.Signals) -> None:
+        self.signal_number = number
         self._stop(StopReason.SIGNAL)
 
     def _stop(self, reason: StopReason) -> None:

@@ -1,5 +1,6 @@
 """What a run needs of a guest, whether a VMM is under it or it has the machine to itself."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from devices.board import Board
@@ -14,6 +15,18 @@ from vmm.outcome import End
 from vmm.session.stats import DutyChange, ExitStats, NicStats
 
 
+class Processor(Protocol):
+    """A processor of a guest: `native.NativeProcessor`, `vcpu.VCpu`."""
+
+    engine: Engine
+    vmcs: Vmcs
+
+    @property
+    def pcpu(self) -> PCpu:
+        """The core that it is on."""
+        ...
+
+
 class Guest(Protocol):
     """A loaded guest on core `pcpu` of `machine`: `native.NativeGuest`, `virtual_guest.VirtualGuest`."""
 
@@ -26,6 +39,15 @@ class Guest(Protocol):
     @property
     def host(self) -> Host:
         """The machine with all that runs on it, as a world takes it."""
+        ...
+
+    @property
+    def processors(self) -> Sequence[Processor]:
+        """Its processors, by number."""
+        ...
+
+    def guest_cr3(self, number: int) -> int:
+        """CR3 of a processor, as the guest has it; costs nothing."""
         ...
 
     @property

@@ -1,5 +1,7 @@
 """Native: the guest's kernel is the first program of the PC. No VMM, no VM exits."""
 
+from collections.abc import Sequence
+
 from devices.nic.nic import Nic
 from devices.pc import Pc
 from emulator.engine import Engine
@@ -55,7 +57,7 @@ class NativeProcessor:
         if not self._is_halted():
             self.pcpu.run(deadline_cycles)
         if self.engine.shared.shutdown:
-            self._ending.finish(End(EndKind.SHUTDOWN, detail="triple fault"))
+            self._ending.finish(End(EndKind.TRIPLE_FAULT, detail="triple fault", cpu=self.pcpu.number))
         elif self._is_halted():
             self.pcpu.waiting.wait(Category.IDLE, is_deaf=self.is_parked)
 
@@ -98,6 +100,15 @@ class NativeGuest:
         return self
 
     @property
+    def processors(self) -> Sequence[NativeProcessor]:
+        """The machine's cores."""
+        return self._processors
+
+    def guest_cr3(self, number: int) -> int:
+        """See `Guest`."""
+        return self._processors[number].vmcs.read(f.GUEST_CR3)
+
+    @property
     def end(self) -> End | None:
         """How it ended, if it has."""
         return self._ending.end
@@ -126,7 +137,7 @@ class NativeGuest:
         for processor in self._processors:
             if not processor.pcpu.waiting.is_deaf or not processor.is_parked:
                 return False
-        self.finish(End(EndKind.SHUTDOWN, detail="halted with interrupts off"))
+        self.finish(End(EndKind.HALTED, detail="with interrupts off"))
         return True
 
     def run_timers(self) -> None:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import GuestError
 from emulator.ledger import Category
@@ -24,6 +25,7 @@ from vmm.outcome import End, EndKind
 from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
 from vmm.session.console import POLL_MAX_SECONDS, Console, StopReason
+from vmm.session.ending import honest_end, is_as_wanted, run_status
 from vmm.session.guest import Guest
 from vmm.session.observe.pcap import Capture
 from vmm.session.observe.save_point import SavePoint
@@ -32,20 +34,23 @@ from vmm.session.plan import RestoredPlan
 from vmm.session.report.guest_report import guest_report
 from vmm.session.spec import Limits
 from vmm.session.stats import RunStats
+from vmm.session.symbols import symbols_of
 
 if TYPE_CHECKING:
     from vmm.session.observe.explain import Recorder
     from vmm.session.snapshot import SaveableGuest
 
+ENDING_SIGNALS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 END_OF_STOP = {StopReason.UNTIL: EndKind.UNTIL, StopReason.OUTPUT_LIMIT: EndKind.LIMIT}
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended, what it cost, and, after a guest error, the guest's state for people."""
+    """How a run ended, what it cost, and, unless the end was in order, the guest's state for people."""
 
     end: End
     stats: RunStats
+    status: int  # of the command
     report: str = ""
     recorder: "Recorder | None" = None  # has the exit to explain, if there was one
     instructions_before: int = 0  # retired before this run, which went on from a snapshot
@@ -84,7 +89,6 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
         instructions_before = sum(pcpu.clock.instructions for pcpu in guest.machine.pcpus)
-        report = ""
         try:
             while guest.end is None:
                 _loop(guest, console, plan.limits, on_slice, save_point)
@@ -92,11 +96,17 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
                     _save(saveable, console, save_point)
         except GuestError as error:
             guest.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
-            report = guest_report(guest)
         console.flush()
         assert guest.end is not None
         stats = collect_stats(guest, time.perf_counter() - started)
-        return RunResult(guest.end, stats, report, recorder, instructions_before)
+        end = honest_end(guest.end, plan.limits, outside)
+        report = "" if is_as_wanted(end, outside) else guest_report(guest, symbols_of(_kernel_of(plan)))
+        return RunResult(end, stats, run_status(end, outside), report, recorder, instructions_before)
+
+
+def _kernel_of(plan: BootPlan) -> Path | None:
+    """The file with the guest's symbols; a snapshot has none."""
+    return plan.guest.spec.kernel
 
 
 def _begin(
@@ -169,7 +179,8 @@ def _heed_console(guest: Guest, console: Console) -> None:
     """End the run if the console wants it to."""
     if console.stop_reason is not None:
         kind = END_OF_STOP.get(console.stop_reason, EndKind.QUIT)
-        guest.finish(End(kind, detail="" if kind is EndKind.UNTIL else console.stop_reason.value))
+        detail = "" if kind is EndKind.UNTIL else console.stop_reason.value
+        guest.finish(End(kind, console.signal_number, detail))
 
 
 def _loop(
@@ -197,7 +208,7 @@ def _loop(
         elif limits.max_seconds is not None and now - started >= limits.max_seconds:
             guest.finish(End(EndKind.LIMIT, detail=f"--max-seconds {limits.max_seconds:g}"))
         elif clock_cycles < limit_cycles and not console.is_interactive:
-            guest.finish(End(EndKind.SHUTDOWN, detail="halted, and nothing is left that could wake it"))
+            guest.finish(End(EndKind.HALTED, detail="nothing is left that could wake it"))
         elif clock_cycles < limit_cycles:
             _take_input(guest, console, POLL_MAX_SECONDS)
         else:
@@ -221,17 +232,27 @@ def _take_input(guest: Guest, console: Console, timeout_seconds: float) -> None:
 
 @contextmanager
 def _interruptible(guest: Guest) -> Iterator[None]:
-    """While the guest runs, the first Ctrl-C ends it in order; the second is a KeyboardInterrupt."""
+    """While the guest runs, the first signal of ENDING_SIGNALS ends it in order; another one does what it did before.
+
+    What was ignored when we began stays ignored: `nohup`, and jobs of a shell without job control.
+    """
+    previous: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, previous)
-        guest.finish(End(EndKind.QUIT, detail="Ctrl-C"))
+        before = previous[number]
+        signal.signal(number, before)
+        guest.finish(End(EndKind.QUIT, number, ENDING_SIGNALS[number]))
+        if callable(before) and number != signal.SIGINT:
+            before(number, frame)  # a terminal counts them
 
     if threading.current_thread() is not threading.main_thread():  # nobody else may set handlers
         yield
         return
-    previous = signal.signal(signal.SIGINT, handle)
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            previous[number] = signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)

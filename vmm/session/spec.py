@@ -236,6 +236,10 @@ class Outside(Spec):
         "Go on from a file of --save, as if there had been no end; options that make the guest do not go with it.",
         "--restore", "F",
     )] = None
+    expects_shutdown: Annotated[bool, Parameter(
+        "A triple fault, a HLT that nothing ends, or a power off is the end that is wanted: status 0.",
+        "--expect-shutdown", is_flag=True,
+    )] = False
     allow_input: Annotated[bool, Parameter(
         "Take no keys, even from a terminal: the run is reproducible.", "--no-input", is_flag=True
     )] = True

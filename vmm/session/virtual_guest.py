@@ -1,13 +1,18 @@
 """One guest under the VMM: what `sidecore boot` runs unless it is native."""
 
+from collections.abc import Sequence
+
 from devices.board import Board
 from devices.nic.nic import Nic
 from emulator.events import EventQueue
+from emulator.vmx import fields as f
 from vmm.domain import Domain
 from vmm.hypervisor import Hypervisor
 from vmm.outcome import End
+from vmm.paging.shadow_view import ShadowView
 from vmm.session.observe.statistics import ExitStatistics
 from vmm.session.stats import DutyChange, ExitStats, NicStats
+from vmm.vcpu import VCpu
 
 
 class VirtualGuest:
@@ -27,6 +32,16 @@ class VirtualGuest:
     def host(self) -> Hypervisor:
         """The machine with all that runs on it."""
         return self.hypervisor
+
+    @property
+    def processors(self) -> Sequence[VCpu]:
+        """The domain's vCPUs."""
+        return self.hypervisor.vcpus_of(self.domain)
+
+    def guest_cr3(self, number: int) -> int:
+        """See `Guest`: with shadow paging the VMCS has another."""
+        vcpu = self.processors[number]
+        return vcpu.paging.mode.cr3 if isinstance(vcpu.paging, ShadowView) else vcpu.vmcs.read(f.GUEST_CR3)
 
     @property
     def end(self) -> End | None:

@@ -70,4 +70,4 @@ def test_a_triple_fault_ends_the_domain() -> None:
     bench = Bench()
     assert handle_triple_fault(bench.vcpu) is STOP
     assert bench.domain.end is not None
-    assert (bench.domain.end.kind, bench.domain.end.detail) == (EndKind.SHUTDOWN, "triple fault")
+    assert (bench.domain.end.kind, bench.domain.end.detail) == (EndKind.TRIPLE_FAULT, "triple fault")

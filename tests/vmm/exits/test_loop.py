@@ -147,7 +147,7 @@ def test_the_last_vcpu_that_halts_with_interrupts_off_ends_the_domain() -> None:
     guest.siblings.append(waiting)
     guest.set({f.GUEST_RFLAGS: 2})
     assert guest.exits.on_exit() is LEAVE
-    assert guest.domain.end == End(EndKind.SHUTDOWN, detail="halted with interrupts off")
+    assert guest.domain.end == End(EndKind.HALTED, detail="with interrupts off")
     assert guest.core.asked == []
     assert [page[1] for page in guest.pages] == ["began", "handled", "ended"]
 

@@ -28,8 +28,8 @@ def run(folder: Path, code: str, paging: Paging) -> Guest:
     )
     while guest.end is None:
         guest.advance(guest.pcpu.clock.cycles + 10_000_000)
-    assert guest.end.kind is EndKind.SHUTDOWN
-    assert guest.end.detail == "halted with interrupts off"
+    assert guest.end.kind is EndKind.HALTED
+    assert guest.end.detail == "with interrupts off"
     return guest
 
 

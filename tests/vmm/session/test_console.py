@@ -6,8 +6,9 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -320,10 +321,17 @@ print(f"stopped by {console.stop_reason.name}", flush=True)
 """
 
 
+def hang_ups(action: signal.Handlers) -> Callable[[], object]:
+    """What a child does before it begins: SIGHUP as a terminal's programs have it, or ignored, as after nohup."""
+    return partial(signal.signal, signal.SIGHUP, action)
+
+
 @contextmanager
-def spawned(command: str, arguments: list[str]) -> Iterator[pexpect.spawn]:
+def spawned(
+    command: str, arguments: list[str], *, hang_up: signal.Handlers = signal.SIG_DFL
+) -> Iterator[pexpect.spawn]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PS1": "shell> "}
-    child = pexpect.spawn(command, arguments, env=environment, timeout=30)
+    child = pexpect.spawn(command, arguments, env=environment, timeout=30, preexec_fn=hang_ups(hang_up))
     try:
         yield child
     finally:
@@ -344,6 +352,16 @@ def test_the_first_signal_ends_the_run_in_order(number: signal.Signals) -> None:
         child.expect(b"stopped by SIGNAL")
         child.expect(pexpect.EOF)
         assert not is_raw(child.fileno())
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    with spawned(sys.executable, ["-c", PROGRAM], hang_up=signal.SIG_IGN) as child:
+        pid = wait_ready(child)
+        os.kill(pid, signal.SIGHUP)
+        child.send(b"q")
+        child.expect_exact(b"key 71")
+        child.send(b"\x01x")
+        child.expect(b"stopped by QUIT")
 
 
 def test_the_second_signal_kills_and_restores_the_terminal() -> None:

@@ -1,60 +1,157 @@
-"""The state of a guest in text, for the moment it cannot go on: registers and the code around RIP."""
+"""The state of a guest on one screen of 80 columns, for the moment it does not go on.
+
+where it is, registers, control registers, the code around RIP, the first of a chain of faults, the last events
+(VM exits, exceptions, interrupts), words of the stack with what they may be return addresses into
+"""
 
 import capstone
 
 from emulator.vmx import fields as f
-from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, RSP
-from vmm.session.guest import Guest
+from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, PAGE_BYTES, RSP
+from vmm.session.guest import Guest, Processor
+from vmm.session.report.recent import chain_line, recent_events, recent_lines
+from vmm.session.symbols import Symbols
 
-INSTRUCTION_COUNT = 6
+COLUMNS = 80
+INSTRUCTION_COUNT = 3  # from RIP on
+BEFORE_COUNT = 2
 INSTRUCTION_MAX_BYTES = 15
-REGISTERS_PER_LINE = 4
+BEFORE_BYTES = 24  # enough to be in step with the instructions that end at RIP
+ENCODING_BYTES = 8  # that a line has room for
+EVENT_COUNT = 5
+STACK_WORDS = 8
+CALLER_WORDS = 64  # of the stack that are looked at for return addresses
+CPUS_SHOWN = 4
+NO_SYMBOLS = Symbols()
+ACTIVITIES = ("runs", "halted", "shut down", "waits for SIPI")
 
 
-CONTROL_REGISTERS = (
-    ("cr0", f.GUEST_CR0),
-    ("cr3", f.GUEST_CR3),
-    ("cr4", f.GUEST_CR4),
-    ("efer", f.GUEST_IA32_EFER),
-    ("cs", f.GUEST_CS_SELECTOR),
-    ("ss", f.GUEST_SS_SELECTOR),
-    ("gdtr", f.GUEST_GDTR_BASE),
-    ("idtr", f.GUEST_IDTR_BASE),
-)
+def guest_report(guest: Guest, symbols: Symbols = NO_SYMBOLS) -> str:
+    """The state of the processor that ended the run, and where the others are."""
+    number = guest.end.cpu if guest.end is not None else 0
+    cpu = guest.processors[number]
+    events = recent_events(cpu.engine)
+    chain = chain_line(events, symbols)
+    lines = [
+        _head(cpu, number, symbols),
+        *_register_lines(cpu),
+        *_control_lines(cpu, guest.guest_cr3(number)),
+        *_code_lines(cpu),
+        *([chain] if chain else []),
+        *(["last events, by cycle:"] if events else []),
+        *recent_lines(events, symbols, EVENT_COUNT),
+        *_stack_lines(cpu, symbols),
+        *_other_lines(guest, number, symbols),
+    ]
+    return "\n".join(line[:COLUMNS].rstrip() for line in lines)
 
 
-def guest_report(guest: Guest) -> str:
-    """Where the guest is, its registers, and the instructions from RIP on."""
-    rip, rflags = guest.vmcs.read(f.GUEST_RIP), guest.vmcs.read(f.GUEST_RFLAGS)
-    head = f"at rip {rip:#x}, rflags {rflags:#x}, cycle {guest.pcpu.clock.cycles:,}"
-    return "\n".join((head, *_register_lines(guest), *_code_lines(guest, rip)))
+def _head(cpu: Processor, number: int, symbols: Symbols) -> str:
+    rip, cpl = cpu.vmcs.read(f.GUEST_RIP), cpu.vmcs.read(f.GUEST_SS_ACCESS_RIGHTS) >> 5 & 3
+    place = " ".join(filter(None, (f"{rip:#x}", symbols.name_of(rip))))
+    return f"cpu {number} at {place}, ring {cpl}, {_code_bits(cpu)} bits, cycle {cpu.pcpu.clock.cycles:,}"
 
 
-def _register_lines(guest: Guest) -> list[str]:
-    values = [(name, int(guest.engine.gpr[index])) for index, name in enumerate(GPR_NAMES)]
-    values[RSP] = ("rsp", guest.vmcs.read(f.GUEST_RSP))
-    values += [(name, guest.vmcs.read(field)) for name, field in CONTROL_REGISTERS]
-    values.append(("cr2", int(guest.engine.shared.cr2)))
-    cells = [f"{name:>4} {value:016x}" for name, value in values]
-    return [" ".join(cells[i : i + REGISTERS_PER_LINE]) for i in range(0, len(cells), REGISTERS_PER_LINE)]
+def _register_lines(cpu: Processor) -> list[str]:
+    values = [(name, int(cpu.engine.gpr[index])) for index, name in enumerate(GPR_NAMES)]
+    values[RSP] = ("rsp", cpu.vmcs.read(f.GUEST_RSP))
+    values += [("rip", cpu.vmcs.read(f.GUEST_RIP)), ("flg", cpu.vmcs.read(f.GUEST_RFLAGS))]
+    return _rows(values, per_line=3)
 
 
-def _code_lines(guest: Guest, rip: int) -> list[str]:
-    linear = rip if _code_bits(guest) == 64 else rip + guest.vmcs.read(f.GUEST_CS_BASE) & 0xFFFF_FFFF
-    code = guest.engine.read_linear(linear, INSTRUCTION_COUNT * INSTRUCTION_MAX_BYTES)
+def _control_lines(cpu: Processor, cr3: int) -> list[str]:
+    read = cpu.vmcs.read
+    cr0, cr4 = (
+        read(register) & ~read(mask) | read(shadow) & read(mask)
+        for register, mask, shadow in (
+            (f.GUEST_CR0, f.CR0_GUEST_HOST_MASK, f.CR0_READ_SHADOW),
+            (f.GUEST_CR4, f.CR4_GUEST_HOST_MASK, f.CR4_READ_SHADOW),
+        )
+    )
+    tables = [
+        f"{name} {read(base):016x}:{read(limit):04x}"
+        for name, base, limit in (
+            ("gdt", f.GUEST_GDTR_BASE, f.GUEST_GDTR_LIMIT),
+            ("idt", f.GUEST_IDTR_BASE, f.GUEST_IDTR_LIMIT),
+        )
+    ]
+    selectors = f"cs {read(f.GUEST_CS_SELECTOR):04x}  ss {read(f.GUEST_SS_SELECTOR):04x}"
+    return [
+        *_rows([("cr2", int(cpu.engine.shared.cr2)), ("cr3", cr3)], per_line=3),
+        f"cr0 {cr0:08x}  cr4 {cr4:08x}  efer {read(f.GUEST_IA32_EFER):04x}  {selectors}",
+        "  ".join(tables),
+    ]
+
+
+def _rows(values: list[tuple[str, int]], *, per_line: int) -> list[str]:
+    cells = [f"{name:<3} {value:016x}" for name, value in values]
+    return ["  ".join(cells[i : i + per_line]) for i in range(0, len(cells), per_line)]
+
+
+def _code_lines(cpu: Processor) -> list[str]:
+    rip, bits = cpu.vmcs.read(f.GUEST_RIP), _code_bits(cpu)
+    base = 0 if bits == 64 else cpu.vmcs.read(f.GUEST_CS_BASE)
+    code = cpu.engine.read_linear(_linear(base + rip, bits), INSTRUCTION_COUNT * INSTRUCTION_MAX_BYTES)
     if not code:
         return ["no code is mapped there"]
-    mode = {64: capstone.CS_MODE_64, 32: capstone.CS_MODE_32, 16: capstone.CS_MODE_16}[_code_bits(guest)]
+    mode = {64: capstone.CS_MODE_64, 32: capstone.CS_MODE_32, 16: capstone.CS_MODE_16}[bits]
     decoder = capstone.Cs(capstone.CS_ARCH_X86, mode)
+    lines: list[str] = []
+    for start in (max(0, rip - BEFORE_BYTES), max(rip & ~(PAGE_BYTES - 1), rip - BEFORE_BYTES)):
+        before = cpu.engine.read_linear(_linear(base + start, bits), rip - start)
+        if not lines and len(before) == rip - start:
+            lines = _before_lines(decoder, before, start)
+    after = [_code_line(code[row[0] - rip :], rip, *row) for row in decoder.disasm_lite(code, rip, INSTRUCTION_COUNT)]
+    return lines + (after or [f"=> {rip:#x}: {code[:INSTRUCTION_MAX_BYTES].hex(' ')} (no instruction)"])
+
+
+def _before_lines(decoder: capstone.Cs, code: bytes, start: int) -> list[str]:
+    """The instructions that end at RIP, as far as one can tell."""
+    end = start + len(code)
+    for skipped in range(len(code)):
+        rows = list(decoder.disasm_lite(code[skipped:], start + skipped))
+        if rows and rows[-1][0] + rows[-1][1] == end:
+            return [_code_line(code[row[0] - start :], end, *row) for row in rows[-BEFORE_COUNT:]]
+    return []
+
+
+def _code_line(code: bytes, rip: int, address: int, size: int, name: str, operands: str) -> str:
+    encoding = code[: min(size, ENCODING_BYTES)].hex(" ")
+    return f"{'=>' if address == rip else '  '} {address:#x}: {encoding:<24} {name} {operands}"
+
+
+def _stack_lines(cpu: Processor, symbols: Symbols) -> list[str]:
+    bits, rsp = _code_bits(cpu), cpu.vmcs.read(f.GUEST_RSP)
+    width = bits // 8
+    base = 0 if bits == 64 else cpu.vmcs.read(f.GUEST_SS_BASE)
+    data = cpu.engine.read_linear(_linear(base + rsp, bits), CALLER_WORDS * width)
+    words = [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data) - width + 1, width)]
+    if not words:
+        return ["no stack is mapped at rsp"]
+    cells = [f"{word:0{2 * width}x}" for word in words[:STACK_WORDS]]
+    lines = [f"rsp+{n * width:<3x} {' '.join(cells[n : n + 4])}" for n in range(0, len(cells), 4)]
+    callers = [symbol for word in words if (symbol := symbols.at(word)) is not None and symbol.is_code]
+    names = list(dict.fromkeys(symbol.name for symbol in callers))
+    return lines + (["code on the stack: " + ", ".join(names)] if names else [])
+
+
+def _other_lines(guest: Guest, number: int, symbols: Symbols) -> list[str]:
+    others = [(n, cpu) for n, cpu in enumerate(guest.processors) if n != number]
     lines = []
-    for address, size, name, operands in decoder.disasm_lite(code, rip, INSTRUCTION_COUNT):
-        encoding = code[address - rip :][:size].hex(" ")
-        lines.append(f"{'=>' if address == rip else '  '} {address:#x}: {encoding:<24} {name} {operands}")
-    return lines or [f"=> {rip:#x}: {code[:INSTRUCTION_MAX_BYTES].hex(' ')} (no instruction)"]
+    for n, cpu in others[:CPUS_SHOWN]:
+        rip = cpu.vmcs.read(f.GUEST_RIP)
+        activity = ACTIVITIES[cpu.vmcs.read(f.GUEST_ACTIVITY_STATE) & 3]
+        lines.append(" ".join(filter(None, (f"cpu {n} at {rip:#x}", symbols.name_of(rip), activity))))
+    left = len(others) - CPUS_SHOWN
+    return [*lines, f"and {left} more processors"] if left > 0 else lines
 
 
-def _code_bits(guest: Guest) -> int:
-    rights = guest.vmcs.read(f.GUEST_CS_ACCESS_RIGHTS)
-    if guest.vmcs.read(f.GUEST_IA32_EFER) & EFER_LMA and rights & AR_L:
+def _linear(address: int, bits: int) -> int:
+    return address if bits == 64 else address & 0xFFFF_FFFF
+
+
+def _code_bits(cpu: Processor) -> int:
+    rights = cpu.vmcs.read(f.GUEST_CS_ACCESS_RIGHTS)
+    if cpu.vmcs.read(f.GUEST_IA32_EFER) & EFER_LMA and rights & AR_L:
         return 64
     return 32 if rights & AR_D else 16

@@ -80,7 +80,7 @@ def test_an_awaited_text_may_begin_before_the_snapshot(tmp_path: Path, capfd: py
 
 def test_a_run_that_ends_before_its_place_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "saved"
-    assert boot("fpu_sse", "--paging", "native", *MEMORY, "--save", str(saved), "--save-at-text", "no such text") == 0
+    assert boot("fpu_sse", "--paging", "native", *MEMORY, "--save", str(saved), "--save-at-text", "no such text") == 12
     assert "before it came to where it is saved" in capfd.readouterr().err
     assert not saved.exists()
 

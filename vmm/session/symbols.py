@@ -1,0 +1,122 @@
+"""Names of addresses in a guest's kernel: from the symbol table of its ELF file, or from the text of a System.map.
+
+    ELF .symtab, .strtab  --elf_symbols----.
+    System.map, kallsyms  --map_symbols----+--> Symbols: name_of(address) "start_kernel+0x12", address_of(name)
+
+A file is whoever's: what is damaged in it gives no names, and never an error.
+"""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+NAME_MAX_BYTES = 512  # as in Linux's kallsyms
+SYMBOLS_MAX = 1 << 20  # a Linux with all its modules has 200,000
+REACH_BYTES = 1 << 20  # of a symbol without a size that none follows
+ENTRIES = {32: struct.Struct("<IIIBBH"), 64: struct.Struct("<IBBHQQ")}  # Elf32_Sym, Elf64_Sym
+NO_TYPE, OBJECT, FUNCTION = 0, 1, 2  # st_info & 15
+TYPE_MASK = 15
+UNDEFINED, ABSOLUTE = 0, 0xFFF1  # st_shndx
+ERRORS = (ELFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, struct.error)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name; `size_bytes` 0: not known."""
+
+    address: int
+    size_bytes: int
+    name: str
+    is_code: bool
+
+
+class Symbols:
+    """Symbols by address and by name. Of several at one address the last counts, of several of one name the first."""
+
+    def __init__(self, symbols: Iterable[Symbol] = ()) -> None:
+        by_address = {symbol.address: symbol for symbol in symbols}
+        self._symbols = [by_address[address] for address in sorted(by_address)]
+        self._addresses = [symbol.address for symbol in self._symbols]
+
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+    def __iter__(self) -> Iterator[Symbol]:
+        return iter(self._symbols)
+
+    def at(self, address: int) -> Symbol | None:
+        """The symbol that `address` lies in."""
+        number = bisect_right(self._addresses, address) - 1
+        if number < 0:
+            return None
+        symbol = self._symbols[number]
+        is_in = address - symbol.address < (symbol.size_bytes or REACH_BYTES)
+        return symbol if is_in else None
+
+    def name_of(self, address: int) -> str:
+        """`name+0x12`, or `name`; "": none."""
+        symbol = self.at(address)
+        if symbol is None:
+            return ""
+        offset = address - symbol.address
+        return f"{symbol.name}+{offset:#x}" if offset else symbol.name
+
+    def address_of(self, name: str) -> int | None:
+        """Where `name` is; None: no such name."""
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {symbol.name: symbol.address for symbol in reversed(self._symbols)}
+
+
+def symbols_of(path: Path | None) -> Symbols:
+    """Those of a kernel file; none of what is no ELF file, or has no symbol table."""
+    if path is not None:
+        with suppress(*ERRORS), path.open("rb") as file:
+            return Symbols(elf_symbols(file))
+    return Symbols()
+
+
+def elf_symbols(file: BinaryIO) -> list[Symbol]:
+    """Functions, objects and labels of an ELF file. Raises one of ERRORS."""
+    elf = ELFFile(file)
+    table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        return []
+    names, entry = table.stringtable.data(), ENTRIES[elf.elfclass]
+    data = table.data()[: SYMBOLS_MAX * entry.size]
+    found = []
+    for fields in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
+        if elf.elfclass == 64:
+            name_at, info, _, section, address, size_bytes = fields
+        else:
+            name_at, address, size_bytes, info, _, section = fields
+        end = names.find(b"\0", name_at, name_at + NAME_MAX_BYTES)
+        kind = info & TYPE_MASK
+        if kind > FUNCTION or section in (UNDEFINED, ABSOLUTE) or end <= name_at:
+            continue
+        name = names[name_at:end].decode("ascii", "replace")
+        found.append(Symbol(address, size_bytes, name, kind != OBJECT))
+    return found
+
+
+def map_symbols(text: str) -> list[Symbol]:
+    """Those of a System.map, or of /proc/kallsyms: `ffffffff81000000 T _stext` in each line; others do not count."""
+    found = []
+    for line in text.splitlines()[:SYMBOLS_MAX]:
+        parts = line.split()
+        if len(parts) < 3 or len(parts[1]) != 1:
+            continue
+        with suppress(ValueError):
+            found.append(Symbol(int(parts[0], 16), 0, parts[2][:NAME_MAX_BYTES], parts[1] in "TtWw"))
+    return found
