@@ -7,7 +7,7 @@ Python exception never crosses C: it is kept, the core is stopped, and `run` rai
 
 import ctypes
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Engine:
         self.on_notification: Callable[[int], int] | None = None  # (vector): a posted interrupt's vector, or 0
         self.on_watched_access: Callable[[int, bool], bool] | None = None  # (hpa, is a store): may it take place now?
         self.on_watched_store: Callable[[int], None] | None = None  # (hpa): it has taken place
+        self.on_instruction: Callable[[], None] | None = None  # before one that `watch_instructions` has asked for
         self.error: BaseException | None = None
         self._is_running = False
         self._core = 0
@@ -162,6 +163,17 @@ class Engine:
         done = lib.sc_code_at_rip(self._cpu, buffer)
         return bytes(ffi.buffer(buffer, done))
 
+    def watch_instructions(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Call `on_instruction` before each instruction at a linear address within one of `spans` (first, last).
+
+        They replace those of before. In the call `gpr`, `vmcs` and CR2 show the CPU before the instruction; what is
+        written there is lost. Watching changes nothing else, and takes time of the workstation only for blocks of
+        instructions that have such an address. Raises ValueError beyond SPANS_MAX.
+        """
+        words = ffi.new("uint64_t[]", [address for span in spans for address in span])
+        if not lib.sc_watch_instructions(self._cpu, words, len(spans)):
+            raise ValueError(f"{len(spans)} spans are too many")
+
     def rdmsr(self, index: int) -> int | None:
         """What RDMSR of the core does, with its checks; None: #GP."""
         value = ffi.new("uint64_t *")
@@ -216,6 +228,14 @@ def python_on_exit(python: object) -> int:
     engine: Engine = ffi.from_handle(python)
     assert engine.on_exit is not None
     return engine.on_exit()
+
+
+@ffi.def_extern(onerror=_keep_error)
+def python_on_instruction(python: object) -> None:
+    """An instruction that is watched is about to run."""
+    engine: Engine = ffi.from_handle(python)
+    assert engine.on_instruction is not None
+    engine.on_instruction()
 
 
 @ffi.def_extern(onerror=_keep_error, error=0)

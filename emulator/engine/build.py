@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 CALLBACKS = """
 extern "Python" int python_on_exit(void *python);
+extern "Python" void python_on_instruction(void *python);
 extern "Python" int python_on_platform(void *python, int operation, uint64_t number, uint64_t argument,
                                        uint64_t *values);
 """
@@ -32,6 +33,7 @@ uint64_t sc_read_linear(sc_cpu *cpu, uint64_t linear, uint8_t *ret, uint64_t byt
 uint64_t sc_code_at_rip(sc_cpu *cpu, uint8_t *ret);
 int sc_rdmsr(sc_cpu *cpu, uint32_t index, uint64_t *ret);
 int sc_wrmsr(sc_cpu *cpu, uint32_t index, uint64_t value);
+bool sc_watch_instructions(sc_cpu *cpu, const uint64_t *spans, uint64_t count);
 void sc_invept(sc_cpu *cpu);
 void sc_set_timing(sc_cpu *cpu, const sc_timing *t);
 void sc_set_core(sc_cpu *cpu, int64_t core);
@@ -106,10 +108,12 @@ def make() -> FFI:
         '#include "engine.h"\n'
         + FUNCTIONS.replace("typedef struct sc_cpu sc_cpu;", "")
         + "static int python_on_exit(void *);\n"
+        "static void python_on_instruction(void *);\n"
         "static int python_on_platform(void *, int, uint64_t, uint64_t, uint64_t *);\n"
         "__attribute__((constructor)) static void connect(void) {\n"
         "    sc_exit_callback = python_on_exit;\n"
         "    sc_platform_callback = python_on_platform;\n"
+        "    sc_instruction_callback = python_on_instruction;\n"
         "}\n",
         sources=[str(path.relative_to(PROJECT)) for path in SOURCES],
         depends=[str((HERE / name).relative_to(PROJECT)) for name in (*HEADERS, *headers)],

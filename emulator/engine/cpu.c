@@ -4,6 +4,7 @@
 #include "engine.h"
 
 int (*sc_exit_callback)(void *python);
+void (*sc_instruction_callback)(void *python);
 int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 
 void sc_close(sc_cpu *cpu) {

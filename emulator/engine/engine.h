@@ -54,7 +54,8 @@ struct sc_cpu {
 };
 
 /* Callbacks into Python (build.py declares them extern "Python"). */
-extern int (*sc_exit_callback)(void *python); /* a VM exit: NEXT_RESUME or NEXT_LEAVE */
+extern int (*sc_exit_callback)(void *python);         /* a VM exit: NEXT_RESUME or NEXT_LEAVE */
+extern void (*sc_instruction_callback)(void *python); /* an instruction of a span is about to run */
 /* `operation` is a PLATFORM_*; see abi.py and operations.py. */
 extern int (*sc_platform_callback)(void *python, int operation, uint64_t number, uint64_t argument, uint64_t *values);
 

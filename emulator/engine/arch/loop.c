@@ -134,7 +134,7 @@ static void do_exit_interrupt(sc_cpu *cpu, bool open) {
 void watch(sc_cpu *cpu) {
     bool at_once = must_stop(cpu) || cpu->s.interrupt_pending || waits_for_window(cpu) || cpu->s.nmi_pending ||
                    waits_for_nmi_window(cpu) || cpu->port.step != STEP_NONE || cpu->arch.state.iret != IRET_NONE ||
-                   has_breakpoints(cpu) || engine_must_empty(cpu);
+                   has_breakpoints(cpu) || engine_must_empty(cpu) || cpu->port.spans.is_due;
     uint64_t next = cpu->arch.state.timer_end_cycles < cpu->s.deadline_cycles ? cpu->arch.state.timer_end_cycles
                                                                               : cpu->s.deadline_cycles;
     cpu->arch.check_at_cycles = at_once ? 0 : next;

@@ -11,7 +11,7 @@
  *   run.c      opening, hooks, the run         state.c   slots <-> raw state       layout.c   where that lies, verified
  *   memory.c   the hook on every access, and   nested.c  nested page tables        saved.c    what a snapshot has of it
  *              what lies where there is no RAM abort.c   where Unicorn would end the process
- *   clock.c    what time it is
+ *   clock.c    what time it is              spans.c   instructions before which Python is told
  */
 #ifndef SC_PORT_H
 #define SC_PORT_H
@@ -41,7 +41,7 @@ enum {
     TRAP_NESTED_FAULT = 0x400
 };
 
-enum { RAW_SAVED_BYTES = 4920 };
+enum { RAW_SAVED_BYTES = 4920, SPANS_MAX = 64 };
 
 typedef struct {
     void *uc, *context; /* Unicorn, and a context of it */
@@ -49,6 +49,11 @@ typedef struct {
     uint8_t *arena;     /* memory of Unicorn's own: VMCB, MSR permission map, nested page tables */
     uint64_t arena_used_bytes;
     size_t memory_hook; /* Unicorn's handle of it, or 0 */
+    struct {            /* instructions before which Python is told: see spans.c */
+        bool is_due;    /* the ranges have changed, the hooks have not */
+        unsigned count, hook_count;
+        uint64_t first[SPANS_MAX], last[SPANS_MAX];
+    } spans;
     size_t msr_at[8];   /* where Unicorn keeps its MSRs, found at start-up */
     uint64_t loaded[5]; /* CR0 CR3 CR4 EFER EPTP as Unicorn has them */
     bool saved;         /* the slots are the state */

@@ -62,7 +62,7 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
         return;
     }
     settle(cpu);
-    bool other_hook = wants_memory_hook(cpu) != (cpu->port.memory_hook != 0);
+    bool other_hook = wants_memory_hook(cpu) != (cpu->port.memory_hook != 0) || cpu->port.spans.is_due;
     if (must_stop(cpu) || is_due(cpu) || other_hook) /* code that cannot be fetched has no blocks where else to stop */
         uc_emu_stop(cpu->port.uc);
     else
@@ -143,7 +143,9 @@ static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
     return true;
 }
 
-static bool has_to_stop(sc_cpu *cpu) { return is_due(cpu) || must_settle(cpu) || engine_must_empty(cpu); }
+static bool has_to_stop(sc_cpu *cpu) {
+    return is_due(cpu) || must_settle(cpu) || engine_must_empty(cpu) || cpu->port.spans.is_due;
+}
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
@@ -218,6 +220,8 @@ bool engine_reopen(sc_cpu *cpu) {
     uc_engine *old = cpu->port.uc;
     cpu->port.uc = NULL;
     cpu->port.memory_hook = 0;
+    cpu->port.spans.hook_count = 0;
+    cpu->port.spans.is_due = cpu->port.spans.count;
     cpu->port.translated = cpu->port.most_translated = 0;
     bool ready = open_unicorn(cpu) && add_hooks(cpu);
     uc_close(old);
@@ -230,6 +234,10 @@ bool engine_run(sc_cpu *cpu) {
     cpu->port.retranslation.is_due = cpu->port.is_unsafe = false;
     cpu->port.code_hits = 0;
     show_clock(cpu);
+    if (!engine_hook_spans(cpu)) {
+        cpu->port.error = UC_ERR_NOMEM;
+        return false;
+    }
     engine_watch_memory(cpu, wants_memory_hook(cpu));
     engine_load(cpu);
     bool alone = cpu->port.step == STEP_ARMED;

@@ -101,6 +101,9 @@ bool wants_memory_hook(const sc_cpu *cpu);
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool map_memory(sc_cpu *cpu);
 
+/* spans.c */
+bool engine_hook_spans(sc_cpu *cpu); /* false: Unicorn has no memory for hooks */
+
 /* clock.c */
 bool replace_clock(void);
 void show_clock(const sc_cpu *cpu);

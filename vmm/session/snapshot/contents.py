@@ -9,6 +9,8 @@ Which engines and machines there are, and in which order, the skeleton says.
 """
 
 import base64
+import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,6 +72,14 @@ class Contents:
         for machine, saved_hierarchy in zip(machines, self.document["hierarchies"], strict=True):
             if machine.timing.hierarchy is not None:
                 machine.timing.hierarchy.restore(base64.b64decode(saved_hierarchy, validate=True))
+
+    def digest(self) -> str:
+        """What two states have in common that are equal."""
+        digest = hashlib.sha256(json.dumps(self.document, sort_keys=True).encode())
+        for memory in self.memories:
+            for first, count in memory.runs:
+                digest.update(first.to_bytes(8, "little") + memory.read(first, count))
+        return digest.hexdigest()
 
     @cached_property
     def _cpus(self) -> list[bytes]:

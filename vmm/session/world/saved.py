@@ -64,6 +64,10 @@ class SavedWorld(Generic[W]):
             raise damaged(error) from None
         return world
 
+    def digest(self) -> str:
+        """What two worlds have in common that are equal: objects, CPUs, caches, memory."""
+        return self._snapshot.contents.digest()
+
     def write(self, path: str | Path) -> None:
         """Write it to a file, which is there whole or as it was before. Raises ConfigError."""
         write_snapshot(self._snapshot, Path(path))
