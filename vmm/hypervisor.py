@@ -113,6 +113,7 @@ class Hypervisor:
         self._paging = PAGINGS[paging]
         self._capabilities = self._paging.capabilities()
         seats = Observers(observers)
+        self.exit_handlers = handlers
         self.interrupts = HostInterrupts(pc, core_count)
         self.cores = [
             Core(pcpu, chip, self, self._capabilities, handlers, self.interrupts.handlers, seats)

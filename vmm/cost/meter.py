@@ -98,10 +98,14 @@ class Meter:
         self.touch(hpa, LOCK_BYTES, True)
 
     @property
+    def now_cycles(self) -> int:
+        """The core's clock with what has been charged, on it or not."""
+        return self.clock.cycles + self.vmcs_cycles + self._path_cycles + self.booked_cycles
+
+    @property
     def now_ps(self) -> int:
-        """The core's time with what has been charged, on the clock or not."""
-        cycles = self.clock.cycles + self.vmcs_cycles + self._path_cycles + self.booked_cycles
-        return self.pcpu.timeline.cycles_to_ps(cycles)
+        """The same in picoseconds."""
+        return self.pcpu.timeline.cycles_to_ps(self.now_cycles)
 
     # --- the clock ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ The walk reads guest memory at its host-physical place and sets accessed and dir
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from emulator.x86 import (
     ACCESSED,
@@ -97,6 +97,18 @@ class Translation(NamedTuple):
     steps: tuple[Step, ...]
 
 
+class Memory(Protocol):
+    """Where tables lie: a `Domain`, or the host's memory where the guest has the machine to itself."""
+
+    def read(self, address: int, length_bytes: int, /) -> bytes:
+        """Bytes at a physical address; all ones where there is no RAM."""
+        ...
+
+    def write(self, address: int, data: bytes, /) -> None:
+        """Store; dropped where there is no RAM."""
+        ...
+
+
 class Visit(NamedTuple):
     """An access of the walk to the entry at `gpa`."""
 
@@ -129,7 +141,7 @@ def charge_walk(meter: Meter, domain: Domain, visited: list[Visit]) -> None:
 
 
 def walk_tables(
-    domain: Domain,
+    memory: Memory,
     mode: PagingMode,
     gva: int,
     *,
@@ -164,7 +176,7 @@ def walk_tables(
         at = table + index * entry_bytes
         if visited is not None:
             visited.append(Visit(at, entry_bytes, False))
-        entry = int.from_bytes(domain.read(at, entry_bytes), "little")
+        entry = int.from_bytes(memory.read(at, entry_bytes), "little")
         if not entry & PRESENT:
             return GuestFault(gva, code)
         is_large = bool(entry & LARGE) and level in (2, 3) and not is_pdpte and (pae or bool(mode.cr4 & CR4_PSE))
@@ -184,7 +196,7 @@ def walk_tables(
     if not _permitted(mode, rights, no_execute, write=write, user=user, fetch=fetch):
         return GuestFault(gva, code | PF_PRESENT)
     if not probe:
-        entry = _mark_used(domain, places, entry_bytes, visited, write=write)
+        entry = _mark_used(memory, places, entry_bytes, visited, write=write)
     steps.append(Step(level, table >> 12, index, entry))
     page_mask = (1 << shift) - 1
     frame = (entry & (ADDRESS_MASK if pae else 0xFFFF_F000)) & ~page_mask
@@ -236,7 +248,7 @@ def _permitted(mode: PagingMode, rights: int, no_execute: bool, *, write: bool, 
 
 
 def _mark_used(
-    domain: Domain, places: list[tuple[int, int]], entry_bytes: int, visited: list[Visit] | None, *, write: bool
+    memory: Memory, places: list[tuple[int, int]], entry_bytes: int, visited: list[Visit] | None, *, write: bool
 ) -> int:
     """Set the accessed bits, and the dirty bit of the last entry for a write; returns the last entry."""
     entry = 0
@@ -245,6 +257,6 @@ def _mark_used(
         if marked != entry:
             if visited is not None:
                 visited.append(Visit(at, entry_bytes, True))
-            domain.write(at, marked.to_bytes(entry_bytes, "little"))
+            memory.write(at, marked.to_bytes(entry_bytes, "little"))
             entry = marked
     return entry
