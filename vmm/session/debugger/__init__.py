@@ -1,0 +1,1 @@
+"""A debugger of guests and of the VMM under them."""
