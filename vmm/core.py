@@ -11,6 +11,7 @@ What is in root mode is done in order of time (emulator/interleave.py): no other
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from emulator.errors import GuestError
 from emulator.events import EventQueue
 from emulator.ledger import HOST, Category
 from emulator.pcpu import PCpu
@@ -23,6 +24,7 @@ from vmm.exits.loop import ExitLoop
 from vmm.exits.observer import Observers
 from vmm.exits.table import Handler
 from vmm.host_apic import EVENT_CHECK, FLUSH, SPURIOUS, HostApic, LocalApic
+from vmm.outcome import End, EndKind
 from vmm.resting import Resting
 from vmm.scheduler import Scheduler
 from vmm.vcpu import VCpu
@@ -109,28 +111,42 @@ class Core:
     # --- a turn ------------------------------------------------------------------------------------------------------
 
     def run(self, deadline_cycles: int) -> None:
-        """Do what is to do in root mode, then run the guest until the deadline."""
-        if self.duty is not None and self.duty.run(deadline_cycles):
-            return
-        pcpu = self.pcpu
-        if self._loop.exit_waits and (self.loaded is None or self.loaded.domain.end is None):
-            self._loop.on_exit()
-        if self.loaded is not None and self.loaded.domain.end is not None:  # that exit may have been its last
-            self._abandon()
-        if self.current is None:
-            pcpu.clock.open_account(HOST, INTERRUPTS)
-            self.take_interrupts()
-        while self.needs_scheduling and self.current is None:
-            if pcpu.clock.cycles > pcpu.clock.horizon_cycles:
-                return  # in another turn
-            self._schedule()
-        if self.current is not None:
-            pcpu.run(deadline_cycles)
-            return
-        self.meter.commit()
-        self._resting.settle(pcpu.clock.now_ps)
-        if self.duty is None or not self.duty.begin():
-            pcpu.waiting.wait(Category.IDLE)
+        """Do what is to do in root mode, then run the guest until the deadline.
+
+        A guest that does what is not modelled ends, and it alone.
+        """
+        try:
+            if self.duty is not None and self.duty.run(deadline_cycles):
+                return
+            pcpu = self.pcpu
+            if self._loop.exit_waits and (self.loaded is None or self.loaded.domain.end is None):
+                self._loop.on_exit()
+            if self.loaded is not None and self.loaded.domain.end is not None:  # that exit may have been its last
+                self._abandon()
+            if self.current is None:
+                pcpu.clock.open_account(HOST, INTERRUPTS)
+                self.take_interrupts()
+            while self.needs_scheduling and self.current is None:
+                if pcpu.clock.cycles > pcpu.clock.horizon_cycles:
+                    return  # in another turn
+                self._schedule()
+            if self.current is not None:
+                pcpu.run(deadline_cycles)
+                return
+            self.meter.commit()
+            self._resting.settle(pcpu.clock.now_ps)
+            if self.duty is None or not self.duty.begin():
+                pcpu.waiting.wait(Category.IDLE)
+        except GuestError as error:
+            if self.loaded is None:
+                raise
+            self._end_guest(self.loaded, End(EndKind.GUEST_ERROR, detail=str(error), cpu=self.loaded.number))
+
+    def _end_guest(self, vcpu: VCpu, end: End) -> None:
+        """The loaded vCPU cannot go on."""
+        vcpu.domain.finish(end)
+        self._loop.give_way(vcpu)
+        self._abandon()
 
     def _abandon(self) -> None:
         """The loaded vCPU's domain has ended; an interrupt that its last exit has acknowledged is the host's."""

@@ -14,10 +14,11 @@ from benchmarks.fig4.setup import DOM0_IMAGE, OWN_IMAGE, Setup
 from benchmarks.fig4.world import describe, dropped_of, received_of
 from benchmarks.harness.measurements import ProtocolError, nanoseconds
 from benchmarks.harness.processes import run_in_processes
-from emulator.errors import ConfigError, GuestError
+from emulator.errors import ConfigError
 from emulator.pcpu import PCpu
 from guest_images.images import resolve
 from vmm.nic.backend import FIRST
+from vmm.outcome import EndKind
 from vmm.session.report.core_use import uses
 from vmm.session.spec import Limits
 from vmm.session.virtual_guest import VirtualGuest
@@ -40,7 +41,7 @@ def measure_point(setup: Setup) -> PointResult:
     run_until = partial(_run_until, world, setup)
     try:
         done = (measure_own if setup.image == OWN_IMAGE else measure_linux)(world, setup, run_until)
-    except (GuestError, ProtocolError) as error:
+    except ProtocolError as error:
         raise ConfigError(f"{setup}: {error}") from None
     return _result(setup, world, done, flows, world.hosts[0].built.machine.profile.frequency_hz)
 
@@ -59,6 +60,9 @@ def _run_until(world: World, setup: Setup, is_over: Callable[[], bool]) -> None:
     """Run in slices. Raises ConfigError when it takes too long."""
     frequency_hz, limit_cycles = world.hosts[0].built.machine.profile.frequency_hz, world.cycles
     while not is_over():
+        for guest in world.guests:
+            if guest.end is not None and guest.end.kind is EndKind.GUEST_ERROR:
+                raise ConfigError(f"{setup}: {guest.end}")
         limit_cycles += frequency_hz * SLICE_MS // 1000
         if limit_cycles > frequency_hz * MAX_SECONDS:
             raise ConfigError(f"{setup}: its flows do not come to their end within {MAX_SECONDS} s")

@@ -12,7 +12,7 @@ from benchmarks.harness.accounts import Rounds, account_now
 from benchmarks.harness.measurements import LINE_START, Measurement, parse_line
 from benchmarks.harness.processes import run_in_processes
 from benchmarks.harness.results import Fact, Results, Row, Run, missing_of, row_of, spec_of
-from emulator.errors import ConfigError, GuestError
+from emulator.errors import ConfigError
 from guest_images.images import resolve
 from vmm.cli.output import say
 from vmm.outcome import End, EndKind
@@ -54,14 +54,11 @@ def run_guest(run: Run) -> Results:
     lines = Lines(rounds, spec_of(run.host, frequency_hz, run.image))
     guest = build_guest(boot_plan, lines.transmit)
     guest.board.post.on_code = rounds.mark
-    try:
-        while guest.end is None:
-            limit_cycles = guest.pcpu.clock.cycles + SLICE_CYCLES
-            guest.advance(limit_cycles)
-            if guest.end is None and guest.pcpu.clock.cycles < limit_cycles:
-                raise GuestError("it sleeps, and nothing is left that could wake it")
-    except GuestError as error:
-        raise ConfigError(f"{run}: {error}") from None
+    while guest.end is None:
+        limit_cycles = guest.pcpu.clock.cycles + SLICE_CYCLES
+        guest.advance(limit_cycles)
+        if guest.end is None and guest.pcpu.clock.cycles < limit_cycles:
+            raise ConfigError(f"{run}: it sleeps, and nothing is left that could wake it")
     if guest.end != End(EndKind.DEBUG_EXIT):
         raise ConfigError(f"{run}: the guest did not succeed: {guest.end}; it said {lines.last!r} last")
     return Results(run, frequency_hz, tuple(lines.rows))

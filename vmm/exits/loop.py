@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from emulator.engine.abi import LEAVE, RESUME, Next
-from emulator.errors import GuestError
+from emulator.errors import ConfigError, GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
@@ -27,7 +27,7 @@ from vmm import vcpu as v
 from vmm.cost import paths
 from vmm.exits.observer import Observers
 from vmm.exits.table import IMPOSSIBLE
-from vmm.outcome import AGAIN, NEXT, WAIT, End, EndKind, Outcome
+from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.vcpu import EXIT_REASON_MASK, Exit, VCpu
 
 REGISTERS_BYTES = 15 * 8  # the general registers but RSP, which the VMCS has
@@ -92,8 +92,10 @@ class ExitLoop:
             vcpu.advance_rip()
             if not vcpu.is_injecting and not vcpu.is_woken:
                 self._sleep(vcpu)
+        elif outcome is not STOP or vcpu.domain.end is None:
+            raise _no_outcome(handler, exit, outcome)
         if core.needs_scheduling or vcpu.domain.end is not None:
-            return self._give_way(vcpu)
+            return self.give_way(vcpu)
         self.enter(vcpu)
         return RESUME
 
@@ -115,7 +117,7 @@ class ExitLoop:
         vcpu.meter.follow(paths.SLEEP)
         self._core.sleep(vcpu)
 
-    def _give_way(self, vcpu: VCpu) -> Next:
+    def give_way(self, vcpu: VCpu) -> Next:
         """The core decides who runs next."""
         vcpu.meter.commit()
         self._core.current = None
@@ -181,6 +183,13 @@ def _inject_events(vcpu: VCpu) -> None:
         vcpu.windows = wanted
         proc = vcpu.read(f.PRIMARY_PROCESSOR_BASED_CONTROLS) & ~WINDOW_EXITING
         vcpu.write(f.PRIMARY_PROCESSOR_BASED_CONTROLS, proc | wanted)
+
+
+def _no_outcome(handler: Callable[[VCpu], Outcome], exit: Exit, outcome: object) -> ConfigError:
+    where = f"the exit handler {getattr(handler, '__qualname__', handler)!s} for {name(exit.reason)}"
+    if outcome is STOP:
+        return ConfigError(f"{where} returned STOP, but its guest has not ended; call vcpu.domain.finish(End(...))")
+    return ConfigError(f"{where} returned {outcome!r}; let it return NEXT, AGAIN, WAIT or STOP")
 
 
 def _impossible(exit: Exit) -> GuestError:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from devices.nic.nic import Nic
 from devices.pc import Pc
 from emulator.engine import Engine
+from emulator.errors import GuestError
 from emulator.interleave import Interleaver
 from emulator.ledger import Category
 from emulator.machine import Machine
@@ -54,8 +55,11 @@ class NativeProcessor:
 
     def run(self, deadline_cycles: int) -> None:
         """Run the core until the deadline."""
-        if not self._is_halted():
-            self.pcpu.run(deadline_cycles)
+        try:
+            if not self._is_halted():
+                self.pcpu.run(deadline_cycles)
+        except GuestError as error:
+            self._ending.finish(End(EndKind.GUEST_ERROR, detail=str(error), cpu=self.pcpu.number))
         if self.engine.shared.shutdown:
             self._ending.finish(End(EndKind.TRIPLE_FAULT, detail="triple fault", cpu=self.pcpu.number))
         elif self._is_halted():

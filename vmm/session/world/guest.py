@@ -2,11 +2,14 @@
 
 from emulator.errors import ConfigError
 from vmm.outcome import End
+from vmm.session.boot_plan import GuestPlan
 from vmm.session.copy import begin_as, hold_back
 from vmm.session.guest import Guest as BuiltGuest
+from vmm.session.report.guest_report import guest_report
 from vmm.session.run import collect_stats
 from vmm.session.spec import GuestSpec
 from vmm.session.stats import ExitStats, RunStats
+from vmm.session.symbols import symbols_of
 from vmm.session.virtual_guest import VirtualGuest
 
 
@@ -18,6 +21,7 @@ class Guest:
         self.is_held_back = is_held_back  # it does not boot, but begins as a copy of another
         self.output = bytearray()  # all it has printed on its serial line
         self._built: BuiltGuest | None = None
+        self._plan: GuestPlan | None = None
         self._awaited = b""
         self._has_printed_it = False
 
@@ -32,6 +36,12 @@ class Guest:
     def end(self) -> End | None:
         """How it ended; None: it has not."""
         return None if self._built is None else self._built.end
+
+    @property
+    def report(self) -> str:
+        """Its state on a screen of text, as `sidecore boot` shows it at an end that nobody wanted."""
+        plan = self._plan
+        return guest_report(self.built, symbols_of(None if plan is None else plan.spec.kernel))
 
     @property
     def exits(self) -> dict[str, ExitStats]:
@@ -62,9 +72,9 @@ class Guest:
             self._has_printed_it = True
             self.built.pause()
 
-    def take(self, built: BuiltGuest) -> None:
-        """It is built."""
-        self._built = built
+    def take(self, built: BuiltGuest, plan: GuestPlan) -> None:
+        """It is built, as `plan` says."""
+        self._built, self._plan = built, plan
         if self.is_held_back:
             hold_back(_virtual(built))
 

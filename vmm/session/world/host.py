@@ -123,8 +123,9 @@ class Host:
         held = [guest.is_held_back for guest in self.guests]
         plan = replace(plan, guests=tuple(map(without_image, plan.guests, held)))
         transmits = [guest.transmit for guest in self.guests]
-        for guest, built in zip(self.guests, build_host(plan, transmits, observers=self._observers), strict=True):
-            guest.take(built)
+        all_built = build_host(plan, transmits, observers=self._observers)
+        for guest, built, guest_plan in zip(self.guests, all_built, plan.guests, strict=True):
+            guest.take(built, guest_plan)
         self.plan, self.is_built = plan, True
         if self._capture is not None:
             self._capture.follow(self.nic)

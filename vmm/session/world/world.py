@@ -235,7 +235,8 @@ class World:
     def run(self, limits: Limits | None = None) -> Stop:
         """Build what is not built, and run until every guest has ended or a limit is reached; then it can go on.
 
-        Raises ConfigError, or GuestError when a guest did what is not modelled. Ctrl-C pauses it: KeyboardInterrupt.
+        A guest that does what is not modelled ends, and it alone: see `Guest.report`. Raises ConfigError. Ctrl-C pauses
+        it: KeyboardInterrupt.
         """
         limits = limits or Limits()
         self.build()

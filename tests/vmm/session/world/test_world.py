@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,56 @@ def test_numbers_and_names_of_the_vmm_are_taken(tmp_path: Path) -> None:
     ):
         with pytest.raises(sidecore.ConfigError, match=line):
             build(add)
+
+
+def returns_nothing(_vcpu: sidecore.VCpu) -> Any:
+    """An exit handler whose author forgot the outcome."""
+
+
+def stops_alone(_vcpu: sidecore.VCpu) -> sidecore.Outcome:
+    return sidecore.STOP
+
+
+@pytest.mark.parametrize(
+    ("handler", "line"),
+    [
+        (returns_nothing, "the exit handler returns_nothing for CPUID returned None; let it return NEXT, AGAIN"),
+        (stops_alone, "the exit handler stops_alone for CPUID returned STOP, but its guest has not ended"),
+    ],
+)
+def test_a_handler_without_an_outcome_is_named_at_once(
+    tmp_path: Path, handler: Callable[[sidecore.VCpu], sidecore.Outcome], line: str
+) -> None:
+    world, _ = tiny_world(tmp_path, bytes.fromhex("0fa2") + tiny.debug_exit(0), paging="ept")
+    world.hosts[0].add_exit_handler(sidecore.ExitReason.CPUID, handler)
+    with pytest.raises(sidecore.ConfigError, match=line):
+        world.run()
+
+
+# mov $0xfee000f0, %esi; movd (%rsi), %mm0: an instruction on a device that is not emulated
+NOT_MODELLED = bytes.fromhex("bef000e0fe 0f6e06")
+
+
+@pytest.mark.parametrize("pcpu_count", [1, 2])
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_what_is_not_modelled_ends_the_guest_that_does_it_alone(
+    tmp_path: Path, paging: sidecore.Paging, pcpu_count: int
+) -> None:
+    def run(*codes: bytes) -> list[sidecore.Guest]:
+        world = sidecore.World()
+        host = world.add_host(sidecore.HostSpec(paging=paging, pcpu_count=pcpu_count))
+        for number, code in enumerate(codes):
+            (tmp_path / str(number)).mkdir(exist_ok=True)
+            kernel = tiny.write_kernel(tmp_path / str(number), code)
+            host.add_guest(sidecore.GuestSpec(kernel=kernel, memory_bytes=16 << 20))
+        assert world.run(sidecore.Limits(max_cycles=50_000_000)) is sidecore.Stop.ENDED
+        return host.guests
+
+    faulty, other = run(tiny.say(b"hi") + NOT_MODELLED, tiny.say(b"good") * 50 + tiny.debug_exit(9))
+    assert faulty.end is not None
+    assert faulty.end.kind is sidecore.EndKind.GUEST_ERROR
+    assert "and is not emulated" in faulty.end.detail
+    assert other.end == sidecore.End(sidecore.EndKind.DEBUG_EXIT, 9)
+    assert bytes(other.output) == b"good" * 50
+    assert faulty.report.splitlines()[0].startswith("cpu 0 at 0x20000f")
+    assert "movd mm0, dword ptr [rsi]" in faulty.report
