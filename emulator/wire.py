@@ -13,6 +13,7 @@ A wire can have a fault: it loses frames, or holds them up. Which ones is the sa
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from emulator.events import PS_PER_SECOND, EventQueue
 
@@ -46,6 +47,16 @@ class Fault:
 
 
 NO_FAULT = Fault()
+
+
+class Departures(Protocol):
+    """What is known of the frames that a card will send."""
+
+    answer_ps: int  # from anything that happens outside the card to the first bit of a frame because of it, at least
+
+    def first_ps(self, next_ps: int) -> int:
+        """No first bit leaves before, if nothing happens outside the card before `next_ps`; never less than before."""
+        ...
 
 
 class WireEnd:

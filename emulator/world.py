@@ -13,6 +13,9 @@ is. Then each runs to its bound. What is sent meanwhile arrives after the receiv
 anything to do with another, and who runs first makes no difference. The answer to what a host sends itself could come
 before its bound, which is lowered then.
 
+A network card may know that it sends nothing for some time after whatever happens (wire.py: Departures); then the
+others get so much farther.
+
 Rounds are the same in slices of any length: one that has begun may get as far beyond a slice's limit as a way is long.
 A host without wires has no bound. Hosts may have different frequencies.
 MODEL: where a wire is shorter than what an IPI takes, a bound may end a core's turn for good; then cores of the host
@@ -27,7 +30,7 @@ from typing import Any, Protocol
 from emulator.interleave import Interleaver
 from emulator.machine import Machine
 from emulator.station import Station
-from emulator.wire import NO_FAULT, Fault, WireEnd
+from emulator.wire import NO_FAULT, Departures, Fault, WireEnd
 
 NEVER_PS = 1 << 60  # 13 days: beyond what is ever reached
 
@@ -52,6 +55,7 @@ class World:
         self._wires: list[tuple[WireEnd, WireEnd, int]] = []  # each direction: from, to, and the host there
         self._ways_ps: list[list[int]] = []  # from, to
         self._groups: list[list[int]] = []  # hosts that wires join
+        self._departures: list[list[Departures | None]] = []  # of each host's ends
         self._nexts_ps: list[int] = []  # when each host does something next
         self._arrivals_ps: list[int] = []  # the first of what was sent in the round
         self._bounds_ps: list[int] = []  # of the round
@@ -67,6 +71,7 @@ class World:
             ways.append(NEVER_PS)
         self._ways_ps.append([NEVER_PS] * number + [0])
         self._groups.append([number])
+        self._departures.append([])
         self._nexts_ps.append(0)
         self._arrivals_ps.append(NEVER_PS)
         self._bounds_ps.append(0)
@@ -79,9 +84,13 @@ class World:
         latency_ps: int,
         bits_per_second: int | None = None,
         lead_ps: int = 0,
+        departures: tuple[Departures | None, Departures | None] = (None, None),
         fault: Fault = NO_FAULT,
     ) -> tuple[WireEnd, WireEnd]:
-        """A wire between two hosts of this world; its ends at the one and at the other."""
+        """A wire between two hosts of this world; its ends at the one and at the other.
+
+        `departures` of the cards at the ends; None: a frame may be sent whenever something happens there.
+        """
         if latency_ps < 1 or (bits_per_second is not None and bits_per_second < 1):
             raise ValueError("a wire takes at least a picosecond, and carries at least a bit in a second")
         here, there = self.hosts.index(one), self.hosts.index(other)
@@ -97,6 +106,8 @@ class World:
         ]
         self._wires += [(ends[0], ends[1], there), (ends[1], ends[0], here)]
         self._note_ways(here, there, latency_ps + lead_ps)
+        for number, of_end in zip((here, there), departures, strict=True):
+            self._departures[number].append(of_end)
         return ends[0], ends[1]
 
     @property
@@ -134,8 +145,9 @@ class World:
         for number, host in enumerate(self.hosts):
             host.interleaver.begin()
             self._note_next(number)
-        for number, bound_ps in enumerate(self._bounds_ps):  # what the outside has done to one may reach another
-            self._bounds_ps[number] = min(bound_ps, self._bound_of(number))
+        for group in self._groups:  # what the outside has done to one may reach another
+            for number, bound_ps in self._bounds_of(group):
+                self._bounds_ps[number] = min(self._bounds_ps[number], bound_ps)
         while all(self._run_group(group, limit_ps) for group in self._groups):
             ended = [self._end_spins(host, limit_ps) for host in self.hosts]
             if not any(ended):
@@ -160,8 +172,8 @@ class World:
             if not self._run_to_bounds(group, NEVER_PS):  # whoever is behind waits for what is beyond the limit
                 return False
             self._carry(group)
-            for number in group:
-                self._bounds_ps[number] = self._bound_of(number)
+            for number, bound_ps in self._bounds_of(group):
+                self._bounds_ps[number] = bound_ps
             before, stand = stand, [(self._nexts_ps[number], self._bounds_ps[number]) for number in group]
             if stand == before:
                 for number in group:
@@ -188,17 +200,34 @@ class World:
         next_ps = None if host.is_over() else host.interleaver.next_ps()
         self._nexts_ps[number] = min(NEVER_PS if next_ps is None else next_ps, self._arrivals_ps[number])
 
-    def _bound_of(self, number: int) -> int:
-        """Where a host has to wait for the others."""
-        times_ps = [next_ps + ways[number] for next_ps, ways in zip(self._nexts_ps, self._ways_ps, strict=True)]
-        del times_ps[number]
-        return min(times_ps, default=NEVER_PS)
+    def _bounds_of(self, group: Sequence[int]) -> list[tuple[int, int]]:
+        """Where each host of the group has to wait for the others."""
+        firsts_ps = [(sender, self._first_departure(sender)) for sender in group]
+        return [
+            (
+                number,
+                min([first + self._ways_ps[s][number] for s, first in firsts_ps if s != number], default=NEVER_PS),
+            )
+            for number in group
+        ]
+
+    def _first_departure(self, number: int) -> int:
+        """When a host may send something, at the earliest."""
+        first_ps, next_ps = NEVER_PS, self._nexts_ps[number]
+        if next_ps >= NEVER_PS:
+            return NEVER_PS
+        for departures in self._departures[number]:
+            first_ps = min(first_ps, next_ps if departures is None else departures.first_ps(next_ps))
+        return first_ps
 
     def _expect(self, sender: int, receiver: int, arrival_ps: int) -> None:
         """A frame was sent. An answer to it may be back when the way is gone twice."""
         self._arrivals_ps[receiver] = min(self._arrivals_ps[receiver], arrival_ps)
         self._nexts_ps[receiver] = min(self._nexts_ps[receiver], arrival_ps)
-        bound_ps = arrival_ps + self._ways_ps[receiver][sender]
+        if sender != receiver:
+            assert arrival_ps >= self._bounds_ps[receiver], "a frame arrives where its receiver may have got beyond"
+        answer_ps = min([0 if card is None else card.answer_ps for card in self._departures[receiver]])
+        bound_ps = arrival_ps + answer_ps + self._ways_ps[receiver][sender]
         if bound_ps < self._bounds_ps[sender]:
             self._bounds_ps[sender] = bound_ps
             self.hosts[sender].interleaver.lower(bound_ps)

@@ -36,6 +36,10 @@ class ChipEvents:
         if not self._is_running:
             self._follow()
 
+    def first_ps(self) -> int | None:
+        """When the next of them happens."""
+        return self._heap[0][0] if self._heap else None
+
     def catch_up(self) -> None:
         """Somebody outside is about to do something at the machine's time."""
         if self._is_running:

@@ -115,12 +115,13 @@ class Context:
         self.swaps = self.executing_ps = self.waiting_ps = 0  # waiting: ready, for the engine
         self.poller: Poller | None = None  # if it has ever polled
         self.held: Any = None  # what it was handed
-        self._program = program
+        self.request: Any = None  # what the program has yielded
+        self.answered_ps: int | None = 0  # when that is done; None: others say
+        self.program = program
         self._handlers = handlers
         self._unseen_ps = unseen_ps(chip, handlers)
         self._events = chip.events
         self._live = Live()
-        self._request: Any = None  # what the program has yielded
         self._answers: list[Any] = []  # since the piece of work began
         self._step = 0  # answers ever
         self._turns: Turns | None = None  # of where this piece of work comes from, and its place among them
@@ -129,7 +130,7 @@ class Context:
     @property
     def name(self) -> str:
         """Its program's."""
-        return self._program.__name__
+        return self.program.__name__
 
     # --- executing ---------------------------------------------------------------------------------------------------
 
@@ -149,12 +150,13 @@ class Context:
                     raise RuntimeError(f"program {self.name!r} of a microengine ends without giving way") from None
                 self._end_piece(at_ps)
                 continue
-            self._request = request
+            self.request = request
             handler = self._handlers.get(type(request))
             if handler is None:
                 raise RuntimeError(f"program {self.name!r} of a microengine yielded {request!r}")
             begin, finish, is_seen, gives_way, _ = handler
             at_ps += chip.step_ps
+            self.answered_ps = None  # it may be handed something at once
             done_ps = begin(self, request, at_ps)
             if done_ps is None or (done_ps != at_ps and gives_way):
                 break
@@ -166,11 +168,12 @@ class Context:
         self.executing_ps += at_ps - now_ps
         self.engine.free_ps = at_ps
         if done_ps is not None:
+            self.answered_ps = done_ps
             self._events.schedule(done_ps, self._wake, unseen_ps=0 if is_seen else self._unseen_ps)
 
     def _make_generator(self) -> Any:
         """Begin a piece of work, or get to where the answers lead; the request after that."""
-        generator = self._live.generator = self._program(self.me)
+        generator = self._live.generator = self.program(self.me)
         self._live.step = self._step
         request = next(generator)
         for answer in self._answers:
@@ -178,7 +181,7 @@ class Context:
         return request
 
     def _end_piece(self, at_ps: int) -> None:
-        self._live.generator = self._request = None
+        self._live.generator = self.request = None
         self._answers.clear()
         self._end_turn(at_ps)
 
@@ -186,14 +189,15 @@ class Context:
 
     def hand(self, value: object, at_ps: int) -> None:
         """What the context waits for; it has it at `at_ps`."""
-        self.held = value
+        self.held, self.answered_ps = value, at_ps
         self._events.schedule(at_ps, self._wake, unseen_ps=self._unseen_ps)
 
     def retry(self, at_ps: int) -> None:
         """What the context waits for may be possible now."""
-        begin, _, is_seen, _, _ = self._handlers[type(self._request)]
-        done_ps = begin(self, self._request, at_ps)
+        begin, _, is_seen, _, _ = self._handlers[type(self.request)]
+        done_ps = begin(self, self.request, at_ps)
         if done_ps is not None:
+            self.answered_ps = done_ps
             self._events.schedule(done_ps, self._wake, unseen_ps=0 if is_seen else self._unseen_ps)
 
     def take_turn(self, turns: Turns, at_ps: int) -> None:
@@ -211,7 +215,7 @@ class Context:
             turns.end(self._ticket, at_ps)
 
     def _wake(self) -> None:
-        request, engine, now_ps = self._request, self.engine, self._events.now_ps
+        request, engine, now_ps = self.request, self.engine, self._events.now_ps
         self._answers.append(self._handlers[type(request)].finish(self, request))
         self._step += 1
         if engine.ready or engine.free_ps > now_ps:

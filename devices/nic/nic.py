@@ -6,6 +6,7 @@ from typing import Any
 from devices.nic.board import NicBoard
 from devices.nic.chip import Chip
 from devices.nic.chip_events import ChipEvents
+from devices.nic.departures import Departures
 from devices.nic.doorbell import REGION_BYTES, Doorbell
 from devices.nic.host_requests import HANDLERS
 from devices.nic.mac import End
@@ -78,6 +79,7 @@ class Nic:
         self._table.pollers = self._chip.make_pollers(jumps=jumps)
         self._chip.on_signal = {"interrupt": self._interrupt, "none": None, "msix": self._send_message}[signals]
         self.microengines = [self._microengine(programs.get(number)) for number in range(MICROENGINE_COUNT)]
+        self.departures = Departures(self._chip, self.microengines)
         for microengine in self.microengines:
             microengine.start()
 

@@ -193,6 +193,36 @@ def test_a_lead_lets_hosts_get_as_much_further_apart() -> None:
     assert bounds == [7_000, 12_000]
 
 
+class Card:
+    """Says that it sends nothing for so long after whatever happens."""
+
+    def __init__(self, answer_ps: int) -> None:
+        self.answer_ps = answer_ps
+
+    def first_ps(self, next_ps: int) -> int:
+        return next_ps + self.answer_ps
+
+
+def test_a_card_that_needs_time_to_send_lets_others_get_as_much_further() -> None:
+    here, there = FakeHost(PROFILES[0], is_idle=True), FakeHost(PROFILES[1], is_idle=True)
+    world = World([here, there])
+    world.connect(here, there, latency_ps=7_000, departures=(Card(30_000), None))
+    seen: list[int] = []
+    there.machine.events.schedule(0, partial(_note_bound, world, seen))
+    world.advance(END_PS)
+    assert seen == [37_000]
+
+
+def test_a_card_that_sends_sooner_than_it_said_is_found_out() -> None:
+    here, there = FakeHost(PROFILES[0], is_idle=True), FakeHost(PROFILES[1], is_idle=True)
+    world = World([here, there])
+    ends = world.connect(here, there, latency_ps=7_000, departures=(Card(30_000), None))
+    here.plug(ends[0])
+    here.at(1_000, b"sooner")
+    with pytest.raises(AssertionError, match="its receiver may have got beyond"):
+        world.advance(END_PS)
+
+
 def _send_early(host: FakeHost) -> None:
     host.ends[0].send(b"early", host.machine.events.now_ps + 5_000)
 

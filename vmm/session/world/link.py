@@ -71,6 +71,7 @@ class Link:
             latency_ps=self.latency_ns * PS_PER_NS,
             bits_per_second=self.bits_per_second,
             lead_ps=min((nic.lead_ps for nic in nics), default=0),
+            departures=(one.nic.departures, other.nic.departures) if self.joins_nics else (None, None),
             fault=Fault(self.loss_ppm, self.jitter_ns * PS_PER_NS, self.seed),
         )
         for nic, end in zip(nics, ends, strict=False):

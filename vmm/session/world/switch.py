@@ -56,6 +56,7 @@ class EthernetSwitch:
                 switch,
                 latency_ps=self.latency_ns * PS_PER_NS,
                 lead_ps=min(nic.lead_ps, switch.lead_ps),
+                departures=(nic.departures, None),
                 fault=Fault(self.loss_ppm, self.jitter_ns * PS_PER_NS, self.seed * len(self.hosts) + place),
             )
             nic.connect(there)
