@@ -2,19 +2,26 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import sidecore
 from emulator.errors import ConfigError
 from emulator.timing.fidelity import Fidelity
 from emulator.vmx import fields as f
+from emulator.x86 import RSI, RSP
 from guest_images.kernels import build_kernel
 from vmm.outcome import Outcome
+from vmm.session.debugger.views.check import check
 from vmm.session.debugger.views.disassembly import disassemble
 from vmm.session.debugger.views.exit_screen import exit_screen
+from vmm.session.debugger.views.memory import examine, read_format
+from vmm.session.debugger.views.page_map import aliases, page_map
+from vmm.session.debugger.views.page_tables import tables
+from vmm.session.debugger.views.page_walk import Access
 from vmm.session.debugger.views.registers import registers
-from vmm.session.debugger.views.subject import Subject
+from vmm.session.debugger.views.subject import WORD, Space, Subject
+from vmm.session.debugger.views.translation import walk
 from vmm.session.debugger.views.values import COLUMNS, View
 from vmm.session.debugger.views.vmcs import changed, fields_of
 from vmm.session.debugger.views.why import why
@@ -30,6 +37,19 @@ VIEWS: dict[str, Callable[[Subject], View]] = {
     "why": why,
     "vmcs": lambda subject: fields_of(subject, with_zeros=True),
     "changed": lambda subject: changed(subject, [0] * f.SLOT_COUNT),
+    "check": lambda subject: check(subject, {"GUEST_RIP": 1 << 63}),
+    "memory by gva": lambda subject: examine(subject, Space.GVA, subject.linear_rip, read_format("64xb")),
+    "memory by gpa": lambda subject: examine(subject, Space.GPA, 0xFEDF_FFF0, read_format("8xg")),
+    "memory by hpa": lambda subject: examine(
+        subject, Space.HPA, subject.host_memory.size_bytes - 8, read_format("4dw")
+    ),
+    "text": lambda subject: examine(subject, Space.GVA, subject.gpr(RSI) & WORD, read_format("3s")),
+    "addresses": lambda subject: examine(subject, Space.GVA, subject.gpr(RSP) & WORD, read_format("9a")),
+    "walk": lambda subject: walk(subject, subject.linear_rip, Access(is_fetch=True)),
+    "walk for a write": lambda subject: walk(subject, subject.gpr(RSP), Access(is_write=True, is_user=True)),
+    "map": lambda subject: page_map(subject, attributes="x-u"),
+    "aliases": lambda subject: aliases(subject, 0x100000),
+    "tables": tables,
 }
 
 
@@ -73,10 +93,10 @@ def check_view(view: View) -> None:
     assert json.loads(json.dumps(view.json())) == view.json()
 
 
-def check_all(subject: Subject) -> None:
+def check_all(subject: Subject, names: Iterable[str] = VIEWS) -> None:
     """Every view, unless it says in one line why not."""
-    for make in VIEWS.values():
-        view = view_or_refusal(make, subject)
+    for name in names:
+        view = view_or_refusal(VIEWS[name], subject)
         if isinstance(view, str):
             assert "\n" not in view
         else:
