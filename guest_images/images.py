@@ -25,7 +25,8 @@ class ImageEntry:
     description: str
     kind: Kind = "kernel"
     ends_by: End = "debug exit"
-    cpus: int = 1  # that it is made for
+    cpus: int = 1  # that it is made for; those that are made for several take any number from 2 on
+    has_own_cores: bool = False  # each of them a core to itself: it waits for another only as long as hardware takes
     memory_mib: int = 256
     devices: tuple[str, ...] = ()  # on the PCI bus (`--device`)
     has_vif: bool = False  # made for a VIF of the host's NIC (`--vif`), mostly with a peer that has another
@@ -107,7 +108,7 @@ IMAGES = (
     ImageEntry("sidecall_operation", "sidecalls step by step: the ABI alone; operation 100, which a script may add"),
     ImageEntry("sidecall_smp", "sidecalls of several CPUs, in slots of their own and in one together", cpus=4),
     ImageEntry("sidecall_load", "sidecalls while another CPU is busy now and then", cpus=2),
-    ImageEntry("smp_start", "INIT and SIPI start the other CPUs, also again (`--vcpus 4`)", cpus=4),
+    ImageEntry("smp_start", "INIT and SIPI start the other CPUs, also again (`--vcpus 4`)", cpus=4, has_own_cores=True),
     ImageEntry("smp_ipi", "interrupts between CPUs arrive once and where they should", cpus=4),
     ImageEntry("nmi", "NMIs from a local APIC: taken with IF clear, held back until IRET, waking a halted CPU", cpus=2),
     ImageEntry("smp_tlb_shootdown", "changed page-table entries, flushed on all CPUs", cpus=4),
@@ -145,6 +146,11 @@ def kernel_images() -> Iterator[ImageEntry]:
 def standalone_kernels() -> Iterator[ImageEntry]:
     """The test kernels that come to a verdict on any machine, alone."""
     return (entry for entry in kernel_images() if entry.ends_by != "user" and not entry.has_vif)
+
+
+def find_entry(name: str) -> ImageEntry | None:
+    """The row of the image `name`, if there is one."""
+    return _BY_NAME.get(name)
 
 
 def entry_of(name: str) -> ImageEntry:

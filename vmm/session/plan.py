@@ -20,10 +20,11 @@ from emulator.timing.allowances import (
     allowance_for,
 )
 from guest_images.cache import ignore_progress
-from guest_images.images import resolve
+from guest_images.images import find_entry, resolve
 from vmm.boot.loaders import BootProtocol, load
 from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.boot_plan import BootPlan, GuestPlan, HostPlan
+from vmm.session.combinations import check_effects
 from vmm.session.nic import check_nic, with_macs
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.output_file import check_writable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vmm.session.snapshot import Snapshot
 
 DEFAULT_GUEST = "default"
+CPUS_LEAST = 2  # of a test kernel that is made for several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +57,13 @@ def plan(
 ) -> BootPlan:
     """A run of one guest: check everything the user gave, read the files. Raises ConfigError; leaves nothing behind."""
     host, guest, limits, outside = host or HostSpec(), guest or GuestSpec(), limits or Limits(), outside or Outside()
-    _check_save(host, outside)
+    check_effects(host, guest, limits, outside)
+    _check_save(outside)
     _check_until(limits)
     if outside.restore_path is not None:
         return _plan_restored(guest, limits, outside, outside.restore_path)
     _check_outputs(outside)
-    if outside.pcap_path is not None and not host.has_nic:
-        raise ConfigError("--pcap needs --nic")
-    request = _explain_request(host, outside)
+    request = _explain_request(outside)
     return BootPlan(plan_host(host, [guest], additions=additions, progress=progress), limits, outside, request)
 
 
@@ -87,6 +88,8 @@ def plan_host(
     host = replace(host, pcpu_count=_check_processors(host, guests))
     core_count = guest_core_count(host, has_policy=bool(host.sidecore_policy or additions.sidecore_policy))
     _check_cores(host, guests, core_count)
+    for guest in guests:
+        _check_image(guest, host)
     check_nic(host, guests, core_count)
     guests = with_macs(guests, number)
     profile = load_profile(host.profile, host.overrides)
@@ -112,6 +115,18 @@ def _plan_guest(guest: GuestSpec, progress: Callable[[str], None]) -> GuestPlan:
     return GuestPlan(guest, image)
 
 
+def _check_image(guest: GuestSpec, host: HostSpec) -> None:
+    """A test kernel for several processors has them, and not all of them can share a core."""
+    entry = find_entry(guest.image or "")
+    if guest.kernel is not None or entry is None:
+        return
+    made = f"{entry.name} is made for {entry.cpus} processors"
+    if guest.vcpu_count < min(entry.cpus, CPUS_LEAST):
+        raise ConfigError(f"{made}; give it --vcpus {entry.cpus}")
+    if entry.has_own_cores and (host.pcpu_count or 1) < guest.vcpu_count:
+        raise ConfigError(f"{made} that each have a core; leave out --pcpus")
+
+
 def _with_kernel(guest: GuestSpec, progress: Callable[[str], None]) -> GuestSpec:
     """With the files of a named image."""
     if guest.kernel is not None:
@@ -121,14 +136,9 @@ def _with_kernel(guest: GuestSpec, progress: Callable[[str], None]) -> GuestSpec
     return replace(guest, kernel=named.kernel, initrd=named.initrd, append=append)
 
 
-def _check_save(host: HostSpec, outside: Outside) -> None:
+def _check_save(outside: Outside) -> None:
     if outside.is_saved:
-        save_point = SavePoint(outside)
-        check_writable(save_point.path)
-        if outside.save_at_exit is not None and host.paging == "native":
-            raise ConfigError("--save-at-exit: --paging native has no VM exits; choose shadow or ept")
-    if outside.explain is not None and (outside.is_saved or outside.restore_path is not None):
-        raise ConfigError("--explain goes with neither --save nor --restore; leave one out")
+        check_writable(SavePoint(outside).path)
 
 
 def _plan_restored(guest: GuestSpec, limits: Limits, outside: Outside, path: Path) -> RestoredPlan:
@@ -138,10 +148,11 @@ def _plan_restored(guest: GuestSpec, limits: Limits, outside: Outside, path: Pat
     for name, value in (("a guest", guest.image), ("--kernel", guest.kernel)):
         if value is not None:
             raise ConfigError(f"--restore has its guest in the snapshot; leave out {name}")
-    _check_until(limits)
     _check_outputs(outside)
     snapshot = read_snapshot(path)
-    return RestoredPlan(**vars(plan_of(snapshot, limits, outside)), snapshot=snapshot)
+    restored = plan_of(snapshot, limits, outside)
+    check_effects(restored.host.spec, restored.guest.spec, limits, outside)
+    return RestoredPlan(**vars(restored), snapshot=snapshot)
 
 
 def _check_kernel(guest: GuestSpec) -> None:
@@ -171,15 +182,12 @@ def _check_sidecore(host: HostSpec, additions: Additions) -> None:
             raise ConfigError(f"{option} needs --sidecore")
 
 
-def _explain_request(host: HostSpec, outside: Outside) -> "Request | None":
+def _explain_request(outside: Outside) -> "Request | None":
     if outside.explain is None:
         return None
     from vmm.session.observe.which_exit import parse_request
 
-    request = parse_request(outside.explain)
-    if host.paging == "native":
-        raise ConfigError(f"--explain {outside.explain}: --paging native has no VM exits; choose shadow or ept")
-    return request
+    return parse_request(outside.explain)
 
 
 def _allowance(host: HostSpec, first: GuestPlan, profile: Profile) -> Allowance:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,24 +94,48 @@ def test_the_ledger_adds_up_to_the_clock(tmp_path: Path) -> None:
 
 
 @contextmanager
-def interrupt_after(seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def handler_of(number: signal.Signals, handler: signal.Handlers) -> Iterator[None]:
+    """Whatever the tests were started with, as by nohup."""
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()
+        signal.signal(number, before)
 
 
-def test_an_interrupt_ends_the_run_in_order(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with interrupt_after(0.2):
-        result, output = run_code(tmp_path, tiny.say(b"begun") + tiny.HANG, max_cycles=None, slice_cycles=1_000_000)
-    assert (result.end.kind, result.end.exit_status) == (EndKind.QUIT, 130)
+def run_and_kill(folder: Path, number: signal.Signals) -> tuple[RunResult, bytes]:
+    """A guest that hangs, and after its first slice gets a signal; and another limit, for signals that do nothing."""
+    host, guest, limits, outside = specs_of(
+        {"kernel": tiny.write_kernel(folder, tiny.say(b"begun") + tiny.HANG), "memory_bytes": 16 << 20,
+         "paging": "native", "max_cycles": 3_000_000, "slice_cycles": 1_000_000}
+    )  # fmt: skip
+    with tempfile.TemporaryFile() as output:
+        with Console(allow_input=False, stdout_fd=output.fileno()) as console:
+            result = run(plan(host, guest, limits, outside), console, lambda _: os.kill(os.getpid(), number))
+        output.seek(0)
+        return result, output.read()
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "status"),
+    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143), (signal.SIGHUP, "SIGHUP", 129)],
+)
+def test_a_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Signals, name: str, status: int) -> None:
+    with handler_of(number, signal.SIG_DFL):
+        result, output = run_and_kill(tmp_path, number)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    assert (str(result.end), result.status) == (f"stopped by the user: {name}", status)
     assert output == b"begun"
-    assert result.stats["cycles"] > 0
-    assert signal.getsignal(signal.SIGINT) == before
+    assert 1_000_000 <= result.stats["cycles"] < 3_000_000
+    assert result.report.startswith("cpu 0 at ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path, number: signal.Signals) -> None:
+    with handler_of(number, signal.SIG_IGN):
+        result, _ = run_and_kill(tmp_path, number)
+        assert signal.getsignal(number) == signal.SIG_IGN
+    assert result.end.kind is EndKind.LIMIT
 
 
 def test_a_guest_error_comes_with_the_guests_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,12 +239,13 @@ def test_idle_time_of_an_interactive_guest_is_waited_for(tmp_path: Path, monkeyp
     assert all(0.05 < seconds <= 0.1 for seconds in console.timeouts)
 
 
-def test_a_native_trace_has_only_its_first_and_last_line(tmp_path: Path) -> None:
+def test_a_trace_says_what_it_is_of_and_how_much_of_it(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
-    run_code(tmp_path, tiny.debug_exit(0), trace_path=path)
-    first, last = map(json.loads, path.read_text().splitlines())
-    assert (first["trace"], first["paging"], first["frequency_hz"]) == ("sidecore", "native", 3_000_000_000)
-    assert last == {"records": 0, "dropped": 0}
+    result, _ = run_code(tmp_path, tiny.debug_exit(0), trace_path=path, paging="ept")
+    first, *records, last = map(json.loads, path.read_text().splitlines())
+    assert (first["trace"], first["paging"], first["frequency_hz"]) == ("sidecore", "ept", 3_000_000_000)
+    assert last == {"records": len(records), "dropped": 0}
+    assert len(records) == sum(row["count"] for row in result.stats["exits"].values())
 
 
 def test_options_with_a_named_guest_add_to_its_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def stats(path: Path) -> dict[str, Any]:
 
 
 def trace_records(path: Path) -> list[str]:
-    return path.read_text().splitlines()[1:-1]
+    return path.read_text().splitlines()[1:-1] if path.exists() else []
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,8 @@ def test_output_statistics_and_trace_of_both_runs_are_those_of_one(
     paging: str, at: tuple[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def files(name: str) -> tuple[str, ...]:
-        return "--stats", str(tmp_path / f"{name}.json"), "--trace", str(tmp_path / f"{name}.jsonl")
+        trace = () if paging == "native" else ("--trace", str(tmp_path / f"{name}.jsonl"))  # no VM exits to trace
+        return "--stats", str(tmp_path / f"{name}.json"), *trace
 
     saved = str(tmp_path / "saved")
     assert boot("fpu_sse", "--paging", paging, *MEMORY, *files("whole")) == 0
