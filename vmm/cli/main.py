@@ -4,7 +4,9 @@ The guest's output goes to stdout, everything else to stderr, so that a pipe get
 takes long to import is imported by the command that needs it: a mistake is answered at once.
 """
 
+import errno
 import importlib.metadata
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from emulator.errors import ConfigError
 from vmm.cli.output import say
 from vmm.cli.profiles import profiles
 from vmm.cli.spec_options import MADE_BY_SNAPSHOT, read_specs, spec_options
+from vmm.cli.streams import drop_stdout, open_streams
 from vmm.session.spec import Outside, specs_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 USER_ERROR_STATUS = 2  # of which vmm.outcome.End.exit_status has the rest
 INTERRUPTED_STATUS = 130
+STDOUT_FD, STDERR_FD = 1, 2
+NOT_WRITTEN = (errno.ENOSPC, errno.EIO, errno.EBADF)  # what a stdout that was given to us may answer
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +59,9 @@ def boot(**parameters: Any) -> None:
 
     boot_plan = plan(host, guest, limits, outside, progress=say)
     until = limits.until.encode() if limits.until is not None else None
-    with Console(until=until, allow_input=outside.allow_input) as console, StatusLine() as status_line:
+    output_fd = STDERR_FD if outside.takes_stdout else STDOUT_FD
+    console = Console(until=until, allow_input=outside.allow_input, stdout_fd=output_fd)
+    with console, StatusLine() as status_line:
         result = run(boot_plan, console, status_line.update)
     finish(outside, console, result)
 
@@ -132,6 +139,7 @@ cli.add_command(profiles)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; a mistake of the user's is one line and status 2."""
+    open_streams()
     try:
         cli.main(arguments, prog_name="sidecore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -145,3 +153,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(USER_ERROR_STATUS)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED_STATUS)
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        drop_stdout()
+        say(f"cannot write the output: {os.strerror(error.errno)}")
+        sys.exit(USER_ERROR_STATUS)

@@ -1,13 +1,21 @@
-"""A file that the user asked for: refused before the run if it cannot be written, and written whole or not at all."""
+"""A file that the user asked for: refused before the run if it cannot be written, and written whole or not at all.
 
+Figures may also go where no file can be replaced: to stdout, into pipes and devices (`check_output`, `open_output`).
+"""
+
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from emulator.errors import ConfigError
+from vmm.session.spec import STDOUT
+
+STDOUT_FD = 1
 
 
 def check_writable(path: Path) -> None:
@@ -23,6 +31,39 @@ def write_file(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
         temporary.replace(os.path.realpath(path))  # a symbolic link stays one
+
+
+def check_output(path: Path) -> None:
+    """As `check_writable`, for figures."""
+    if not _is_stream(path):
+        check_writable(path)
+    elif path != STDOUT and not os.access(path, os.W_OK):
+        raise ConfigError(f"cannot write {str(path)!r}: {os.strerror(errno.EACCES)}")
+
+
+def open_output(path: Path) -> FileIO:
+    """Where figures are written as they come. A pipe waits for its reader here. Raises OSError or ValueError."""
+    return FileIO(os.dup(STDOUT_FD) if path == STDOUT else path, "wb")
+
+
+def write_output(path: Path, content: str) -> None:
+    """As `write_file`, for figures. Raises ConfigError."""
+    if not _is_stream(path):
+        write_file(path, content)
+        return
+    with _one_line_errors(path), open_output(path) as file:
+        write_all(file, content.encode())
+
+
+def write_all(file: FileIO, content: bytes) -> None:
+    """Write all of `content`, in as many pieces as it takes. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def _is_stream(path: Path) -> bool:
+    return path == STDOUT or path.is_fifo() or path.is_char_device()
 
 
 @contextmanager

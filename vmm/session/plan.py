@@ -27,7 +27,7 @@ from vmm.session.boot_plan import BootPlan, GuestPlan, HostPlan
 from vmm.session.combinations import check_effects
 from vmm.session.nic import check_nic, with_macs
 from vmm.session.observe.save_point import SavePoint
-from vmm.session.output_file import check_writable
+from vmm.session.output_file import check_output, check_writable
 from vmm.session.spec import PROCESSORS_MAX, GuestSpec, HostSpec, Limits, Outside
 from vmm.sidecore.policy import named_policy
 
@@ -245,7 +245,7 @@ def _check_outputs(outside: Outside) -> None:
     for option, path in named.items():
         if path is None:
             continue
-        check_writable(path)
+        check_output(path)
         other = options.setdefault(path.resolve(), option)
         if other != option:
             raise ConfigError(f"{other} and {option} both name {str(path)!r}; give each its own file")

@@ -29,6 +29,7 @@ ROUND_ROBIN = "round-robin"
 DEFAULT_MEMORY_BYTES = 256 << 20
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 PROCESSORS_MAX = 64
+STDOUT = Path("-")  # as a file of figures
 
 
 class Switch(NamedTuple):
@@ -208,13 +209,15 @@ class Outside(Spec):
     """Files and keys of one run."""
 
     stats_path: Annotated[Path | None, Parameter(
-        "Write the figures of the summary to this file.", "--stats", "F.json"
+        "Write the figures of the summary to this file; - is stdout, and what the guest prints then goes to stderr.",
+        "--stats", "F.json",
     )] = None
     trace_path: Annotated[Path | None, Parameter(
-        "Write one line per VM exit to this file.", "--trace", "F.jsonl"
+        "Write one line per VM exit to this file, or - for stdout.", "--trace", "F.jsonl"
     )] = None
     pcap_path: Annotated[Path | None, Parameter(
-        "Write what the card sends and gets to this file, for tcpdump and Wireshark.", "--pcap", "F.pcap"
+        "Write what the card sends and gets to this file, or - for stdout, for tcpdump and Wireshark.",
+        "--pcap", "F.pcap",
     )] = None
     explain: Annotated[str | None, Parameter(
         "Show the account of the N-th VM exit for this reason (CPUID, EXCEPTION_NMI ...), line by line with its "
@@ -244,6 +247,11 @@ class Outside(Spec):
         "Take no keys, even from a terminal: the run is reproducible.", "--no-input", is_flag=True
     )] = True
     # fmt: on
+
+    @property
+    def takes_stdout(self) -> bool:
+        """Whether stdout is for a file of figures, and what the guest prints goes to stderr."""
+        return STDOUT in (self.stats_path, self.trace_path, self.pcap_path)
 
     @property
     def is_saved(self) -> bool:

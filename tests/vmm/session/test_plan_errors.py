@@ -126,7 +126,7 @@ def test_a_cache_that_cannot_be_made_is_one_line(
 def test_a_trace_on_a_full_disk_is_one_line_behind_no_output(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / "full").symlink_to("/dev/full")
     with pytest.raises(SystemExit) as exit_:
-        main(["boot", "kernel.elf", "--paging", "native", "--trace", "full"])
+        main(["boot", "kernel.elf", "--trace", "full"])
     assert exit_.value.code == 2
     assert capfd.readouterr().err.count("\n") == 1
 

@@ -17,6 +17,7 @@ from devices.nic.nic import Nic
 from emulator.errors import ConfigError
 from emulator.events import PS_PER_NS, PS_PER_SECOND
 from emulator.world import NEVER_PS
+from vmm.session.output_file import open_output, write_all
 
 MAGIC_OF_NANOSECONDS = 0xA1B2_3C4D
 VERSION = (2, 4)
@@ -37,7 +38,7 @@ class Capture(AbstractContextManager["Capture"]):
         self._told_count = 0
         self._buffer = bytearray()
         try:
-            self._file = path.open("wb", buffering=0)
+            self._file = open_output(path)
         except (OSError, ValueError) as error:
             raise self._cannot_write(error) from None
         self._buffer += HEADER.pack(MAGIC_OF_NANOSECONDS, *VERSION, 0, 0, LENGTH_MAX_BYTES, ETHERNET)
@@ -69,8 +70,8 @@ class Capture(AbstractContextManager["Capture"]):
 
     def _write(self) -> None:
         try:
-            while self._buffer:
-                del self._buffer[: self._file.write(self._buffer)]
+            write_all(self._file, bytes(self._buffer))
+            self._buffer.clear()
         except OSError as error:
             self._file.close()
             raise self._cannot_write(error) from None

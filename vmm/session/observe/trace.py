@@ -20,6 +20,7 @@ from emulator.errors import ConfigError
 from emulator.vmx import fields as f
 from emulator.vmx.exit_reasons import ExitReason, name
 from vmm.exits.observer import ExitObserver
+from vmm.session.output_file import open_output, write_all
 from vmm.vcpu import Exit, VCpu
 
 VERSION = 1
@@ -39,7 +40,7 @@ class TraceWriter(ExitObserver, AbstractContextManager["TraceWriter"]):
         self._left_bytes = limit_bytes
         self._lines: list[str] = []
         try:
-            self._file = path.open("wb", buffering=0)
+            self._file = open_output(path)
         except (OSError, ValueError) as error:
             raise self._cannot_write(error) from None
         self._write([json.dumps({"trace": "sidecore", "version": VERSION, **run}) + "\n"])
@@ -79,10 +80,8 @@ class TraceWriter(ExitObserver, AbstractContextManager["TraceWriter"]):
         self._lines.clear()
 
     def _write(self, lines: list[str]) -> None:
-        data = memoryview("".join(lines).encode("ascii"))
         try:
-            while data:
-                data = data[self._file.write(data) :]
+            write_all(self._file, "".join(lines).encode("ascii"))
         except OSError as error:
             self._file.close()
             raise self._cannot_write(error) from None

@@ -13,7 +13,7 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
-from vmm.session.output_file import write_file
+from vmm.session.output_file import write_output
 from vmm.session.report.core_use import cores_table, duty_lines
 from vmm.session.report.tables import make_table, natural_order, percent_text
 from vmm.session.stats import RunStats
@@ -133,5 +133,5 @@ def stats_json(stats: RunStats) -> str:
 
 
 def write_stats(path: Path, stats: RunStats) -> None:
-    """Write `stats` to `path` as `write_file` does."""
-    write_file(path, stats_json(stats))
+    """Write `stats` to `path` as `write_output` does."""
+    write_output(path, stats_json(stats))
