@@ -77,7 +77,7 @@ class End:
 
     def __str__(self) -> str:
         if self.kind is EndKind.DEBUG_EXIT:
-            return f"{self.kind.value}: value {self.value}"
+            return f"{self.kind.value}: value {self.value}" + (f", {self.detail}" if self.detail else "")
         return f"{self.kind.value}: {self.detail}" if self.detail else self.kind.value
 
 

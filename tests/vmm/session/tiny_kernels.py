@@ -11,6 +11,7 @@ HALT = bytes.fromhex("faf4")  # cli; hlt
 SLEEP = bytes.fromhex("fbf4ebfd")  # sti; 1: hlt; jmp 1b
 TRIPLE_FAULT = bytes.fromhex("0f0b")  # ud2, without an IDT
 RESET = bytes.fromhex("b0fee664ebfe")  # mov $0xfe, %al; out %al, $0x64; jmp $
+POWER_OFF = bytes.fromhex("66ba0406 66b80034 66ef ebfe")  # mov $0x604, %dx; mov $0x3400, %ax; out %ax, %dx; jmp $
 
 
 def debug_exit(value: int) -> bytes:
