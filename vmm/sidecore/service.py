@@ -148,6 +148,11 @@ class Sidecore:
         """Whether nothing is posted that could be seen."""
         return all(place.visible_cycles is None for place in self._places if place.is_alive)
 
+    @property
+    def finds(self) -> tuple[int, Place] | None:
+        """When its polling will find something, and what; None: nothing that is known now."""
+        return self._finds
+
     def poll_end_cycles(self, now_cycles: int) -> int:
         """When the poll in progress at `now_cycles` ends: then the core can turn to something else."""
         if self._sleeps or not self._places:

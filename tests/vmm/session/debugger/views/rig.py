@@ -1,5 +1,6 @@
 """Small kernels stopped here and there, and what all views have to keep to there."""
 
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterable
@@ -12,14 +13,18 @@ from emulator.vmx import fields as f
 from emulator.x86 import RSI, RSP
 from guest_images.kernels import build_kernel
 from vmm.outcome import Outcome
+from vmm.session.debugger.views.backtrace import backtrace
 from vmm.session.debugger.views.check import check
 from vmm.session.debugger.views.disassembly import disassemble
 from vmm.session.debugger.views.exit_screen import exit_screen
+from vmm.session.debugger.views.info import cores, devices, guests
+from vmm.session.debugger.views.interrupts import irq
 from vmm.session.debugger.views.memory import examine, read_format
 from vmm.session.debugger.views.page_map import aliases, page_map
 from vmm.session.debugger.views.page_tables import tables
 from vmm.session.debugger.views.page_walk import Access
 from vmm.session.debugger.views.registers import registers
+from vmm.session.debugger.views.sidecores import sidecores
 from vmm.session.debugger.views.subject import WORD, Space, Subject
 from vmm.session.debugger.views.translation import walk
 from vmm.session.debugger.views.values import COLUMNS, View
@@ -50,16 +55,22 @@ VIEWS: dict[str, Callable[[Subject], View]] = {
     "map": lambda subject: page_map(subject, attributes="x-u"),
     "aliases": lambda subject: aliases(subject, 0x100000),
     "tables": tables,
+    "backtrace": lambda subject: backtrace(subject, inspect.currentframe()),
+    "irq": irq,
+    "sidecores": sidecores,
+    "guests": lambda subject: guests([[subject]]),
+    "cores": cores,
+    "devices": devices,
 }
 
 
 def world_of(
     image: str = "default", paging: sidecore.Paging = "shadow", *, observer: sidecore.ExitObserver | None = None,
-    timing: Fidelity = "fast", vcpu_count: int = 1,
+    timing: Fidelity = "fast", vcpu_count: int = 1, sidecore_count: int = 0,
 ) -> sidecore.World:  # fmt: skip
     """A world with one guest, a kernel of ours."""
     world = sidecore.World()
-    host = world.add_host(sidecore.HostSpec(paging=paging, timing=timing))
+    host = world.add_host(sidecore.HostSpec(paging=paging, timing=timing, sidecore_count=sidecore_count))
     host.add_guest(sidecore.GuestSpec(image=image, memory_bytes=32 * MIB, vcpu_count=vcpu_count))
     if observer is not None:
         host.observe(observer)
@@ -111,11 +122,18 @@ def view_or_refusal(make: Callable[[Subject], View], subject: Subject) -> View |
         return str(error)
 
 
-class Looker(sidecore.ExitObserver):
+class Watcher(sidecore.ExitObserver):
+    """Hears of exits, and has the subjects of all processors: see `looked_at`."""
+
+    def __init__(self) -> None:
+        self.subjects: list[Subject] = []
+
+
+class Looker(Watcher):
     """Looks at every `every`-th exit, when it begins and when it is handled; `look` is called besides."""
 
     def __init__(self, every: int = 1, look: Callable[[Subject, Exit], None] | None = None) -> None:
-        self.subjects: list[Subject] = []
+        super().__init__()
         self.count = 0
         self._every, self._look = every, look
 
@@ -134,7 +152,7 @@ class Looker(sidecore.ExitObserver):
 
 
 def looked_at(
-    looker: Looker, image: str, paging: sidecore.Paging, *, timing: Fidelity = "fast", vcpu_count: int = 1
+    looker: Watcher, image: str, paging: sidecore.Paging, *, timing: Fidelity = "fast", vcpu_count: int = 1
 ) -> sidecore.World:
     """A world, not run yet, that `looker` looks at."""
     world = world_of(image, paging, observer=looker, timing=timing, vcpu_count=vcpu_count)

@@ -2,7 +2,7 @@
 
 import sidecore
 from emulator.vmx.exit_reasons import ExitReason
-from tests.vmm.session.debugger.views.rig import Looker, looked_at
+from tests.vmm.session.debugger.views.rig import Looker, Watcher, looked_at
 from vmm.exits.table import EXIT_HANDLERS
 from vmm.outcome import Outcome
 from vmm.session.debugger.views.exit_screen import ExitScreen, exit_screen
@@ -10,11 +10,11 @@ from vmm.session.debugger.views.subject import Subject
 from vmm.vcpu import Exit, VCpu
 
 
-class Screens(sidecore.ExitObserver):
+class Screens(Watcher):
     """The screens of all exits, as they begin and as they are handled."""
 
     def __init__(self) -> None:
-        self.subjects: list[Subject] = []
+        super().__init__()
         self.began: list[ExitScreen] = []
         self.handled: list[ExitScreen] = []
         self._before: tuple[int, ...] | None = None
@@ -30,7 +30,7 @@ class Screens(sidecore.ExitObserver):
 
 def screens_of(image: str, paging: sidecore.Paging, cycles: int) -> Screens:
     screens = Screens()
-    world = looked_at(screens, image, paging)  # type: ignore[arg-type]
+    world = looked_at(screens, image, paging)
     world.run(sidecore.Limits(max_cycles=cycles))
     assert len(screens.began) >= 20
     return screens

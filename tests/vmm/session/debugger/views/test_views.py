@@ -36,6 +36,9 @@ def test_a_view_between_turns_changes_nothing(view: str, paging: sidecore.Paging
     if paging == "native" and view in NO_EXITS:
         with pytest.raises(ConfigError, match="native"):
             VIEWS[view](subject_of(world))
+    elif view == "sidecores":
+        with pytest.raises(ConfigError, match="the host has no sidecore"):
+            VIEWS[view](subject_of(world))
     else:
         check_view(VIEWS[view](subject_of(world)))
     assert state_bytes(world, tmp_path) == before
