@@ -29,18 +29,17 @@ ENGINE_COUNTERS = (
     ("sibling_cycles", Category.SIBLING),
 )
 NO_HORIZON = 1 << 62  # a horizon that no clock reaches
-_VMM_MEMORY = Category.VMM_MEMORY
+_VMM_MEMORY, _SIBLING = Category.VMM_MEMORY, Category.SIBLING
 
 
 class Siblings(Protocol):
     """The other threads of the physical core: `emulator.siblings.Siblings`."""
 
-    def extra_cycles(self, now_cycles: int, work_cycles: int) -> int:
-        """How much longer than itself work takes that begins at `now_cycles`."""
-        ...
+    def slow_down(self, now_cycles: int, work_cycles: int) -> tuple[int, int, int]:
+        """How much longer than itself work takes that begins at `now_cycles`.
 
-    def rate_at(self, now_cycles: int) -> tuple[int, int]:
-        """Cycles that 100 of work take at `now_cycles`, and the clock at which that changes."""
+        Then, for what comes after it: cycles that 100 of work take, and the clock at which that changes.
+        """
         ...
 
 
@@ -143,14 +142,15 @@ class Clock:
 
     def _slow_down(self, siblings: Siblings, work_cycles: int) -> int:
         """What other threads of the core add to work that begins now; the engine knows what they add from then on."""
-        now_cycles = self._cycles if self.engine is None else int(self.engine.shared.clock_cycles)
-        extra_cycles = siblings.extra_cycles(now_cycles, work_cycles)
-        self.account[Category.SIBLING] += extra_cycles
-        rate, self.rate_end_cycles = siblings.rate_at(now_cycles + work_cycles + extra_cycles)
-        if self.engine is not None:
-            shared = self.engine.shared
+        shared = None if self.engine is None else self.engine.shared
+        now_cycles = self._cycles if shared is None else shared.clock_cycles
+        extra_cycles, rate, end_cycles = siblings.slow_down(now_cycles, work_cycles)
+        self.account[_SIBLING] += extra_cycles
+        self.rate_end_cycles = end_cycles
+        if shared is not None:
             shared.slow_percent = rate - 100
-            shared.deadline_cycles = min(int(shared.deadline_cycles), self.rate_end_cycles)
+            if end_cycles < shared.deadline_cycles:
+                shared.deadline_cycles = end_cycles
         return extra_cycles
 
     def pass_time(self, cycles: int) -> None:

@@ -18,13 +18,18 @@ PS_PER_NS = 1000
 CANCELLED_MAX = 64  # kept in the heap before it is swept: a guest can put off a far alarm for ever
 
 
-@dataclass(order=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """A callback due at `when_ps`; compare by time, then by order of scheduling."""
 
     when_ps: int
     sequence: int
     callback: Callable[[], None] | None = field(compare=False)
+
+    def __lt__(self, other: "Event") -> bool:
+        if self.when_ps != other.when_ps:
+            return self.when_ps < other.when_ps
+        return self.sequence < other.sequence
 
 
 class EventQueue:

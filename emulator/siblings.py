@@ -32,40 +32,49 @@ class Siblings:
         self._mwaits = core.sibling_mwaits_cycles_per_100
         self._halted = core.sibling_halted_cycles_per_100
 
-    def rate_at(self, now_cycles: int) -> tuple[int, int]:
+    def slow_down(self, now_cycles: int, work_cycles: int) -> tuple[int, int, int]:
+        """How much longer than itself work takes that begins at `now_cycles`; less than a cycle is dropped.
+
+        Then, for what comes after it: cycles that 100 of work take, and the clock at which that changes.
+        """
+        extra_cycles, left_cycles = 0, work_cycles
+        while True:
+            rate, until_cycles = self._rate_at(now_cycles)
+            needed_cycles = left_cycles * rate // UNDISTURBED
+            if now_cycles + needed_cycles < until_cycles:
+                return extra_cycles + needed_cycles - left_cycles, rate, until_cycles
+            done_cycles = left_cycles
+            if now_cycles + needed_cycles > until_cycles:
+                done_cycles = (until_cycles - now_cycles) * UNDISTURBED // rate
+            extra_cycles += until_cycles - now_cycles - done_cycles
+            left_cycles -= done_cycles
+            now_cycles = until_cycles
+
+    def _rate_at(self, now_cycles: int) -> tuple[int, int]:
         """Cycles that 100 of work take at `now_cycles`, and the clock at which that changes."""
         rate, until_cycles = UNDISTURBED, NO_HORIZON
         for waiting in self._waiting:
             its_rate, its_until_cycles = self._rate_beside(waiting, now_cycles)
-            rate, until_cycles = max(rate, its_rate), min(until_cycles, its_until_cycles)
+            if its_rate > rate:
+                rate = its_rate
+            if its_until_cycles < until_cycles:
+                until_cycles = its_until_cycles
         return rate, until_cycles
 
     def _rate_beside(self, waiting: Waiting, now_cycles: int) -> tuple[int, int]:
-        if not waiting.is_waiting:
+        category = waiting.category
+        if category is None:
             return self._works, NO_HORIZON
         if now_cycles < waiting.began_cycles:
             return self._works, waiting.began_cycles
         ready_cycles = waiting.ready_cycles
         if ready_cycles is not None and ready_cycles <= now_cycles:
             return self._works, NO_HORIZON
-        if waiting.category == Category.SPIN:
+        if category == Category.SPIN:
             rate = self._pauses
         else:
             rate = self._mwaits if waiting.is_by_mwait else self._halted
         return rate, NO_HORIZON if ready_cycles is None else ready_cycles
-
-    def extra_cycles(self, now_cycles: int, work_cycles: int) -> int:
-        """How much longer than itself work takes that begins at `now_cycles`; less than a cycle is dropped."""
-        extra_cycles, left_cycles = 0, work_cycles
-        while True:
-            rate, until_cycles = self.rate_at(now_cycles)
-            needed_cycles = left_cycles * rate // UNDISTURBED
-            if now_cycles + needed_cycles <= until_cycles:
-                return extra_cycles + needed_cycles - left_cycles
-            done_cycles = (until_cycles - now_cycles) * UNDISTURBED // rate
-            extra_cycles += until_cycles - now_cycles - done_cycles
-            left_cycles -= done_cycles
-            now_cycles = until_cycles
 
 
 def disturbs(core: Core) -> bool:
