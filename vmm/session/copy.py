@@ -1,6 +1,7 @@
-"""Guests that begin as copies of one that has booted: its memory, its processor, its board, at the same time.
+"""Guests that begin later, or as copies of one that has booted: its memory, its processor, its board, at the same time.
 
     hold_back(guest)            it is there, and nothing of it runs
+    begin(guest)                it boots, as it would have at power-on
     begin_as(guest, booted)     it goes on behind the HLT in which `booted` sleeps, as if an interrupt had come
 
 Of its own a copy keeps what the VMM has for it, page tables above all, and its VIF: it may be on another host of the
@@ -32,10 +33,17 @@ def without_image(plan: GuestPlan, is_held_back: bool) -> GuestPlan:
 
 
 def hold_back(guest: VirtualGuest) -> None:
-    """A guest that has not run is not going to, before `begin_as`."""
+    """A guest that has not run is not going to, before `begin` or `begin_as`."""
     vcpu = guest.vcpu
     vcpu.is_blocked = vcpu.waits_for_start_up = True
     guest.hypervisor.scheduler.sleep(vcpu)
+
+
+def begin(guest: VirtualGuest) -> None:
+    """A guest that was held back, with its image, boots now. Raises ConfigError."""
+    _check_held_back(guest, "begin")
+    guest.vcpu.waits_for_start_up = False
+    guest.hypervisor.kick(guest.vcpu)
 
 
 def begin_as(guest: VirtualGuest, booted: VirtualGuest) -> None:
@@ -59,11 +67,15 @@ def _check(guest: VirtualGuest, booted: VirtualGuest) -> None:
         raise ConfigError("a guest can be copied while it is halted and waits for an interrupt; let it run on")
     if any(isinstance(device, VifFunction) and device.vif and device.vif.is_attached for device in _devices(booted)):
         raise ConfigError("a guest whose VIF works has no copies; copy it before its driver attaches a page")
-    if not guest.vcpu.waits_for_start_up or guest.vcpu.has_run:
-        raise ConfigError("only a guest that is held back can become a copy")
+    _check_held_back(guest, "become a copy")
     memories = [each.domain.memory.size_bytes for each in (guest, booted)]
     if memories[0] != memories[1] or max(len(each.vcpu.siblings) for each in (guest, booted)) > 1:
         raise ConfigError("a copy and its original have the same memory, and one processor each")
+
+
+def _check_held_back(guest: VirtualGuest, what: str) -> None:
+    if not guest.vcpu.waits_for_start_up or guest.vcpu.has_run:
+        raise ConfigError(f"only a guest that is held back can {what}")
 
 
 def _devices(guest: VirtualGuest) -> Sequence[object]:

@@ -3,7 +3,7 @@
 from emulator.errors import ConfigError
 from vmm.outcome import End
 from vmm.session.boot_plan import GuestPlan
-from vmm.session.copy import begin_as, hold_back
+from vmm.session.copy import begin, begin_as, hold_back
 from vmm.session.guest import Guest as BuiltGuest
 from vmm.session.report.guest_report import guest_report
 from vmm.session.run import collect_stats
@@ -16,8 +16,9 @@ from vmm.session.virtual_guest import VirtualGuest
 class Guest:
     """A guest of a host; it is there when the world is built."""
 
-    def __init__(self, spec: GuestSpec, *, is_held_back: bool = False) -> None:
+    def __init__(self, spec: GuestSpec, *, is_held_back: bool = False, begins_later: bool = False) -> None:
         self.spec = spec
+        self.begins_later = begins_later  # it boots when it is told
         self.is_held_back = is_held_back  # it does not boot, but begins as a copy of another
         self.output = bytearray()  # all it has printed on its serial line
         self._built: BuiltGuest | None = None
@@ -75,8 +76,14 @@ class Guest:
     def take(self, built: BuiltGuest, plan: GuestPlan) -> None:
         """It is built, as `plan` says."""
         self._built, self._plan = built, plan
-        if self.is_held_back:
+        if self.is_held_back or self.begins_later:
             hold_back(_virtual(built))
+
+    def begin(self) -> None:
+        """One that begins later boots now, between two runs of the world. Raises ConfigError."""
+        if self.is_held_back:
+            raise ConfigError("a guest that becomes a copy has nothing to boot; see Guest.begin_as")
+        begin(_virtual(self.built))
 
     def begin_as(self, booted: "Guest") -> None:
         """One that was held back goes on as `booted` would, which is halted: same memory, registers and devices.

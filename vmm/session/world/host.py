@@ -56,10 +56,15 @@ class Host:
         """All that it is built from."""
         return HostDescription(self.spec, tuple(guest.spec for guest in self.guests), self.additions)
 
-    def add_guest(self, spec: GuestSpec | None = None, *, is_held_back: bool = False) -> Guest:
-        """One more guest; natively there is one only. One that is held back does not boot: see `Guest.begin_as`."""
+    def add_guest(
+        self, spec: GuestSpec | None = None, *, is_held_back: bool = False, begins_later: bool = False
+    ) -> Guest:
+        """One more guest; natively there is one only.
+
+        One that is held back does not boot: see `Guest.begin_as`. One that begins later does at `Guest.begin`.
+        """
         self._check_open()
-        guest = Guest(spec or GuestSpec(), is_held_back=is_held_back)
+        guest = Guest(spec or GuestSpec(), is_held_back=is_held_back, begins_later=begins_later)
         self.guests.append(guest)
         return guest
 

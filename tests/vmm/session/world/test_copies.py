@@ -106,6 +106,31 @@ def test_only_what_is_halted_can_be_copied_and_only_to_what_was_held_back(tmp_pa
         copy.begin_as(original)
 
 
+@pytest.mark.parametrize("paging", ["shadow", "ept"])
+def test_a_guest_that_begins_later_boots_when_it_is_told_and_once(tmp_path: Path, paging: sidecore.Paging) -> None:
+    spec = sidecore.GuestSpec(
+        kernel=tiny.write_kernel(tmp_path, assemble(TICKER, 64, tiny.ENTRY)), memory_bytes=16 * MIB
+    )
+    world = sidecore.World()
+    host = world.add_host(sidecore.HostSpec(paging=paging, profile="nehalem"))
+    first, later = host.add_guest(spec), host.add_guest(spec, begins_later=True)
+    copy = host.add_guest(spec, is_held_back=True)
+    world.build()
+    run_until_letters(world, b"c")
+    assert not later.exits
+    clone = world.clone()
+    for each in (world, clone):
+        each.guests[1].begin()
+        run_until_letters(each, b"z")
+        while not each.guests[1].output.endswith(b"z"):
+            each.run(sidecore.Limits(max_cycles=each.cycles + STEP_CYCLES))
+    assert clone.guests[1].output == later.output == first.output == ascii_lowercase.encode()
+    with pytest.raises(sidecore.ConfigError, match="only a guest that is held back can begin"):
+        later.begin()
+    with pytest.raises(sidecore.ConfigError, match="becomes a copy has nothing to boot"):
+        copy.begin()
+
+
 def test_a_world_with_copies_can_be_cloned(tmp_path: Path) -> None:
     world = make_world(tmp_path, "shadow", assemble(TICKER, 64, tiny.ENTRY))
     run_until_letters(world, b"b")
