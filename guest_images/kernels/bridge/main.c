@@ -85,7 +85,7 @@ void guest_main(void) {
             requests |= learn();
         }
         requests |= __atomic_exchange_n(&vif.page->requests, 0, __ATOMIC_SEQ_CST);
-        bool has_more = carry_from_wire(BURST * interface_count);
+        bool has_more = carry_from_wire(BURST * (interface_count ? interface_count : 1));
         for (unsigned i = 0; i < INTERFACES; i++)
             if (requests >> i & 1 && !carry_from_guest(i)) requests &= ~(1ul << i);
         if (has_more || requests || vif_listen(&vif) || vif.page->requests || vif.page->changes != changes) continue;
