@@ -74,12 +74,14 @@ class Backend:
         return self._sessions, 0
 
     def changed(self, vif: Vif) -> None:
-        """See VifOwner: the backend is to look which interfaces there are; the guest may notify."""
+        """See VifOwner: the backend is called to look which interfaces there are; the guest may notify."""
         self._changes = self._changes + 1 & 0xFFFF_FFFF
         if vif.is_attached:
             vif.write(vif.page_gpa + vif_page.NOTIFY_WANTED, (1).to_bytes(4, "little"))
         if self.own.page is not None:
             self.own.vif.write(self.own.page.gpa + vif_page.CHANGES, self._changes.to_bytes(4, "little"))
+            if self._kicker.running is not None:  # else the domain has ended, and its frames with it
+                self._signal(self.own, is_news=True)
 
     def noticed(self, vif: Vif, index: int, visible_ps: int) -> None:
         """See VifOwner: the guest notifies by itself."""

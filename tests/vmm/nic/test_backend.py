@@ -150,16 +150,18 @@ def test_a_guest_that_notifies_sets_its_bit_and_calls_the_backend_and_need_not_d
     rig = Rig()
     wanted_at = PAGE + vif_page.NOTIFY_WANTED
     assert rig.word(rig.guest.memory, wanted_at) == 1
+    assert rig.own.signals == [True]  # of the guest that has come
     assert rig.call(CALL_NOTIFY) == 0
     assert rig.word(rig.own.memory, OWN_PAGE + vif_page.REQUESTS, 8) == 1 << FIRST
-    assert rig.own.signals == [True]
+    assert rig.own.signals == [True, True]
     assert rig.word(rig.guest.memory, wanted_at) == 0
     assert rig.call(CALL_FETCH, MINE, FIRST) == 0  # it has looked at all there is
     assert rig.word(rig.guest.memory, wanted_at) == 1
 
 
-def test_the_backend_learns_who_is_there_and_that_it_has_changed() -> None:
+def test_the_backend_learns_who_is_there_and_is_called_when_that_has_changed() -> None:
     rig = Rig()
+    assert rig.own.signals == [True]
     changes_at = OWN_PAGE + vif_page.CHANGES
     before = rig.word(rig.own.memory, changes_at)
     assert rig.call(CALL_ADDRESS, FIRST).to_bytes(6, "little") == MAC
@@ -167,6 +169,7 @@ def test_the_backend_learns_who_is_there_and_that_it_has_changed() -> None:
     rig.backend.destroy(rig.guest.vif)
     rig.guest.page = None
     assert rig.word(rig.own.memory, changes_at) == before + 1
+    assert rig.own.signals == [True, True]
     assert rig.call(CALL_ADDRESS, FIRST) == ABSENT
 
 
