@@ -51,9 +51,14 @@ static inline void psapp_fill(struct psapp_frame *frame, uint16_t kind, uint32_t
     for (uint32_t i = 0; i + sizeof *frame < length; i++) frame->filling[i] = psapp_filling(sequence, i);
 }
 
-static inline int psapp_is_one(const struct psapp_frame *frame, uint32_t length) {
-    return length >= sizeof *frame && frame->ethertype[0] == PSAPP_ETHERTYPE >> 8 &&
-           frame->ethertype[1] == (PSAPP_ETHERTYPE & 0xff);
+/* A frame of psapp's, and for `own`: a bridge that has yet to learn who is where sends to everybody. */
+static inline int psapp_is_one(const struct psapp_frame *frame, uint32_t length, const uint8_t own[6]) {
+    if (length < sizeof *frame || frame->ethertype[0] != PSAPP_ETHERTYPE >> 8 ||
+        frame->ethertype[1] != (PSAPP_ETHERTYPE & 0xff))
+        return 0;
+    for (unsigned i = 0; i < sizeof frame->to; i++)
+        if (frame->to[i] != own[i]) return 0;
+    return 1;
 }
 
 /* A frame of less than 60 bytes arrives longer: Ethernet fills it up. */

@@ -117,7 +117,7 @@ static bool wait_answer(uint16_t kind, uint32_t sequence, uint64_t *ret_cycles) 
         uint64_t now = read_tsc();
         if (length < 0 && errno != EAGAIN && errno != EINTR) fail("recv");
         if (length < 0) return false;
-        if (!psapp_is_one(frame, (uint32_t)length) || frame->kind != (kind | PSAPP_ANSWER)) continue;
+        if (!psapp_is_one(frame, (uint32_t)length, own) || frame->kind != (kind | PSAPP_ANSWER)) continue;
         figures.damaged += !psapp_is_whole(frame, (uint32_t)length, size_bytes);
         *ret_cycles = now - frame->tsc;
         if (frame->sequence == sequence) return true;
@@ -215,7 +215,7 @@ static int run_server(void) {
     for (bool is_last = false; !is_last;) {
         ssize_t length = recv(packet_socket, bytes, sizeof bytes, 0);
         if (length < 0 && errno != EINTR) fail("recv");
-        if (length < 0 || !psapp_is_one(frame, (uint32_t)length) || frame->kind & PSAPP_ANSWER) continue;
+        if (length < 0 || !psapp_is_one(frame, (uint32_t)length, own) || frame->kind & PSAPP_ANSWER) continue;
         is_last = frame->kind == PSAPP_LAST;
         memcpy(frame->to, frame->from, 6);
         memcpy(frame->from, own, 6);

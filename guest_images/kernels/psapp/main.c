@@ -49,7 +49,7 @@ static bool wait_answer(uint16_t kind, uint32_t sequence, unsigned ticks_most, u
         const struct psapp_frame *frame = (const struct psapp_frame *)vif_receive(&vif, &length);
         if (frame) {
             uint64_t now = read_tsc();
-            bool is_answer = psapp_is_one(frame, length) && frame->kind == (kind | PSAPP_ANSWER);
+            bool is_answer = psapp_is_one(frame, length, vif.mac) && frame->kind == (kind | PSAPP_ANSWER);
             bool is_due = is_answer && frame->sequence == sequence;
             *ret_cycles = now - frame->tsc;
             figures->damaged += is_answer && !psapp_is_whole(frame, length, size_bytes);
@@ -156,7 +156,7 @@ static void run_server(void) {
             continue;
         }
         heard = ticks;
-        if (psapp_is_one(frame, length) && !(frame->kind & PSAPP_ANSWER)) {
+        if (psapp_is_one(frame, length, vif.mac) && !(frame->kind & PSAPP_ANSWER)) {
             answer(frame, length);
             is_last = frame->kind == PSAPP_LAST;
         }
