@@ -13,12 +13,13 @@ from guest_images.recipe import Progress, Recipe
 
 FOLDER = Path(__file__).parent / "vif_linux"
 HOLDING_LINE = "sidecore: holding"  # /init waits for a line, when `hold` or `hold=psapp` is on the command line
+BRIDGE_LINE = "sidecore: driver domain ready"  # with `driver_domain` there: guests may come
 NETWORK_LINE = "sidecore: network ready"
 
 
 def source_build() -> SourceBuild:
     """What it is built of."""
-    driver = ("Makefile", "vif.c", "vif_device.h", "vif_ethtool.c")
+    driver = ("Makefile", "vif.c", "vif_backend.c", "vif_device.h", "vif_ethtool.c")
     return SourceBuild(
         "linux-vif",
         (CONFIG_SOURCE, FOLDER / "vif.config"),

@@ -3,7 +3,8 @@
  * A network driver for a VIF of sidecore's self-virtualized NIC (vif.h has the registers, the page and the signal).
  *
  *   send     ndo_start_xmit gives the next send descriptor to the device; nobody tells when it is done: the next sends
- *            and polls take back what is, and a full ring is polled until it has room
+ *            and polls take back what is, and a full ring is polled until it has room; where a driver domain carries the
+ *            frames, it wants to be told of them now and then
  *   receive  MSI -> mask, NAPI -> frames up to the budget -> none left: clear pending and masked, look once more
  *
  * The MAC address is read whenever the interface goes up: clones of one snapshot differ only in what the device says.
@@ -14,8 +15,6 @@
 #include <linux/module.h>
 
 #include "vif_device.h"
-
-#define VIF_ROOM_BYTES 1536
 
 static void vif_give(struct vif_descriptor *descriptor, dma_addr_t dma, u32 length) {
     descriptor->address = dma;
@@ -76,6 +75,10 @@ static netdev_tx_t vif_start_xmit(struct sk_buff *skb, struct net_device *netdev
     vif->send[index] = (struct vif_buffer){skb, dma};
     vif_give(&vif->page->send[index], dma, skb->len);
     vif->send_next++;
+    if (vif->notifies) {
+        mb(); /* the look comes behind the store */
+        if (vif->page->notify_wanted) vif_hypercall(VIF_CALL_NOTIFY, 0, 0);
+    }
     if (vif_is_full(vif)) {
         vif->full_rings++;
         netif_stop_queue(netdev);
@@ -109,6 +112,10 @@ static bool vif_has_frame(const struct vif_device *vif) {
     return vif->page->receive[vif->receive_next % VIF_DESCRIPTORS].state != VIF_OWNED;
 }
 
+static bool vif_has_work(struct vif_device *vif) {
+    return vif_has_frame(vif) || (vif->backend && vif_backend_has_work(vif));
+}
+
 /* Whether the send ring is still full, what has been sent taken back. */
 static bool vif_poll_send(struct vif_device *vif, int budget) {
     struct netdev_queue *queue = netdev_get_tx_queue(vif->netdev, 0);
@@ -128,6 +135,7 @@ static int vif_poll(struct napi_struct *napi, int budget) {
     int done = 0;
 
     vif->polls++;
+    if (vif->backend) done = vif_backend_poll(vif, budget / 2);
     for (; done < budget && vif_has_frame(vif); done++) {
         dma_rmb(); /* the state before the rest of the descriptor, and the frame */
         vif_take(vif, vif->receive_next++ % VIF_DESCRIPTORS);
@@ -137,7 +145,7 @@ static int vif_poll(struct napi_struct *napi, int budget) {
         vif->page->pending = 0;
         vif->page->masked = 0;
         mb(); /* the look at the ring comes behind the stores */
-        if (vif_has_frame(vif)) {
+        if (vif_has_work(vif)) {
             vif->page->masked = 1;
             napi_schedule(napi);
         }
@@ -210,6 +218,7 @@ static int vif_open(struct net_device *netdev) {
     vif->page = dma_alloc_coherent(&vif->pci->dev, VIF_PAGE_BYTES, &vif->page_dma, GFP_KERNEL);
     if (!vif->page) return -ENOMEM;
     vif->send_next = vif->send_oldest = vif->receive_next = 0;
+    vif->notifies = readl(vif->registers + VIF_NOTIFY);
     napi_enable(&vif->napi);
     error = vif_fill_buffers(vif);
     if (error) goto free_buffers;
@@ -219,6 +228,7 @@ static int vif_open(struct net_device *netdev) {
     if (error) goto free_irq;
     netif_carrier_on(netdev);
     netif_start_queue(netdev);
+    vif_backend_start(vif);
     return 0;
 
 free_irq:
@@ -236,6 +246,7 @@ static int vif_stop(struct net_device *netdev) {
     netif_carrier_off(netdev);
     writel(VIF_DETACH, vif->registers + VIF_CONTROL);
     free_irq(pci_irq_vector(vif->pci, 0), vif);
+    vif_backend_stop(vif);
     napi_disable(&vif->napi);
     vif_free_buffers(vif);
     return 0;

@@ -2,17 +2,20 @@
 
 8 guests on each of two hosts, each with a peer on the other; beside them a pair of which one is destroyed while it
 sends, a guest that writes nonsense into its own rings, and one that has no interface and does nothing, whose memory is
-the witness.
+the witness. The NIC carries the frames, or a driver domain on a core of its own, which has the NIC's only interface.
 """
 
 import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 import sidecore
+from guest_images import linux_vif
 from vmm.outcome import End, EndKind
 
 MIB = 1 << 20
@@ -20,27 +23,101 @@ PAIRS = 8
 DOOMED, HOSTILE, WITNESS = PAIRS, PAIRS + 1, PAIRS + 2  # numbers of guests on the first host
 LOSS_PPM = 106_000  # of each of two cables: a fifth on the way
 QUEUE_BYTES = 4000
-HEARD = 5  # frames of each of the pair, before one is destroyed
+STEP_CYCLES = 5_000_000  # in which there is one greeting at most
+SENT = 5  # frames of each of the pair but its greetings, before one is destroyed
 MOST_CYCLES = 20 * 10**9
-WHOLE = pytest.mark.skipif("SIDECORE_SOAK" not in os.environ, reason="make soak runs it: a quarter of an hour")
+WHOLE = [
+    pytest.mark.slow,
+    pytest.mark.skipif("SIDECORE_SOAK" not in os.environ, reason="make soak runs it: a quarter of an hour"),
+]
+LINUX = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not linux_vif.recipe().directory.exists(), reason="sidecore images build linux-vif makes it"),
+]
+NIC = "nic"
+DRIVERS = {"bridge": b"~ bridge", "linux-vif": linux_vif.BRIDGE_LINE.encode()}  # driver domains: when they are ready
 FIGURE = re.compile(r"(\w+) (\d+)")
 
 
-def describe(frames: int, seed: int) -> sidecore.World:
-    world = sidecore.World()
-    for number in range(2):
-        host = world.add_host(
-            sidecore.HostSpec(paging="ept", profile="nehalem", has_nic=True, pcpu_count=4, scheduler="credit")
+@dataclass(frozen=True)
+class Soak:
+    """What is carried out, and by whom frames are carried: the NIC, or the image of a driver domain."""
+
+    frames: int  # that each guest sends
+    seed: int
+    carrier: str = NIC
+
+    def describe(self) -> sidecore.World:
+        world = sidecore.World()
+        for number in range(2):
+            host = world.add_host(
+                sidecore.HostSpec(paging="ept", profile="nehalem", has_nic=True, pcpu_count=4, scheduler="credit")
+            )
+            if self.carrier != NIC:
+                host.add_guest(self._driver_domain(number))
+            for guest in range(PAIRS + 1):
+                words = f"peer={mac_text(1 - number, guest)} frames={self.frames} quiet_ms=20"
+                self._add(host, "vif_blast", words, mac_text(number, guest))
+        first = world.hosts[0]
+        words = f"rounds={10 * self.frames} seed={self.seed} peer={mac_text(1, 0)}"
+        self._add(first, "vif_hostile", words, mac_text(0, HOSTILE))
+        first.add_guest(sidecore.GuestSpec(image="idle", memory_bytes=32 * MIB))
+        world.add_switch(*world.hosts, loss_ppm=LOSS_PPM, seed=self.seed, queue_bytes=QUEUE_BYTES)
+        return world
+
+    def _driver_domain(self, host: int) -> sidecore.GuestSpec:
+        return sidecore.GuestSpec(
+            image=self.carrier,
+            append="driver_domain quiet",
+            memory_bytes=32 * MIB,
+            cores=(0,),
+            has_vif=True,
+            mac=mac_text(host, 0xFF),
+            is_backend=True,
         )
-        for guest in range(PAIRS + 1):
-            words = f"peer=02:5c:00:00:{1 - number:02x}:{guest:02x} frames={frames} quiet_ms=20"
-            host.add_guest(sidecore.GuestSpec(image="vif_blast", has_vif=True, append=words, memory_bytes=32 * MIB))
-    first = world.hosts[0]
-    words = f"rounds={10 * frames} seed={seed} peer=02:5c:00:00:01:00"
-    first.add_guest(sidecore.GuestSpec(image="vif_hostile", has_vif=True, append=words, memory_bytes=32 * MIB))
-    first.add_guest(sidecore.GuestSpec(image="idle", memory_bytes=32 * MIB))
-    world.add_switch(*world.hosts, loss_ppm=LOSS_PPM, seed=seed, queue_bytes=QUEUE_BYTES)
-    return world
+
+    def _add(self, host: sidecore.Host, image: str, words: str, mac: str) -> None:
+        spec = sidecore.GuestSpec(image=image, has_vif=True, mac=mac, append=words, memory_bytes=32 * MIB)
+        host.add_guest(spec, begins_later=self.carrier != NIC)
+
+    def guests_of(self, host: sidecore.Host) -> list[sidecore.Guest]:
+        """Those that are no driver domain."""
+        return host.guests[0 if self.carrier == NIC else 1 :]
+
+    def drivers_of(self, world: sidecore.World) -> list[sidecore.Guest]:
+        """The driver domains."""
+        return [] if self.carrier == NIC else [host.guests[0] for host in world.hosts]
+
+    def begin(self, world: sidecore.World) -> None:
+        """Guests begin when somebody carries their frames."""
+        while not all(DRIVERS[self.carrier] in driver.output for driver in self.drivers_of(world)):
+            assert world.cycles < MOST_CYCLES
+            world.run(sidecore.Limits(max_cycles=world.cycles + 50_000_000))
+        for guest in world.guests:
+            if guest.begins_later:
+                guest.begin()
+
+    def posted(self, host: sidecore.Host, number: int) -> int:
+        """Frames that a guest has sent."""
+        return int(self._vifs(host, is_carried=self.carrier != NIC)[number]["posted"])
+
+    def drops(self, world: sidecore.World) -> int:
+        """Frames that were lost on the way from one interface to another, by whatever."""
+        lost = sum(end.lost_count for end in world.ends)
+        lost += sum(port.counts.queue_drops for port in world.switches[0].ports)
+        lost += sum(sum(host.nic.stats()["mac"]["drops"].values()) for host in world.hosts)
+        vifs = [vif for host in world.hosts for kind in (False, True) for vif in self._vifs(host, is_carried=kind)]
+        return lost + sum(sum(vif[what].values()) for vif in vifs for what in ("send_drops", "receive_drops"))
+
+    def _vifs(self, host: sidecore.Host, *, is_carried: bool) -> list[dict[str, Any]]:
+        """The counters of interfaces: those that a driver domain carries for, or those that the NIC has."""
+        stats = host.guests[0].built.nic_stats()
+        assert stats is not None
+        return list((stats["vmm"]["carried"] if is_carried else stats["card"]["vifs"]).values())
+
+
+def mac_text(host: int, guest: int) -> str:
+    return f"02:5c:00:00:{host:02x}:{guest:02x}"
 
 
 def figures(guest: sidecore.Guest, what: str) -> dict[str, int]:
@@ -55,39 +132,39 @@ def digest(guest: sidecore.Guest) -> str:
     return hashlib.sha256(domain.read(0, 32 * MIB)).hexdigest()
 
 
-def carry_out(world: sidecore.World) -> None:
+def carry_out(soak: Soak, world: sidecore.World) -> None:
     """Run it to its end, and destroy one guest while it sends."""
-    first, second = world.hosts
-    witness, doomed = first.guests[WITNESS], first.guests[DOOMED]
+    first = world.hosts[0]
+    witness, doomed = soak.guests_of(first)[WITNESS], soak.guests_of(first)[DOOMED]
     world.build()
+    soak.begin(world)
+    begun_cycles = world.cycles
     for step in range(1, 200):
-        assert world.run(sidecore.Limits(max_cycles=step * 5_000_000)) is sidecore.Stop.LIMIT
-        if second.nic.vifs[DOOMED].counters.received > HEARD and first.nic.vifs[DOOMED].counters.received > HEARD:
+        assert world.run(sidecore.Limits(max_cycles=begun_cycles + step * STEP_CYCLES)) is sidecore.Stop.LIMIT
+        if min(soak.posted(host, DOOMED) for host in world.hosts) > step + SENT:
             break
     before = digest(witness)
     assert doomed.end is None
     doomed.built.finish(End(EndKind.QUIT, detail="destroyed"))
-    others = [guest for guest in world.guests if guest is not witness]
+    others = [guest for host in world.hosts for guest in soak.guests_of(host) if guest is not witness]
     while any(guest.end is None for guest in others):
-        assert world.cycles < MOST_CYCLES
+        assert world.cycles < begun_cycles + MOST_CYCLES
         world.run(sidecore.Limits(max_cycles=world.cycles + 50_000_000))
     assert digest(witness) == before
 
 
-@pytest.mark.parametrize(
-    ("frames", "seed"), [(60, 1), pytest.param(6250, 2, marks=[pytest.mark.slow, WHOLE])], ids=["960", "100000"]
-)
-def test_every_frame_of_a_flow_comes_once_and_in_order_or_is_counted_as_dropped(frames: int, seed: int) -> None:
-    world = describe(frames, seed)
-    carry_out(world)
-    flows = [guest for host in world.hosts for guest in host.guests[:PAIRS]]
+@pytest.mark.parametrize(("frames", "seed"), [(60, 1), pytest.param(6250, 2, marks=WHOLE)], ids=["960", "100000"])
+@pytest.mark.parametrize("carrier", [NIC, "bridge", pytest.param("linux-vif", marks=LINUX)])
+def test_every_frame_of_a_flow_comes_once_and_in_order_or_is_counted_as_dropped(
+    carrier: str, frames: int, seed: int
+) -> None:
+    soak = Soak(frames, seed, carrier)
+    world = soak.describe()
+    carry_out(soak, world)
+    flows = [guest for host in world.hosts for guest in soak.guests_of(host)[:PAIRS]]
     missing = check_flows(flows, frames)
     check_sums(world)
-    lost = sum(end.lost_count for end in world.ends)
-    drops = sum(port.counts.queue_drops for port in world.switches[0].ports)
-    drops += sum(figures(guest, "blast device")["drops"] for guest in flows)
-    drops += sum(sum(host.nic.stats()["mac"]["drops"].values()) for host in world.hosts)
-    assert 0 < missing <= lost + drops
+    assert 0 < missing <= soak.drops(world)
 
 
 def check_flows(flows: Sequence[sidecore.Guest], frames: int) -> int:
