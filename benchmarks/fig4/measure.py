@@ -10,8 +10,8 @@ from benchmarks.fig4.flows import READY_MARK, Flow, flow_of
 from benchmarks.fig4.hops import FlowHops, HostStamps, mean_hops_ns
 from benchmarks.fig4.linux import RunUntil, measure_linux
 from benchmarks.fig4.results import HostFigures, PointResult
-from benchmarks.fig4.setup import DOM0_IMAGE, OWN_IMAGE, Setup
-from benchmarks.fig4.world import describe, dropped_of, received_of
+from benchmarks.fig4.setup import DOM0_IMAGES, OWN_IMAGE, Setup
+from benchmarks.fig4.world import build, describe, dropped_of, received_of
 from benchmarks.harness.measurements import ProtocolError, nanoseconds
 from benchmarks.harness.processes import run_in_processes
 from emulator.errors import ConfigError
@@ -30,14 +30,14 @@ MAX_SECONDS = 100  # emulated, of a point
 
 def measure(setups: Sequence[Setup]) -> Iterator[PointResult]:
     """The points, as they come, in as many processes as there are processors. Raises ConfigError."""
-    for image in dict.fromkeys([DOM0_IMAGE, *(setup.image for setup in setups)]):
+    for image in dict.fromkeys(image for setup in setups for image in (DOM0_IMAGES[setup.carrier], setup.image)):
         resolve(image)  # compiled once, and not by each process
     return run_in_processes(measure_point, setups)
 
 
 def measure_point(setup: Setup) -> PointResult:
     """Raises ConfigError when a guest does not succeed."""
-    world, flows = build(setup)
+    world, flows = prepare(setup)
     run_until = partial(_run_until, world, setup)
     try:
         done = (measure_own if setup.image == OWN_IMAGE else measure_linux)(world, setup, run_until)
@@ -59,12 +59,13 @@ def measure_own(world: World, _setup: Setup, run_until: RunUntil) -> list[Flow]:
 def _run_until(world: World, setup: Setup, is_over: Callable[[], bool]) -> None:
     """Run in slices. Raises ConfigError when it takes too long."""
     frequency_hz, limit_cycles = world.hosts[0].built.machine.profile.frequency_hz, world.cycles
+    most_cycles = limit_cycles + frequency_hz * MAX_SECONDS
     while not is_over():
         for guest in world.guests:
             if guest.end is not None and guest.end.kind is EndKind.GUEST_ERROR:
                 raise ConfigError(f"{setup}: {guest.end}")
         limit_cycles += frequency_hz * SLICE_MS // 1000
-        if limit_cycles > frequency_hz * MAX_SECONDS:
+        if limit_cycles > most_cycles:
             raise ConfigError(f"{setup}: its flows do not come to their end within {MAX_SECONDS} s")
         world.run(Limits(max_cycles=limit_cycles))
 
@@ -75,11 +76,11 @@ def _note_mark(waiting: set[int], number: int, code: int) -> None:
         waiting.discard(number)
 
 
-def build(setup: Setup) -> tuple[World, list[FlowHops]]:
+def prepare(setup: Setup) -> tuple[World, list[FlowHops]]:
     """The two hosts, and who follows each flow through them."""
     world = describe(setup)
     flows = [FlowHops(skipped=setup.warm_up + 1) for _ in range(setup.guests)]
-    world.build()
+    build(world)
     for number, host in enumerate(world.hosts):
         nic = host.guests[0].built.nic
         assert nic is not None, "the host has one"

@@ -21,7 +21,7 @@ from vmm.sidecore.poll import Poll
 
 InterruptCore = Literal["dom0", "guests", "round-robin"]
 INTERRUPT_CORES: tuple[InterruptCore, ...] = get_args(InterruptCore)
-Carrier = Literal["nic", "stub", "shared stub"]  # who brings frames to guests: the NIC, or a domain with its only VIF
+Carrier = Literal["nic", "stub", "shared stub", "linux"]  # of guests' frames: the NIC, or a domain with its only VIF
 CARRIERS: tuple[Carrier, ...] = get_args(Carrier)
 Pinning = Literal["shared", "split", "one"]
 PINNINGS: tuple[Pinning, ...] = get_args(Pinning)
@@ -36,10 +36,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "poll": get_args(Poll),
     "timing": get_args(Fidelity),
 }
-OWN_IMAGE, LINUX_IMAGE, DOM0_IMAGE, STUB_IMAGE = "psapp", "linux-vif", "idle", "bridge"
+OWN_IMAGE, LINUX_IMAGE = "psapp", "linux-vif"
 IMAGES = {"own": OWN_IMAGE, "linux": LINUX_IMAGE}
+DOM0_IMAGES: dict[Carrier, str] = {"nic": "idle", "stub": "bridge", "shared stub": "bridge", "linux": LINUX_IMAGE}
 
 LINUX_WORDS = "hold=psapp quiet"  # of the kernel; psapp's come later (linux.py)
+LINUX_DOM0_WORDS = "driver_domain quiet"
 
 GUESTS = (1, 2, 4, 8, 16, 24, 32)
 GUESTS_MAX = 64
@@ -125,11 +127,12 @@ class Setup:
 
     @property
     def dom0(self) -> GuestSpec:
-        """The management domain, which has a core to itself and nothing to do."""
+        """The management domain, which has a core to itself, and nothing to do unless it carries frames."""
         carries = self.carrier != "nic"
         return GuestSpec(
-            image=STUB_IMAGE if carries else DOM0_IMAGE,
-            memory_bytes=OWN_MEMORY_BYTES,
+            image=DOM0_IMAGES[self.carrier],
+            append=LINUX_DOM0_WORDS if self.carrier == "linux" else "",
+            memory_bytes=GUEST_MEMORY_BYTES if self.carrier == "linux" else OWN_MEMORY_BYTES,
             cores=self.guest_cores if self.carrier == "shared stub" else (self.dom0_core,),
             is_manager=True,
             has_vif=carries,

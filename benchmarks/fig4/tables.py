@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from benchmarks.fig4.hops import HOPS
 from benchmarks.fig4.isolation import Isolation
 from benchmarks.fig4.results import PointResult, pairs_of
+from benchmarks.fig4.setup import Carrier
 from benchmarks.fig4.throughput import Throughput
 from vmm.cli.output import list_table
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Titled = tuple[str, "Table"]
+_CARRIERS: dict[Carrier, str] = {
+    "nic": "the NIC, ",
+    "stub": "a stub domain",
+    "shared stub": "a stub domain among the guests",
+    "linux": "a driver domain, Linux",
+}
 
 
 def tables(results: Sequence[PointResult]) -> list[Titled]:
@@ -123,7 +130,7 @@ def carriers_table(compared: Sequence[tuple[PointResult, Sequence[Throughput]]])
     for result, rates in compared:
         by_size = {rate.frame_bytes: f"{min(rate.received_mbps):.0f}" for rate in rates}
         table.add_row(
-            f"the NIC, {result.setup.signals}" if result.setup.carrier == "nic" else result.setup.signals,
+            f"{_CARRIERS[result.setup.carrier]}{result.setup.signals if result.setup.carrier == 'nic' else ''}",
             f"{result.median_us:.1f}",
             f"{result.median_us / compared[0][0].median_us:.2f}",
             f"{result.range_us:.1f}",

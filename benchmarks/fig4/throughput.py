@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from benchmarks.fig4.setup import Setup, mac_text
-from benchmarks.fig4.world import describe, dropped_of, received_of
+from benchmarks.fig4.setup import Carrier, Setup, mac_text
+from benchmarks.fig4.world import build, describe, dropped_of, received_of
 from benchmarks.harness.processes import run_in_processes
 from benchmarks.harness.results import Result
 from emulator.errors import ConfigError
 from emulator.ledger import Category
+from guest_images import linux_vif
 from guest_images.images import resolve
 from vmm.session.spec import GuestSpec, Limits
 from vmm.session.world import Host
@@ -47,14 +48,13 @@ class Throughput:
 
 
 def carriers(setup: Setup) -> list[Setup]:
-    """The ways to compare: the NIC without and with a sidecore, and stub domains."""
+    """The ways to compare: the NIC without and with a sidecore, and all others that are there."""
     plain = replace(setup, sidecores=0, carrier="nic")
-    return [
-        plain,
-        replace(plain, sidecores=max(1, setup.sidecores)),
-        replace(plain, carrier="stub"),
-        replace(plain, carrier="shared stub"),
-    ]
+    ways = [plain, replace(plain, sidecores=max(1, setup.sidecores))]
+    others: list[Carrier] = ["stub", "shared stub"]
+    if linux_vif.recipe().directory.exists():
+        others.append("linux")
+    return [*ways, *(replace(plain, carrier=other) for other in others)]
 
 
 def measure_throughputs(wanted: Sequence[tuple[Setup, int]]) -> Iterator[Throughput]:
@@ -70,12 +70,12 @@ def measure_throughput(wanted: tuple[Setup, int]) -> Throughput:
     """Raises ConfigError when a guest gets nothing."""
     setup, frame_bytes = wanted
     world = describe(setup, partial(_blaster, setup, frame_bytes), min(setup.guests, GUESTS_MOST))
-    world.build()
+    build(world)
     per_ms = world.hosts[0].built.machine.profile.frequency_hz // 1000
-    now_ms = 0
+    begun_ms = now_ms = world.cycles // per_ms
     while min(min(received_of(host)) for host in world.hosts) < BEGUN_FRAMES:
         now_ms += SLICE_MS
-        if now_ms > PATIENCE_MS:
+        if now_ms > begun_ms + PATIENCE_MS:
             raise ConfigError(f"{setup}: a guest has not got {BEGUN_FRAMES} frames in {PATIENCE_MS} ms")
         world.run(Limits(max_cycles=now_ms * per_ms))
     before = [sum(received_of(host)) for host in world.hosts]

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.fig4.setup import OWN_IMAGE, Setup
-from vmm.session.spec import GuestSpec
+from emulator.errors import ConfigError
+from guest_images.linux_vif import BRIDGE_LINE
+from vmm.session.spec import GuestSpec, Limits
 from vmm.session.world import Host, World
 
 CABLE_NS = 50
+BOOT_SECONDS, BOOT_SLICE_MS = 10, 1
 
 
 def describe(setup: Setup, guest_of: Callable[[int, int], GuestSpec] | None = None, guests: int | None = None) -> World:
@@ -18,9 +21,23 @@ def describe(setup: Setup, guest_of: Callable[[int, int], GuestSpec] | None = No
         host.add_guest(setup.dom0)
         for guest in range(setup.guests if guests is None else guests):
             is_copy = guest_of is None and setup.image != OWN_IMAGE and (number, guest) != (0, 0)
-            host.add_guest((guest_of or setup.guest)(number, guest), is_held_back=is_copy)
+            begins_later = setup.carrier == "linux" and not is_copy
+            host.add_guest((guest_of or setup.guest)(number, guest), is_held_back=is_copy, begins_later=begins_later)
     world.add_link(world.hosts[0], world.hosts[1], latency_ns=CABLE_NS)
     return world
+
+
+def build(world: World) -> None:
+    """Make it, and where dom0 is a Linux let that boot before guests begin. Raises ConfigError."""
+    world.build()
+    later = [guest for guest in world.guests if guest.begins_later]
+    frequency_hz = world.hosts[0].built.machine.profile.frequency_hz
+    while later and not all(BRIDGE_LINE.encode() in host.guests[0].output for host in world.hosts):
+        if world.cycles > frequency_hz * BOOT_SECONDS:
+            raise ConfigError(f"a driver domain has not booted in {BOOT_SECONDS} s")
+        world.run(Limits(max_cycles=world.cycles + frequency_hz * BOOT_SLICE_MS // 1000))
+    for guest in later:
+        guest.begin()
 
 
 def vifs_of(host: Host) -> list[Mapping[str, Any]]:
