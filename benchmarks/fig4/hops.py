@@ -66,6 +66,7 @@ class FlowHops:
     """Follows one flow's round trips: picoseconds by hop, summed over those that have ended."""
 
     skipped: int  # round trips of the warm-up
+    counted: int  # those behind it whose samples count; a client that is done goes on
     trips: int = 0
     sums_ps: dict[str, int] = field(default_factory=dict)
     total_ps: int = 0
@@ -94,6 +95,8 @@ class FlowHops:
         self._place = -1
         if self.skipped:
             self.skipped -= 1
+            return
+        if self.trips == self.counted:
             return
         self.trips += 1
         self.total_ps += now_ps - self._begun_ps

@@ -79,7 +79,7 @@ def _note_mark(waiting: set[int], number: int, code: int) -> None:
 def prepare(setup: Setup) -> tuple[World, list[FlowHops]]:
     """The two hosts, and who follows each flow through them."""
     world = describe(setup)
-    flows = [FlowHops(skipped=setup.warm_up + 1) for _ in range(setup.guests)]
+    flows = [FlowHops(skipped=setup.warm_up + 1, counted=setup.probes) for _ in range(setup.guests)]
     build(world)
     for number, host in enumerate(world.hosts):
         nic = host.guests[0].built.nic
