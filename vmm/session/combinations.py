@@ -67,6 +67,8 @@ TABLE = (
     Row("scheduler", _under_a_vmm, "--scheduler: --paging native has no VMM; choose shadow or ept"),
     Row("poll", _beside("sidecore_count"), "--poll needs --sidecore"),
     Row("trace_path", _under_a_vmm, f"--trace: {NO_EXITS}"),
+    Row("trace_from", _beside("trace_path"), "--trace-from needs --trace"),
+    Row("trace_last", _beside("trace_path"), "--trace-last needs --trace"),
     Row("explain", _under_a_vmm, f"--explain: {NO_EXITS}"),
     Row("explain", _without("save_path", "restore_path"),
         "--explain goes with neither --save nor --restore; leave one out"),

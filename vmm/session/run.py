@@ -29,18 +29,21 @@ from vmm.session.ending import honest_end, is_as_wanted, run_status
 from vmm.session.guest import Guest
 from vmm.session.observe.pcap import Capture
 from vmm.session.observe.save_point import SavePoint
-from vmm.session.observe.trace import TraceWriter
+from vmm.session.observe.timeline_trace import TimelineTrace
+from vmm.session.observe.trace import CsvWriter, TraceWriter
 from vmm.session.plan import RestoredPlan
 from vmm.session.report.guest_report import guest_report
-from vmm.session.spec import Limits
+from vmm.session.spec import Limits, TraceStart
 from vmm.session.stats import RunStats
 from vmm.session.symbols import symbols_of
+from vmm.session.virtual_guest import VirtualGuest
 
 if TYPE_CHECKING:
     from vmm.session.observe.explain import Recorder
     from vmm.session.snapshot import SaveableGuest
 
 ENDING_SIGNALS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+TRACES: dict[str, type[TraceWriter]] = {".csv": CsvWriter, ".json": TimelineTrace}
 END_OF_STOP = {StopReason.UNTIL: EndKind.UNTIL, StopReason.OUTPUT_LIMIT: EndKind.LIMIT}
 
 
@@ -63,15 +66,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
     """
     outside = plan.outside
     with ExitStack() as stack:
-        trace = None
-        if outside.trace_path is not None:
-            facts: dict[str, str | int] = {
-                "frequency_hz": plan.host.profile.frequency_hz,
-                "profile": plan.host.profile.name,
-                "timing": plan.host.spec.timing,
-                "paging": plan.host.spec.paging,
-            }
-            trace = stack.enter_context(TraceWriter(outside.trace_path, facts))
+        trace = None if outside.trace_path is None else stack.enter_context(_trace(plan, outside.trace_path))
         recorder = _recorder(plan)
         save_point = SavePoint(outside) if outside.is_saved else None
 
@@ -86,6 +81,9 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             save_point.pause = guest.pause
         if outside.pcap_path is not None:
             stack.enter_context(Capture(outside.pcap_path)).follow(guest.nic)
+        if isinstance(trace, TimelineTrace) and isinstance(guest, VirtualGuest):
+            trace.follow(guest.hypervisor, guest.nic)
+            stack.callback(trace.leave)
         stack.enter_context(_interruptible(guest))
         started = time.perf_counter()
         instructions_before = sum(pcpu.clock.instructions for pcpu in guest.machine.pcpus)
@@ -93,6 +91,8 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             while guest.end is None:
                 _loop(guest, console, plan.limits, on_slice, save_point)
                 if saveable is not None and save_point is not None and guest.end is None:
+                    if isinstance(trace, TimelineTrace):
+                        trace.leave()
                     _save(saveable, console, save_point)
         except GuestError as error:
             guest.finish(End(EndKind.GUEST_ERROR, detail=str(error)))
@@ -102,6 +102,18 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         end = honest_end(guest.end, plan.limits, outside)
         report = "" if is_as_wanted(end, outside) else guest_report(guest, symbols_of(_kernel_of(plan)))
         return RunResult(end, stats, run_status(end, outside), report, recorder, instructions_before)
+
+
+def _trace(plan: BootPlan, path: Path) -> TraceWriter:
+    """The trace file, of the kind that its name says."""
+    facts: dict[str, str | int] = {
+        "frequency_hz": plan.host.profile.frequency_hz,
+        "profile": plan.host.profile.name,
+        "timing": plan.host.spec.timing,
+        "paging": plan.host.spec.paging,
+    }
+    kind = TRACES.get(path.suffix, TraceWriter)
+    return kind(path, facts, start=plan.outside.trace_from or TraceStart(), last=plan.outside.trace_last)
 
 
 def _kernel_of(plan: BootPlan) -> Path | None:

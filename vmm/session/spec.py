@@ -29,6 +29,8 @@ ROUND_ROBIN = "round-robin"
 DEFAULT_MEMORY_BYTES = 256 << 20
 SLICE_CYCLES = 50_000_000  # natively about 0.3 s of a workstation, at most: how late a key or a limit is seen
 PROCESSORS_MAX = 64
+TRACE_LAST_MAX = 10**6  # with charges about a gigabyte
+NUMBER_DIGITS_MAX = 18
 STDOUT = Path("-")  # as a file of figures
 
 
@@ -37,6 +39,21 @@ class Switch(NamedTuple):
 
     cycle: int
     is_on: bool
+
+
+class TraceStart(NamedTuple):
+    """Where a trace begins: at this cycle of a core's clock, and with this exit of the run, the first being 1."""
+
+    cycle: int = 0
+    exit: int = 1
+
+
+def read_trace_start(text: str) -> TraceStart:
+    """What `1000000` or `exit 300` says. Raises ConfigError."""
+    word, _, number = text.replace(":", " ").rpartition(" ")
+    if word not in ("", "exit") or not number.isdecimal() or not number.isascii() or len(number) > NUMBER_DIGITS_MAX:
+        raise ConfigError(f"--trace-from {text!r}: give a cycle, as in 1000000, or an exit, as in 'exit 300'")
+    return TraceStart(exit=max(1, int(number))) if word else TraceStart(int(number))
 
 
 def read_memory_bytes(text: str) -> int:
@@ -213,7 +230,15 @@ class Outside(Spec):
         "--stats", "F.json",
     )] = None
     trace_path: Annotated[Path | None, Parameter(
-        "Write one line per VM exit to this file, or - for stdout.", "--trace", "F.jsonl"
+        "Write what became of each VM exit to this file, or - for stdout: .csv; .json for the Perfetto UI, with "
+        "charges, sidecalls and packets; else a line of JSON for each.", "--trace", "F.jsonl|csv|json",
+    )] = None
+    trace_from: Annotated[TraceStart | None, Parameter(
+        "Trace from this cycle on, or from the N-th exit of the run.", "--trace-from", "CYCLE|'exit N'",
+        read=read_trace_start,
+    )] = None
+    trace_last: Annotated[int | None, Parameter(
+        "Trace only the last N, which are written at the end.", "--trace-last", "N", least=1, most=TRACE_LAST_MAX,
     )] = None
     pcap_path: Annotated[Path | None, Parameter(
         "Write what the card sends and gets to this file, or - for stdout, for tcpdump and Wireshark.",

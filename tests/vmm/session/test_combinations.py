@@ -51,6 +51,8 @@ REFUSED = [  # arguments in which the first option has no effect, what the line 
     ("--nic-send-queues nic", "--nic-send-queues needs --nic"),
     ("--nic-set x=1", "--nic-set needs --nic"),
     ("--trace t --paging native", "--trace: --paging native has no VM exits"),
+    ("--trace-from 5", "--trace-from needs --trace"),
+    ("--trace-last 5", "--trace-last needs --trace"),
     ("--pcap p", "--pcap needs --nic"),
     ("--explain CPUID --paging native", "--explain: --paging native has no VM exits"),
     ("--explain CPUID --save s --save-at-cycle 9", "--explain goes with neither"),
