@@ -170,7 +170,7 @@ class Engine:
         written there is lost. Watching changes nothing else, and takes time of the workstation only for blocks of
         instructions that have such an address. Raises ValueError beyond SPANS_MAX.
         """
-        words = ffi.new("uint64_t[]", [address for span in spans for address in span])
+        words = ffi.new("uint64_t[]", [address for span in sorted(spans) for address in span])
         if not lib.sc_watch_instructions(self._cpu, words, len(spans)):
             raise ValueError(f"{len(spans)} spans are too many")
 

@@ -22,6 +22,7 @@ void sc_save(const sc_cpu *cpu, uint8_t *ret) {
     saved_cpu *to = (saved_cpu *)ret;
     memset(to, 0, sizeof *to);
     to->s = cpu->s;
+    to->s.deadline_cycles = 0; /* each run has its own */
     to->arch = cpu->arch.state;
     time_keep(cpu, &to->time);
     engine_keep(cpu, &to->port, ret + sizeof *to);

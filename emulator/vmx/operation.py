@@ -221,6 +221,8 @@ class VmxOperation:
 class ObservedVmxOperation(VmxOperation):
     """One whose payer tells others of each charge."""
 
+    SAVED_AS = "VmxOperation"
+
     def read(self, field: int) -> int:
         """VMREAD."""
         what = f"VMREAD {f.FIELD_BY_ENCODING[field].name}"

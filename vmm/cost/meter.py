@@ -50,6 +50,8 @@ class Listener(Protocol):
 class Meter:
     """What VMM code on `pcpu` is charged. A VMX operation pays here, too."""
 
+    WIRED: tuple[str, ...] = ("touch", "is_observed")
+
     __slots__ = (
         "_checks_ledger", "_cycles_by_instruction", "_cycles_by_path", "_path_cycles",
         "booked_cycles", "clock", "is_observed", "pcpu", "touch", "vmcs_cycles",
@@ -166,6 +168,7 @@ class ObservedMeter(Meter):
     """A meter that tells `listeners` of each charge."""
 
     WIRED = ("_listeners",)
+    SAVED_AS = "Meter"
 
     __slots__ = ("_listeners",)
 

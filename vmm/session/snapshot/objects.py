@@ -34,6 +34,7 @@ from vmm.session.snapshot.state import (
     is_frozen,
     is_object,
     is_program,
+    kind_of,
     parts,
     wired,
 )
@@ -78,7 +79,7 @@ class Skeleton:
 
     def digest(self) -> str:
         """What two guests that are built alike have in common."""
-        names = (thing.__qualname__ if is_program(thing) else type(thing).__qualname__ for thing in self.objects)
+        names = (thing.__qualname__ if is_program(thing) else kind_of(thing) for thing in self.objects)
         return hashlib.sha256(",".join(names).encode()).hexdigest()
 
 
@@ -112,7 +113,7 @@ class Capture:
         kind = CONTAINERS.get(type(thing))
         if kind is not None:
             return [kind, self._items(thing)]
-        name = type(thing).__name__
+        name = kind_of(thing)
         if not is_built and self._classes.get(name) is not type(thing):
             raise self._error(f"is a {name}, made while the guest ran and not known to snapshots")
         names = wired(thing)
@@ -195,7 +196,7 @@ class Applied:
         return object.__new__(self._classes[kind])
 
     def _fill(self, thing: Any, kind: str, state: Any) -> None:
-        if kind != CONTAINERS.get(type(thing), type(thing).__name__):
+        if kind != CONTAINERS.get(type(thing), kind_of(thing)):
             raise TypeError(f"{kind} for {type(thing).__name__}")
         if isinstance(thing, bytearray):
             thing[:] = base64.b64decode(state, validate=True)

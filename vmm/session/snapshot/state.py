@@ -125,6 +125,11 @@ def _wired_of(cls: Any) -> frozenset[str]:
     return frozenset(name for base in cls.__mro__ for name in vars(base).get("WIRED", ()))
 
 
+def kind_of(thing: object) -> str:
+    """The name of an object's class; of one that is watched, the name of the class that nobody watches (SAVED_AS)."""
+    return getattr(type(thing), "SAVED_AS", "") or type(thing).__name__
+
+
 def attributes(thing: object) -> Iterator[tuple[str, Any]]:
     """Every attribute of an object itself, set ones only, those that are wired too."""
     if type(thing) in ONLY:

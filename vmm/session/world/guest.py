@@ -1,5 +1,7 @@
 """A guest of a script's world: described first, then built; its output, end, VM exits and statistics."""
 
+from collections.abc import Callable
+
 from emulator.errors import ConfigError
 from vmm.outcome import End
 from vmm.session.boot_plan import GuestPlan
@@ -21,6 +23,7 @@ class Guest:
         self.begins_later = begins_later  # it boots when it is told
         self.is_held_back = is_held_back  # it does not boot, but begins as a copy of another
         self.output = bytearray()  # all it has printed on its serial line
+        self.on_byte: Callable[[int], None] | None = None  # hears of each byte of it
         self._built: BuiltGuest | None = None
         self._plan: GuestPlan | None = None
         self._awaited = b""
@@ -69,6 +72,8 @@ class Guest:
     def transmit(self, byte: int) -> None:
         """The guest sent `byte` on its serial line."""
         self.output.append(byte)
+        if self.on_byte is not None:
+            self.on_byte(byte)
         if self._awaited and self.output.endswith(self._awaited):
             self._has_printed_it = True
             self.built.pause()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from emulator.errors import ConfigError
+from emulator.x86 import PAGE_BYTES
 from vmm.session.boot_plan import HostPlan
 from vmm.session.snapshot import Snapshot, write_snapshot
 from vmm.session.snapshot.contents import DAMAGED, Contents, damaged
@@ -67,6 +68,12 @@ class SavedWorld(Generic[W]):
     def digest(self) -> str:
         """What two worlds have in common that are equal: objects, CPUs, caches, memory."""
         return self._snapshot.contents.digest()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that it takes, about: its pages."""
+        memories = self._snapshot.contents.memories
+        return sum(count * PAGE_BYTES for memory in memories for _, count in memory.runs)
 
     def write(self, path: str | Path) -> None:
         """Write it to a file, which is there whole or as it was before. Raises ConfigError."""

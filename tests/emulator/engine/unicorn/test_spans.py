@@ -87,3 +87,18 @@ def test_a_long_block_takes_as_long(count: int) -> None:
         return len(watched(rig, spans)), int(rig.shared.clock_cycles), int(rig.shared.instructions)
 
     assert run([ALL]) == (count + 2, *run([])[1:])
+
+
+def test_spans_that_grow_inside_a_block_count_at_once() -> None:
+    rig = Rig(LOOP)
+    seen: list[int] = []
+
+    def tell() -> None:
+        seen.append(rig["rip"] - CODE)
+        if len(seen) == 1:
+            rig.engine.watch_instructions([ALL])
+
+    rig.engine.on_instruction = tell
+    rig.engine.watch_instructions([(CODE + 15, CODE + 15)])
+    rig.run(10**6)
+    assert seen == [15, 18, 20, 12, 15, 18, 20, 12, 15, 18, 20, 22]

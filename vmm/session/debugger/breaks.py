@@ -1,0 +1,233 @@
+"""Where to stop: a table of what can be broken at, and the breaks a user has set.
+
+break exit IO_INSTRUCTION if port == 0x64      Break: kind, what of it, condition, hits ...
+break exec start_kernel                              | matches(happening, subject)
+continue                                      ForBreaks: a pursuit of all that are enabled
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.errors import ConfigError, choices_text
+from emulator.profiles.sections import REASONS
+from emulator.vmx import fields as f
+from emulator.vmx import interruption as i
+from emulator.vmx.exit_reasons import ExitReason as R
+from vmm.session.debugger.conditions import Condition
+from vmm.session.debugger.happening import Happening, Kind
+from vmm.session.debugger.views.subject import Subject
+from vmm.session.debugger.watcher import Span
+
+SPANS_MAX = 64  # of the engine: breaks on instructions
+Match = Callable[[Happening, Subject], bool]
+NumberOf = Callable[[str], int]  # an address or number that a user wrote
+STAGES = {"before": Kind.EXIT, "after": Kind.HANDLED}
+
+
+@dataclass(frozen=True)
+class BreakKind:
+    """A row of the table: what happens, what its argument is, and how to make a test of that."""
+
+    name: str
+    argument: str  # as in the help; in brackets it may be left out
+    meaning: str
+    kind: Kind
+    make: Callable[[str, NumberOf], Match]
+
+
+def _exit(text: str, _number: NumberOf) -> Match:
+    if text in ("", "*"):
+        return lambda happening, _: happening.exit is not None
+    reason = REASONS.get(text.upper())
+    if reason is None:
+        raise ConfigError(f"no exit reason {text!r}; {choices_text(text.upper(), list(REASONS))}")
+    return lambda happening, _: happening.exit is not None and happening.exit.reason == reason
+
+
+def _exits_with(name: str, *reasons: int) -> Callable[[str, NumberOf], Match]:
+    """Exits for one of `reasons` whose `name`, as conditions have it, is a number."""
+
+    def make(text: str, number: NumberOf) -> Match:
+        condition = Condition(f"{name} == {number(text)}") if text else None
+
+        def match(happening: Happening, subject: Subject) -> bool:
+            if happening.exit is None or happening.exit.reason not in reasons:
+                return False
+            return condition is None or condition.holds(happening, subject, 0)
+
+        return match
+
+    return make
+
+
+def _inject(*types: int) -> Callable[[str, NumberOf], Match]:
+    def make(text: str, number: NumberOf) -> Match:
+        vector = number(text) if text else None
+
+        def match(_happening: Happening, subject: Subject) -> bool:
+            event = i.unpack(subject.read(f.VM_ENTRY_INTERRUPTION_INFORMATION))
+            return event.is_valid and (not types or event.type in types) and vector in (None, event.vector)
+
+        return match
+
+    return make
+
+
+def _mmio(_text: str, _number: NumberOf) -> Match:
+    def match(happening: Happening, subject: Subject) -> bool:
+        domain = subject.domain
+        if happening.exit is None or domain is None:
+            return False
+        if happening.exit.reason == R.EPT_VIOLATION:
+            return domain.is_device_page(subject.read(f.GUEST_PHYSICAL_ADDRESS) >> 12)
+        information = i.unpack(subject.read(f.VM_EXIT_INTERRUPTION_INFORMATION))
+        if happening.exit.reason != R.EXCEPTION_NMI or information.vector != 14:
+            return False
+        gpa = subject.gpa_of(subject.read(f.EXIT_QUALIFICATION))
+        return gpa is not None and domain.is_device_page(gpa >> 12)
+
+    return match
+
+
+def _vmcs_access(verb: str) -> Callable[[str, NumberOf], Match]:
+    def make(text: str, _number: NumberOf) -> Match:
+        names = [name for name in _FIELD_NAMES if text.upper() in name] if text else []
+        if text and not names:
+            raise ConfigError(f"no VMCS field {text!r}; {choices_text(text.upper(), _FIELD_NAMES)}")
+        wanted = {f"{verb} {name}" for name in ([text.upper()] if text.upper() in names else names)}
+
+        def match(happening: Happening, _subject: Subject) -> bool:
+            what = "" if happening.charge is None else happening.charge.what
+            return what in wanted if wanted else what.startswith(f"{verb} ")
+
+        return match
+
+    return make
+
+
+def _anything(_text: str, _number: NumberOf) -> Match:
+    return lambda _happening, _subject: True
+
+
+def _exec(text: str, number: NumberOf) -> Match:
+    address = number(text)
+    return lambda _happening, subject: subject.linear_rip == address
+
+
+_FIELD_NAMES = [field.name for field in f.FIELD_BY_ENCODING.values()]
+BREAK_KINDS: dict[str, BreakKind] = {
+    row.name: row
+    for row in (
+        BreakKind("exit", "[REASON]", "a VM exit, for this reason", Kind.EXIT, _exit),
+        BreakKind("entry", "[REASON]", "the VM entry that ends an exit", Kind.ENTRY, _exit),
+        BreakKind("inject", "[VECTOR]", "a VM entry that delivers an event", Kind.ENTRY, _inject()),
+        BreakKind("interrupt", "[VECTOR]", "one that delivers an interrupt", Kind.ENTRY, _inject(i.EXTERNAL_INTERRUPT)),
+        BreakKind(
+            "msr", "[INDEX]", "an exit of RDMSR or WRMSR", Kind.EXIT, _exits_with("msr", R.MSR_READ, R.MSR_WRITE)
+        ),
+        BreakKind("port", "[NUMBER]", "an exit of IN or OUT", Kind.EXIT, _exits_with("port", R.IO_INSTRUCTION)),
+        BreakKind("mmio", "", "an exit by an access to a device in memory", Kind.EXIT, _mmio),
+        BreakKind("schedule", "", "a vCPU that slept, or gave way, goes on", Kind.SCHEDULED, _anything),
+        BreakKind("vmread", "[FIELD]", "the VMM reads a field of the VMCS", Kind.CHARGE, _vmcs_access("VMREAD")),
+        BreakKind("vmwrite", "[FIELD]", "the VMM writes one", Kind.CHARGE, _vmcs_access("VMWRITE")),
+        BreakKind("exec", "ADDRESS|SYMBOL", "the guest is about to run this instruction", Kind.INSTRUCTION, _exec),
+    )
+}
+
+
+@dataclass
+class Break:
+    """One of a user's. `stage` is of an exit's: before its handler, or after."""
+
+    number: int
+    row: BreakKind
+    argument: str
+    condition: Condition | None
+    stage: Kind
+    span: Span | None  # of one on an instruction
+    matches_argument: Match = field(repr=False)
+    is_enabled: bool = True
+    is_trace: bool = False  # it is only noted, and the guest goes on
+    is_temporary: bool = False
+    ignore_count: int = 0  # how many hits do not stop
+    hits: int = 0
+    commands: list[str] = field(default_factory=list)
+
+    def matches(self, happening: Happening, subject: Subject) -> bool:
+        """Whether it is hit; hits are counted by who asks."""
+        if not self.is_enabled or happening.kind is not self.stage:
+            return False
+        if not self.matches_argument(happening, subject):
+            return False
+        return self.condition is None or self.condition.holds(happening, subject, self.hits + 1)
+
+    def words(self) -> str:
+        """The command that makes it again."""
+        verb = "trace" if self.is_trace else "tbreak" if self.is_temporary else "break"
+        parts = [verb, self.row.name, self.argument, "after" if self.stage is Kind.HANDLED else ""]
+        if self.condition is not None:
+            parts.append(f"if {self.condition.text}")
+        return " ".join(part for part in parts if part)
+
+
+class Breaks:
+    """All of them, by number."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, Break] = {}
+        self._next_number = 1
+
+    def __iter__(self) -> Any:
+        return iter(self.by_number.values())
+
+    def add(self, words: Sequence[str], number_of: NumberOf, *, verb: str = "break") -> Break:
+        """Of the words behind `break`: KIND [ARGUMENT] [before|after] [if CONDITION]. Raises ConfigError."""
+        if not words:
+            raise ConfigError(f"{verb} what? {choices_text('', list(BREAK_KINDS))}")
+        words, condition = list(words), None
+        if "if" in words:
+            at = words.index("if")
+            condition, words = Condition(" ".join(words[at + 1 :])), words[:at]
+        row = _row(words.pop(0) if words else "")
+        stage = row.kind
+        if words and words[-1] in STAGES and row.kind is Kind.EXIT:
+            stage = STAGES[words.pop()]
+        if len(words) > 1:
+            raise ConfigError(f"{verb} {row.name} {row.argument}: {' '.join(words[1:])!r} is too much")
+        argument = words[0] if words else ""
+        if not argument and row.argument and not row.argument.startswith("["):
+            raise ConfigError(f"{verb} {row.name} needs {row.argument}")
+        span = None
+        if row.kind is Kind.INSTRUCTION:
+            address = number_of(argument)
+            span = (address, address)
+            if sum(1 for other in self if other.span is not None) >= SPANS_MAX:
+                raise ConfigError(f"there are {SPANS_MAX} breaks on instructions; delete one")
+        made = Break(
+            self._next_number, row, argument, condition, stage, span, row.make(argument, number_of),
+            is_trace=verb == "trace", is_temporary=verb == "tbreak",
+        )  # fmt: skip
+        self.by_number[made.number] = made
+        self._next_number += 1
+        return made
+
+    def get(self, number: int) -> Break:
+        """Break `number`. Raises ConfigError."""
+        if number not in self.by_number:
+            raise ConfigError(f"there is no break {number}; `info breaks` shows them")
+        return self.by_number[number]
+
+    def delete(self, number: int) -> None:
+        """Forget it. Raises ConfigError."""
+        del self.by_number[self.get(number).number]
+
+
+def _row(name: str) -> BreakKind:
+    """By its name, or so much of it that no other is meant."""
+    found = [row for row in BREAK_KINDS.values() if row.name.startswith(name)] if name else []
+    if name in BREAK_KINDS:
+        return BREAK_KINDS[name]
+    if len(found) != 1:
+        raise ConfigError(f"nothing to break at is called {name!r}; {choices_text(name, list(BREAK_KINDS))}")
+    return found[0]

@@ -1,0 +1,313 @@
+"""A debugger of a whole world: `Debugger(world)` in scripts and notebooks, under the console, under gdb.
+
+    Debugger --Pursuit--> Watcher --Happening--> Debugger.stop        forwards: the world runs
+             --History--> a clone of a snapshot, run again            backwards: see rerun.py
+
+What it does leaves the run as it is: cycles, VM exits, output, state. What a user types or changes does not: that cuts
+off the past.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from emulator.errors import ConfigError
+from vmm.cost.meter import Charge
+from vmm.session.debugger.breaks import Break, Breaks
+from vmm.session.debugger.happening import NOBODY, Happening, Kind
+from vmm.session.debugger.history import History, Point
+from vmm.session.debugger.life import Life
+from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Waiter
+from vmm.session.debugger.rerun import Watched, awaken, find_last, reach, reach_again, rest
+from vmm.session.debugger.views.subject import Subject
+from vmm.session.debugger.watcher import EVERYWHERE, Pursuit
+from vmm.session.spec import SLICE_CYCLES, Limits
+from vmm.session.symbols import Symbols
+from vmm.session.world.saved import SavedWorld
+from vmm.session.world.world import Stop, World
+from vmm.vcpu import VCpu
+
+STEP_KINDS = frozenset({Kind.EXIT, Kind.HANDLED, Kind.ENTRY, Kind.SCHEDULED})
+WHY_AT_REST = {
+    Stop.ENDED: "every guest has ended",
+    Stop.ASLEEP: "nothing is left that could wake a guest",
+    Stop.PAUSED: "interrupted",
+    Stop.LIMIT: "the cycle is reached",
+}
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Where it stands. `breaks` were hit here; `why` is for people when no break and no step is the reason."""
+
+    happening: Happening
+    breaks: tuple[Break, ...] = ()
+    why: str = ""
+
+
+class Debugger:
+    """Debugs a copy of `world`, from where that is now on."""
+
+    def __init__(
+        self, world: World | SavedWorld[World], *, symbols: Sequence[Symbols] = (), history: History | None = None
+    ) -> None:
+        """`symbols`: of each guest, in the order of `world.guests`. Raises ConfigError."""
+        self.breaks = Breaks()
+        self.history = history or History()
+        self.on_trace: Callable[[Break, Happening], None] = _say_nothing  # breaks that only trace were hit
+        self.on_output: Callable[[int, int], None] = _print_nothing  # (guest, byte): it goes to the serial line
+        self._symbols = list(symbols)
+        self._who = 0  # whose processor is looked at
+        saved, exits = (world.snapshot(), world.exit_count) if isinstance(world, World) else (world, None)
+        copy = awaken(saved, exits)
+        self.history.add(Point(copy.world.cycles, copy.watcher.exits, saved))
+        self._enter(copy, Life(copy.world))
+        self.stop = Stopped(self._at_rest(Kind.REST), why="nothing has run yet")
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        self._life.end()
+
+    # --- forwards ----------------------------------------------------------------------------------------------------
+
+    def cont(self) -> Stopped:
+        """Go on to the next break, or to the end."""
+        return self._go(ForBreaks(self.breaks, self._subject_of, self._trace))
+
+    def stepi(self, count: int = 1) -> Stopped:
+        """Let the processor execute `count` instructions; a VM exit on the way is part of one."""
+        return self._go(self._instructions(count))
+
+    def step(self, count: int = 1) -> Stopped:
+        """To the next thing that the VMM does: an exit, the end of its handler, the entry."""
+        self._need_vmm()
+        return self._go(Waiter(STEP_KINDS, count=count))
+
+    def next_exit(self, count: int = 1) -> Stopped:
+        """To the next VM exit, of whatever processor."""
+        self._need_vmm()
+        return self._go(Waiter(frozenset({Kind.EXIT}), count=count))
+
+    def finish(self) -> Stopped:
+        """To the VM entry that ends the exit."""
+        self._need_exit()
+        return self._go(Waiter(frozenset({Kind.ENTRY}), match=self._is_of(self._who)))
+
+    def step_vmm(self, count: int = 1) -> Stopped:
+        """To the next line of the VMM's Python; from the guest, to the first one of the next exit's handler."""
+        self._need_vmm()
+        return self._go(Waiter(frozenset({Kind.LINE}), count=count))
+
+    def wait_for(self, words: Sequence[str]) -> Stopped:
+        """To the next happening that a break with these words would stop at; other breaks do not count."""
+        alone = Breaks()
+        alone.add(words, self.number_of, verb="wait")
+        return self._go(ForBreaks(alone, self._subject_of, self._trace))
+
+    def goto_cycle(self, cycle: int) -> Stopped:
+        """To where the clock of the first host's cores gets to `cycle`, forwards or back."""
+        if self.is_at_rest and cycle > self.world.cycles:
+            return self._go(NOTHING, until_cycle=cycle)
+        return self._change_to(*rest(self._points(cycle)[0], cycle))
+
+    def goto_exit(self, number: int) -> Stopped:
+        """To VM exit `number` of the world, the first being 1, forwards or back."""
+        self._need_vmm()
+        to_it = Waiter(frozenset({Kind.EXIT}), match=lambda happening: happening.exits == number)
+        if number > self._watcher.exits:
+            return self._go(to_it)
+        points = self.history.before_exit(number)
+        if not points:
+            raise ConfigError(f"exit {number} is not in the past that is kept; it begins behind {self._first_exit}")
+        return self._change_to(*reach(points[0], to_it))
+
+    # --- backwards ---------------------------------------------------------------------------------------------------
+
+    def reverse_stepi(self, count: int = 1) -> Stopped:
+        """To the instruction of this processor before this one."""
+        for _ in range(count):
+            self._reverse(self._instructions)
+        return self.stop
+
+    def reverse_next_exit(self) -> Stopped:
+        """To the VM exit before."""
+        self._need_vmm()
+        return self._reverse(lambda: Waiter(frozenset({Kind.EXIT})))
+
+    def reverse_finish(self) -> Stopped:
+        """To where the exit began that is handled."""
+        self._need_exit()
+        is_ours = self._is_of(self._who)
+        return self._reverse(lambda: Waiter(frozenset({Kind.EXIT}), match=is_ours))
+
+    def reverse_cont(self) -> Stopped:
+        """To the last break that would have stopped."""
+        return self._reverse(lambda: ForBreaks(self.breaks, self._subject_of, _say_nothing))
+
+    # --- what there is to see ----------------------------------------------------------------------------------------
+
+    @property
+    def subject(self) -> Subject:
+        """The processor that the stop is of, or that was chosen."""
+        return self._subjects[self._who]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """All processors of all guests."""
+        return list(self._subjects)
+
+    def choose(self, name: str) -> Subject:
+        """Look at another processor. Raises ConfigError."""
+        for number, subject in enumerate(self._subjects):
+            if subject.name == name:
+                self._who = number
+                return subject
+        raise ConfigError(f"no processor {name!r}; there are: {', '.join(s.name for s in self._subjects)}")
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What the exit that is handled was charged so far."""
+        vcpu = self.subject.vcpu
+        return () if vcpu is None else self._watcher.charges_of(vcpu)
+
+    def costs_of(self, reason: int) -> Sequence[int]:
+        """Cycles of the last exits for `reason`."""
+        return self._watcher.costs_of(reason)
+
+    @property
+    def frame(self) -> FrameType | None:
+        """Python's frame of the VMM's line that it stands at."""
+        return self._watcher.tracer.frame
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody is in the middle of anything."""
+        return not self._life.is_halted
+
+    def number_of(self, text: str) -> int:
+        """A number, a symbol, or a symbol and an offset, as a user writes it. Raises ConfigError."""
+        try:
+            return int(text, 0)
+        except ValueError:
+            name, plus, offset = text.partition("+")
+        address = self.subject.symbols.address_of(name)
+        if address is None:
+            raise ConfigError(f"{text!r} is no number, and no symbol of the guest")
+        try:
+            return address + (int(offset, 0) if plus else 0)
+        except ValueError:
+            raise ConfigError(f"{text!r}: {offset!r} is no number") from None
+
+    # --- changes -----------------------------------------------------------------------------------------------------
+
+    def type(self, keys: bytes, guest: int = 0) -> None:
+        """Type on a guest's serial line; what was before is the past no more. Raises ConfigError within an exit."""
+        if not self.is_at_rest:
+            raise ConfigError("keys arrive between two turns; `goto cycle N` stops at one")
+        self.world.guests[guest].send(keys)
+        self.changed()
+
+    def changed(self) -> None:
+        """Somebody has changed the world: the way back ends here, and begins where it next comes to rest."""
+        self.history.forget()
+        if self.is_at_rest:
+            self.history.keep(self.world, self._watcher.exits)
+
+    # --- the world ---------------------------------------------------------------------------------------------------
+
+    def _enter(self, copy: Watched, life: Life) -> None:
+        self.world, self._watcher, self._life = copy.world, copy.watcher, life
+        copy.watcher.life = life
+        self._subjects: list[Subject] = []
+        for index, guest in enumerate(self.world.guests):
+            symbols = self._symbols[index] if index < len(self._symbols) else None
+            guest.on_byte = lambda byte, index=index: self.on_output(index, byte)
+            for number in range(len(guest.built.processors)):
+                self._subjects.append(Subject(guest.built, number, symbols))
+
+    def _go(self, pursuit: Pursuit, until_cycle: int | None = None) -> Stopped:
+        """Let the world run until the pursuit halts it; snapshots are taken on the way."""
+        if self.world.has_ended and self.is_at_rest:
+            raise ConfigError("every guest has ended; only the way back is left")
+        self._watcher.take(pursuit)
+        while True:
+            limit = self.world.cycles + SLICE_CYCLES
+            answer = self._life.run(Limits(max_cycles=min(limit, until_cycle or limit)))
+            if isinstance(answer, Happening):
+                break
+            if answer is not Stop.LIMIT or (until_cycle is not None and self.world.cycles >= until_cycle):
+                break
+            if self.history.is_due:
+                self.history.keep(self.world, self._watcher.exits)
+        self._watcher.take(NOTHING)
+        return self._arrive(answer, pursuit)
+
+    def _arrive(self, answer: Happening | Stop, pursuit: Pursuit | None = None) -> Stopped:
+        if isinstance(answer, Stop):
+            kind = Kind.END if answer is Stop.ENDED else Kind.REST
+            self.stop = Stopped(self._at_rest(kind), why=WHY_AT_REST.get(answer, answer.value))
+            return self.stop
+        self._who = self._who if answer.who == NOBODY else answer.who
+        hit = pursuit.hit if isinstance(pursuit, ForBreaks) else ()
+        for one in hit:
+            if one.is_temporary:
+                self.breaks.by_number.pop(one.number, None)
+        self.stop = Stopped(answer, tuple(hit))
+        return self.stop
+
+    def _reverse(self, make: Callable[[], Pursuit]) -> Stopped:
+        origin = self.stop.happening
+        found = find_last(self.history.before(origin.cycles), make, origin)
+        if found is None:
+            raise ConfigError("there is nothing like that before, as far back as snapshots go")
+        return self._change_to(*reach_again(*found))
+
+    def _change_to(self, copy: Watched, life: Life, answer: Happening | Stop) -> Stopped:
+        self._life.end()
+        self._enter(copy, life)
+        return self._arrive(answer)
+
+    def _points(self, cycle: int) -> list[Point]:
+        points = self.history.before(cycle)
+        if not points:
+            first = self.history.points[0].cycles if self.history.points else self.world.cycles
+            raise ConfigError(f"cycle {cycle:,} is not in the past that is kept, which begins at {first:,}")
+        return points
+
+    @property
+    def _first_exit(self) -> int:
+        return self.history.points[0].exits if self.history.points else self._watcher.exits
+
+    def _instructions(self, count: int = 1) -> Waiter:
+        return Waiter(frozenset({Kind.INSTRUCTION}), (EVERYWHERE,), match=self._is_of(self._who), count=count)
+
+    def _is_of(self, who: int) -> Callable[[Happening], bool]:
+        return lambda happening: happening.who == who
+
+    def _at_rest(self, kind: Kind) -> Happening:
+        return Happening(kind, self.world.cycles, self._watcher.exits)
+
+    def _subject_of(self, happening: Happening) -> Subject:
+        return self._subjects[self._who if happening.who == NOBODY else happening.who]
+
+    def _trace(self, one: Break, happening: Happening) -> None:
+        self.on_trace(one, happening)
+
+    def _need_vmm(self) -> None:
+        if self.subject.vcpu is None:
+            raise ConfigError("natively there is no VMM, and nothing exits; boot with --paging shadow or ept")
+
+    def _need_exit(self) -> VCpu:
+        self._need_vmm()
+        vcpu = self.subject.vcpu
+        if vcpu is None or vcpu.exit is None:
+            raise ConfigError("no VM exit is being handled here; `next-exit` goes to the next")
+        return vcpu
+
+
+def _say_nothing(_break: Break, _happening: Happening) -> None:
+    """Nobody listens."""
+
+
+def _print_nothing(_guest: int, _byte: int) -> None:
+    """Nobody looks."""

@@ -1,0 +1,61 @@
+"""What happens in a world, as a debugger may stop at it.
+
+A run is one sequence, the same each time: so a happening is found again by its `key`, by running once more.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from vmm.cost.meter import Charge
+from vmm.vcpu import Exit
+
+NOBODY = -1
+
+
+class Kind(Enum):
+    """What can happen."""
+
+    INSTRUCTION = "instruction"  # one is about to run
+    EXIT = "exit"  # a VM exit has taken place; its handler has not begun
+    HANDLED = "handled"  # the handler has returned; RIP has not moved
+    ENTRY = "entry"  # the VM entry behind an exit
+    SCHEDULED = "scheduled"  # a vCPU that slept, or gave way, goes on with its exit
+    CHARGE = "charge"  # the VMM was charged for something
+    LINE = "line"  # a line of the VMM's Python is about to run
+    REST = "rest"  # nobody runs: between two turns
+    END = "end"  # all guests have ended
+
+
+@dataclass(frozen=True)
+class VmmLine:
+    """A line of the VMM's Python, and what was charged since the line before."""
+
+    file: str  # within the project
+    number: int
+    function: str
+    text: str
+    charges: tuple[Charge, ...] = ()
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One of them, at `cycles` of its core's clock, behind so many VM exits of the world, the open one included."""
+
+    kind: Kind
+    cycles: int
+    exits: int
+    who: int = NOBODY  # whose: the number of the processor in the world
+    exit: Exit | None = None  # the one that is handled
+    rip: int = 0
+    linear: int = 0  # address of the instruction
+    ordinal: int = 0  # instructions that the CPU has retired, as it counts them; lines or charges of this exit so far
+    repeats: int = 0  # of an instruction that stands at the same place and count
+    charge: Charge | None = None
+    line: VmmLine | None = None
+    exit_cycles: int = 0  # of an ENTRY: what its exit took
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What no other happening of the run has."""
+        cycles = self.cycles if self.kind in (Kind.REST, Kind.END) else 0
+        return (self.kind, self.who, self.exits, cycles, self.rip, self.ordinal, self.repeats)

@@ -1,0 +1,122 @@
+"""What commands wait for: values that say what to look at, and when it is there.
+
+Waiter(kinds)            the next of these kinds                next-exit, finish, step, stepi, step-vmm
+ForBreaks(breaks)        what a break stops at                  continue
+Reach(key)               the happening with this key            goto, and the way back
+LastBefore(match, key)   runs up to `key`, keeps the last match  the reverse commands
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from vmm.session.debugger.breaks import Break, Breaks
+from vmm.session.debugger.happening import Happening, Kind
+from vmm.session.debugger.views.subject import Subject
+from vmm.session.debugger.watcher import Pursuit, Span
+
+
+class Nothing:
+    """Runs on."""
+
+    kinds: frozenset[Kind] = frozenset()
+    spans: Sequence[Span] = ()
+
+    def look(self, happening: Happening) -> bool:
+        """Never."""
+        return False
+
+
+NOTHING = Nothing()
+
+
+def always(_happening: Happening) -> bool:
+    """Whatever it is."""
+    return True
+
+
+@dataclass
+class Waiter:
+    """Halts at the `count`-th of these `kinds` that `match`."""
+
+    kinds: frozenset[Kind]
+    spans: Sequence[Span] = ()
+    match: Callable[[Happening], bool] = always
+    count: int = 1
+
+    def look(self, happening: Happening) -> bool:
+        """One less to wait for."""
+        if happening.kind in self.kinds and self.match(happening):
+            self.count -= 1
+        return self.count <= 0
+
+
+@dataclass
+class Reach:
+    """Halts at the happening with the `key` of `target`."""
+
+    target: Happening
+    spans: Sequence[Span] = ()
+    kinds: frozenset[Kind] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kinds = frozenset({self.target.kind})
+
+    def look(self, happening: Happening) -> bool:
+        """Whether this is it."""
+        return happening.key == self.target.key
+
+
+class ForBreaks:
+    """Halts where one of `breaks` is hit: those are in `hit`. `trace` hears of those that only trace."""
+
+    def __init__(
+        self,
+        breaks: Breaks,
+        subject_of: Callable[[Happening], Subject],
+        trace: Callable[[Break, Happening], None],
+    ) -> None:
+        self.hit: tuple[Break, ...] = ()
+        self._subject_of, self._trace = subject_of, trace
+        self._breaks = [one for one in breaks if one.is_enabled]
+        self.kinds = frozenset(one.stage for one in self._breaks)
+        self.spans: Sequence[Span] = [one.span for one in self._breaks if one.span is not None]
+
+    def look(self, happening: Happening) -> bool:
+        """Count hits, and whether one of them stops."""
+        hit = []
+        for one in self._breaks:
+            if one.stage is happening.kind and one.matches(happening, self._subject_of(happening)):
+                one.hits += 1
+                if one.is_trace:
+                    self._trace(one, happening)
+                elif one.hits > one.ignore_count:
+                    hit.append(one)
+        self.hit = tuple(hit)
+        return bool(hit)
+
+
+@dataclass
+class LastBefore:
+    """Looks for `pursuit` up to `end`, and keeps the last that it would have halted at. Calls `done` at the end."""
+
+    pursuit: Pursuit
+    end: Happening
+    done: Callable[[], None]
+    spans: Sequence[Span] = ()
+    found: Happening | None = None
+    is_over: bool = False
+    kinds: frozenset[Kind] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kinds = self.pursuit.kinds | {self.end.kind}
+
+    def look(self, happening: Happening) -> bool:
+        """Never halts; what comes behind the end is not looked at."""
+        if self.is_over:
+            return False
+        if happening.key == self.end.key:
+            self.is_over = True
+            self.done()
+        elif happening.kind in self.pursuit.kinds and self.pursuit.look(happening):
+            self.found = happening
+        return False

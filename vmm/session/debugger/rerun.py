@@ -1,0 +1,134 @@
+"""The past again: from a snapshot a clone runs, once to find what is looked for, once to stop there.
+
+    points, the latest first --> clone --quietly up to a window--> LastBefore(pursuit, origin) --> the last match
+                             --> clone --quietly up to it--------> Reach(match): halted there
+
+Instructions are looked at one by one only in a window before the origin, which grows as long as nothing is found.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from vmm.session.debugger.happening import Happening, Kind
+from vmm.session.debugger.history import Point
+from vmm.session.debugger.life import Life
+from vmm.session.debugger.pursuits import NOTHING, LastBefore, Reach
+from vmm.session.debugger.watcher import EVERYWHERE, Pursuit, Watcher
+from vmm.session.spec import SLICE_CYCLES, Limits
+from vmm.session.world.saved import SavedWorld
+from vmm.session.world.world import Stop, World
+
+WINDOW_CYCLES, WINDOW_GROWTH = 20_000, 32
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A world, and who watches it."""
+
+    world: World
+    watcher: Watcher
+
+
+def awaken(saved: SavedWorld[World], exits: int | None = None) -> Watched:
+    """A world that goes on from `saved`, watched. `exits`: how many have begun; None: as many as have ended."""
+    watcher = Watcher()
+
+    def prepare(world: World) -> None:
+        for host in world.hosts:
+            host.observe(watcher)
+
+    world = saved.clone(prepare)
+    watcher.exits = world.exit_count if exits is None else exits
+    watcher.follow(world)
+    return Watched(world, watcher)
+
+
+def find_last(
+    points: Sequence[Point], make: Callable[[], Pursuit], origin: Happening
+) -> tuple[Point, Happening] | None:
+    """The last happening before `origin` that a pursuit of `make` halts at, and the snapshot before it."""
+    for point in points:
+        for start in _windows(point.cycles, origin.cycles, make()):
+            found = _search(point, start, make(), origin)
+            if found is not None:
+                return point, found
+    return None
+
+
+def _windows(first: int, end: int, pursuit: Pursuit) -> Iterator[int]:
+    """Where to begin to look: for instructions anywhere not far before the end at first."""
+    width = WINDOW_CYCLES
+    if EVERYWHERE in pursuit.spans and Kind.INSTRUCTION in pursuit.kinds:
+        while end - width > first:
+            yield end - width
+            width *= WINDOW_GROWTH
+    yield first
+
+
+def _search(point: Point, start: int, pursuit: Pursuit, origin: Happening) -> Happening | None:
+    copy = awaken(point.saved, point.exits)
+    _run_quietly(copy, start)
+    search = LastBefore(pursuit, origin, copy.world.pause, spans=_spans(pursuit, origin))
+    copy.watcher.take(search)
+    limit = origin.cycles if origin.kind is Kind.REST else None
+    while not search.is_over:
+        if limit is not None and limit <= copy.world.cycles:
+            break
+        if copy.world.run(Limits(max_cycles=limit)) is not Stop.PAUSED:
+            break
+    return search.found
+
+
+def _spans(pursuit: Pursuit, origin: Happening) -> list[tuple[int, int]]:
+    """Of the pursuit, and where the origin lies if that is an instruction."""
+    spans = list(pursuit.spans) if Kind.INSTRUCTION in pursuit.kinds else []
+    if origin.kind is Kind.INSTRUCTION and EVERYWHERE not in spans:
+        spans.append(span_of(origin))
+    return spans
+
+
+def span_of(instruction: Happening) -> tuple[int, int]:
+    """Where it lies."""
+    return (instruction.linear, instruction.linear)
+
+
+def rest(point: Point, cycles: int) -> tuple[Watched, Life, Stop]:
+    """A world that is at rest at `cycles`."""
+    copy, life = _alive(point)
+    answer = life.run(Limits(max_cycles=cycles)) if cycles > copy.world.cycles else Stop.LIMIT
+    assert isinstance(answer, Stop)
+    return copy, life, answer
+
+
+def reach(point: Point, pursuit: Pursuit, near_cycles: int = 0) -> tuple[Watched, Life, Happening]:
+    """A world that is halted where `pursuit` halts it; nobody looks before `near_cycles`."""
+    copy, life = _alive(point)
+    if near_cycles > copy.world.cycles:
+        life.run(Limits(max_cycles=near_cycles))
+    copy.watcher.take(pursuit)
+    answer: Happening | Stop = Stop.LIMIT
+    while answer is Stop.LIMIT:
+        answer = life.run(Limits(max_cycles=copy.world.cycles + SLICE_CYCLES))
+    assert isinstance(answer, Happening), f"the run is another: {answer.value}"
+    copy.watcher.take(NOTHING)
+    return copy, life, answer
+
+
+def reach_again(point: Point, target: Happening) -> tuple[Watched, Life, Happening | Stop]:
+    """A world that stands where one did at `target`."""
+    if target.kind in (Kind.REST, Kind.END):
+        return rest(point, target.cycles)
+    spans = [span_of(target)] if target.kind is Kind.INSTRUCTION else []
+    return reach(point, Reach(target, spans), target.cycles - WINDOW_CYCLES)
+
+
+def _alive(point: Point) -> tuple[Watched, Life]:
+    copy = awaken(point.saved, point.exits)
+    life = Life(copy.world)
+    copy.watcher.life = life
+    return copy, life
+
+
+def _run_quietly(copy: Watched, cycles: int) -> None:
+    if cycles > copy.world.cycles:
+        copy.world.run(Limits(max_cycles=cycles))

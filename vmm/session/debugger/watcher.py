@@ -1,0 +1,183 @@
+"""Sees what happens in a world, and halts it where a pursuit wants that.
+
+    hypervisor: exit_began, charged, ... --.
+    engine: on_instruction ----------------+--> Watcher --Happening--> Pursuit.look --True--> Life.halt
+    Python: lines of the VMM --------------'
+
+Watching changes nothing. What no pursuit wants costs next to nothing: `take` says what is looked at.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from emulator.engine import Engine
+from emulator.vmx import fields as f
+from vmm.cost.meter import Charge, Meter
+from vmm.exits.observer import ExitObserver
+from vmm.outcome import Outcome
+from vmm.session.debugger.happening import Happening, Kind, VmmLine
+from vmm.session.debugger.life import Life
+from vmm.session.debugger.lines import LineTracer
+from vmm.session.debugger.views.subject import Subject
+from vmm.session.guest import Processor
+from vmm.session.world.world import World
+from vmm.vcpu import Exit, VCpu
+
+Span = tuple[int, int]  # first and last linear address
+EVERYWHERE: Span = (0, (1 << 64) - 1)
+_RIP, _CS_BASE = f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_CS_BASE]
+COSTS_MAX = 10_000  # that are kept for each reason
+
+
+class Pursuit(Protocol):
+    """What a command waits for."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What it looks at."""
+        ...
+
+    @property
+    def spans(self) -> Sequence[Span]:
+        """Of INSTRUCTION: where."""
+        ...
+
+    def look(self, happening: Happening) -> bool:
+        """Whether to halt here."""
+        ...
+
+
+class Watcher(ExitObserver):
+    """Of one world. `exits`: how many have begun before it is watched."""
+
+    def __init__(self, exits: int = 0) -> None:
+        self.exits = exits
+        self.life: Life | None = None
+        self._pursuit: Pursuit | None = None
+        self._kinds: frozenset[Kind] = frozenset()
+        self._sees_exits = self._sees_handled = self._sees_entries = self._sees_charges = self._sees_lines = False
+        self._engines: list[Engine] = []
+        self._numbers: dict[Processor, int] = {}  # of all processors in the world
+        self._spans: tuple[Span, ...] = ()
+        self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles
+        self._costs: dict[int, deque[int]] = {}  # of the last exits, by reason
+        self._last_instruction: tuple[object, ...] = ()
+        self._repeats = 0
+        self._handled: VCpu | None = None  # whose exit is traced line by line
+        self._told_charges = 0  # of its charges: how many lines have had
+        self.tracer = LineTracer(self._line)
+
+    def follow(self, world: World) -> None:
+        """The world is built: look at its processors too."""
+        for guest in world.guests:
+            for number, processor in enumerate(guest.built.processors):
+                self._numbers[processor] = len(self._engines)
+                processor.engine.on_instruction = partial(
+                    self._instruction, len(self._engines), Subject(guest.built, number)
+                )
+                self._engines.append(processor.engine)
+
+    def take(self, pursuit: Pursuit) -> None:
+        """Look for this from now on. Raises ValueError for too many spans."""
+        self._pursuit, kinds = pursuit, pursuit.kinds
+        self._sees_exits, self._sees_handled = Kind.EXIT in kinds, Kind.HANDLED in kinds
+        self._sees_entries, self._sees_charges = Kind.ENTRY in kinds, Kind.CHARGE in kinds
+        self._sees_lines = Kind.LINE in kinds
+        self._kinds = kinds
+        spans = tuple(pursuit.spans) if Kind.INSTRUCTION in kinds else ()
+        if spans != self._spans:
+            for engine in self._engines:
+                engine.watch_instructions(spans)
+            self._spans = spans
+
+    def charges_of(self, vcpu: VCpu) -> tuple[Charge, ...]:
+        """What the exit that is handled was charged so far on this core."""
+        return tuple(self._charges.get(vcpu.meter, ()))
+
+    def costs_of(self, reason: int) -> Sequence[int]:
+        """Cycles of the exits for `reason` that have ended, as far as they were watched."""
+        return self._costs.get(reason, ())
+
+    # --- the hypervisor ----------------------------------------------------------------------------------------------
+
+    def exit_began(self, vcpu: VCpu, exit: Exit) -> None:
+        """See `ExitObserver`."""
+        self.exits += 1
+        self._charges[vcpu.meter] = []
+        if self._sees_exits:
+            self._tell(self._at(Kind.EXIT, vcpu, exit))
+        if self._sees_lines:  # it may be wanted only now
+            self._handled, self._told_charges = vcpu, 0
+            self.tracer.begin()
+
+    def exit_handled(self, vcpu: VCpu, exit: Exit, outcome: Outcome) -> None:
+        """See `ExitObserver`."""
+        if self._sees_handled:
+            self._tell(self._at(Kind.HANDLED, vcpu, exit))
+
+    def exit_resumed(self, vcpu: VCpu, exit: Exit) -> None:
+        """See `ExitObserver`."""
+        self._charges[vcpu.meter] = []
+        if Kind.SCHEDULED in self._kinds:
+            self._tell(self._at(Kind.SCHEDULED, vcpu, exit))
+
+    def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
+        """See `ExitObserver`."""
+        self.tracer.end()
+        self._costs.setdefault(exit.reason, deque(maxlen=COSTS_MAX)).append(cycles)
+        if self._sees_entries:
+            self._tell(self._at(Kind.ENTRY, vcpu, exit, exit_cycles=cycles))
+
+    def charged(self, meter: Meter, charge: Charge) -> None:
+        """See `ExitObserver`."""
+        charges = self._charges.get(meter)
+        if charges is None:
+            return
+        charges.append(charge)
+        if self._sees_charges:
+            self._tell(Happening(Kind.CHARGE, meter.now_cycles, self.exits, ordinal=len(charges), charge=charge))
+
+    def _at(self, kind: Kind, vcpu: VCpu, exit: Exit, exit_cycles: int = 0) -> Happening:
+        cycles = vcpu.meter.now_cycles
+        return Happening(kind, cycles, self.exits, self._numbers[vcpu], exit, rip=vcpu.rip, exit_cycles=exit_cycles)
+
+    # --- the guest's instructions, the VMM's lines -------------------------------------------------------------------
+
+    def _instruction(self, who: int, subject: Subject) -> None:
+        if not self._spans:
+            return  # of a block that is left soon
+        storage, shared = subject.vmcs.storage, subject.engine.shared
+        rip, instructions = storage[_RIP], int(shared.instructions)
+        place = (who, self.exits, instructions, rip)
+        self._repeats = self._repeats + 1 if place == self._last_instruction else 0
+        self._last_instruction = place
+        linear = subject.linear_rip if storage[_CS_BASE] else rip
+        cycles = int(shared.clock_cycles)
+        self._tell(
+            Happening(
+                Kind.INSTRUCTION,
+                cycles,
+                self.exits,
+                who,
+                rip=rip,
+                linear=linear,
+                ordinal=instructions,
+                repeats=self._repeats,
+            )
+        )
+
+    def _line(self, file: str, number: int, function: str, text: str) -> None:
+        vcpu = self._handled
+        if not self._sees_lines or vcpu is None or vcpu.exit is None:
+            return
+        charges = self._charges[vcpu.meter]
+        line = VmmLine(file, number, function, text, tuple(charges[self._told_charges :]))
+        self._told_charges = len(charges)
+        self._tell(replace(self._at(Kind.LINE, vcpu, vcpu.exit), ordinal=self.tracer.count, line=line))
+
+    def _tell(self, happening: Happening) -> None:
+        if self._pursuit is not None and self._pursuit.look(happening) and self.life is not None:
+            self.life.halt(happening)
