@@ -218,20 +218,24 @@ def test_the_old_file_survives_a_failed_write(tmp_path: Path, monkeypatch: pytes
         (".", "it is a directory"),
         ("missing/out.json", "there is no directory"),
         ("file/out.json", "there is no directory|Not a directory"),
-        ("fifo", "not a regular file"),
         ("n" * 300, "File name too long"),
         ("zero\0byte", "null byte"),
     ],
 )
 def test_a_path_that_cannot_be_written_is_one_line_before_the_run(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").write_text("x")
-    os.mkfifo(tmp_path / "fifo")
     before = sorted(os.listdir(tmp_path))
     for attempt in (check_writable, lambda path: write_stats(path, make_stats())):
         with pytest.raises(ConfigError, match=reason) as caught:
             attempt(tmp_path / name)
         assert "\n" not in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_pipe_is_no_place_for_a_file_that_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        check_writable(tmp_path / "fifo")
 
 
 def test_a_folder_that_refuses_new_files_is_one_line() -> None:
