@@ -63,7 +63,8 @@ def write_all(file: FileIO, content: bytes) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    return path == STDOUT or path.is_fifo() or path.is_char_device()
+    with _one_line_errors(path):
+        return path == STDOUT or path.is_fifo() or path.is_char_device()
 
 
 @contextmanager
