@@ -15,8 +15,10 @@ from emulator.engine.abi import FLUSH_ALL, FLUSH_ENGINE, LEAVE, RESUME, WATCHED_
 from emulator.engine.operations import ANSWERS, Platform
 from emulator.errors import GuestError
 from emulator.memory import HostMemory
+from emulator.vmx.fields import FIELDS
+from emulator.x86 import GPR_NAMES, RSP
 
-__all__ = ["FLUSH_ALL", "FLUSH_ENGINE", "LEAVE", "RESUME", "WATCHED_ENTRY", "Engine", "Next", "Platform"]
+__all__ = ["FLUSH_ALL", "FLUSH_ENGINE", "LEAVE", "RESUME", "WATCHED_ENTRY", "Engine", "Next", "Platform", "saved_words"]
 
 
 def _load_global(package: str, pattern: str) -> None:
@@ -211,6 +213,22 @@ class Engine:
     def close(self) -> None:
         """Give the engine's memory back now rather than when collected."""
         ffi.release(self._cpu)
+
+
+WORDS = (
+    "cr2", "dr6", "clock_cycles", "instructions", "tsc_base", "interrupt_pending", "nmi_pending", "shutdown",
+)  # fmt: skip
+
+
+def saved_words(saved: bytes) -> dict[str, int]:
+    """Registers, VMCS fields and the clock of a CPU by name, in the bytes of `Engine.save`. Raises ValueError."""
+    if len(saved) < ffi.sizeof("sc_cpu_shared"):
+        raise ValueError("these are not the bytes of a CPU")
+    buffer = ffi.from_buffer("uint8_t[]", saved)
+    shared = ffi.cast("sc_cpu_shared *", buffer)
+    words = {name: int(getattr(shared, name)) for name in WORDS}
+    words |= {name: int(shared.gpr[number]) for number, name in enumerate(GPR_NAMES) if number != RSP}
+    return words | {field.name: int(shared.vmcs[slot]) for slot, field in enumerate(FIELDS)}
 
 
 def _keep_error(_kind: object, error: BaseException, traceback: object) -> None:

@@ -1,4 +1,4 @@
-"""The command line of the hypervisor: `sidecore boot`, `images`, `profiles`.
+"""The command line of the hypervisor: `sidecore boot`, `images`, `profiles`, `diff`.
 
 The guest's output goes to stdout, everything else to stderr, so that a pipe gets exactly what the guest printed. What
 takes long to import is imported by the command that needs it: a mistake is answered at once.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError
+from vmm.cli.diff import diff
 from vmm.cli.output import say
 from vmm.cli.profiles import profiles
 from vmm.cli.spec_options import MADE_BY_SNAPSHOT, read_specs, spec_options
@@ -135,6 +136,7 @@ def fetch_images(names: tuple[str, ...]) -> None:
 
 
 cli.add_command(profiles)
+cli.add_command(diff)
 
 
 def main(arguments: list[str] | None = None) -> None:

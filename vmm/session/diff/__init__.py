@@ -1,0 +1,1 @@
+"""Two traces, or two snapshots, and where they part."""
