@@ -9,6 +9,7 @@ off the past.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 from emulator.errors import ConfigError
@@ -59,7 +60,7 @@ class Debugger:
         self._symbols = list(symbols)
         self._who = 0  # whose processor is looked at
         saved, exits = (world.snapshot(), world.exit_count) if isinstance(world, World) else (world, None)
-        copy = awaken(saved, exits)
+        copy = awaken(saved, exits, self._symbols)
         self.history.add(Point(copy.world.cycles, copy.watcher.exits, saved))
         self._enter(copy, Life(copy.world))
         self.stop = Stopped(self._at_rest(Kind.REST), why="nothing has run yet")
@@ -72,7 +73,7 @@ class Debugger:
 
     def cont(self) -> Stopped:
         """Go on to the next break, or to the end."""
-        return self._go(ForBreaks(self.breaks, self._subject_of, self._trace))
+        return self._go(ForBreaks(self.breaks, self._trace))
 
     def stepi(self, count: int = 1) -> Stopped:
         """Let the processor execute `count` instructions; a VM exit on the way is part of one."""
@@ -102,13 +103,13 @@ class Debugger:
         """To the next happening that a break with these words would stop at; other breaks do not count."""
         alone = Breaks()
         alone.add(words, self.number_of, verb="wait")
-        return self._go(ForBreaks(alone, self._subject_of, self._trace))
+        return self._go(ForBreaks(alone, self._trace))
 
     def goto_cycle(self, cycle: int) -> Stopped:
         """To where the clock of the first host's cores gets to `cycle`, forwards or back."""
         if self.is_at_rest and cycle > self.world.cycles:
             return self._go(NOTHING, until_cycle=cycle)
-        return self._change_to(*rest(self._points(cycle)[0], cycle))
+        return self._change_to(*rest(self._points(cycle)[0], cycle, self._symbols))
 
     def goto_exit(self, number: int) -> Stopped:
         """To VM exit `number` of the world, the first being 1, forwards or back."""
@@ -119,7 +120,7 @@ class Debugger:
         points = self.history.before_exit(number)
         if not points:
             raise ConfigError(f"exit {number} is not in the past that is kept; it begins behind {self._first_exit}")
-        return self._change_to(*reach(points[0], to_it))
+        return self._change_to(*reach(points[0], to_it, self._symbols))
 
     # --- backwards ---------------------------------------------------------------------------------------------------
 
@@ -142,27 +143,27 @@ class Debugger:
 
     def reverse_cont(self) -> Stopped:
         """To the last break that would have stopped."""
-        return self._reverse(lambda: ForBreaks(self.breaks, self._subject_of, _say_nothing))
+        return self._reverse(lambda: ForBreaks(self.breaks, _say_nothing))
 
     # --- what there is to see ----------------------------------------------------------------------------------------
 
     @property
     def subject(self) -> Subject:
         """The processor that the stop is of, or that was chosen."""
-        return self._subjects[self._who]
+        return self._watcher.subjects[self._who]
 
     @property
     def subjects(self) -> list[Subject]:
         """All processors of all guests."""
-        return list(self._subjects)
+        return list(self._watcher.subjects)
 
     def choose(self, name: str) -> Subject:
         """Look at another processor. Raises ConfigError."""
-        for number, subject in enumerate(self._subjects):
+        for number, subject in enumerate(self._watcher.subjects):
             if subject.name == name:
                 self._who = number
                 return subject
-        raise ConfigError(f"no processor {name!r}; there are: {', '.join(s.name for s in self._subjects)}")
+        raise ConfigError(f"no processor {name!r}; there are: {', '.join(s.name for s in self._watcher.subjects)}")
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -218,12 +219,8 @@ class Debugger:
     def _enter(self, copy: Watched, life: Life) -> None:
         self.world, self._watcher, self._life = copy.world, copy.watcher, life
         copy.watcher.life = life
-        self._subjects: list[Subject] = []
-        for index, guest in enumerate(self.world.guests):
-            symbols = self._symbols[index] if index < len(self._symbols) else None
-            guest.on_byte = lambda byte, index=index: self.on_output(index, byte)
-            for number in range(len(guest.built.processors)):
-                self._subjects.append(Subject(guest.built, number, symbols))
+        for number, guest in enumerate(self.world.guests):
+            guest.on_byte = partial(self._print, number)
 
     def _go(self, pursuit: Pursuit, until_cycle: int | None = None) -> Stopped:
         """Let the world run until the pursuit halts it; snapshots are taken on the way."""
@@ -257,10 +254,10 @@ class Debugger:
 
     def _reverse(self, make: Callable[[], Pursuit]) -> Stopped:
         origin = self.stop.happening
-        found = find_last(self.history.before(origin.cycles), make, origin)
+        found = find_last(self.history.before(origin.cycles), make, origin, self._symbols)
         if found is None:
             raise ConfigError("there is nothing like that before, as far back as snapshots go")
-        return self._change_to(*reach_again(*found))
+        return self._change_to(*reach_again(*found, self._symbols))
 
     def _change_to(self, copy: Watched, life: Life, answer: Happening | Stop) -> Stopped:
         self._life.end()
@@ -287,8 +284,8 @@ class Debugger:
     def _at_rest(self, kind: Kind) -> Happening:
         return Happening(kind, self.world.cycles, self._watcher.exits)
 
-    def _subject_of(self, happening: Happening) -> Subject:
-        return self._subjects[self._who if happening.who == NOBODY else happening.who]
+    def _print(self, guest: int, byte: int) -> None:
+        self.on_output(guest, byte)
 
     def _trace(self, one: Break, happening: Happening) -> None:
         self.on_trace(one, happening)

@@ -3,10 +3,11 @@
 A run is one sequence, the same each time: so a happening is found again by its `key`, by running once more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from vmm.cost.meter import Charge
+from vmm.session.debugger.views.subject import Subject
 from vmm.vcpu import Exit
 
 NOBODY = -1
@@ -45,6 +46,7 @@ class Happening:
     cycles: int
     exits: int
     who: int = NOBODY  # whose: the number of the processor in the world
+    subject: Subject | None = field(default=None, compare=False)  # the same, to look at
     exit: Exit | None = None  # the one that is handled
     rip: int = 0
     linear: int = 0  # address of the instruction

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from vmm.session.debugger.breaks import Break, Breaks
 from vmm.session.debugger.happening import Happening, Kind
-from vmm.session.debugger.views.subject import Subject
 from vmm.session.debugger.watcher import Pursuit, Span
 
 
@@ -69,14 +68,9 @@ class Reach:
 class ForBreaks:
     """Halts where one of `breaks` is hit: those are in `hit`. `trace` hears of those that only trace."""
 
-    def __init__(
-        self,
-        breaks: Breaks,
-        subject_of: Callable[[Happening], Subject],
-        trace: Callable[[Break, Happening], None],
-    ) -> None:
+    def __init__(self, breaks: Breaks, trace: Callable[[Break, Happening], None]) -> None:
         self.hit: tuple[Break, ...] = ()
-        self._subject_of, self._trace = subject_of, trace
+        self._trace = trace
         self._breaks = [one for one in breaks if one.is_enabled]
         self.kinds = frozenset(one.stage for one in self._breaks)
         self.spans: Sequence[Span] = [one.span for one in self._breaks if one.span is not None]
@@ -85,7 +79,7 @@ class ForBreaks:
         """Count hits, and whether one of them stops."""
         hit = []
         for one in self._breaks:
-            if one.stage is happening.kind and one.matches(happening, self._subject_of(happening)):
+            if happening.subject is not None and one.matches(happening, happening.subject):
                 one.hits += 1
                 if one.is_trace:
                     self._trace(one, happening)

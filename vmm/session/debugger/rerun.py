@@ -15,6 +15,7 @@ from vmm.session.debugger.life import Life
 from vmm.session.debugger.pursuits import NOTHING, LastBefore, Reach
 from vmm.session.debugger.watcher import EVERYWHERE, Pursuit, Watcher
 from vmm.session.spec import SLICE_CYCLES, Limits
+from vmm.session.symbols import Symbols
 from vmm.session.world.saved import SavedWorld
 from vmm.session.world.world import Stop, World
 
@@ -29,7 +30,7 @@ class Watched:
     watcher: Watcher
 
 
-def awaken(saved: SavedWorld[World], exits: int | None = None) -> Watched:
+def awaken(saved: SavedWorld[World], exits: int | None, symbols: Sequence[Symbols]) -> Watched:
     """A world that goes on from `saved`, watched. `exits`: how many have begun; None: as many as have ended."""
     watcher = Watcher()
 
@@ -39,17 +40,17 @@ def awaken(saved: SavedWorld[World], exits: int | None = None) -> Watched:
 
     world = saved.clone(prepare)
     watcher.exits = world.exit_count if exits is None else exits
-    watcher.follow(world)
+    watcher.follow(world, symbols)
     return Watched(world, watcher)
 
 
 def find_last(
-    points: Sequence[Point], make: Callable[[], Pursuit], origin: Happening
+    points: Sequence[Point], make: Callable[[], Pursuit], origin: Happening, symbols: Sequence[Symbols]
 ) -> tuple[Point, Happening] | None:
     """The last happening before `origin` that a pursuit of `make` halts at, and the snapshot before it."""
     for point in points:
         for start in _windows(point.cycles, origin.cycles, make()):
-            found = _search(point, start, make(), origin)
+            found = _search(point, start, make(), origin, symbols)
             if found is not None:
                 return point, found
     return None
@@ -65,8 +66,10 @@ def _windows(first: int, end: int, pursuit: Pursuit) -> Iterator[int]:
     yield first
 
 
-def _search(point: Point, start: int, pursuit: Pursuit, origin: Happening) -> Happening | None:
-    copy = awaken(point.saved, point.exits)
+def _search(
+    point: Point, start: int, pursuit: Pursuit, origin: Happening, symbols: Sequence[Symbols]
+) -> Happening | None:
+    copy = awaken(point.saved, point.exits, symbols)
     _run_quietly(copy, start)
     search = LastBefore(pursuit, origin, copy.world.pause, spans=_spans(pursuit, origin))
     copy.watcher.take(search)
@@ -92,17 +95,19 @@ def span_of(instruction: Happening) -> tuple[int, int]:
     return (instruction.linear, instruction.linear)
 
 
-def rest(point: Point, cycles: int) -> tuple[Watched, Life, Stop]:
+def rest(point: Point, cycles: int, symbols: Sequence[Symbols]) -> tuple[Watched, Life, Stop]:
     """A world that is at rest at `cycles`."""
-    copy, life = _alive(point)
+    copy, life = _alive(point, symbols)
     answer = life.run(Limits(max_cycles=cycles)) if cycles > copy.world.cycles else Stop.LIMIT
     assert isinstance(answer, Stop)
     return copy, life, answer
 
 
-def reach(point: Point, pursuit: Pursuit, near_cycles: int = 0) -> tuple[Watched, Life, Happening]:
+def reach(
+    point: Point, pursuit: Pursuit, symbols: Sequence[Symbols], *, near_cycles: int = 0
+) -> tuple[Watched, Life, Happening]:
     """A world that is halted where `pursuit` halts it; nobody looks before `near_cycles`."""
-    copy, life = _alive(point)
+    copy, life = _alive(point, symbols)
     if near_cycles > copy.world.cycles:
         life.run(Limits(max_cycles=near_cycles))
     copy.watcher.take(pursuit)
@@ -114,16 +119,16 @@ def reach(point: Point, pursuit: Pursuit, near_cycles: int = 0) -> tuple[Watched
     return copy, life, answer
 
 
-def reach_again(point: Point, target: Happening) -> tuple[Watched, Life, Happening | Stop]:
+def reach_again(point: Point, target: Happening, symbols: Sequence[Symbols]) -> tuple[Watched, Life, Happening | Stop]:
     """A world that stands where one did at `target`."""
     if target.kind in (Kind.REST, Kind.END):
-        return rest(point, target.cycles)
+        return rest(point, target.cycles, symbols)
     spans = [span_of(target)] if target.kind is Kind.INSTRUCTION else []
-    return reach(point, Reach(target, spans), target.cycles - WINDOW_CYCLES)
+    return reach(point, Reach(target, spans), symbols, near_cycles=target.cycles - WINDOW_CYCLES)
 
 
-def _alive(point: Point) -> tuple[Watched, Life]:
-    copy = awaken(point.saved, point.exits)
+def _alive(point: Point, symbols: Sequence[Symbols]) -> tuple[Watched, Life]:
+    copy = awaken(point.saved, point.exits, symbols)
     life = Life(copy.world)
     copy.watcher.life = life
     return copy, life

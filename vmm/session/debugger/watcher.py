@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from emulator.engine import Engine
 from emulator.vmx import fields as f
 from vmm.cost.meter import Charge, Meter
 from vmm.exits.observer import ExitObserver
@@ -23,6 +22,7 @@ from vmm.session.debugger.life import Life
 from vmm.session.debugger.lines import LineTracer
 from vmm.session.debugger.views.subject import Subject
 from vmm.session.guest import Processor
+from vmm.session.symbols import Symbols
 from vmm.session.world.world import World
 from vmm.vcpu import Exit, VCpu
 
@@ -59,10 +59,11 @@ class Watcher(ExitObserver):
         self._pursuit: Pursuit | None = None
         self._kinds: frozenset[Kind] = frozenset()
         self._sees_exits = self._sees_handled = self._sees_entries = self._sees_charges = self._sees_lines = False
-        self._engines: list[Engine] = []
+        self.subjects: list[Subject] = []  # all processors of the world
         self._numbers: dict[Processor, int] = {}  # of all processors in the world
         self._spans: tuple[Span, ...] = ()
-        self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles
+        self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles,
+        self._charged: dict[Meter, int] = {}  # and whose that is
         self._costs: dict[int, deque[int]] = {}  # of the last exits, by reason
         self._last_instruction: tuple[object, ...] = ()
         self._repeats = 0
@@ -70,15 +71,15 @@ class Watcher(ExitObserver):
         self._told_charges = 0  # of its charges: how many lines have had
         self.tracer = LineTracer(self._line)
 
-    def follow(self, world: World) -> None:
-        """The world is built: look at its processors too."""
-        for guest in world.guests:
+    def follow(self, world: World, symbols: Sequence[Symbols]) -> None:
+        """The world is built: look at its processors too. `symbols` of each guest, as far as there are any."""
+        for index, guest in enumerate(world.guests):
+            known = symbols[index] if index < len(symbols) else None
             for number, processor in enumerate(guest.built.processors):
-                self._numbers[processor] = len(self._engines)
-                processor.engine.on_instruction = partial(
-                    self._instruction, len(self._engines), Subject(guest.built, number)
-                )
-                self._engines.append(processor.engine)
+                subject, who = Subject(guest.built, number, known), len(self.subjects)
+                processor.engine.on_instruction = partial(self._instruction, who, subject)
+                self._numbers[processor] = who
+                self.subjects.append(subject)
 
     def take(self, pursuit: Pursuit) -> None:
         """Look for this from now on. Raises ValueError for too many spans."""
@@ -89,8 +90,8 @@ class Watcher(ExitObserver):
         self._kinds = kinds
         spans = tuple(pursuit.spans) if Kind.INSTRUCTION in kinds else ()
         if spans != self._spans:
-            for engine in self._engines:
-                engine.watch_instructions(spans)
+            for subject in self.subjects:
+                subject.engine.watch_instructions(spans)
             self._spans = spans
 
     def charges_of(self, vcpu: VCpu) -> tuple[Charge, ...]:
@@ -106,7 +107,7 @@ class Watcher(ExitObserver):
     def exit_began(self, vcpu: VCpu, exit: Exit) -> None:
         """See `ExitObserver`."""
         self.exits += 1
-        self._charges[vcpu.meter] = []
+        self._charges[vcpu.meter], self._charged[vcpu.meter] = [], self._numbers[vcpu]
         if self._sees_exits:
             self._tell(self._at(Kind.EXIT, vcpu, exit))
         if self._sees_lines:  # it may be wanted only now
@@ -120,7 +121,7 @@ class Watcher(ExitObserver):
 
     def exit_resumed(self, vcpu: VCpu, exit: Exit) -> None:
         """See `ExitObserver`."""
-        self._charges[vcpu.meter] = []
+        self._charges[vcpu.meter], self._charged[vcpu.meter] = [], self._numbers[vcpu]
         if Kind.SCHEDULED in self._kinds:
             self._tell(self._at(Kind.SCHEDULED, vcpu, exit))
 
@@ -138,11 +139,15 @@ class Watcher(ExitObserver):
             return
         charges.append(charge)
         if self._sees_charges:
-            self._tell(Happening(Kind.CHARGE, meter.now_cycles, self.exits, ordinal=len(charges), charge=charge))
+            who, cycles = self._charged[meter], meter.now_cycles
+            self._tell(
+                Happening(Kind.CHARGE, cycles, self.exits, who, self.subjects[who], ordinal=len(charges), charge=charge)
+            )
 
     def _at(self, kind: Kind, vcpu: VCpu, exit: Exit, exit_cycles: int = 0) -> Happening:
-        cycles = vcpu.meter.now_cycles
-        return Happening(kind, cycles, self.exits, self._numbers[vcpu], exit, rip=vcpu.rip, exit_cycles=exit_cycles)
+        cycles, who = vcpu.meter.now_cycles, self._numbers[vcpu]
+        subject = self.subjects[who]
+        return Happening(kind, cycles, self.exits, who, subject, exit, rip=vcpu.rip, exit_cycles=exit_cycles)
 
     # --- the guest's instructions, the VMM's lines -------------------------------------------------------------------
 
@@ -162,6 +167,7 @@ class Watcher(ExitObserver):
                 cycles,
                 self.exits,
                 who,
+                subject,
                 rip=rip,
                 linear=linear,
                 ordinal=instructions,
