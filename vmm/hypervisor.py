@@ -120,6 +120,7 @@ class Hypervisor:
             for pcpu, chip in zip(machine.pcpus[:core_count], pc.board.apics[:core_count], strict=True)
         ]
         self.shared_pages = SharedPages()
+        self._jumps_spins = jumps_spins
         self.sidecores: Sidecores | None = None
         if sidecore_count or policy is not None:
             self.sidecores = Sidecores(
@@ -163,6 +164,7 @@ class Hypervisor:
             sidecores=self.sidecores,
             signal=signal,
             core=interrupt_core,
+            jumps=self._jumps_spins,
         )
         add_hypercalls(self.extensions, hypercalls(self.vifs))
 

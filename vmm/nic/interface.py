@@ -31,6 +31,7 @@ class Host(Protocol):
     lines: SharedLines
     shared_pages: SharedPages
     hops: Hops
+    jumps: bool  # over guests' polling
 
     def attached_to(self, interface: "Interface", page: VifPage) -> None:
         """The interface has a page from now on."""
@@ -164,7 +165,10 @@ class Interface:
         """The guest has given a page, which is its RAM: it is watched, or given back."""
         page = VifPage(self.memory, self.vcpus, vif.page_gpa)
         host = self._host
-        accesses = [VifAccess(vcpu, page, vif, LineAccess(vcpu, host.lines), host.hops, self) for vcpu in self.vcpus]
+        accesses = [
+            VifAccess(vcpu, page, vif, LineAccess(vcpu, host.lines), host.hops, self, jumps=host.jumps)
+            for vcpu in self.vcpus
+        ]
         if not host.shared_pages.share(self.vcpus, page.hpa, accesses):
             vif.detach()
             return

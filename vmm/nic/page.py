@@ -20,7 +20,7 @@ from emulator.x86 import PAGE_BYTES
 from vmm.guest_memory import GuestMemory
 from vmm.vcpu import VCpu
 
-WORD_BYTES = 4
+WORD_BYTES, LINE_BYTES = 4, 64
 RING_BYTES = RING_COUNT * DESCRIPTOR_BYTES
 
 
@@ -59,6 +59,10 @@ class VifPage:
     def state(self, ring: int, index: int) -> int:
         """Whose a descriptor is."""
         return unpack(self._memory.read(self.gpa + descriptor_at(ring, index), DESCRIPTOR_BYTES))[2]
+
+    def line(self, hpa: int) -> bytes:
+        """The line at a host-physical address inside."""
+        return self._memory.read(self.gpa + (hpa - self.hpa & -LINE_BYTES), LINE_BYTES)
 
     def _word(self, offset: int) -> int:
         return int.from_bytes(self._memory.read(self.gpa + offset, WORD_BYTES), "little")

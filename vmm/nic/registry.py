@@ -37,7 +37,7 @@ Signal = Literal["interrupt", "sidecore", "msix", "posted"]
 class Vifs:
     """The interfaces on `nic` of `pc`, by number of their domain. `signal` is how the VMM hears of their frames.
 
-    `core` takes the NIC's interrupt; None: one after the other.
+    `core` takes the NIC's interrupt; None: one after the other. `jumps` False: guests' polling is executed.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Vifs:
         sidecores: Sidecores | None,
         signal: Signal,
         core: int | None,
+        jumps: bool = True,
     ) -> None:
         self.kicker = kicker
         machine = pc.machine
@@ -59,6 +60,7 @@ class Vifs:
         self.shared_pages = shared_pages
         self.hops = Hops(nic.observers)
         self.signal = signal
+        self.jumps = jumps
         self._nic = nic
         self._events = machine.events
         self._host_dma = HostDma(machine.memory, machine.timing)

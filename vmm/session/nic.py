@@ -76,6 +76,7 @@ def nic_maker(host: HostSpec, programs: Mapping[int, ProgramFunction], *, has_po
         signals=signals,
         send_queues=host.nic_send_queues,
         programs={**PROGRAMS, **programs},
+        jumps=host.jumps_spins,
     )
 
 

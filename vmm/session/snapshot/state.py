@@ -50,9 +50,10 @@ from vmm.session.observe.statistics import Distribution
 from vmm.session.observe.trace import TraceWriter
 from vmm.shared_pages import PageAccesses
 from vmm.sidecore.abi import Answer
-from vmm.sidecore.access import Counters, GuestAccess, Load
+from vmm.sidecore.access import GuestAccess
 from vmm.sidecore.flush import Flush
 from vmm.sidecore.slots import Slot, SlotCounts, SlotPage
+from vmm.spinning import Counters, Load, Spin, Spinning
 from vmm.vcpu import Exit
 
 # Made while a guest runs: a new kind of object that a guest's state can have needs its row here.
@@ -89,6 +90,8 @@ CLASSES: dict[str, type] = {
         Slot,
         SlotCounts,
         SlotPage,
+        Spin,
+        Spinning,
         TimerMode,
         VectorState,
         VifAccess,
