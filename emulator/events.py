@@ -33,9 +33,12 @@ class Event:
 
 
 class EventQueue:
-    """Callbacks ordered by (time, sequence number)."""
+    """Callbacks ordered by (time, sequence number). `on_event` hears of each, with its time, before it runs."""
+
+    WIRED = ("on_event",)
 
     def __init__(self) -> None:
+        self.on_event: Callable[[Callable[[], None], int], None] | None = None
         self.now_ps = 0  # set by the owner before a device is accessed, and by run_until
         self._sequence = 0
         self._heap: list[Event] = []
@@ -87,5 +90,7 @@ class EventQueue:
             self.now_ps = max(self.now_ps, when_ps)
             callback, event.callback = event.callback, None
             assert callback is not None
+            if self.on_event is not None:
+                self.on_event(callback, when_ps)
             callback()
         self.now_ps = max(self.now_ps, limit_ps)

@@ -5,6 +5,7 @@
     guests    d0v0    |-- CPUID --------------------------|    |-- HLT, with the sleep in it --|
     requests  d0      |request                                 |answer                  arrows to and from a sidecall
     NIC       vif0    |arrived |delivered |signalled  |injected                         arrows from packet to signal
+    devices   d0 Mc146818      |tick             |tick                                  each event of a device
 
 Source: "Trace Event Format" (Google, 2016): complete events "X", flows "s", "t", "f", metadata "M". Times are
 microseconds with six decimals, which are whole picoseconds, so slices nest exactly. A core's slice of an exit ends
@@ -12,12 +13,12 @@ where the core turns to something else, and another begins where it goes on; its
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from devices.nic.nic import Nic
-from emulator.events import PS_PER_NS
+from emulator.events import PS_PER_NS, EventQueue
 from emulator.ledger import LABELS, Account
 from emulator.pcpu import PCpu
 from emulator.vmx.exit_reasons import name
@@ -28,8 +29,8 @@ from vmm.session.observe.trace_record import Record
 from vmm.sidecore.slots import Served
 from vmm.vcpu import Exit, VCpu
 
-CORES, GUESTS, REQUESTS, NIC = 1, 2, 3, 4  # "processes" of the format: groups of tracks
-GROUPS = {CORES: "cores", GUESTS: "guests", REQUESTS: "requests", NIC: "NIC"}
+CORES, GUESTS, REQUESTS, NIC, DEVICES = 1, 2, 3, 4, 5  # "processes" of the format: groups of tracks
+GROUPS = {CORES: "cores", GUESTS: "guests", REQUESTS: "requests", NIC: "NIC", DEVICES: "devices"}
 PS_PER_US = 1000 * PS_PER_NS
 VCPUS_MAX = 64  # of a domain
 FROM_PACKET, TO_SIGNAL = "delivered", "injected"  # hops of a packet that arrows join
@@ -73,6 +74,7 @@ class TimelineTrace(TraceWriter):
         self._stays: dict[VCpu, list[_Stay]] = {}  # of the exits in progress
         self._on_core: dict[int, _Stay] = {}
         self._named: set[tuple[int, int]] = set()  # tracks that have their name
+        self._devices: dict[str, int] = {}  # their tracks
         self._flow_count = 0
         self._packets: dict[int, int] = {}  # when the last packet of a VIF came that was not signalled yet
         self._hypervisor: Hypervisor | None = None
@@ -86,6 +88,8 @@ class TimelineTrace(TraceWriter):
             sidecore.requests.on_served = partial(self.served, sidecore.pcpu)
         if nic is not None:
             nic.observers.append(self)
+        for owner, queue in self._queues(hypervisor):
+            queue.on_event = partial(self.happened, owner)
 
     def leave(self) -> None:
         """Hear of them no more."""
@@ -95,6 +99,19 @@ class TimelineTrace(TraceWriter):
                 sidecore.requests.on_served = None
         if nic is not None and self in nic.observers:
             nic.observers.remove(self)
+        for _, queue in self._queues(hypervisor):
+            queue.on_event = None
+
+    @staticmethod
+    def _queues(hypervisor: Hypervisor | None) -> list[tuple[str, EventQueue]]:
+        """The time of all devices, and whose they are."""
+        if hypervisor is None:
+            return []
+        found = [("host", hypervisor.machine.events)]
+        for domain in hypervisor.domains:
+            found.append((f"d{domain.number}", domain.timers))
+            found += [(vcpu.engine.owner, vcpu.timers) for vcpu in hypervisor.vcpus_of(domain)]
+        return found
 
     # --- VM exits ----------------------------------------------------------------------------------------------------
 
@@ -172,6 +189,19 @@ class TimelineTrace(TraceWriter):
             self._flow_count += 1
             flows = (("s", self._flow_count, self._packets.pop(vif_number)), ("f", self._flow_count, now_ps))
         self.keep([Slice(NIC, vif_number, f"vif{vif_number}", hop, now_ps, now_ps, {}, flows=flows)])
+
+    def happened(self, owner: str, callback: Callable[[], None], when_ps: int) -> None:
+        """A device of `owner` does something by itself."""
+        if self._hypervisor is None or not self._has_begun(self._hypervisor.machine.pcpus[0], when_ps):
+            return
+        function: Any = callback
+        while isinstance(function, partial):
+            function = function.func
+        device = type(getattr(function, "__self__", None)).__name__
+        track_name = f"{owner} {device}"
+        track = self._devices.setdefault(track_name, len(self._devices))
+        what = getattr(function, "__name__", "event").strip("_")
+        self.keep([Slice(DEVICES, track, track_name, what, when_ps, when_ps, {})])
 
     def _has_begun(self, pcpu: PCpu, now_ps: int) -> bool:
         is_behind = now_ps >= pcpu.timeline.cycles_to_ps(self._start.cycle)

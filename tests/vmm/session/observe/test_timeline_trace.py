@@ -123,6 +123,13 @@ def test_arrows_join_a_packet_with_its_signal(tmp_path: Path) -> None:
         assert ("injected", end["ts"]) in at
 
 
+def test_devices_have_tracks_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    assert boot("interrupts", "--trace", str(path)) == 0
+    names = {event["args"]["name"] for event in events_of(path) if event["name"] == "thread_name"}
+    assert {"d0 Counter", "d0 Mc146818", "host LapicTimer"} <= names
+
+
 @pytest.mark.parametrize("name", ["t.json", "t.csv", "t.jsonl"])
 def test_a_trace_changes_no_cycle(tmp_path: Path, name: str) -> None:
     def stats(*more: str) -> dict[str, Any]:
