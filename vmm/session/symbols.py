@@ -1,7 +1,8 @@
-"""Names of addresses in a guest's kernel: from the symbol table of its ELF file, or from the text of a System.map.
+"""Names of addresses in a guest's kernel: of its ELF file's symbol table, of a System.map, or of a Linux itself.
 
-    ELF .symtab, .strtab  --elf_symbols----.
-    System.map, kallsyms  --map_symbols----+--> Symbols: name_of(address) "start_kernel+0x12", address_of(name)
+    ELF .symtab, .strtab    --elf_symbols----.
+    System.map, kallsyms    --map_symbols----+--> Symbols: name_of(address) "start_kernel+0x12", address_of(name)
+    bzImage, vmlinux        --linux_symbols--'    moved(slide): of a kernel that lies elsewhere (KASLR)
 
 A file is whoever's: what is damaged in it gives no names, and never an error.
 """
@@ -10,7 +11,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,10 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from emulator.errors import ConfigError
+from guest_images.bzimage import BOOT_MAGIC, ELF_MAGIC, extract_vmlinux
+from vmm.session.kallsyms import kallsyms
+
 NAME_MAX_BYTES = 512  # as in Linux's kallsyms
 SYMBOLS_MAX = 1 << 20  # a Linux with all its modules has 200,000
 REACH_BYTES = 1 << 20  # of a symbol without a size that none follows
@@ -26,6 +31,8 @@ ENTRIES = {32: struct.Struct("<IIIBBH"), 64: struct.Struct("<IBBHQQ")}  # Elf32_
 NO_TYPE, OBJECT, FUNCTION = 0, 1, 2  # st_info & 15
 TYPE_MASK = 15
 UNDEFINED, ABSOLUTE = 0, 0xFFF1  # st_shndx
+CODE_KINDS, NUMBER_KINDS = "TtWw", "Aa"  # letters of nm
+BOOT_MAGIC_AT = 0x202
 ERRORS = (ELFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, struct.error)
 
 
@@ -74,17 +81,35 @@ class Symbols:
         """Where `name` is; None: no such name."""
         return self._by_name.get(name)
 
+    def moved(self, slide: int) -> "Symbols":
+        """The same of a kernel that lies `slide` bytes further up than it was linked for."""
+        return Symbols(replace(symbol, address=symbol.address + slide & (1 << 64) - 1) for symbol in self._symbols)
+
     @cached_property
     def _by_name(self) -> dict[str, int]:
         return {symbol.name: symbol.address for symbol in reversed(self._symbols)}
 
 
 def symbols_of(path: Path | None) -> Symbols:
-    """Those of a kernel file; none of what is no ELF file, or has no symbol table."""
+    """Those of a kernel file: of its symbol table, or those that a Linux has of itself. None of any other file."""
     if path is not None:
         with suppress(*ERRORS), path.open("rb") as file:
-            return Symbols(elf_symbols(file))
+            found = elf_symbols(file)
+            if found:
+                return Symbols(found)
+        with suppress(ConfigError, *ERRORS):
+            return Symbols(linux_symbols(path.read_bytes()))
     return Symbols()
+
+
+def linux_symbols(kernel: bytes) -> list[Symbol]:
+    """Those that a Linux, bzImage or vmlinux, has of itself. Raises ConfigError for a bzImage that is damaged."""
+    if kernel[BOOT_MAGIC_AT : BOOT_MAGIC_AT + len(BOOT_MAGIC)] == BOOT_MAGIC:
+        kernel = extract_vmlinux(kernel)
+    if not kernel.startswith(ELF_MAGIC):
+        return []
+    rows = kallsyms(kernel)
+    return [Symbol(address, 0, name, kind in CODE_KINDS) for address, kind, name in rows if kind not in NUMBER_KINDS]
 
 
 def elf_symbols(file: BinaryIO) -> list[Symbol]:
@@ -118,5 +143,5 @@ def map_symbols(text: str) -> list[Symbol]:
         if len(parts) < 3 or len(parts[1]) != 1:
             continue
         with suppress(ValueError):
-            found.append(Symbol(int(parts[0], 16), 0, parts[2][:NAME_MAX_BYTES], parts[1] in "TtWw"))
+            found.append(Symbol(int(parts[0], 16), 0, parts[2][:NAME_MAX_BYTES], parts[1] in CODE_KINDS))
     return found

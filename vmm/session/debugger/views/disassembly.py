@@ -7,7 +7,7 @@ import capstone
 
 from emulator.errors import ConfigError
 from vmm.session.debugger.views.subject import WORD, Space, Subject
-from vmm.session.debugger.views.values import Hex, View, lines_text
+from vmm.session.debugger.views.values import COLUMNS, Hex, View, lines_text
 
 INSTRUCTION_MAX_BYTES = 15
 COUNT_MAX = 4096
@@ -29,14 +29,16 @@ class Instruction:
     is_current: bool
 
     def text(self) -> str:
-        """A line."""
+        """A line; where it is too long, a target has its symbol only."""
         words = f"{self.name} {self.operands}".strip() or "(no instruction)"
         target = f" <{self.target}>" if self.target else ""
         mark = "=>" if self.is_current else "  "
         encoding = self.encoding[: ENCODING_COLUMNS // 3].hex(" ")
         if len(self.encoding) > ENCODING_COLUMNS // 3:
             encoding = encoding[:-2] + ".."
-        return f"{mark} {self.address:x}: {encoding:<{ENCODING_COLUMNS}} {words}{target}"
+        head = f"{mark} {self.address:x}: {encoding:<{ENCODING_COLUMNS}} "
+        is_too_long = self.target and len(head + words + target) > COLUMNS
+        return f"{head}{self.name}{target}" if is_too_long else f"{head}{words}{target}"
 
 
 @dataclass(frozen=True)
