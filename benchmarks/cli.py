@@ -216,7 +216,7 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
 @click.option(
     "--phases", default=1, type=click.IntRange(1, 16), help="Starting phases of the flows; all samples count."
 )
-@click.option("--carriers", "has_carriers", is_flag=True, help="Beside the NIC, stub domains; throughput, too.")
+@click.option("--carriers", "has_carriers", is_flag=True, help="Beside the NIC, driver domains; throughput, too.")
 @click.option("--isolation", "has_isolation", is_flag=True, help="What a guest that only computes loses, too.")
 @click.option("--map", "has_map", is_flag=True, help="What the paper leaves open, at the last --guests: many runs.")
 @file_options
