@@ -12,6 +12,7 @@
  */
 #include <linux/etherdevice.h>
 #include <linux/io.h>
+#include <linux/rtnetlink.h>
 
 #include "vif_device.h"
 
@@ -29,26 +30,17 @@ struct vif_backend {
     struct vif_device *vif;
     struct net_device *guests[VIF_INTERFACES];
     struct work_struct look;
-    atomic64_t requests, up; /* bits of interfaces: may have something to send; are up here */
+    atomic64_t requests, up; /* bits of interfaces: may have something to send; are up here, and the bridge knows it */
     unsigned int next;       /* who is first */
     u32 changes;
     struct sk_buff *spare; /* a frame that is fetched is fetched into it */
 };
 
-/* Let the VIF's NAPI look at what these interfaces have. */
-static void vif_backend_request(struct vif_backend *backend, u64 interfaces) {
-    atomic64_or(interfaces, &backend->requests);
-    local_bh_disable();
-    napi_schedule(&backend->vif->napi);
-    local_bh_enable();
-}
-
 static int vif_guest_open(struct net_device *netdev) {
     struct vif_guest *guest = netdev_priv(netdev);
 
-    atomic64_or(BIT_ULL(guest->number), &guest->backend->up);
     netif_start_queue(netdev);
-    vif_backend_request(guest->backend, BIT_ULL(guest->number));
+    schedule_work(&guest->backend->look);
     return 0;
 }
 
@@ -166,27 +158,34 @@ static void vif_guest_create(struct vif_backend *backend, unsigned int number) {
     if (devm_register_netdev(parent, netdev)) backend->guests[number] = NULL;
 }
 
+/* Which interfaces there are, and which of them are up. Who opens one holds the lock until a bridge knows of it. */
 static void vif_backend_look(struct work_struct *work) {
     struct vif_backend *backend = container_of(work, struct vif_backend, look);
-    u64 there = 0;
+    u64 up = 0;
     unsigned int number;
 
     for (number = VIF_FIRST; number < VIF_INTERFACES; number++) {
         s64 address = vif_hypercall(VIF_CALL_ADDRESS, number, 0);
+        struct net_device *netdev;
         struct vif_guest *guest;
 
         if (address > 0 && !backend->guests[number]) vif_guest_create(backend, number);
-        if (!backend->guests[number]) continue;
-        if (address <= 0) {
-            netif_carrier_off(backend->guests[number]);
-            continue;
-        }
-        guest = netdev_priv(backend->guests[number]);
+        netdev = backend->guests[number];
+        if (netdev && address <= 0) netif_carrier_off(netdev);
+        if (!netdev || address <= 0) continue;
+        guest = netdev_priv(netdev);
         u64_to_ether_addr(swab64(address) >> 16, guest->address);
-        netif_carrier_on(backend->guests[number]);
-        there |= BIT_ULL(number);
+        netif_carrier_on(netdev);
     }
-    vif_backend_request(backend, there);
+    rtnl_lock();
+    for (number = VIF_FIRST; number < VIF_INTERFACES; number++)
+        if (backend->guests[number] && netif_running(backend->guests[number])) up |= BIT_ULL(number);
+    atomic64_set(&backend->up, up);
+    rtnl_unlock();
+    atomic64_or(up, &backend->requests); /* any of them may have something to send */
+    local_bh_disable();
+    napi_schedule(&backend->vif->napi);
+    local_bh_enable();
 }
 
 /* The VIF is attached: is this a driver domain? Then look who is there. */

@@ -99,6 +99,21 @@ def test_probes_go_between_guests_of_two_hosts_and_of_one_and_each_clone_gives_t
     assert all(f"guest{number}:" in shown for number in (1, 2, 3))
 
 
+@pytest.mark.parametrize(
+    ("words", "is_carried"), [("", True), (" from=02:5c:00:00:01:00", False)], ids=["own", "false"]
+)
+def test_a_frame_that_says_it_is_from_another_is_dropped_and_counted(words: str, is_carried: bool) -> None:
+    hostile = replace(PSAPP, image="vif_hostile", append=f"rounds=0 peer=02:5c:00:00:01:01{words}")
+    world = booted(HOST, (hostile,), ())
+    begin(world)
+    (guest,) = guests_of(world)
+    advance(world, lambda: guest.end is not None)
+    shown = ask(world, "cat /proc/net/dev").splitlines()
+    (received,) = ([int(number) for number in line.split()[1:9]] for line in shown if line.startswith("guest1:"))
+    assert (received[1], received[2]) == (int(is_carried), int(not is_carried))  # packets, errors
+    assert world.hosts[1].nic.stats()["mac"]["arrived"] == int(is_carried)
+
+
 def test_ping_and_http_work_between_linux_guests_over_two_linux_driver_domains() -> None:
     world = booted(replace(HOST, paging="shadow"), (LINUX,), (LINUX,))
     begin(world)

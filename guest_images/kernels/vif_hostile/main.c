@@ -3,6 +3,7 @@
  *
  *   rounds=10000 seed=1         of nonsense, one descriptor or register in each
  *   peer=02:5c:00:00:02:01      where frames that happen to be good go
+ *   from=02:5c:00:00:01:02      whom the last frame says it is from; without: this guest
  */
 #include "command_line.h"
 #include "vif_driver.h"
@@ -10,7 +11,7 @@
 #define GAP_CYCLES 2000 /* time for the device to look */
 
 static struct vif vif;
-static uint8_t peer[6];
+static uint8_t peer[6], from[6];
 static uint64_t state, memory_end, targets;
 
 static uint64_t next(uint64_t below) {
@@ -80,7 +81,7 @@ static bool is_sent(void) {
     const struct vif_descriptor *descriptor = &vif.page->send[0];
     uint8_t *frame = vif_send_buffer(&vif);
     memcpy(frame, peer, 6);
-    memcpy(frame + 6, vif.mac, 6);
+    memcpy(frame + 6, from, 6);
     frame[12] = 0x88, frame[13] = 0xb5;
     vif_send(&vif, 64);
     for (uint64_t start = read_tsc(); descriptor->state == VIF_OWNED && read_tsc() - start < 100000000;)
@@ -93,6 +94,7 @@ void guest_main(void) {
     state = word_number("seed", 1);
     vif = vif_find();
     if (!word_mac("peer", peer)) memcpy(peer, vif.mac, 6);
+    if (!word_mac("from", from)) memcpy(from, vif.mac, 6);
     memory_end = find_memory_end();
     vif_start(&vif);
     targets = (uint64_t)page_alloc();
