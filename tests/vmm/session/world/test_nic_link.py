@@ -6,18 +6,21 @@ from typing import Any
 import pytest
 
 import sidecore
+from emulator.timing.fidelity import Fidelity
 from tests.vmm.session import tiny_kernels as tiny
 
 MIB = 1 << 20
 PROBES, WARMUP = 12, 2
 
 
-def describe(*, sidecores: int = 0, loss_ppm: int = 0, latency_ns: int = 500, seed: int = 0) -> sidecore.World:
+def describe(
+    *, sidecores: int = 0, loss_ppm: int = 0, latency_ns: int = 500, seed: int = 0, timing: Fidelity = "fast"
+) -> sidecore.World:
     """A client on one host, a server on the other."""
     world = sidecore.World()
     for number, role in enumerate(("client", "server")):
         host = world.add_host(
-            sidecore.HostSpec(paging="ept", profile="nehalem", has_nic=True, sidecore_count=sidecores)
+            sidecore.HostSpec(paging="ept", profile="nehalem", has_nic=True, sidecore_count=sidecores, timing=timing)
         )
         words = f"role={role} peer=02:5c:00:00:{1 - number:02x}:00 probes={PROBES} warmup={WARMUP} quiet_ms=2"
         host.add_guest(sidecore.GuestSpec(image="psapp", has_vif=True, append=words, memory_bytes=32 * MIB))
@@ -32,6 +35,12 @@ def facts(world: sidecore.World) -> list[object]:
 def finished(world: sidecore.World, slice_cycles: int = 50_000_000) -> list[object]:
     assert world.run(sidecore.Limits(slice_cycles=slice_cycles)) is sidecore.Stop.ENDED
     return facts(world)
+
+
+def samples_of(world: sidecore.World) -> list[int]:
+    """The round trips of the client, in cycles."""
+    words = world.guests[0].output.decode().split("psapp samples")[1].split()
+    return [int(text, 16) for text in words[2 : 2 + PROBES]]
 
 
 def test_every_probe_is_answered_and_the_figures_are_in_the_statistics() -> None:
@@ -49,8 +58,7 @@ def test_a_longer_cable_makes_round_trips_longer_by_twice_its_length() -> None:
     for latency_ns in (500, 500_500):
         world = describe(latency_ns=latency_ns)
         finished(world)
-        samples = world.guests[0].output.decode().split("psapp samples")[1].split()
-        cycles.append(sorted(int(text, 16) for text in samples[2 : 2 + PROBES])[PROBES // 2])
+        cycles.append(sorted(samples_of(world))[PROBES // 2])
     frequency_hz = world.guests[0].stats["frequency_hz"]
     assert 0.98e-3 < (cycles[1] - cycles[0]) / frequency_hz < 1.02e-3
 
@@ -58,6 +66,17 @@ def test_a_longer_cable_makes_round_trips_longer_by_twice_its_length() -> None:
 @pytest.mark.parametrize("slice_cycles", [10_007, 1_000_003])
 def test_slices_change_nothing(slice_cycles: int) -> None:
     assert finished(describe(), slice_cycles) == finished(describe())
+
+
+@pytest.mark.parametrize("slice_cycles", [50_000_000, 70_001])
+def test_in_detail_probes_are_answered_too_later_and_the_same_in_any_slices(slice_cycles: int) -> None:
+    """What the card has written is in no cache (MODEL: emulator/dma.py)."""
+    detailed, fast = describe(timing="detailed"), describe()
+    facts_of_both = finished(detailed, slice_cycles)
+    finished(fast)
+    assert f"sent {PROBES + WARMUP} answered {PROBES + WARMUP} lost 0".encode() in detailed.guests[0].output
+    assert sorted(samples_of(detailed))[PROBES // 2] > sorted(samples_of(fast))[PROBES // 2]
+    assert facts_of_both == finished(describe(timing="detailed"), 1_234_567)
 
 
 def test_both_hosts_go_on_from_a_snapshot_as_if_they_had_not_been_stopped(tmp_path: Path) -> None:
