@@ -2,7 +2,8 @@
 
     device on the host's board --read, write--> snoop of all caches (`detailed`) --> HostMemory
 
-A read leaves cores their lines, which become shared; a write takes the lines away (kernels/coherence.py). It takes no
+A read leaves cores their lines, which become shared; a write takes the lines away (kernels/coherence.py), or puts them
+into the last-level cache of one core, where a device has direct cache access. It takes no
 core's time: what a transfer takes is the device's to model. Code that changes is noticed by each engine when it runs it
 next (engine/time/blocks.c); a core's TLB keeps what it has, as on hardware.
 """
@@ -25,12 +26,12 @@ class HostDma:
         self._snoop(hpa, length_bytes, is_write=False)
         return self._memory.read(hpa, length_bytes)
 
-    def write(self, hpa: int, data: bytes) -> None:
-        """Store `data` at `hpa`; dropped where there is no RAM."""
+    def write(self, hpa: int, data: bytes, *, taker: int | None = None) -> None:
+        """Store `data` at `hpa`, and in the last-level cache of core `taker`, if any; dropped where there is no RAM."""
         if self._memory.is_ram(hpa, len(data)):
-            self._snoop(hpa, len(data), is_write=True)
+            self._snoop(hpa, len(data), is_write=True, taker=taker)
             self._memory.write(hpa, data)
 
-    def _snoop(self, hpa: int, length_bytes: int, *, is_write: bool) -> None:
+    def _snoop(self, hpa: int, length_bytes: int, *, is_write: bool, taker: int | None = None) -> None:
         if self._timing.hierarchy is not None:  # made when a core is first timed in detail
-            self._timing.hierarchy.device_access(hpa, length_bytes, is_write)
+            self._timing.hierarchy.device_access(hpa, length_bytes, is_write, taker=taker)

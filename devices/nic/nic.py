@@ -48,10 +48,12 @@ class Nic:
         signals: str = "interrupt",
         send_queues: str = "guest",
         programs: Mapping[int, ProgramFunction] = PROGRAMS,
+        fills_caches: bool = False,
         jumps: bool = True,
         batches: bool = True,
     ) -> None:
         """`send_queues` lie in the memory of the "guest", or in the SRAM of the "nic". `programs` are by microengine.
+        `fills_caches`: whoever makes the VIFs' ports is to let stores go to caches (direct cache access).
 
         Without `jumps` each poll is an event, without `batches` all the chip does is one of `events`: the same, slower.
         """
@@ -59,6 +61,7 @@ class Nic:
             if word not in choices:
                 raise ValueError(f"{word!r} is none of {', '.join(choices)}")
         self.board = board
+        self.fills_caches = fills_caches
         self.doorbell = Doorbell(identifier_bits, self._drive)
         self.msix = MsixTable(VIF_MAX) if signals == "msix" else None  # a vector for each VIF
         regions = [Region(self.doorbell, REGION_BYTES)]

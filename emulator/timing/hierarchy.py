@@ -52,9 +52,14 @@ class MemoryHierarchy:
         """Stall of a load or store of up to a page at a host-physical address, without TLB."""
         return self._call("physical", pcpu, hpa & layout.HPA_MASK, size_bytes << 1 | is_write, now_cycles)
 
-    def device_access(self, hpa: int, size_bytes: int, is_write: bool) -> None:
-        """A device loads or stores up to a page itself: the caches follow, and no core stalls."""
-        self._kernels["device"].call(self._state, self.pcpu_count, hpa & layout.HPA_MASK, size_bytes << 1 | is_write)
+    def device_access(self, hpa: int, size_bytes: int, is_write: bool, *, taker: int | None = None) -> None:
+        """A device loads or stores up to a page itself: the caches follow, and no core stalls.
+
+        The last-level cache of pCPU `taker` gets what is stored, by direct cache access; None: no cache does.
+        """
+        core = -1 if taker is None else self._checked(taker)
+        hpa, size_write = hpa & layout.HPA_MASK, size_bytes << 1 | is_write
+        self._kernels["device"].call(self._state, self.pcpu_count, core, hpa, size_write)
 
     def data(self, pcpu: int, hpa: int, size_bytes: int, is_write: bool, now_cycles: int) -> int:
         """As the data kernel: stall of a guest's load or store within a page; -1: `walk` first."""

@@ -32,13 +32,22 @@ class VifPort:
     """The port to `memory` of the guest that has `vcpus`, over `host`. An access lies inside one page."""
 
     def __init__(
-        self, memory: GuestMemory, host: HostDma, vcpus: Sequence[VCpu], sharers: Sequence[Sharer], unpaid: Unpaid
+        self,
+        memory: GuestMemory,
+        host: HostDma,
+        vcpus: Sequence[VCpu],
+        sharers: Sequence[Sharer],
+        unpaid: Unpaid,
+        *,
+        fills_caches: bool = False,
     ) -> None:
+        """With `fills_caches` stores go to the last-level cache of the core where the guest's first vCPU is."""
         self._memory = memory
         self._host = host
         self._vcpus = vcpus
         self._sharers = sharers
         self._unpaid = unpaid
+        self._fills_caches = fills_caches
 
     def is_ram(self, gpa: int, length_bytes: int) -> bool:
         """Whether all of it is the guest's RAM."""
@@ -54,8 +63,9 @@ class VifPort:
         """Store `data` at `gpa`; dropped where the guest has no RAM."""
         if not self._memory.is_ram(gpa, len(data)):
             return
-        self._host.write(self._memory.hpa_of(gpa), data)
         vcpu = self._vcpus[0]
+        taker = vcpu.pcpu.number if self._fills_caches else None
+        self._host.write(self._memory.hpa_of(gpa), data, taker=taker)
         vcpu.paging.guest_memory_written(self._unpaid, gpa, len(data))
         for sharer in self._sharers:
             sharer.device_stored(vcpu, gpa, len(data))

@@ -108,7 +108,14 @@ class Vifs:
             return ABSENT
         if interface.has_vif:
             return EXISTS
-        port = VifPort(interface.memory, self._host_dma, interface.vcpus, [interface, *self._sharers], self._unpaid)
+        port = VifPort(
+            interface.memory,
+            self._host_dma,
+            interface.vcpus,
+            [interface, *self._sharers],
+            self._unpaid,
+            fills_caches=self._nic.fills_caches,
+        )
         try:
             if self._is_carried(interface):
                 assert self.backend is not None

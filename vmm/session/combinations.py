@@ -81,6 +81,8 @@ TABLE = (
         "--nic-interrupt-core: with --nic-signal sidecore the card does not interrupt; leave one out"),
     Row("nic_identifier_bits", lambda wishes: not wishes.host.has_nic or _interrupts(wishes.host, "interrupt"),
         "--nic-identifier-bits needs --nic-signal interrupt: no other has the register"),
+    Row("nic_fills_caches", lambda wishes: not wishes.host.has_nic or wishes.host.timing == "detailed",
+        "--nic-dca needs --timing detailed: else there are no caches"),
 )
 # fmt: on
 

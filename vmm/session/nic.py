@@ -76,6 +76,7 @@ def nic_maker(host: HostSpec, programs: Mapping[int, ProgramFunction], *, has_po
         signals=signals,
         send_queues=host.nic_send_queues,
         programs={**PROGRAMS, **programs},
+        fills_caches=host.nic_fills_caches,
         jumps=host.jumps_spins,
     )
 

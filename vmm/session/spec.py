@@ -143,6 +143,10 @@ class HostSpec(Spec):
         "Where send queues are: in the guest's memory, or behind the card's PCI bridge.", "--nic-send-queues",
         noun="place of send queues",
     )] = "guest"
+    nic_fills_caches: Annotated[bool, Parameter(
+        "Let what the card stores go to the last-level cache of the core where its guest is (direct cache access).",
+        "--nic-dca", is_flag=True,
+    )] = False
     nic_overrides: Annotated[tuple[str, ...], Parameter(
         "Change one number of the card.", "--nic-set", "KEY=VALUE",
     )] = ()

@@ -34,6 +34,7 @@ from emulator.timing.kernels.layout import (
     State,
 )
 from emulator.timing.kernels.line_access import access_line
+from emulator.timing.kernels.outer_caches import place
 from emulator.timing.kernels.sets import first_entry
 from emulator.timing.kernels.store_buffer import push_store
 from emulator.timing.kernels.tlb import fill, flush, invalidate, look_up, missed_second_level, use_paging_structures
@@ -173,11 +174,11 @@ def invalidate_page(state: State, pcpu: int, linear_page: int) -> int:
     return 0
 
 
-def device(state: State, block: int, hpa: int, size_write: int) -> int:
+def device(state: State, block: int, taker: int, hpa: int, size_write: int) -> int:
     """A device reads or writes memory itself: cores keep what it reads as shared, and lose what it writes.
 
-    Dirty data goes to memory first. `block` is the devices' own, behind those of the pCPUs.
-    # MODEL: no cache takes what a device writes (as with direct cache access).
+    Dirty data goes to memory first. `block` is the devices' own, behind those of the pCPUs. With direct cache access
+    the last-level cache of pCPU `taker` gets what is written; -1: no cache does.
     """
     words = PCPUS + block * PCPU_WORDS
     hpa &= HPA_MASK
@@ -186,6 +187,8 @@ def device(state: State, block: int, hpa: int, size_write: int) -> int:
         found = snoop(state, words, line, size_write & 1)
         if size_write & 1 and found & WRITER << OTHER_PACKAGE:
             state[words + Pcpu.WRITE_BACK] += 1
+        if size_write & 1 and taker >= 0:
+            place(state, PCPUS + taker * PCPU_WORDS, line)
     return 0
 
 
@@ -196,7 +199,7 @@ ENTRY_POINTS = {
     "fetch": (fetch, _ACCESS),
     "walk": (walk, "int64_t *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t *, int64_t, int64_t"),
     "physical": (physical, _ACCESS),
-    "device": (device, "int64_t *, int64_t, int64_t, int64_t"),
+    "device": (device, _ACCESS),
     "drain": (drain, "int64_t *, int64_t, int64_t"),
     "flush": (flush_translations, "int64_t *, int64_t, int64_t"),
     "invalidate": (invalidate_page, "int64_t *, int64_t, int64_t"),

@@ -109,6 +109,14 @@ def _reach_shared_caches(state: State, words: int, line: int, held: int) -> int:
 
 
 @kernel
+def place(state: State, words: int, line: int) -> None:
+    """What a device has written goes to the last cache before memory on the pCPU's way: no cache has it now."""
+    last = L3 if state[L3 + WAYS] > 0 else L2
+    if state[last + WAYS] > 0:
+        _insert(state, words, last, line << STATE_BITS | MODIFIED)
+
+
+@kernel
 def _use(state: State, array: int, instance: int, line: int) -> int:
     """Where a cache has `line`, which is now the most recently used of its set; -1: it has not."""
     start = set_start(state, array, instance, line)

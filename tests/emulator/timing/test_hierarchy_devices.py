@@ -7,7 +7,7 @@ import pytest
 from emulator.timing.hierarchy import MemoryHierarchy
 from emulator.timing.kernels.layout import MODIFIED, PCPU_WORDS, PCPUS, SHARED, STATE_BITS, STATE_MASK, Pcpu
 from tests.emulator.timing.hierarchy_rig import BEYOND_L1, LINE, PRIVATE_L2_ONLY, load, store, tiny_hierarchy
-from tests.emulator.timing.test_hierarchy_coherence import machines
+from tests.emulator.timing.test_hierarchy_coherence import MACHINES, machines
 
 PCPU_COUNT, PAGE_BYTES = 4, 4096
 
@@ -75,6 +75,32 @@ def test_only_the_lines_that_are_touched_change_and_no_more_than_a_page() -> Non
     assert [line for line in range(80) if states(hierarchy, line)] == [0, 1, 2, *range(69, 80)]
 
 
+@machines
+def test_with_direct_cache_access_the_last_cache_of_a_core_has_what_was_written_and_no_other(
+    overrides: tuple[str, ...],
+) -> None:
+    hierarchy = tiny_hierarchy(*overrides, pcpu_count=PCPU_COUNT)
+    for pcpu in range(PCPU_COUNT):
+        load(hierarchy, 5 * LINE, pcpu)
+    hierarchy.device_access(5 * LINE, LINE, True, taker=1)
+    if overrides == MACHINES["L1 only"]:
+        assert states(hierarchy, 5) == []
+        return
+    assert states(hierarchy, 5) == [MODIFIED]
+    assert load(hierarchy, 5 * LINE, 1) in (BEYOND_L1["l2"], BEYOND_L1["l3"])
+    hierarchy.device_access(5 * LINE, LINE, False)
+    assert (set(states(hierarchy, 5)), write_backs(hierarchy)) == ({SHARED}, 1)
+
+
+def test_a_device_that_writes_to_a_cache_pushes_lines_out_of_it_and_the_caches_above() -> None:
+    hierarchy = tiny_hierarchy(*PRIVATE_L2_ONLY, pcpu_count=PCPU_COUNT)
+    store(hierarchy, 5 * LINE, 1)
+    for line in range(6, 200):
+        hierarchy.device_access(line * LINE, LINE, True, taker=1)
+    assert states(hierarchy, 5) == []
+    assert load(hierarchy, 5 * LINE, 1) == BEYOND_L1["dram"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 @machines
 def test_after_any_accesses_no_cache_has_what_a_device_wrote_and_none_alone_what_it_read(
@@ -83,7 +109,7 @@ def test_after_any_accesses_no_cache_has_what_a_device_wrote_and_none_alone_what
     rng, hierarchy = random.Random(seed), tiny_hierarchy(*overrides, pcpu_count=PCPU_COUNT)
     for _ in range(600):
         line, pcpu = rng.randrange(40), rng.randrange(PCPU_COUNT)
-        match rng.randrange(4):
+        match rng.randrange(5):
             case 0:
                 load(hierarchy, line * LINE, pcpu)
             case 1:
@@ -91,6 +117,9 @@ def test_after_any_accesses_no_cache_has_what_a_device_wrote_and_none_alone_what
             case 2:
                 hierarchy.device_access(line * LINE, LINE, True)
                 assert states(hierarchy, line) == []
+            case 3:
+                hierarchy.device_access(line * LINE, LINE, True, taker=pcpu)
+                assert states(hierarchy, line) == ([] if overrides == MACHINES["L1 only"] else [MODIFIED])
             case _:
                 hierarchy.device_access(line * LINE, LINE, False)
                 assert MODIFIED not in states(hierarchy, line)

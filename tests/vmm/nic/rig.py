@@ -14,6 +14,7 @@ from devices.pc import Pc
 from emulator.events import EventQueue
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
+from emulator.timing.fidelity import Fidelity
 from tests.emulator.engine.rig import assemble
 from tests.guest.hostile_guest import GDT, entries
 from vmm.boot.loaders import BootImage
@@ -238,6 +239,8 @@ def make_rig(
     poll: Poll = "spin",
     policy: Policy | None = None,
     jumps_spins: bool = True,
+    fills_caches: bool = False,
+    timing: Fidelity = "fast",
     overrides: Sequence[str] = (),
 ) -> Rig:
     """A host of `cores` cores, the sidecores among them, with room for `guests`."""
@@ -245,9 +248,13 @@ def make_rig(
         load_profile(profile, (f"core.core_count={cores}", *overrides)),
         memory_bytes=host_memory_bytes([MEMORY_BYTES] * guests),
         pcpu_count=cores,
+        timing=timing,
     )
     signals = {"sidecore": "none" if policy is None else "interrupt", "posted": "msix"}.get(signal, signal)
-    pc = Pc(machine, devices=[partial(Nic, board=load_board(), identifier_bits=identifier_bits, signals=signals)])
+    make_nic = partial(
+        Nic, board=load_board(), identifier_bits=identifier_bits, signals=signals, fills_caches=fills_caches
+    )
+    pc = Pc(machine, devices=[make_nic])
     statistics = ExitStatistics()
     hypervisor = Hypervisor(
         pc,

@@ -50,6 +50,8 @@ REFUSED = [  # arguments in which the first option has no effect, what the line 
     ("--nic-interrupt-core round-robin --nic --sidecore", "the card does not interrupt"),
     ("--nic-send-queues nic", "--nic-send-queues needs --nic"),
     ("--nic-set x=1", "--nic-set needs --nic"),
+    ("--nic-dca", "--nic-dca needs --nic"),
+    ("--nic-dca --nic", "--nic-dca needs --timing detailed"),
     ("--trace t --paging native", "--trace: --paging native has no VM exits"),
     ("--trace-from 5", "--trace-from needs --trace"),
     ("--trace-last 5", "--trace-last needs --trace"),
