@@ -10,6 +10,7 @@ from emulator.vmx import fields as f
 from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, PAGE_BYTES, RSP
 from vmm.session.guest import Guest, Processor
 from vmm.session.report.recent import chain_line, recent_events, recent_lines
+from vmm.session.slide import GATE_BYTES, gate_address, running_symbols
 from vmm.session.symbols import Symbols
 
 COLUMNS = 80
@@ -30,6 +31,7 @@ def guest_report(guest: Guest, symbols: Symbols = NO_SYMBOLS) -> str:
     """The state of the processor that ended the run, and where the others are."""
     number = guest.end.cpu if guest.end is not None else 0
     cpu = guest.processors[number]
+    symbols = running_symbols(symbols, cpu.engine.read_linear(gate_address(cpu.vmcs), GATE_BYTES))
     events = recent_events(cpu.engine)
     chain = chain_line(events, symbols)
     lines = [

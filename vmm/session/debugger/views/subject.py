@@ -20,6 +20,7 @@ from vmm.paging.ept import EptPaging
 from vmm.paging.guest_walk import GuestFault, Memory, PagingMode, Translation, Visit, walk_tables
 from vmm.paging.shadow_view import ShadowView
 from vmm.session.guest import Guest
+from vmm.session.slide import GATE_BYTES, gate_address, slide_of
 from vmm.session.symbols import Symbols
 from vmm.vcpu import Exit, VCpu
 
@@ -42,7 +43,8 @@ class Subject:
         """Raises ConfigError when there is no such processor."""
         self.guest = guest
         self.number = number
-        self.symbols = symbols or Symbols()
+        self.symbols = self._linked = symbols or Symbols()
+        self._slide = 0
         self.vcpu: VCpu | None = None
         self.domain: Domain | None = None
         self.shadow: ShadowView | None = None  # its paging, if it is that
@@ -60,6 +62,12 @@ class Subject:
             self.vcpu, self.domain, self.memory = processor, processor.domain, processor.domain
             self.shadow = processor.paging if isinstance(processor.paging, ShadowView) else None
             self.ept = processor.paging if isinstance(processor.paging, EptPaging) else None
+
+    def find_kernel(self) -> None:
+        """Move the symbols to where the guest's Linux lies by now, if it tells (KASLR): see slide.py."""
+        slide = slide_of(self._linked, self.read_gva(gate_address(self.vmcs), GATE_BYTES))
+        if slide != self._slide:  # to move all of them takes a while
+            self.symbols, self._slide = self._linked.moved(slide) if slide else self._linked, slide
 
     @property
     def paging(self) -> str:

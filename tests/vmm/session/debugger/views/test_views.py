@@ -46,15 +46,21 @@ def test_a_view_between_turns_changes_nothing(view: str, paging: sidecore.Paging
 
 @pytest.mark.parametrize("timing", ["fast", "detailed"])
 @pytest.mark.parametrize(
-    ("image", "paging"),
-    [("paging_page_table_writes", "shadow"), ("apic", "ept"), ("interrupts", "shadow")],
+    ("image", "paging", "vcpu_count"),
+    [
+        ("paging_page_table_writes", "shadow", 1),
+        ("apic", "ept", 1),
+        ("interrupts", "shadow", 1),
+        ("smp_tlb_shootdown", "shadow", 2),
+    ],
 )
 def test_views_inside_exits_change_nothing(
-    image: str, paging: sidecore.Paging, timing: Fidelity, tmp_path: Path
+    image: str, paging: sidecore.Paging, vcpu_count: int, timing: Fidelity, tmp_path: Path
 ) -> None:
     limits = sidecore.Limits(max_cycles=1_500_000)
     looker = Looker(every=7)
-    alone, watched = world_of(image, paging, timing=timing), looked_at(looker, image, paging, timing=timing)
+    alone = world_of(image, paging, timing=timing, vcpu_count=vcpu_count)
+    watched = looked_at(looker, image, paging, timing=timing, vcpu_count=vcpu_count)
     alone.run(limits)
     watched.run(limits)
     assert looker.count > 50

@@ -6,8 +6,8 @@ in the boot.
 """
 
 from emulator.vmx import fields as f
+from emulator.vmx.vmcs import Vmcs
 from emulator.x86 import PAGE_FAULT
-from vmm.session.debugger.views.subject import WORD, Subject
 from vmm.session.symbols import Symbols
 
 GATE_BYTES = 16
@@ -17,16 +17,20 @@ EARLY_HANDLERS = "early_idt_handler_array"
 EARLY_HANDLER_BYTES = (9, 13)  # of each vector, without and with ENDBR
 
 
-def running_symbols(subject: Subject, symbols: Symbols) -> Symbols:
-    """`symbols` where the kernel lies now; as they are while it does not tell."""
-    slide = slide_of(subject, symbols)
+def gate_address(vmcs: Vmcs) -> int:
+    """Where a processor's gate of vector 14 is: GATE_BYTES at this linear address, which `slide_of` takes."""
+    return vmcs.read(f.GUEST_IDTR_BASE) + GATE_BYTES * PAGE_FAULT & (1 << 64) - 1
+
+
+def running_symbols(symbols: Symbols, gate: bytes | None) -> Symbols:
+    """`symbols` where the kernel lies whose IDT has this `gate`; as they are while it does not tell."""
+    slide = slide_of(symbols, gate)
     return symbols.moved(slide) if slide else symbols
 
 
-def slide_of(subject: Subject, symbols: Symbols) -> int:
+def slide_of(symbols: Symbols, gate: bytes | None) -> int:
     """How many bytes further up the kernel lies than it was linked for; 0, too, when that is not known."""
-    gate = subject.read_gva(subject.read(f.GUEST_IDTR_BASE) + GATE_BYTES * PAGE_FAULT & WORD, GATE_BYTES)
-    if gate is None:
+    if gate is None or len(gate) < GATE_BYTES:
         return 0
     handler = int.from_bytes(gate[0:2] + gate[6:12], "little")
     for linked in _handlers(symbols):
