@@ -89,8 +89,8 @@ def chain_line(events: list[Recent], symbols: Symbols) -> str:
     """How a chain of faults began; "": the guest did not end by one."""
     chain = fault_chain(events)
     is_at_end = bool(events) and (not events[-1].is_exit or events[-1].what & 0xFFFF == ExitReason.TRIPLE_FAULT)
-    if len(chain) < 2 or not is_at_end:
-        return ""
+    if len(chain) < 2 or chain[-1].vector != DOUBLE_FAULT or not is_at_end:
+        return ""  # others at one RIP are handled, and happen again
     first, *others = chain
     where = symbols.name_of(first.rip) or f"{first.rip:#x}"
     return f"first {first} in {where}, then {', '.join(map(str, others))}"

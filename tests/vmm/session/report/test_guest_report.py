@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.vmx import interruption as i
 from guest_images.images import build
 from tests.guest.running import MODES
 from tests.vmm.session import tiny_kernels as tiny
@@ -11,9 +12,9 @@ from vmm.session.build import build_guest
 from vmm.session.guest import Guest
 from vmm.session.plan import plan
 from vmm.session.report.guest_report import guest_report
-from vmm.session.report.recent import fault_chain, recent_events
+from vmm.session.report.recent import Recent, chain_line, fault_chain, recent_events
 from vmm.session.spec import GuestSpec, HostSpec, Paging
-from vmm.session.symbols import symbols_of
+from vmm.session.symbols import Symbols, symbols_of
 
 SCREEN_LINES = 25
 COLUMNS = 80
@@ -36,6 +37,25 @@ def test_a_triple_fault_shows_the_fault_that_it_began_with(tmp_path: Path, pagin
     chain = fault_chain(recent_events(guest.processors[0].engine))
     assert [event.vector for event in chain] == [6, 13, 8]
     assert {event.rip for event in chain} == {tiny.ENTRY}
+
+
+def event(vector: int, rip: int) -> Recent:
+    return Recent(0, rip, 0, i.VALID | i.HARDWARE_EXCEPTION << i.TYPE_SHIFT | vector, 0)
+
+
+@pytest.mark.parametrize(
+    ("events", "line"),
+    [
+        ([event(14, 5), event(14, 5)], ""),  # handled, and tried again
+        ([event(14, 5), event(8, 5)], "first #PF in 0x5, then #DF"),
+        ([event(6, 4), event(14, 5), event(8, 5)], "first #PF in 0x5, then #DF"),
+        ([event(6, 5), event(8, 5), event(14, 5), event(8, 5)], "first #PF in 0x5, then #DF"),
+        ([event(8, 5)], ""),
+        ([], ""),
+    ],
+)
+def test_a_chain_of_faults_is_one_that_could_not_be_delivered(events: list[Recent], line: str) -> None:
+    assert chain_line(events, Symbols()) == line
 
 
 @pytest.mark.parametrize("paging", MODES)
