@@ -12,6 +12,7 @@ from emulator.pcpu import PCpu
 from emulator.vmx.vmcs import Vmcs
 from emulator.world import Host
 from vmm.outcome import End
+from vmm.paging.guest_walk import Memory, PagingMode
 from vmm.session.stats import DutyChange, ExitStats, NicStats
 
 
@@ -24,6 +25,14 @@ class Processor(Protocol):
     @property
     def pcpu(self) -> PCpu:
         """The core that it is on."""
+        ...
+
+
+class Ram(Memory, Protocol):
+    """Physical memory, of which one can ask where it is."""
+
+    def is_ram(self, address: int, length_bytes: int, /) -> bool:
+        """Whether all of it is RAM."""
         ...
 
 
@@ -46,8 +55,13 @@ class Guest(Protocol):
         """Its processors, by number."""
         ...
 
-    def guest_cr3(self, number: int) -> int:
-        """CR3 of a processor, as the guest has it; costs nothing."""
+    @property
+    def memory(self) -> Ram:
+        """Its physical memory."""
+        ...
+
+    def mode_of(self, number: int) -> PagingMode:
+        """The registers of a processor that decide how addresses translate, as the guest has them; costs nothing."""
         ...
 
     @property

@@ -9,6 +9,7 @@ from emulator.errors import GuestError
 from emulator.interleave import Interleaver
 from emulator.ledger import Category
 from emulator.machine import Machine
+from emulator.memory import HostMemory
 from emulator.pcpu import PCpu
 from emulator.vmx import fields as f
 from emulator.vmx.guest_state import BLOCKING_BY_NMI
@@ -18,6 +19,7 @@ from vmm.boot.boot_state import boot_memory, write_boot_state
 from vmm.boot.loaders import BootImage
 from vmm.boot.start_up import write_init_state, write_start_address
 from vmm.outcome import End, Ending, EndKind
+from vmm.paging.guest_walk import PagingMode
 from vmm.session.stats import DutyChange, ExitStats, NicStats
 
 
@@ -108,9 +110,15 @@ class NativeGuest:
         """The machine's cores."""
         return self._processors
 
-    def guest_cr3(self, number: int) -> int:
+    @property
+    def memory(self) -> HostMemory:
+        """The machine's."""
+        return self.machine.memory
+
+    def mode_of(self, number: int) -> PagingMode:
         """See `Guest`."""
-        return self._processors[number].vmcs.read(f.GUEST_CR3)
+        read = self._processors[number].vmcs.read
+        return PagingMode(read(f.GUEST_CR0), read(f.GUEST_CR3), read(f.GUEST_CR4), read(f.GUEST_IA32_EFER))
 
     @property
     def end(self) -> End | None:

@@ -9,6 +9,7 @@ from emulator.vmx import fields as f
 from vmm.domain import Domain
 from vmm.hypervisor import Hypervisor
 from vmm.outcome import End
+from vmm.paging.guest_walk import PagingMode
 from vmm.paging.shadow_view import ShadowView
 from vmm.session.observe.statistics import ExitStatistics
 from vmm.session.stats import DutyChange, ExitStats, NicStats
@@ -38,10 +39,25 @@ class VirtualGuest:
         """The domain's vCPUs."""
         return self.hypervisor.vcpus_of(self.domain)
 
-    def guest_cr3(self, number: int) -> int:
-        """See `Guest`: with shadow paging the VMCS has another."""
+    @property
+    def memory(self) -> Domain:
+        """The domain's."""
+        return self.domain
+
+    def mode_of(self, number: int) -> PagingMode:
+        """See `Guest`: the VMCS has what the processor runs with."""
         vcpu = self.processors[number]
-        return vcpu.paging.mode.cr3 if isinstance(vcpu.paging, ShadowView) else vcpu.vmcs.read(f.GUEST_CR3)
+        if isinstance(vcpu.paging, ShadowView):
+            return vcpu.paging.mode
+        read = vcpu.vmcs.read
+        cr0, cr4 = (
+            read(register) & ~read(mask) | read(shadow) & read(mask)
+            for register, mask, shadow in (
+                (f.GUEST_CR0, f.CR0_GUEST_HOST_MASK, f.CR0_READ_SHADOW),
+                (f.GUEST_CR4, f.CR4_GUEST_HOST_MASK, f.CR4_READ_SHADOW),
+            )
+        )
+        return PagingMode(cr0, read(f.GUEST_CR3), cr4, read(f.GUEST_IA32_EFER))
 
     @property
     def end(self) -> End | None:

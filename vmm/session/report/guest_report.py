@@ -4,11 +4,15 @@ where it is, registers, control registers, the code around RIP, the first of a c
 (VM exits, exceptions, interrupts), words of the stack with what they may be return addresses into
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import capstone
 
 from emulator.vmx import fields as f
-from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, PAGE_BYTES, RSP
-from vmm.session.guest import Guest, Processor
+from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, PAGE_BYTES, RSP, is_canonical
+from vmm.paging.guest_walk import PagingMode, Translation, walk_tables
+from vmm.session.guest import Guest, Processor, Ram
 from vmm.session.report.recent import chain_line, recent_events, recent_lines
 from vmm.session.slide import GATE_BYTES, gate_address, running_symbols
 from vmm.session.symbols import Symbols
@@ -24,28 +28,46 @@ STACK_WORDS = 8
 CALLER_WORDS = 64  # of the stack that are looked at for return addresses
 CPUS_SHOWN = 4
 NO_SYMBOLS = Symbols()
+LINEAR_BITS, ADDRESS_MASK = 48, (1 << 64) - 1
+Read = Callable[[int, int], bytes]  # linear address, length
 ACTIVITIES = ("runs", "halted", "shut down", "waits for SIPI")
 
 
 def guest_report(guest: Guest, symbols: Symbols = NO_SYMBOLS) -> str:
     """The state of the processor that ended the run, and where the others are."""
     number = guest.end.cpu if guest.end is not None else 0
-    cpu = guest.processors[number]
-    symbols = running_symbols(symbols, cpu.engine.read_linear(gate_address(cpu.vmcs), GATE_BYTES))
+    cpu, mode = guest.processors[number], guest.mode_of(number)
+    read = partial(_read, guest.memory, mode)
+    symbols = running_symbols(symbols, read(gate_address(cpu.vmcs), GATE_BYTES))
     events = recent_events(cpu.engine)
     chain = chain_line(events, symbols)
     lines = [
         _head(cpu, number, symbols),
         *_register_lines(cpu),
-        *_control_lines(cpu, guest.guest_cr3(number)),
-        *_code_lines(cpu),
+        *_control_lines(cpu, mode),
+        *_code_lines(cpu, read),
         *([chain] if chain else []),
         *(["last events, by cycle:"] if events else []),
         *recent_lines(events, symbols, EVENT_COUNT),
-        *_stack_lines(cpu, symbols),
+        *_stack_lines(cpu, read, symbols),
         *_other_lines(guest, number, symbols),
     ]
     return "\n".join(line[:COLUMNS].rstrip() for line in lines)
+
+
+def _read(memory: Ram, mode: PagingMode, linear: int, length_bytes: int) -> bytes:
+    """Memory by the guest's own tables, as far as it is mapped; nothing is changed by it."""
+    data = b""
+    while len(data) < length_bytes:
+        address = linear + len(data) & ADDRESS_MASK
+        found = None
+        if not mode.is_long or is_canonical(address, LINEAR_BITS):
+            found = walk_tables(memory, mode, address, probe=True)
+        here = min(length_bytes - len(data), PAGE_BYTES - address % PAGE_BYTES)
+        if not isinstance(found, Translation) or not memory.is_ram(found.gpa, here):
+            break
+        data += memory.read(found.gpa, here)
+    return data
 
 
 def _head(cpu: Processor, number: int, symbols: Symbols) -> str:
@@ -61,15 +83,8 @@ def _register_lines(cpu: Processor) -> list[str]:
     return _rows(values, per_line=3)
 
 
-def _control_lines(cpu: Processor, cr3: int) -> list[str]:
+def _control_lines(cpu: Processor, mode: PagingMode) -> list[str]:
     read = cpu.vmcs.read
-    cr0, cr4 = (
-        read(register) & ~read(mask) | read(shadow) & read(mask)
-        for register, mask, shadow in (
-            (f.GUEST_CR0, f.CR0_GUEST_HOST_MASK, f.CR0_READ_SHADOW),
-            (f.GUEST_CR4, f.CR4_GUEST_HOST_MASK, f.CR4_READ_SHADOW),
-        )
-    )
     tables = [
         f"{name} {read(base):016x}:{read(limit):04x}"
         for name, base, limit in (
@@ -79,8 +94,8 @@ def _control_lines(cpu: Processor, cr3: int) -> list[str]:
     ]
     selectors = f"cs {read(f.GUEST_CS_SELECTOR):04x}  ss {read(f.GUEST_SS_SELECTOR):04x}"
     return [
-        *_rows([("cr2", int(cpu.engine.shared.cr2)), ("cr3", cr3)], per_line=3),
-        f"cr0 {cr0:08x}  cr4 {cr4:08x}  efer {read(f.GUEST_IA32_EFER):04x}  {selectors}",
+        *_rows([("cr2", int(cpu.engine.shared.cr2)), ("cr3", mode.cr3)], per_line=3),
+        f"cr0 {mode.cr0:08x}  cr4 {mode.cr4:08x}  efer {mode.efer:04x}  {selectors}",
         "  ".join(tables),
     ]
 
@@ -90,17 +105,17 @@ def _rows(values: list[tuple[str, int]], *, per_line: int) -> list[str]:
     return ["  ".join(cells[i : i + per_line]) for i in range(0, len(cells), per_line)]
 
 
-def _code_lines(cpu: Processor) -> list[str]:
+def _code_lines(cpu: Processor, read: Read) -> list[str]:
     rip, bits = cpu.vmcs.read(f.GUEST_RIP), _code_bits(cpu)
     base = 0 if bits == 64 else cpu.vmcs.read(f.GUEST_CS_BASE)
-    code = cpu.engine.read_linear(_linear(base + rip, bits), INSTRUCTION_COUNT * INSTRUCTION_MAX_BYTES)
+    code = read(_linear(base + rip, bits), INSTRUCTION_COUNT * INSTRUCTION_MAX_BYTES)
     if not code:
         return ["no code is mapped there"]
     mode = {64: capstone.CS_MODE_64, 32: capstone.CS_MODE_32, 16: capstone.CS_MODE_16}[bits]
     decoder = capstone.Cs(capstone.CS_ARCH_X86, mode)
     lines: list[str] = []
     for start in (max(0, rip - BEFORE_BYTES), max(rip & ~(PAGE_BYTES - 1), rip - BEFORE_BYTES)):
-        before = cpu.engine.read_linear(_linear(base + start, bits), rip - start)
+        before = read(_linear(base + start, bits), rip - start)
         if not lines and len(before) == rip - start:
             lines = _before_lines(decoder, before, start)
     after = [_code_line(code[row[0] - rip :], rip, *row) for row in decoder.disasm_lite(code, rip, INSTRUCTION_COUNT)]
@@ -122,11 +137,11 @@ def _code_line(code: bytes, rip: int, address: int, size: int, name: str, operan
     return f"{'=>' if address == rip else '  '} {address:#x}: {encoding:<24} {name} {operands}"
 
 
-def _stack_lines(cpu: Processor, symbols: Symbols) -> list[str]:
+def _stack_lines(cpu: Processor, read: Read, symbols: Symbols) -> list[str]:
     bits, rsp = _code_bits(cpu), cpu.vmcs.read(f.GUEST_RSP)
     width = bits // 8
     base = 0 if bits == 64 else cpu.vmcs.read(f.GUEST_SS_BASE)
-    data = cpu.engine.read_linear(_linear(base + rsp, bits), CALLER_WORDS * width)
+    data = read(_linear(base + rsp, bits), CALLER_WORDS * width)
     words = [int.from_bytes(data[at : at + width], "little") for at in range(0, len(data) - width + 1, width)]
     if not words:
         return ["no stack is mapped at rsp"]
