@@ -8,12 +8,13 @@ from emulator.vmx import exit_reasons
 from vmm.session.debugger.views.disassembly import instruction_at_rip
 from vmm.session.debugger.views.exit_words import qualification_text, reason_of
 from vmm.session.debugger.views.subject import Subject
-from vmm.session.debugger.views.values import COLUMNS, Hex, View, lines_text, wrapped
+from vmm.session.debugger.views.values import COLUMNS, Hex, View, cut, lines_text, wrapped
 from vmm.session.debugger.views.vmcs import changed
 from vmm.session.debugger.views.why import Cause, why
 from vmm.session.virtual_guest import VirtualGuest
 
 LINES_MAX, LABEL_COLUMNS = 8, 8
+LINES_BEHIND = 3  # the cause: what has changed, the cost, what comes next
 UNSAID = ("EXIT_REASON", "EXIT_QUALIFICATION", "GUEST_RIP", "VM_EXIT_INSTRUCTION_LENGTH")  # the screen has them anyway
 
 
@@ -49,13 +50,21 @@ class ExitScreen(View):
         lines = [
             f"{number}, {self.processor} on pcpu{self.core} at cycle {self.began_cycles:,}",
             f"{self.reason}{what}",
-            f"{'guest':<{LABEL_COLUMNS}}RIP {self.rip:x}{symbol} CPL {self.cpl}: {self.instruction}",
-            *wrapped("why", self.cause.summary().split(), indent=LABEL_COLUMNS)[:2],
+            *_fitted("guest", f"RIP {self.rip:x}{symbol} CPL {self.cpl}: {self.instruction}", 2),
+        ]
+        lines += [
+            *_fitted("why", self.cause.summary(), min(2, LINES_MAX - len(lines) - LINES_BEHIND)),
             _listed("changed", names),
             f"{'cost':<{LABEL_COLUMNS}}{self.cycles:,} cycles so far; {median}",
         ]
-        next_lines = wrapped("next", f"{self.handler}: {self.handler_does}".split(), indent=LABEL_COLUMNS)
-        return lines_text((lines + next_lines)[:LINES_MAX])
+        return lines_text(lines + _fitted("next", f"{self.handler}: {self.handler_does}", LINES_MAX - len(lines)))
+
+
+def _fitted(label: str, text: str, count: int) -> list[str]:
+    """`text` in at most `count` lines, the last cut where it has to be."""
+    lines = wrapped(label, text.split(), indent=LABEL_COLUMNS)
+    last = " ".join([lines[count - 1], *(line.strip() for line in lines[count:])]) if len(lines) > count else ""
+    return [*lines[: count - 1], cut(last)] if last else lines
 
 
 def _listed(label: str, names: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def _exception(subject: Subject) -> str:
     event, qualification = i.unpack(information), subject.read(f.EXIT_QUALIFICATION)
     error_code = subject.read(f.VM_EXIT_INTERRUPTION_ERROR_CODE)
     if event.type == i.HARDWARE_EXCEPTION and event.vector == PAGE_FAULT:
-        return f"#PF at {qualification:#x}, error code {error_code:#x} ({page_fault_text(error_code)})"
+        return f"#PF {error_code:#x} at {qualification:#x}: {page_fault_text(error_code)}"
     if event.type != i.NMI and event.vector == DEBUG_EXCEPTION:
         return f"#DB: {debug_text(qualification)}"
     return event_text(information, error_code)

@@ -1,5 +1,7 @@
 """The stop at an exit: eight lines, with what is known when it begins and when its handler is done."""
 
+from dataclasses import replace
+
 import sidecore
 from emulator.vmx.exit_reasons import ExitReason
 from tests.vmm.session.debugger.views.rig import Looker, Watcher, looked_at
@@ -93,3 +95,20 @@ def test_a_handler_of_the_users_own_is_named() -> None:
     world.run(sidecore.Limits(max_cycles=300_000))
     screen = next(screen for screen in seen if screen.reason == "CPUID")
     assert (screen.handler, screen.handler_does) == ("count_cpuid", "Counts, then does what the VMM does.")
+
+
+def test_what_does_not_fit_goes_on_in_a_second_line_and_is_cut_at_the_eighth() -> None:
+    screen = screens_of("default", "shadow", 500_000).began[0]
+    long = replace(
+        screen, symbol="a_function_with_quite_a_long_name+0x1234", instruction="mov dword ptr [rdi - 0xa03000], esi",
+        handler_does="word " * 60, cause=replace(screen.cause, control="a control " * 30),
+    )  # fmt: skip
+    lines = long.text().splitlines()
+    assert len(lines) == 8
+    assert max(map(len, lines)) <= 80
+    assert lines[3].startswith("        ")
+    assert lines[3].endswith("[rdi - 0xa03000], esi")
+    assert lines[4].startswith("why ")
+    assert lines[4].endswith("...")
+    assert lines[7].startswith("next    ")
+    assert lines[7].endswith("...")
