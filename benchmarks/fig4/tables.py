@@ -136,7 +136,8 @@ def carriers_table(compared: Sequence[tuple[PointResult, Sequence[Throughput]]])
             f"{result.range_us:.1f}",
             *(by_size.get(size, "-") for size in sizes),
         )
-    return f"What it is compared with, n = {compared[0][0].setup.guests}; throughput of two guests, each way", table
+    guests = compared[0][0].setup.guests
+    return f"What it is compared with, n = {guests}; throughput of two guests at most, each way", table
 
 
 def isolation_table(measured: Sequence[Isolation]) -> Titled:
