@@ -46,7 +46,8 @@ from vmm.exits.table import EXIT_HANDLERS
 from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.scheduler import Decision, Scheduler
 from vmm.session.additions import Additions
-from vmm.session.spec import GuestSpec, HostSpec, Limits, Paging, Switch
+from vmm.session.option_values import Switch
+from vmm.session.spec import GuestSpec, HostSpec, Limits, Paging
 from vmm.session.world import (
     EthernetSwitch,
     Guest,

@@ -8,8 +8,9 @@ import pytest
 
 from tests.vmm.session.snapshot.saved_runs import Run, continued, cut, plan_of, whole
 from vmm.session.boot_plan import BootPlan
+from vmm.session.option_values import Switch
 from vmm.session.snapshot import SaveableGuest, read_snapshot, write_snapshot
-from vmm.session.spec import PAGING_MODES, Switch
+from vmm.session.spec import PAGING_MODES
 
 SEED = 20060516
 

@@ -9,8 +9,9 @@ from tests.guest.running import Finished, run_plan
 from vmm.session.additions import NOTHING_ADDED, Additions
 from vmm.session.boot_plan import BootPlan
 from vmm.session.build import build_guest
+from vmm.session.option_values import Switch
 from vmm.session.plan import plan
-from vmm.session.spec import GuestSpec, HostSpec, Paging, Switch
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 from vmm.session.virtual_guest import VirtualGuest
 from vmm.sidecore import abi
 from vmm.sidecore.policy import Never, Policy, Sample, WhenIdle

@@ -7,8 +7,9 @@ import pytest
 from emulator.x86 import PAGE_BYTES
 from tests.guest.running import Finished, run_plan
 from vmm.session.build import build_guest
+from vmm.session.option_values import Switch
 from vmm.session.plan import plan
-from vmm.session.spec import GuestSpec, HostSpec, Paging, Switch
+from vmm.session.spec import GuestSpec, HostSpec, Paging
 from vmm.session.virtual_guest import VirtualGuest
 
 MAX_CYCLES = 1_000_000_000

@@ -31,9 +31,10 @@ from vmm.session.observe.pcap import Capture
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.observe.timeline_trace import TimelineTrace
 from vmm.session.observe.trace import CsvWriter, TraceWriter
+from vmm.session.option_values import TraceStart
 from vmm.session.plan import RestoredPlan
 from vmm.session.report.guest_report import guest_report
-from vmm.session.spec import Limits, TraceStart
+from vmm.session.spec import Limits
 from vmm.session.stats import RunStats
 from vmm.session.symbols import symbols_of
 from vmm.session.virtual_guest import VirtualGuest

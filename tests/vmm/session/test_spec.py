@@ -9,8 +9,9 @@ import pytest
 
 from emulator.errors import ConfigError
 from vmm.cli.main import cli
+from vmm.session.option_values import Switch, read_cores, read_switch
 from vmm.session.parameters import saved_values
-from vmm.session.spec import SPECS, GuestSpec, HostSpec, Limits, Switch, all_rows, read_cores, read_switch, specs_of
+from vmm.session.spec import SPECS, GuestSpec, HostSpec, Limits, all_rows, specs_of
 
 
 def test_no_name_and_no_option_is_in_two_specs() -> None:

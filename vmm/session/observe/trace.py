@@ -23,8 +23,8 @@ from typing import Any
 from emulator.errors import ConfigError
 from vmm.exits.observer import ExitObserver
 from vmm.session.observe.trace_record import COLUMNS, Record
+from vmm.session.option_values import TraceStart
 from vmm.session.output_file import open_output, write_all
-from vmm.session.spec import TraceStart
 from vmm.vcpu import Exit, VCpu
 
 VERSION = 1
