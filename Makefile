@@ -42,7 +42,8 @@ test-fast: setup
 
 # The long campaigns whole, of which `make test` runs a part.
 soak: fuzz
-	@SIDECORE_SOAK=1 $(BIN)/pytest -n $(JOBS) --timeout=7200 tests/guest/test_vif_soak.py
+	@SIDECORE_SOAK=1 $(BIN)/pytest -n $(JOBS) --timeout=7200 tests/guest/test_vif_soak.py \
+		tests/vmm/session/debugger/gdb/test_session.py
 
 # Another million each time SIDECORE_FUZZ_SEED says so.
 fuzz: setup

@@ -59,6 +59,7 @@ class Debugger:
         self.on_output: Callable[[int, int], None] = _print_nothing  # (guest, byte): it goes to the serial line
         self._symbols = list(symbols)
         self._who = 0  # whose processor is looked at
+        self._is_interrupted = False
         saved, exits = (world.snapshot(), world.exit_count) if isinstance(world, World) else (world, None)
         copy = awaken(saved, exits, self._symbols)
         self.history.add(Point(copy.world.cycles, copy.watcher.exits, saved))
@@ -104,6 +105,19 @@ class Debugger:
         alone = Breaks()
         alone.add(words, self.number_of, verb="wait")
         return self._go(ForBreaks(alone, self._trace))
+
+    def pursue(self, pursuit: Pursuit) -> Stopped:
+        """To what a pursuit of the caller's own halts at."""
+        return self._go(pursuit)
+
+    def interrupt(self) -> None:
+        """From another thread: what runs forwards, or is just about to, stops soon, between two turns."""
+        self._is_interrupted = True
+        self.world.pause()
+
+    def take_back_interrupt(self) -> None:
+        """It came too late: what it meant has stopped already."""
+        self._is_interrupted = False
 
     def goto_cycle(self, cycle: int) -> Stopped:
         """To where the clock of the first host's cores gets to `cycle`, forwards or back."""
@@ -164,6 +178,16 @@ class Debugger:
                 self._who = number
                 return subject
         raise ConfigError(f"no processor {name!r}; there are: {', '.join(s.name for s in self._watcher.subjects)}")
+
+    @property
+    def number(self) -> int:
+        """Which of `subjects` is looked at."""
+        return self._who
+
+    def look_at(self, number: int) -> Subject:
+        """Look at another of `subjects`."""
+        self._who = number
+        return self.subject
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -234,9 +258,13 @@ class Debugger:
                 break
             if answer is not Stop.LIMIT or (until_cycle is not None and self.world.cycles >= until_cycle):
                 break
+            if self._is_interrupted:  # between two slices
+                answer = Stop.PAUSED
+                break
             if self.history.is_due:
                 self.history.keep(self.world, self._watcher.exits)
         self._watcher.take(NOTHING)
+        self._is_interrupted = False
         return self._arrive(answer, pursuit)
 
     def _arrive(self, answer: Happening | Stop, pursuit: Pursuit | None = None) -> Stopped:

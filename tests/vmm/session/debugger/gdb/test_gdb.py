@@ -1,0 +1,51 @@
+"""Real gdb with the symbols of a kernel: breaks, steps, memory, and backwards, in all ways to run a guest."""
+
+import pytest
+
+import sidecore
+from guest_images.kernels import build_kernel
+from tests.vmm.session.debugger.gdb.client import needs_gdb, run_gdb, served
+from tests.vmm.session.debugger.worlds import world_of
+
+COMMANDS = """
+    break do_cpuid
+    continue
+    info registers rip
+    stepi 3
+    reverse-stepi 3
+    info registers rip
+    print samples[0]
+    delete
+    monitor hello
+"""
+
+
+@needs_gdb
+@pytest.mark.parametrize("paging", ["native", "shadow", "ept"])
+def test_gdb_stops_in_a_function_steps_and_goes_back(paging: sidecore.Paging) -> None:
+    with served(world_of("default", paging), run_line=str.upper) as port:
+        said = run_gdb(port, build_kernel("default"), COMMANDS)
+    lines = [line for line in said.splitlines() if line.startswith("rip ")]
+    assert "Breakpoint 1," in said, said
+    assert "HELLO" in said, said
+    assert [line.split()[-1] for line in lines] == ["<do_cpuid>", "<do_cpuid>"], said
+
+
+@needs_gdb
+def test_gdb_steps_two_processors() -> None:
+    commands = """
+        break on_ping
+        break on_pong
+        continue
+        info threads
+        continue
+        stepi
+        thread 1
+        reverse-stepi
+        reverse-continue
+    """
+    with served(world_of("smp_ipi", "ept", vcpu_count=2, pcpu_count=2)) as port:
+        said = run_gdb(port, build_kernel("smp_ipi"), commands)
+    assert '1    Thread 1 "d0v0"' in said, said
+    hits = [line[7:9] for line in said.splitlines() if " hit Breakpoint " in line]
+    assert hits == ["2 ", "1 ", "1 ", "2 "], said

@@ -1,0 +1,1 @@
+"""gdb's remote serial protocol over a `Debugger`: see README.md."""
