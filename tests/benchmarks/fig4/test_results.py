@@ -65,7 +65,7 @@ def test_tables_and_rows_have_every_point() -> None:
 
 
 def test_the_nic_is_compared_with_stub_domains() -> None:
-    ways = carriers(Setup(guests=2))
+    ways = [way for way in carriers(Setup(guests=2)) if way.carrier != "linux"]  # which is there if it has been built
     assert [way.signals for way in ways] == ["interrupt, 8 bits", "sidecore, spin", "stub", "shared stub"]
     compared = [(point(way, (1000,)), [Throughput(way, 64, (90.0, 80.0), 0, 1.5)]) for way in ways]
     assert carriers_table(compared)[1].row_count == 4
