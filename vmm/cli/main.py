@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emulator.errors import ConfigError
+from vmm.cli.debug import debug
 from vmm.cli.diff import diff
 from vmm.cli.output import say
 from vmm.cli.profiles import profiles
@@ -38,7 +39,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("image", required=False, metavar="[GUEST]")
-@spec_options
+@spec_options()
 def boot(**parameters: Any) -> None:
     """Boot GUEST and give it this terminal; end with Ctrl-A X.
 
@@ -135,6 +136,7 @@ def fetch_images(names: tuple[str, ...]) -> None:
         click.echo("\n".join(str(path) for path in (image.kernel, image.initrd) if path is not None))
 
 
+cli.add_command(debug)
 cli.add_command(profiles)
 cli.add_command(diff)
 

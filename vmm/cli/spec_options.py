@@ -12,12 +12,16 @@ from vmm.session.spec import GuestSpec, HostSpec, all_rows
 C = TypeVar("C", bound=Callable[..., None])
 
 
-def spec_options(command: C) -> C:
-    """Give a command an option for each field that has one."""
-    for _, row in reversed(list(all_rows())):
-        if row.parameter.option:
-            command = _option(row)(command)
-    return command
+def spec_options(*specs: type[Spec]) -> Callable[[C], C]:
+    """Give a command an option for each field of these specs that has one; of all, when none is named."""
+
+    def decorate(command: C) -> C:
+        for cls, row in reversed(list(all_rows())):
+            if row.parameter.option and (not specs or cls in specs):
+                command = _option(row)(command)
+        return command
+
+    return decorate
 
 
 def read_specs(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from emulator.errors import ConfigError
 from guest_images.bzimage import BOOT_MAGIC, ELF_MAGIC, extract_vmlinux
 from vmm.session.kallsyms import kallsyms
 
+MAP_MAX_BYTES = 64 << 20
 NAME_MAX_BYTES = 512  # as in Linux's kallsyms
 SYMBOLS_MAX = 1 << 20  # a Linux with all its modules has 200,000
 REACH_BYTES = 1 << 20  # of a symbol without a size that none follows
@@ -91,14 +92,15 @@ class Symbols:
 
 
 def symbols_of(path: Path | None) -> Symbols:
-    """Those of a kernel file: of its symbol table, or those that a Linux has of itself. None of any other file."""
+    """Of a kernel file its symbol table, or what a Linux has of itself; of a System.map its lines. Else none."""
     if path is not None:
         with suppress(*ERRORS), path.open("rb") as file:
             found = elf_symbols(file)
             if found:
                 return Symbols(found)
         with suppress(ConfigError, *ERRORS):
-            return Symbols(linux_symbols(path.read_bytes()))
+            data = path.read_bytes()
+            return Symbols(linux_symbols(data) or map_symbols(data[:MAP_MAX_BYTES].decode("latin-1")))
     return Symbols()
 
 

@@ -151,16 +151,18 @@ class Break:
     is_trace: bool = False  # it is only noted, and the guest goes on
     is_temporary: bool = False
     ignore_count: int = 0  # how many hits do not stop
+    seen: int = 0  # how often it was there, whatever the condition says: `n` in conditions
     hits: int = 0
     commands: list[str] = field(default_factory=list)
 
     def matches(self, happening: Happening, subject: Subject) -> bool:
-        """Whether it is hit; hits are counted by who asks."""
+        """Whether it is hit, and once more seen; hits are counted by who asks."""
         if not self.is_enabled or happening.kind is not self.stage:
             return False
         if not self.matches_argument(happening, subject):
             return False
-        return self.condition is None or self.condition.holds(happening, subject, self.hits + 1)
+        self.seen += 1
+        return self.condition is None or self.condition.holds(happening, subject, self.seen)
 
     def words(self) -> str:
         """The command that makes it again."""

@@ -132,6 +132,7 @@ NAMES: dict[str, tuple[str, Getter]] = {
     "what": ("a charge's words, as in 'VMREAD' in what", _charge("what")),
     "cycles": ("of a charge", _charge("cycles")),
     "cycle": ("of the core's clock", lambda happening, _: happening.cycles),
+    "n": ("how often this has been there, whatever the condition says", lambda _happening, _subject: 0),
     "exits": ("VM exits so far, this one included", lambda happening, _: happening.exits),
     "vcpu": ("number of the virtual CPU in its guest", lambda _, subject: subject.number),
     "domain": ("number of the guest on its host", lambda _, s: 0 if s.domain is None else s.domain.number),
@@ -151,14 +152,14 @@ NAMES: dict[str, tuple[str, Getter]] = {
 class _Values(Mapping[str, Any]):
     """The names, looked up when an expression asks for them."""
 
-    def __init__(self, happening: Happening, subject: Subject, hits: int) -> None:
-        self._happening, self._subject, self._hits = happening, subject, hits
+    def __init__(self, happening: Happening, subject: Subject, seen: int) -> None:
+        self._happening, self._subject, self._seen = happening, subject, seen
 
     def __getitem__(self, name: str) -> Any:
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name == "n":
-            return self._hits
+            return self._seen
         return NAMES[name][1](self._happening, self._subject)
 
     def __iter__(self) -> Iterator[str]:
@@ -175,19 +176,19 @@ class Condition:
         self.text = text
         self._code = _compiled(text)
 
-    def value(self, happening: Happening, subject: Subject, hits: int = 0) -> Any:
+    def value(self, happening: Happening, subject: Subject, seen: int = 0) -> Any:
         """What it is worth; None when the happening lacks a name of it. Raises ConfigError."""
         try:
-            return eval(self._code, {"__builtins__": BUILTINS}, _Values(happening, subject, hits))
+            return eval(self._code, {"__builtins__": BUILTINS}, _Values(happening, subject, seen))
         except MissingError:
             return None
         except Exception as error:
             raise ConfigError(f"{self.text!r} cannot be computed here: {error}") from None
 
-    def holds(self, happening: Happening, subject: Subject, hits: int) -> bool:
+    def holds(self, happening: Happening, subject: Subject, seen: int) -> bool:
         """Whether it is true; one that cannot be computed is not."""
         try:
-            return bool(self.value(happening, subject, hits))
+            return bool(self.value(happening, subject, seen))
         except ConfigError:
             return False
 
@@ -200,7 +201,7 @@ def _compiled(text: str) -> CodeType:
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute | ast.Lambda | ast.Await | ast.ListComp | ast.GeneratorExp | ast.Pow):
                 raise ConfigError(f"{text!r}: compare names and numbers; {type(node).__name__} is not possible")
-            if isinstance(node, ast.Name) and node.id not in NAMES and node.id not in (*CONSTANTS, *BUILTINS, "n"):
+            if isinstance(node, ast.Name) and node.id not in NAMES and node.id not in (*CONSTANTS, *BUILTINS):
                 raise ConfigError(f"{text!r}: no name {node.id!r}; {choices_text(node.id, list(NAMES))}")
         return compile(tree, "<condition>", "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -8,17 +8,19 @@ off the past.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
+from typing import Any
 
 from emulator.errors import ConfigError
 from vmm.cost.meter import Charge
 from vmm.session.debugger.breaks import Break, Breaks
+from vmm.session.debugger.conditions import Condition
 from vmm.session.debugger.happening import NOBODY, Happening, Kind
 from vmm.session.debugger.history import History, Point
 from vmm.session.debugger.life import Life
-from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Waiter
+from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Noting, Waiter
 from vmm.session.debugger.rerun import Watched, awaken, find_last, reach, reach_again, rest
 from vmm.session.debugger.views.subject import Subject
 from vmm.session.debugger.watcher import EVERYWHERE, Pursuit
@@ -34,6 +36,7 @@ WHY_AT_REST = {
     Stop.ASLEEP: "nothing is left that could wake a guest",
     Stop.PAUSED: "interrupted",
     Stop.LIMIT: "the cycle is reached",
+    Stop.UNTIL: "the text was printed",
 }
 
 
@@ -119,6 +122,10 @@ class Debugger:
         """It came too late: what it meant has stopped already."""
         self._is_interrupted = False
 
+    def until_text(self, text: str) -> Stopped:
+        """To where a guest has printed `text`; breaks do not count."""
+        return self._go(NOTHING, until_text=text)
+
     def goto_cycle(self, cycle: int) -> Stopped:
         """To where the clock of the first host's cores gets to `cycle`, forwards or back."""
         if self.is_at_rest and cycle > self.world.cycles:
@@ -157,7 +164,29 @@ class Debugger:
 
     def reverse_cont(self) -> Stopped:
         """To the last break that would have stopped."""
-        return self._reverse(lambda: ForBreaks(self.breaks, _say_nothing))
+        self._reverse(lambda: ForBreaks([replace(one) for one in self.breaks], _say_nothing))  # hits stay as they are
+        here = self.stop.happening
+        self.stop = Stopped(here, tuple(one for one in self.breaks if replace(one).matches(here, self.subject)))
+        return self.stop
+
+    def return_to(self, happening: Happening) -> Stopped:
+        """To where it stood once."""
+        points = self.history.before(happening.cycles)
+        if not points:
+            raise ConfigError("that is not in the past that is kept")
+        return self._change_to(*reach_again(points[0], happening, self._symbols))
+
+    def log(self, expression: str, words: Sequence[str], first_cycle: int = 0) -> list[tuple[Happening, Any]]:
+        """What `expression` was each time that a break with `words` would have stopped, up to here."""
+        alone = Breaks()
+        alone.add(words, self.number_of, verb="log")
+        origin = self.stop.happening
+        points = self.history.before(max(first_cycle, self.history.points[0].cycles if self.history.points else 0))
+        if not points:
+            raise ConfigError("there is no past to look at")
+        noting = Noting(ForBreaks(alone, _say_nothing), Condition(expression), first_cycle)
+        find_last(points[:1], lambda: noting, origin, self._symbols)
+        return noting.found
 
     # --- what there is to see ----------------------------------------------------------------------------------------
 
@@ -190,6 +219,11 @@ class Debugger:
         return self.subject
 
     @property
+    def words_before(self) -> tuple[int, ...] | None:
+        """The processor's VMCS at its last entry, to see what has changed; None: nobody looked then."""
+        return self._watcher.words_before(self._who)
+
+    @property
     def charges(self) -> tuple[Charge, ...]:
         """What the exit that is handled was charged so far."""
         vcpu = self.subject.vcpu
@@ -203,6 +237,13 @@ class Debugger:
     def frame(self) -> FrameType | None:
         """Python's frame of the VMM's line that it stands at."""
         return self._watcher.tracer.frame
+
+    def enter_pdb(self) -> Stopped:
+        """Let Python's own debugger have the terminal, at the line of the VMM where it stands."""
+        if self.stop.happening.line is None:
+            raise ConfigError("pdb needs a line of the VMM to stand at; `step-vmm` goes to one")
+        self._watcher.tracer.enters_pdb = True
+        return self._go(Waiter(STEP_KINDS))
 
     @property
     def is_at_rest(self) -> bool:
@@ -246,14 +287,16 @@ class Debugger:
         for number, guest in enumerate(self.world.guests):
             guest.on_byte = partial(self._print, number)
 
-    def _go(self, pursuit: Pursuit, until_cycle: int | None = None) -> Stopped:
+    def _go(self, pursuit: Pursuit, until_cycle: int | None = None, until_text: str | None = None) -> Stopped:
         """Let the world run until the pursuit halts it; snapshots are taken on the way."""
         if self.world.has_ended and self.is_at_rest:
             raise ConfigError("every guest has ended; only the way back is left")
         self._watcher.take(pursuit)
+        for guest in self.world.guests:
+            guest.await_text(until_text)
         while True:
             limit = self.world.cycles + SLICE_CYCLES
-            answer = self._life.run(Limits(max_cycles=min(limit, until_cycle or limit)))
+            answer = self._life.run(Limits(max_cycles=min(limit, until_cycle or limit), until=until_text))
             if isinstance(answer, Happening):
                 break
             if answer is not Stop.LIMIT or (until_cycle is not None and self.world.cycles >= until_cycle):
@@ -273,6 +316,7 @@ class Debugger:
             self.stop = Stopped(self._at_rest(kind), why=WHY_AT_REST.get(answer, answer.value))
             return self.stop
         self._who = self._who if answer.who == NOBODY else answer.who
+        self.subject.find_kernel()
         hit = pursuit.hit if isinstance(pursuit, ForBreaks) else ()
         for one in hit:
             if one.is_temporary:

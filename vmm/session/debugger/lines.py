@@ -5,6 +5,7 @@ Watcher.exit_began --begin--> the loop's frame, and each it calls --> a line of 
 """
 
 import linecache
+import pdb
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[3]
 FOLDERS = ("vmm", "devices", "emulator")
 LEFT_OUT = (  # who watches, who counts, what C calls: their callers' lines show what was charged
-    "vmm/session", "vmm/exits/observer.py", "vmm/cost/meter.py", "emulator/vmx/operation.py", "emulator/profiles",
+    "vmm/session", "vmm/exits/observer.py", "vmm/cost", "emulator/vmx/operation.py", "emulator/profiles",
     "emulator/engine", "emulator/clock.py", "emulator/ledger.py",
 )  # fmt: skip
 TELLS_OBSERVERS = ("for tell", "tell(", "tell_outcome(", "if self._exit_")  # lines of the loop
@@ -30,6 +31,7 @@ class LineTracer:
         self.count = 0
         self.frame: FrameType | None = None
         self._tell = tell
+        self.enters_pdb = False  # where it goes on
         self._is_on = False
         self._files: dict[str, str] = {}  # what is traced, by what Python calls a file; empty: it is not
 
@@ -62,6 +64,10 @@ class LineTracer:
             self.count += 1
             self.frame = frame
             self._tell(self._name(frame), frame.f_lineno, frame.f_code.co_qualname, text)
+            if self.enters_pdb:
+                self.enters_pdb = self._is_on = False
+                pdb.Pdb(nosigint=True).set_trace(frame)
+                return frame.f_trace
         return self._local
 
     def _name(self, frame: FrameType) -> str:

@@ -6,12 +6,16 @@ Reach(key)               the happening with this key            goto, and the wa
 LastBefore(match, key)   runs up to `key`, keeps the last match  the reverse commands
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from vmm.session.debugger.breaks import Break, Breaks
+from vmm.session.debugger.breaks import Break
+from vmm.session.debugger.conditions import Condition
 from vmm.session.debugger.happening import Happening, Kind
 from vmm.session.debugger.watcher import Pursuit, Span
+
+NOTED_MAX = 10_000  # lines of a log
 
 
 class Nothing:
@@ -68,7 +72,7 @@ class Reach:
 class ForBreaks:
     """Halts where one of `breaks` is hit: those are in `hit`. `trace` hears of those that only trace."""
 
-    def __init__(self, breaks: Breaks, trace: Callable[[Break, Happening], None]) -> None:
+    def __init__(self, breaks: Iterable[Break], trace: Callable[[Break, Happening], None]) -> None:
         self.hit: tuple[Break, ...] = ()
         self._trace = trace
         self._breaks = [one for one in breaks if one.is_enabled]
@@ -87,6 +91,33 @@ class ForBreaks:
                     hit.append(one)
         self.hit = tuple(hit)
         return bool(hit)
+
+
+@dataclass
+class Noting:
+    """Notes what `expression` is where `pursuit` would halt, from a cycle on."""
+
+    pursuit: Pursuit
+    expression: Condition
+    first_cycle: int
+    found: list[tuple[Happening, Any]] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Those of the pursuit."""
+        return self.pursuit.kinds
+
+    @property
+    def spans(self) -> Sequence[Span]:
+        """Those of the pursuit."""
+        return self.pursuit.spans
+
+    def look(self, happening: Happening) -> bool:
+        """Never halts."""
+        subject, is_wanted = happening.subject, happening.cycles >= self.first_cycle and self.pursuit.look(happening)
+        if is_wanted and subject is not None and len(self.found) < NOTED_MAX:
+            self.found.append((happening, self.expression.value(happening, subject)))
+        return False
 
 
 @dataclass

@@ -114,7 +114,7 @@ def reach(
     answer: Happening | Stop = Stop.LIMIT
     while answer is Stop.LIMIT:
         answer = life.run(Limits(max_cycles=copy.world.cycles + SLICE_CYCLES))
-    assert isinstance(answer, Happening), f"the run is another: {answer.value}"
+    assert isinstance(answer, Happening), f"the run is another: {answer.value} instead of {pursuit}"
     copy.watcher.take(NOTHING)
     return copy, life, answer
 
@@ -124,7 +124,8 @@ def reach_again(point: Point, target: Happening, symbols: Sequence[Symbols]) -> 
     if target.kind in (Kind.REST, Kind.END):
         return rest(point, target.cycles, symbols)
     spans = [span_of(target)] if target.kind is Kind.INSTRUCTION else []
-    return reach(point, Reach(target, spans), symbols, near_cycles=target.cycles - WINDOW_CYCLES)
+    begin = target.cycles if target.exit is None else target.exit.began_cycles  # a handler is not cut by a limit
+    return reach(point, Reach(target, spans), symbols, near_cycles=begin - WINDOW_CYCLES)
 
 
 def _alive(point: Point, symbols: Sequence[Symbols]) -> tuple[Watched, Life]:

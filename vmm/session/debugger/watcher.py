@@ -59,12 +59,14 @@ class Watcher(ExitObserver):
         self._pursuit: Pursuit | None = None
         self._kinds: frozenset[Kind] = frozenset()
         self._sees_exits = self._sees_handled = self._sees_entries = self._sees_charges = self._sees_lines = False
+        self._keeps_words = False
         self.subjects: list[Subject] = []  # all processors of the world
         self._numbers: dict[Processor, int] = {}  # of all processors in the world
         self._spans: tuple[Span, ...] = ()
         self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles,
         self._charged: dict[Meter, int] = {}  # and whose that is
         self._costs: dict[int, deque[int]] = {}  # of the last exits, by reason
+        self._words: dict[int, bytes] = {}  # VMCS by processor
         self._last_instruction: tuple[object, ...] = ()
         self._repeats = 0
         self._handled: VCpu | None = None  # whose exit is traced line by line
@@ -87,12 +89,17 @@ class Watcher(ExitObserver):
         self._sees_exits, self._sees_handled = Kind.EXIT in kinds, Kind.HANDLED in kinds
         self._sees_entries, self._sees_charges = Kind.ENTRY in kinds, Kind.CHARGE in kinds
         self._sees_lines = Kind.LINE in kinds
-        self._kinds = kinds
+        self._kinds, self._keeps_words = kinds, bool(kinds)
         spans = tuple(pursuit.spans) if Kind.INSTRUCTION in kinds else ()
         if spans != self._spans:
             for subject in self.subjects:
                 subject.engine.watch_instructions(spans)
             self._spans = spans
+
+    def words_before(self, who: int) -> tuple[int, ...] | None:
+        """The VMCS of a vCPU at its last entry, if that was watched."""
+        words = self._words.get(who)
+        return None if words is None else tuple(memoryview(words).cast("Q"))
 
     def charges_of(self, vcpu: VCpu) -> tuple[Charge, ...]:
         """What the exit that is handled was charged so far on this core."""
@@ -128,6 +135,9 @@ class Watcher(ExitObserver):
     def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
         """See `ExitObserver`."""
         self.tracer.end()
+        if self._keeps_words:
+            who = self._numbers[vcpu]
+            self._words[who] = self.subjects[who].vmcs.storage.tobytes()
         self._costs.setdefault(exit.reason, deque(maxlen=COSTS_MAX)).append(cycles)
         if self._sees_entries:
             self._tell(self._at(Kind.ENTRY, vcpu, exit, exit_cycles=cycles))
@@ -135,14 +145,17 @@ class Watcher(ExitObserver):
     def charged(self, meter: Meter, charge: Charge) -> None:
         """See `ExitObserver`."""
         charges = self._charges.get(meter)
-        if charges is None:
-            return
+        if charges is None or self.subjects[self._charged[meter]].exit is None:
+            return  # not within an exit
         charges.append(charge)
         if self._sees_charges:
-            who, cycles = self._charged[meter], meter.now_cycles
-            self._tell(
-                Happening(Kind.CHARGE, cycles, self.exits, who, self.subjects[who], ordinal=len(charges), charge=charge)
-            )
+            who = self._charged[meter]
+            subject = self.subjects[who]
+            here = Happening(
+                Kind.CHARGE, meter.now_cycles, self.exits, who, subject, subject.exit,
+                ordinal=len(charges), charge=charge,
+            )  # fmt: skip
+            self._tell(here)
 
     def _at(self, kind: Kind, vcpu: VCpu, exit: Exit, exit_cycles: int = 0) -> Happening:
         cycles, who = vcpu.meter.now_cycles, self._numbers[vcpu]

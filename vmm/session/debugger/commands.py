@@ -1,0 +1,463 @@
+"""The commands of the console: a table of names, arguments and functions. What they say is text of 80 columns.
+
+To add one: a function (console, words) -> what it says, and a row in COMMANDS.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from emulator.errors import ConfigError, choices_text
+from vmm.session.debugger import conditions
+from vmm.session.debugger.breaks import BREAK_KINDS, Break
+from vmm.session.debugger.debugger import Debugger, Stopped
+from vmm.session.debugger.happening import Happening
+from vmm.session.debugger.stop_text import stop_text
+from vmm.session.debugger.views.backtrace import backtrace
+from vmm.session.debugger.views.check import capabilities_of, check, check_file
+from vmm.session.debugger.views.cost import cost
+from vmm.session.debugger.views.disassembly import disassemble
+from vmm.session.debugger.views.exit_words import reason_of
+from vmm.session.debugger.views.info import cores, devices, guests
+from vmm.session.debugger.views.interrupts import irq
+from vmm.session.debugger.views.memory import examine, read_format, store
+from vmm.session.debugger.views.page_map import aliases, page_map
+from vmm.session.debugger.views.page_tables import tables
+from vmm.session.debugger.views.registers import registers
+from vmm.session.debugger.views.sidecores import sidecores
+from vmm.session.debugger.views.subject import Space, Subject
+from vmm.session.debugger.views.translation import walk
+from vmm.session.debugger.views.values import View, lines_text
+from vmm.session.debugger.views.vmcs import changed, fields_of
+from vmm.session.debugger.views.why import why
+
+Says = str | View | Stopped | None
+
+
+class Console(Protocol):
+    """Who asks: `console.Console`."""
+
+    debugger: Debugger
+    bookmarks: dict[str, Happening]
+    is_over: bool
+
+    def answer(self, line: str) -> str:
+        """Do what a line says."""
+        ...
+
+
+Function = Callable[[Console, Sequence[str]], Says]
+SPACES = {space.value: space for space in Space}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row: `group` is where the help has it."""
+
+    name: str
+    alias: str
+    arguments: str
+    meaning: str
+    group: str
+    run: Function
+
+
+# --- going on and back -----------------------------------------------------------------------------------------------
+
+
+def _counted(step: Callable[[Debugger, int], Stopped]) -> Function:
+    def run(console: Console, words: Sequence[str]) -> Stopped:
+        count = _number(console, words[0]) if words else 1
+        if count < 1:
+            raise ConfigError(f"{count} steps are not possible; give a number above 0")
+        return step(console.debugger, count)
+
+    return run
+
+
+def _plain(step: Callable[[Debugger], Stopped]) -> Function:
+    return lambda console, _words: step(console.debugger)
+
+
+def _goto(console: Console, words: Sequence[str]) -> Stopped:
+    debugger = console.debugger
+    if len(words) == 1 and words[0] in console.bookmarks:
+        return debugger.return_to(console.bookmarks[words[0]])
+    if len(words) != 2 or words[0] not in ("cycle", "exit"):
+        raise ConfigError("goto cycle N, goto exit N, or goto BOOKMARK")
+    number = _number(console, words[1])
+    return debugger.goto_cycle(number) if words[0] == "cycle" else debugger.goto_exit(number)
+
+
+def _until(console: Console, words: Sequence[str]) -> Stopped:
+    if len(words) == 2 and words[0] in ("cycle", "exit") and words[1][:1].isdigit():
+        number, here = _number(console, words[1]), console.debugger.stop.happening
+        if number <= (here.cycles if words[0] == "cycle" else here.exits):
+            raise ConfigError(f"{' '.join(words)} has passed; goto goes back")
+        return _goto(console, words)
+    if words[:1] == ["text"] and len(words) > 1:
+        return console.debugger.until_text(" ".join(words[1:]))
+    return console.debugger.wait_for(words)
+
+
+def _bookmark(console: Console, words: Sequence[str]) -> str:
+    if len(words) != 1:
+        return "\n".join(f"{name:<12} {h.kind.value} {h.cycles:,}" for name, h in console.bookmarks.items())
+    console.bookmarks[words[0]] = console.debugger.stop.happening
+    return f"bookmark {words[0]}: `goto {words[0]}` comes back"
+
+
+def _when(console: Console, _words: Sequence[str]) -> str:
+    debugger, here = console.debugger, console.debugger.stop.happening
+    points = debugger.history.points
+    past = f"the past that is kept begins at cycle {points[0].cycles:,}" if points else "there is no past"
+    return lines_text(
+        [
+            f"cycle {here.cycles:,}, behind {here.exits:,} VM exits, at: {here.kind.value}",
+            f"{past}; {len(points)} snapshots, {debugger.history.kept_bytes >> 20} MiB",
+        ]
+    )
+
+
+def _log(console: Console, words: Sequence[str]) -> str:
+    """EXPR at KIND ... [from CYCLE]."""
+    words, first = list(words), 0
+    if len(words) > 2 and words[-2] == "from":
+        first, words = _number(console, words[-1]), words[:-2]
+    if "at" not in words or words[0] == "at":
+        raise ConfigError("log EXPRESSION at KIND [ARGUMENT] [if CONDITION] [from CYCLE]")
+    at = words.index("at")
+    found = console.debugger.log(" ".join(words[:at]), words[at + 1 :], first)
+    return "\n".join(f"{h.cycles:>16,} {h.exits:>8,}  {value}" for h, value in found) or "nothing like that happened"
+
+
+# --- breaks ----------------------------------------------------------------------------------------------------------
+
+
+def _break(verb: str) -> Function:
+    def run(console: Console, words: Sequence[str]) -> str:
+        made = console.debugger.breaks.add(words, console.debugger.number_of, verb=verb)
+        return f"break {made.number}: {made.words()}"
+
+    return run
+
+
+def _each(console: Console, words: Sequence[str], change: Callable[[Break], object]) -> str:
+    breaks = console.debugger.breaks
+    chosen = [breaks.get(_number(console, word)) for word in words] or list(breaks)
+    for one in chosen:
+        change(one)
+    return f"{len(chosen)} break{'s' * (len(chosen) != 1)}"
+
+
+def _delete(console: Console, words: Sequence[str]) -> str:
+    return _each(console, words, lambda one: console.debugger.breaks.delete(one.number)) + " deleted"
+
+
+def _enable(console: Console, words: Sequence[str]) -> str:
+    return _each(console, words, lambda one: setattr(one, "is_enabled", True)) + " enabled"
+
+
+def _disable(console: Console, words: Sequence[str]) -> str:
+    return _each(console, words, lambda one: setattr(one, "is_enabled", False)) + " disabled"
+
+
+def _ignore(console: Console, words: Sequence[str]) -> str:
+    if len(words) != 2:
+        raise ConfigError("ignore NUMBER COUNT")
+    one, count = console.debugger.breaks.get(_number(console, words[0])), _number(console, words[1])
+    one.ignore_count = one.hits + count
+    return f"break {one.number} does not stop the next {count:,} times"
+
+
+def _commands(console: Console, words: Sequence[str]) -> str:
+    if not words:
+        raise ConfigError("commands NUMBER COMMAND; COMMAND ...")
+    one = console.debugger.breaks.get(_number(console, words[0]))
+    one.commands = [part.strip() for part in " ".join(words[1:]).split(";") if part.strip()]
+    return f"break {one.number} does: {'; '.join(one.commands) or 'nothing'}"
+
+
+def _save_breaks(console: Console, words: Sequence[str]) -> str:
+    if len(words) != 1:
+        raise ConfigError("save-breaks FILE")
+    from vmm.session.output_file import write_file
+
+    breaks = list(console.debugger.breaks)
+    write_file(Path(words[0]), "".join(f"{one.words()}\n" for one in breaks))
+    return f"{len(breaks)} breaks; `source {words[0]}` sets them again"
+
+
+def _source(console: Console, words: Sequence[str]) -> str:
+    if len(words) != 1:
+        raise ConfigError("source FILE")
+    try:
+        lines = Path(words[0]).read_text().splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {words[0]!r}: {getattr(error, 'strerror', None) or error}") from None
+    return "\n".join(filter(None, (console.answer(line) for line in lines)))
+
+
+# --- what there is to see --------------------------------------------------------------------------------------------
+
+
+def _info(console: Console, words: Sequence[str]) -> Says:
+    debugger = console.debugger
+    what = words[0] if words else ""
+    if what == "breaks":
+        rows = [
+            f"{one.number:>3} {'' if one.is_enabled else 'off '}{one.words()}, hit {one.hits}"
+            for one in debugger.breaks
+        ]
+        return lines_text(rows or ["no breaks"])
+    if what == "guests":
+        by_guest = [[s for s in debugger.subjects if s.guest is g.built] for g in debugger.world.guests]
+        return guests(by_guest)
+    if what in ("cores", "devices"):
+        return (cores if what == "cores" else devices)(debugger.subject)
+    if what == "names":
+        return lines_text(conditions.documented())
+    if what == "kinds":
+        return lines_text(f"{row.name} {row.argument:<15} {row.meaning}" for row in BREAK_KINDS.values())
+    raise ConfigError("info breaks, guests, cores, devices, names (of conditions) or kinds (of breaks)")
+
+
+def _vmcs(console: Console, words: Sequence[str]) -> View:
+    subject = console.debugger.subject
+    if words and words[0] == "changed":
+        before = console.debugger.words_before
+        if before is None:
+            raise ConfigError("nobody looked at the last entry; go on to the next exit, then ask again")
+        return changed(subject, before)
+    return fields_of(subject, words[0] if words else None)
+
+
+def _check(console: Console, words: Sequence[str]) -> View:
+    subject = console.debugger.subject
+    if len(words) == 1 and "=" not in words[0]:
+        return check_file(Path(words[0]), capabilities_of(subject))
+    edits = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        edits[name] = _number(console, value)
+    return check(subject, edits)
+
+
+def _disas(console: Console, words: Sequence[str]) -> View:
+    address = _number(console, words[0]) if words else None
+    count = _number(console, words[1]) if len(words) > 1 else 8
+    return disassemble(console.debugger.subject, address, count, before=0 if words else 4)
+
+
+def _examine(console: Console, words: Sequence[str]) -> View:
+    space, format_text, rest = Space.GVA, "", list(words)
+    if rest and rest[0].startswith("/"):
+        format_text = rest.pop(0)[1:]
+    if rest and rest[0] in SPACES:
+        space = SPACES[rest.pop(0)]
+    if len(rest) != 1:
+        raise ConfigError("x /NFU [gva|gpa|hpa] ADDRESS, as in x /8xg rsp")
+    address = _number(console, rest[0])
+    subject = console.debugger.subject
+    return (
+        examine(subject, space, address, read_format(format_text)) if format_text else examine(subject, space, address)
+    )
+
+
+def _write(console: Console, words: Sequence[str]) -> str:
+    rest = list(words)
+    space = SPACES[rest.pop(0)] if rest and rest[0] in SPACES else Space.GVA
+    if len(rest) != 2:
+        raise ConfigError("write [gva|gpa|hpa] ADDRESS BYTES, with bytes as in 0f0b")
+    try:
+        data = bytes.fromhex(rest[1])
+    except ValueError:
+        raise ConfigError(f"{rest[1]!r} are no bytes; give hexadecimal digits, two for each") from None
+    store(console.debugger.subject, space, _number(console, rest[0]), data)
+    console.debugger.changed()
+    return f"{len(data)} bytes written; the past ends here"
+
+
+def _walk(console: Console, words: Sequence[str]) -> View:
+    if len(words) != 1:
+        raise ConfigError("walk ADDRESS")
+    return walk(console.debugger.subject, _number(console, words[0]))
+
+
+def _map(console: Console, words: Sequence[str]) -> View:
+    subject = console.debugger.subject
+    attributes = next((word for word in words if word[:1] in "+-"), "")
+    ends = [_number(console, word) for word in words if word != attributes]
+    return page_map(subject, *ends[:2], attributes=attributes)
+
+
+def _aliases(console: Console, words: Sequence[str]) -> View:
+    if len(words) != 1:
+        raise ConfigError("aliases GPA")
+    return aliases(console.debugger.subject, _number(console, words[0]))
+
+
+def _cost(console: Console, _words: Sequence[str]) -> View:
+    debugger = console.debugger
+    if debugger.subject.vcpu is None:
+        raise ConfigError("natively there is no VMM that could cost anything")
+    costs = debugger.costs_of(reason_of(debugger.subject))
+    return cost(debugger.charges, debugger.subject.guest.machine.profile, costs)
+
+
+def _processor(console: Console, words: Sequence[str]) -> str:
+    debugger = console.debugger
+    if words:
+        debugger.choose(words[0])
+    return lines_text(
+        f"{'*' if s is debugger.subject else ' '} {s.name}  RIP {s.rip:x} {s.symbols.name_of(s.linear_rip)}"
+        for s in debugger.subjects
+    )
+
+
+def _print(console: Console, words: Sequence[str]) -> str:
+    value = conditions.Condition(" ".join(words)).value(console.debugger.stop.happening, console.debugger.subject)
+    if value is None:
+        return "there is no such thing here"
+    return f"{value:#x} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _symbol(console: Console, words: Sequence[str]) -> str:
+    address = _number(console, words[0]) if len(words) == 1 else console.debugger.subject.linear_rip
+    return f"{address:#x} {console.debugger.subject.symbols.name_of(address) or 'is in no symbol'}"
+
+
+def _type(console: Console, words: Sequence[str]) -> str:
+    text = " ".join(words).encode().decode("unicode_escape")
+    console.debugger.type(text.encode("latin-1", "replace"))
+    return "typed; the past ends here"
+
+
+def _pdb(console: Console, _words: Sequence[str]) -> Says:
+    return console.debugger.enter_pdb()
+
+
+def _help(console: Console, words: Sequence[str]) -> str:
+    if words:
+        command = find(words[0])
+        return lines_text([f"{command.name} {command.arguments}", f"  {command.meaning}"])
+    lines = []
+    for group in dict.fromkeys(command.group for command in COMMANDS.values()):
+        names = [c.name + (f" ({c.alias})" if c.alias else "") for c in COMMANDS.values() if c.group == group]
+        lines.append(f"{group}:")
+        line = " "
+        for name in names:
+            if len(line) + 2 + len(name) > 78:
+                lines.append(line)
+                line = " "
+            line += f" {name}"
+        lines.append(line)
+    lines.append("Names may be cut short, an empty line repeats, `help NAME` says more, --json")
+    lines.append("gives values.")
+    return lines_text(lines)
+
+
+def _quit(console: Console, _words: Sequence[str]) -> None:
+    console.is_over = True
+
+
+GO, BACK, STOP, SEE, REST = "Going on", "Going back", "Where to stop", "What there is", "And"
+
+
+def _see(view: Callable[[Subject], View]) -> Function:
+    return lambda console, _words: view(console.debugger.subject)
+
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command("continue", "c", "", "to the next break, or the end", GO, _plain(Debugger.cont)),
+        Command("stepi", "si", "[N]", "an instruction, with a VM exit on its way", GO, _counted(Debugger.stepi)),
+        Command("step", "s", "[N]", "to the next exit, end of a handler or entry", GO, _counted(Debugger.step)),
+        Command("next-exit", "ne", "[N]", "to the next VM exit", GO, _counted(Debugger.next_exit)),
+        Command("finish", "fin", "", "to the VM entry that ends the exit", GO, _plain(Debugger.finish)),
+        Command("step-vmm", "sv", "[N]", "to the next line of the VMM's Python", GO, _counted(Debugger.step_vmm)),
+        Command("pdb", "", "", "Python's own debugger at this line of the VMM", GO, _pdb),
+        Command("until", "u", "cycle N | exit N | text TEXT | KIND ...", "to there; breaks do not count", GO, _until),
+        Command("wait", "w", "KIND ...", "to the next of a kind of break", GO, _until),
+        Command("goto", "g", "cycle N | exit N | BOOKMARK", "there, forwards or back", BACK, _goto),
+        Command("reverse-stepi", "rsi", "[N]", "back an instruction", BACK, _counted(Debugger.reverse_stepi)),
+        Command("reverse-next-exit", "rne", "", "to the VM exit before", BACK, _plain(Debugger.reverse_next_exit)),
+        Command("reverse-finish", "rfin", "", "to where this exit began", BACK, _plain(Debugger.reverse_finish)),
+        Command("reverse-continue", "rc", "", "to the last break that would stop", BACK, _plain(Debugger.reverse_cont)),
+        Command("bookmark", "bm", "[NAME]", "a name for where it stands", BACK, _bookmark),
+        Command("log", "", "EXPR at KIND ... [from CYCLE]", "what EXPR was each time, up to here", BACK, _log),
+        Command("when", "", "", "where it stands in time, and how far back it can go", BACK, _when),
+        Command("break", "b", "KIND [ARG] [after] [if COND]", "stop there; `info kinds`", STOP, _break("break")),
+        Command("tbreak", "tb", "KIND ...", "stop there once", STOP, _break("tbreak")),
+        Command("trace", "", "KIND ...", "say so there, and go on", STOP, _break("trace")),
+        Command("delete", "d", "[NUMBER ...]", "forget breaks", STOP, _delete),
+        Command("disable", "", "[NUMBER ...]", "leave them out", STOP, _disable),
+        Command("enable", "", "[NUMBER ...]", "let them count again", STOP, _enable),
+        Command("ignore", "", "NUMBER COUNT", "let it pass so many times", STOP, _ignore),
+        Command("commands", "", "NUMBER COMMAND; ...", "what to do where it stops", STOP, _commands),
+        Command("save-breaks", "", "FILE", "write them as commands", STOP, _save_breaks),
+        Command("where", "", "", "the stop again", SEE, lambda console, _words: console.debugger.stop),
+        Command("why", "", "", "what made it exit", SEE, _see(why)),
+        Command("regs", "r", "", "registers", SEE, _see(registers)),
+        Command("disas", "", "[ADDRESS [N]]", "instructions", SEE, _disas),
+        Command("x", "", "/NFU [gva|gpa|hpa] ADDRESS", "memory", SEE, _examine),
+        Command("vmcs", "", "[FIELD|changed]", "fields of the VMCS", SEE, _vmcs),
+        Command("check", "", "[FIELD=N ... | FILE.json]", "would the VM entry succeed?", SEE, _check),
+        Command("walk", "", "ADDRESS", "the guest's walk and the processor's", SEE, _walk),
+        Command("map", "", "[FIRST [LAST]] [+ATTR-ATTR]", "page tables as ranges", SEE, _map),
+        Command("aliases", "", "GPA", "where a page is mapped", SEE, _aliases),
+        Command("tables", "", "", "pages that are page tables", SEE, _see(tables)),
+        Command("cost", "", "", "what this exit was charged for", SEE, _cost),
+        Command("irq", "", "", "interrupt controllers", SEE, _see(irq)),
+        Command("sidecore", "", "", "slots and who waits", SEE, _see(sidecores)),
+        Command(
+            "bt", "", "", "the guest's stack, and the VMM's above it", SEE,
+            lambda console, _words: backtrace(console.debugger.subject, console.debugger.frame),
+        ),
+        Command("info", "i", "breaks | guests | ...", "lists", SEE, _info),
+        Command("print", "p", "EXPR", "an expression of conditions", SEE, _print),
+        Command("symbol", "", "[ADDRESS]", "the name of an address", SEE, _symbol),
+        Command("processor", "", "[NAME]", "look at another", SEE, _processor),
+        Command("type", "", "TEXT", "keys for the serial line; \\n ends a line", REST, _type),
+        Command("write", "", "[gva|gpa|hpa] ADDRESS BYTES", "change memory", REST, _write),
+        Command("source", "", "FILE", "commands of a file", REST, _source),
+        Command("help", "h", "[NAME]", "this", REST, _help),
+        Command("quit", "q", "", "end", REST, _quit),
+    )
+}  # fmt: skip
+ALIASES = {command.alias: command for command in COMMANDS.values() if command.alias}
+
+
+def find(name: str) -> Command:
+    """The command called `name`, by its alias, or cut short. Raises ConfigError."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    if name in ALIASES:
+        return ALIASES[name]
+    found = [command for command in COMMANDS.values() if command.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"{name!r} may be {', '.join(command.name for command in found)}")
+    raise ConfigError(f"no command {name!r}; {choices_text(name, list(COMMANDS), listed_by='help')}")
+
+
+def said(console: Console, says: Says, *, as_json: bool) -> str:
+    """What a command says, as text or as JSON."""
+    if isinstance(says, Stopped):
+        return stop_text(console.debugger)
+    if isinstance(says, View):
+        return json.dumps(says.json()) if as_json else says.text()
+    return says or ""
+
+
+def _number(console: Console, text: str) -> int:
+    """A number, a register's name, or a symbol. Raises ConfigError."""
+    if text in conditions.NAMES:
+        value = conditions.Condition(text).value(console.debugger.stop.happening, console.debugger.subject)
+        if isinstance(value, int):
+            return value
+    return console.debugger.number_of(text)

@@ -1,0 +1,107 @@
+"""What is said where the world stops: at most eight lines of 80 columns, and the breaks that were hit."""
+
+from collections.abc import Sequence
+
+from emulator.vmx import exit_reasons
+from emulator.vmx import fields as f
+from vmm.cost.meter import Charge
+from vmm.session.debugger.debugger import Debugger
+from vmm.session.debugger.happening import Happening, Kind
+from vmm.session.debugger.views.disassembly import disassemble
+from vmm.session.debugger.views.exit_screen import exit_screen
+from vmm.session.debugger.views.exit_words import event_text
+from vmm.session.debugger.views.values import lines_text
+
+CHARGES_SHOWN = 3
+
+
+def stop_text(debugger: Debugger) -> str:
+    """Of the stop where `debugger` stands."""
+    stop = debugger.stop
+    lines = [f"break {one.number}: {one.words().partition(' ')[2]}, hit {one.hits}" for one in stop.breaks]
+    lines += _LINES[stop.happening.kind](debugger, stop.happening)
+    if stop.why:
+        lines[-1] += f": {stop.why}"
+    return lines_text("\n".join(lines).splitlines())
+
+
+def _exit(debugger: Debugger, happening: Happening) -> list[str]:
+    return [exit_screen(debugger.subject, number=happening.exits, before=debugger.words_before).text()]
+
+
+def _handled(debugger: Debugger, happening: Happening) -> list[str]:
+    cycles = sum(charge.cycles for charge in debugger.charges)
+    return [
+        f"handler of {_name(happening)} (exit {happening.exits:,}) has returned, cycle {happening.cycles:,}",
+        f"cost    {cycles:,} cycles so far; `cost` has them by line",
+    ]
+
+
+def _entry(debugger: Debugger, happening: Happening) -> list[str]:
+    subject = debugger.subject
+    information = subject.read(f.VM_ENTRY_INTERRUPTION_INFORMATION)
+    event = event_text(information, subject.read(f.VM_ENTRY_EXCEPTION_ERROR_CODE))
+    return [
+        f"VM entry of {subject.name} ends exit {happening.exits:,} ({_name(happening)}), cycle {happening.cycles:,}",
+        f"cost    {happening.exit_cycles:,} cycles" + (f"; injects {event}" if event else ""),
+        *_code(debugger),
+    ]
+
+
+def _scheduled(debugger: Debugger, happening: Happening) -> list[str]:
+    subject = debugger.subject
+    where = f"pcpu{subject.pcpu.number} at cycle {happening.cycles:,}"
+    return [f"{subject.name} gets {where} and goes on with {_name(happening)}"]
+
+
+def _charge(debugger: Debugger, happening: Happening) -> list[str]:
+    charge = happening.charge
+    assert charge is not None
+    return [
+        f"charge {happening.ordinal} of exit {happening.exits:,}: {charge.what}, {charge.cycles:,} cycles",
+        f"for     {charge.parameter or charge.source}; {sum(c.cycles for c in debugger.charges):,} so far",
+    ]
+
+
+def _line(debugger: Debugger, happening: Happening) -> list[str]:
+    line = happening.line
+    assert line is not None
+    return [
+        *_charges(line.charges),
+        f"{line.file}:{line.number} {line.function}   [{sum(c.cycles for c in debugger.charges):,} cycles so far]",
+        f"-> {line.text.strip()}",
+    ]
+
+
+def _charges(charges: Sequence[Charge]) -> list[str]:
+    """What the line before has cost."""
+    shown = [f"     {charge.cycles:>7,}  {charge.what}" for charge in charges[:CHARGES_SHOWN]]
+    left = charges[CHARGES_SHOWN:]
+    return [*shown, f"     {sum(c.cycles for c in left):>7,}  for {len(left)} more"] if left else shown
+
+
+def _instruction(debugger: Debugger, happening: Happening) -> list[str]:
+    return [f"{debugger.subject.name}, cycle {happening.cycles:,}, {happening.exits:,} exits", *_code(debugger)]
+
+
+def _rest(debugger: Debugger, happening: Happening) -> list[str]:
+    return [*_code(debugger), f"at rest at cycle {happening.cycles:,}, behind {happening.exits:,} exits"]
+
+
+def _end(_debugger: Debugger, happening: Happening) -> list[str]:
+    return [f"cycle {happening.cycles:,}, {happening.exits:,} exits"]
+
+
+def _code(debugger: Debugger) -> list[str]:
+    found = disassemble(debugger.subject, count=1).text()
+    return [found or "=> nothing is mapped at RIP"]
+
+
+def _name(happening: Happening) -> str:
+    return "" if happening.exit is None else exit_reasons.name(happening.exit.reason)
+
+
+_LINES = {
+    Kind.EXIT: _exit, Kind.HANDLED: _handled, Kind.ENTRY: _entry, Kind.SCHEDULED: _scheduled, Kind.CHARGE: _charge,
+    Kind.LINE: _line, Kind.INSTRUCTION: _instruction, Kind.REST: _rest, Kind.END: _end,
+}  # fmt: skip
