@@ -23,29 +23,46 @@ if TYPE_CHECKING:
     "--script", type=click.Path(path_type=Path), metavar="FILE", help="Follow the commands of a file, then end."
 )
 @click.option(
+    "--gdb",
+    "gdb_port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Answer gdb on this port of the loopback address, 0 being any that is free, instead of a console.",
+)
+@click.option(
     "--symbols",
     "symbols_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Names of the kernel: its ELF file, a System.map or the text of /proc/kallsyms.",
 )
-def debug(restore_path: Path | None, script: Path | None, symbols_path: Path | None, **parameters: Any) -> None:
+def debug(
+    restore_path: Path | None,
+    script: Path | None,
+    gdb_port: int | None,
+    symbols_path: Path | None,
+    **parameters: Any,
+) -> None:
     """Stop GUEST, and the VMM under it, at any VM exit or instruction, look at it, step on or go back.
 
-    `help` lists the commands. With a pipe for standard input its lines are the commands.
+    `help` lists the commands. With a pipe for standard input its lines are the commands. With --script and --gdb the
+    script comes first.
     """
     debugger = _debugger(parameters, restore_path, symbols_path)
     from vmm.session.debugger.console import Console, is_terminal
+    from vmm.session.debugger.gdb.server import serve
 
     screen = _Screen()
     console = Console(debugger, screen.write, screen.write_guest)
     try:
         if script is not None:
             console.follow(_lines(script))
-        elif is_terminal():
+        if gdb_port is not None:
+            serve(debugger, gdb_port, run_line=console.answer, tell=screen.write)
+        elif script is None and is_terminal():
             screen.write(console.answer("where"))
             console.talk()
-        else:
+        elif script is None:
             console.follow(sys.stdin)
     finally:
         debugger.close()
