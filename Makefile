@@ -16,7 +16,7 @@ help:
 	@echo 'make linux      boot Debian'\''s kernel to a shell (fetched at first); Ctrl-A X ends it'
 	@echo 'make test       every test; test-fast leaves out those that boot Linux'
 	@echo 'make fuzz       a million random instructions, on our CPU and on Bochs'
-	@echo 'make soak       that, and 100,000 frames between 16 guests, by the NIC and driver domains'
+	@echo 'make soak       that, 100,000 frames between 16 guests, 10,000 hostile packets for gdb'
 	@echo 'make lint       what CI checks besides the tests'
 	@echo 'make bench      how fast the emulator is, beside QEMU'
 	@echo 'make setup      only the set-up: .venv with all packages, the CPU engine compiled'

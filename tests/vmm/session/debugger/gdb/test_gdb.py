@@ -1,33 +1,27 @@
 """Real gdb with the symbols of a kernel: breaks, steps, memory, and backwards, in all ways to run a guest."""
 
+from pathlib import Path
+
 import pytest
 
 import sidecore
 from guest_images.kernels import build_kernel
 from tests.vmm.session.debugger.gdb.client import needs_gdb, run_gdb, served
 from tests.vmm.session.debugger.worlds import world_of
+from vmm.session import debugger
 
-COMMANDS = """
-    break do_cpuid
-    continue
-    info registers rip
-    stepi 3
-    reverse-stepi 3
-    info registers rip
-    print samples[0]
-    delete
-    monitor hello
-"""
+README = Path(debugger.__file__).parent / "gdb" / "README.md"
 
 
 @needs_gdb
 @pytest.mark.parametrize("paging", ["native", "shadow", "ept"])
-def test_gdb_stops_in_a_function_steps_and_goes_back(paging: sidecore.Paging) -> None:
+def test_gdb_does_what_the_readme_shows(paging: sidecore.Paging) -> None:
+    commands = README.read_text().partition("```gdb\n")[2].partition("```")[0]
     with served(world_of("default", paging), run_line=str.upper) as port:
-        said = run_gdb(port, build_kernel("default"), COMMANDS)
+        said = run_gdb(port, build_kernel("default"), commands)
     lines = [line for line in said.splitlines() if line.startswith("rip ")]
     assert "Breakpoint 1," in said, said
-    assert "HELLO" in said, said
+    assert "INFO BREAKS" in said, said
     assert [line.split()[-1] for line in lines] == ["<do_cpuid>", "<do_cpuid>"], said
 
 
