@@ -28,7 +28,7 @@ SENT = 5  # frames of each of the pair but its greetings, before one is destroye
 MOST_CYCLES = 20 * 10**9
 WHOLE = [
     pytest.mark.slow,
-    pytest.mark.skipif("SIDECORE_SOAK" not in os.environ, reason="make soak runs it: some quarters of an hour"),
+    pytest.mark.skipif("SIDECORE_SOAK" not in os.environ, reason="make soak runs it: a quarter of an hour each"),
 ]
 LINUX = [
     pytest.mark.slow,
