@@ -33,10 +33,8 @@ from vmm.session.observe.timeline_trace import TimelineTrace
 from vmm.session.observe.trace import CsvWriter, TraceWriter
 from vmm.session.option_values import TraceStart
 from vmm.session.plan import RestoredPlan
-from vmm.session.report.guest_report import guest_report
 from vmm.session.spec import Limits
 from vmm.session.stats import RunStats
-from vmm.session.symbols import symbols_of
 from vmm.session.virtual_guest import VirtualGuest
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
         assert guest.end is not None
         stats = collect_stats(guest, time.perf_counter() - started)
         end = honest_end(guest.end, plan.limits, outside)
-        report = "" if is_as_wanted(end, outside) else guest_report(guest, symbols_of(_kernel_of(plan)))
+        report = "" if is_as_wanted(end, outside) else _report(guest, plan)
         return RunResult(end, stats, run_status(end, outside), report, recorder, instructions_before)
 
 
@@ -117,9 +115,12 @@ def _trace(plan: BootPlan, path: Path) -> TraceWriter:
     return kind(path, facts, start=plan.outside.trace_from or TraceStart(), last=plan.outside.trace_last)
 
 
-def _kernel_of(plan: BootPlan) -> Path | None:
-    """The file with the guest's symbols; a snapshot has none."""
-    return plan.guest.spec.kernel
+def _report(guest: Guest, plan: BootPlan) -> str:
+    """The guest's state, with the symbols of its kernel's file; a snapshot has none."""
+    from vmm.session.report.guest_report import guest_report  # a clean end needs none of this
+    from vmm.session.symbols import symbols_of
+
+    return guest_report(guest, symbols_of(plan.guest.spec.kernel))
 
 
 def _begin(
