@@ -1,55 +1,42 @@
 """The commands of the console: a table of names, arguments and functions. What they say is text of 80 columns.
 
-To add one: a function (console, words) -> what it says, and a row in COMMANDS.
+To add one: a function (console, words) -> what it says, here or, if it shows something, in show_commands.py, and a row
+in COMMANDS.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from emulator.errors import ConfigError, choices_text
-from vmm.session.debugger import conditions
-from vmm.session.debugger.breaks import BREAK_KINDS, Break
+from vmm.session.debugger.breaks import Break
+from vmm.session.debugger.command_words import SPACES, Console, Function, Says, number_of
 from vmm.session.debugger.debugger import Debugger, Stopped
-from vmm.session.debugger.happening import Happening
+from vmm.session.debugger.show_commands import (
+    show,
+    show_aliases,
+    show_check,
+    show_cost,
+    show_disas,
+    show_examine,
+    show_info,
+    show_map,
+    show_print,
+    show_processor,
+    show_stack,
+    show_symbol,
+    show_vmcs,
+    show_walk,
+)
 from vmm.session.debugger.stop_text import stop_text
-from vmm.session.debugger.views.backtrace import backtrace
-from vmm.session.debugger.views.check import capabilities_of, check, check_file
-from vmm.session.debugger.views.cost import cost
-from vmm.session.debugger.views.disassembly import disassemble
-from vmm.session.debugger.views.exit_words import reason_of
-from vmm.session.debugger.views.info import cores, devices, guests
 from vmm.session.debugger.views.interrupts import irq
-from vmm.session.debugger.views.memory import examine, read_format, store
-from vmm.session.debugger.views.page_map import aliases, page_map
 from vmm.session.debugger.views.page_tables import tables
 from vmm.session.debugger.views.registers import registers
 from vmm.session.debugger.views.sidecores import sidecores
-from vmm.session.debugger.views.subject import Space, Subject
-from vmm.session.debugger.views.translation import walk
+from vmm.session.debugger.views.subject import Space
 from vmm.session.debugger.views.values import View, lines_text
-from vmm.session.debugger.views.vmcs import changed, fields_of
 from vmm.session.debugger.views.why import why
-
-Says = str | View | Stopped | None
-
-
-class Console(Protocol):
-    """Who asks: `console.Console`."""
-
-    debugger: Debugger
-    bookmarks: dict[str, Happening]
-    is_over: bool
-
-    def answer(self, line: str) -> str:
-        """Do what a line says."""
-        ...
-
-
-Function = Callable[[Console, Sequence[str]], Says]
-SPACES = {space.value: space for space in Space}
 
 
 @dataclass(frozen=True)
@@ -69,7 +56,7 @@ class Command:
 
 def _counted(step: Callable[[Debugger, int], Stopped]) -> Function:
     def run(console: Console, words: Sequence[str]) -> Stopped:
-        count = _number(console, words[0]) if words else 1
+        count = number_of(console, words[0]) if words else 1
         if count < 1:
             raise ConfigError(f"{count} steps are not possible; give a number above 0")
         return step(console.debugger, count)
@@ -87,13 +74,13 @@ def _goto(console: Console, words: Sequence[str]) -> Stopped:
         return debugger.return_to(console.bookmarks[words[0]])
     if len(words) != 2 or words[0] not in ("cycle", "exit"):
         raise ConfigError("goto cycle N, goto exit N, or goto BOOKMARK")
-    number = _number(console, words[1])
+    number = number_of(console, words[1])
     return debugger.goto_cycle(number) if words[0] == "cycle" else debugger.goto_exit(number)
 
 
 def _until(console: Console, words: Sequence[str]) -> Stopped:
     if len(words) == 2 and words[0] in ("cycle", "exit") and words[1][:1].isdigit():
-        number, here = _number(console, words[1]), console.debugger.stop.happening
+        number, here = number_of(console, words[1]), console.debugger.stop.happening
         if number <= (here.cycles if words[0] == "cycle" else here.exits):
             raise ConfigError(f"{' '.join(words)} has passed; goto goes back")
         return _goto(console, words)
@@ -125,7 +112,7 @@ def _log(console: Console, words: Sequence[str]) -> str:
     """EXPR at KIND ... [from CYCLE]."""
     words, first = list(words), 0
     if len(words) > 2 and words[-2] == "from":
-        first, words = _number(console, words[-1]), words[:-2]
+        first, words = number_of(console, words[-1]), words[:-2]
     if "at" not in words or words[0] == "at":
         raise ConfigError("log EXPRESSION at KIND [ARGUMENT] [if CONDITION] [from CYCLE]")
     at = words.index("at")
@@ -146,7 +133,7 @@ def _break(verb: str) -> Function:
 
 def _each(console: Console, words: Sequence[str], change: Callable[[Break], object]) -> str:
     breaks = console.debugger.breaks
-    chosen = [breaks.get(_number(console, word)) for word in words] or list(breaks)
+    chosen = [breaks.get(number_of(console, word)) for word in words] or list(breaks)
     for one in chosen:
         change(one)
     return f"{len(chosen)} break{'s' * (len(chosen) != 1)}"
@@ -167,7 +154,7 @@ def _disable(console: Console, words: Sequence[str]) -> str:
 def _ignore(console: Console, words: Sequence[str]) -> str:
     if len(words) != 2:
         raise ConfigError("ignore NUMBER COUNT")
-    one, count = console.debugger.breaks.get(_number(console, words[0])), _number(console, words[1])
+    one, count = console.debugger.breaks.get(number_of(console, words[0])), number_of(console, words[1])
     one.ignore_count = one.hits + count
     return f"break {one.number} does not stop the next {count:,} times"
 
@@ -175,7 +162,7 @@ def _ignore(console: Console, words: Sequence[str]) -> str:
 def _commands(console: Console, words: Sequence[str]) -> str:
     if not words:
         raise ConfigError("commands NUMBER COMMAND; COMMAND ...")
-    one = console.debugger.breaks.get(_number(console, words[0]))
+    one = console.debugger.breaks.get(number_of(console, words[0]))
     one.commands = [part.strip() for part in " ".join(words[1:]).split(";") if part.strip()]
     return f"break {one.number} does: {'; '.join(one.commands) or 'nothing'}"
 
@@ -200,70 +187,7 @@ def _source(console: Console, words: Sequence[str]) -> str:
     return "\n".join(filter(None, (console.answer(line) for line in lines)))
 
 
-# --- what there is to see --------------------------------------------------------------------------------------------
-
-
-def _info(console: Console, words: Sequence[str]) -> Says:
-    debugger = console.debugger
-    what = words[0] if words else ""
-    if what == "breaks":
-        rows = [
-            f"{one.number:>3} {'' if one.is_enabled else 'off '}{one.words()}, hit {one.hits}"
-            for one in debugger.breaks
-        ]
-        return lines_text(rows or ["no breaks"])
-    if what == "guests":
-        by_guest = [[s for s in debugger.subjects if s.guest is g.built] for g in debugger.world.guests]
-        return guests(by_guest)
-    if what in ("cores", "devices"):
-        return (cores if what == "cores" else devices)(debugger.subject)
-    if what == "names":
-        return lines_text(conditions.documented())
-    if what == "kinds":
-        return lines_text(f"{row.name} {row.argument:<15} {row.meaning}" for row in BREAK_KINDS.values())
-    raise ConfigError("info breaks, guests, cores, devices, names (of conditions) or kinds (of breaks)")
-
-
-def _vmcs(console: Console, words: Sequence[str]) -> View:
-    subject = console.debugger.subject
-    if words and words[0] == "changed":
-        before = console.debugger.words_before
-        if before is None:
-            raise ConfigError("nobody looked at the last entry; go on to the next exit, then ask again")
-        return changed(subject, before)
-    return fields_of(subject, words[0] if words else None)
-
-
-def _check(console: Console, words: Sequence[str]) -> View:
-    subject = console.debugger.subject
-    if len(words) == 1 and "=" not in words[0]:
-        return check_file(Path(words[0]), capabilities_of(subject))
-    edits = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        edits[name] = _number(console, value)
-    return check(subject, edits)
-
-
-def _disas(console: Console, words: Sequence[str]) -> View:
-    address = _number(console, words[0]) if words else None
-    count = _number(console, words[1]) if len(words) > 1 else 8
-    return disassemble(console.debugger.subject, address, count, before=0 if words else 4)
-
-
-def _examine(console: Console, words: Sequence[str]) -> View:
-    space, format_text, rest = Space.GVA, "", list(words)
-    if rest and rest[0].startswith("/"):
-        format_text = rest.pop(0)[1:]
-    if rest and rest[0] in SPACES:
-        space = SPACES[rest.pop(0)]
-    if len(rest) != 1:
-        raise ConfigError("x /NFU [gva|gpa|hpa] ADDRESS, as in x /8xg rsp")
-    address = _number(console, rest[0])
-    subject = console.debugger.subject
-    return (
-        examine(subject, space, address, read_format(format_text)) if format_text else examine(subject, space, address)
-    )
+# --- the rest --------------------------------------------------------------------------------------------------------
 
 
 def _write(console: Console, words: Sequence[str]) -> str:
@@ -275,58 +199,8 @@ def _write(console: Console, words: Sequence[str]) -> str:
         data = bytes.fromhex(rest[1])
     except ValueError:
         raise ConfigError(f"{rest[1]!r} are no bytes; give hexadecimal digits, two for each") from None
-    store(console.debugger.subject, space, _number(console, rest[0]), data)
-    console.debugger.changed()
+    console.debugger.store(space, number_of(console, rest[0]), data)
     return f"{len(data)} bytes written; the past ends here"
-
-
-def _walk(console: Console, words: Sequence[str]) -> View:
-    if len(words) != 1:
-        raise ConfigError("walk ADDRESS")
-    return walk(console.debugger.subject, _number(console, words[0]))
-
-
-def _map(console: Console, words: Sequence[str]) -> View:
-    subject = console.debugger.subject
-    attributes = next((word for word in words if word[:1] in "+-"), "")
-    ends = [_number(console, word) for word in words if word != attributes]
-    return page_map(subject, *ends[:2], attributes=attributes)
-
-
-def _aliases(console: Console, words: Sequence[str]) -> View:
-    if len(words) != 1:
-        raise ConfigError("aliases GPA")
-    return aliases(console.debugger.subject, _number(console, words[0]))
-
-
-def _cost(console: Console, _words: Sequence[str]) -> View:
-    debugger = console.debugger
-    if debugger.subject.vcpu is None:
-        raise ConfigError("natively there is no VMM that could cost anything")
-    costs = debugger.costs_of(reason_of(debugger.subject))
-    return cost(debugger.charges, debugger.subject.guest.machine.profile, costs)
-
-
-def _processor(console: Console, words: Sequence[str]) -> str:
-    debugger = console.debugger
-    if words:
-        debugger.choose(words[0])
-    return lines_text(
-        f"{'*' if s is debugger.subject else ' '} {s.name}  RIP {s.rip:x} {s.symbols.name_of(s.linear_rip)}"
-        for s in debugger.subjects
-    )
-
-
-def _print(console: Console, words: Sequence[str]) -> str:
-    value = conditions.Condition(" ".join(words)).value(console.debugger.stop.happening, console.debugger.subject)
-    if value is None:
-        return "there is no such thing here"
-    return f"{value:#x} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _symbol(console: Console, words: Sequence[str]) -> str:
-    address = _number(console, words[0]) if len(words) == 1 else console.debugger.subject.linear_rip
-    return f"{address:#x} {console.debugger.subject.symbols.name_of(address) or 'is in no symbol'}"
 
 
 def _type(console: Console, words: Sequence[str]) -> str:
@@ -366,10 +240,6 @@ def _quit(console: Console, _words: Sequence[str]) -> None:
 GO, BACK, STOP, SEE, REST = "Going on", "Going back", "Where to stop", "What there is", "And"
 
 
-def _see(view: Callable[[Subject], View]) -> Function:
-    return lambda console, _words: view(console.debugger.subject)
-
-
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
@@ -400,27 +270,27 @@ COMMANDS: dict[str, Command] = {
         Command("commands", "", "NUMBER COMMAND; ...", "what to do where it stops", STOP, _commands),
         Command("save-breaks", "", "FILE", "write them as commands", STOP, _save_breaks),
         Command("where", "", "", "the stop again", SEE, lambda console, _words: console.debugger.stop),
-        Command("why", "", "", "what made it exit", SEE, _see(why)),
-        Command("regs", "r", "", "registers", SEE, _see(registers)),
-        Command("disas", "", "[ADDRESS [N]]", "instructions", SEE, _disas),
-        Command("x", "", "/NFU [gva|gpa|hpa] ADDRESS", "memory", SEE, _examine),
-        Command("vmcs", "", "[FIELD|changed]", "fields of the VMCS", SEE, _vmcs),
-        Command("check", "", "[FIELD=N ... | FILE.json]", "would the VM entry succeed?", SEE, _check),
-        Command("walk", "", "ADDRESS", "the guest's walk and the processor's", SEE, _walk),
-        Command("map", "", "[FIRST [LAST]] [+ATTR-ATTR]", "page tables as ranges", SEE, _map),
-        Command("aliases", "", "GPA", "where a page is mapped", SEE, _aliases),
-        Command("tables", "", "", "pages that are page tables", SEE, _see(tables)),
-        Command("cost", "", "", "what this exit was charged for", SEE, _cost),
-        Command("irq", "", "", "interrupt controllers", SEE, _see(irq)),
-        Command("sidecore", "", "", "slots and who waits", SEE, _see(sidecores)),
+        Command("why", "", "", "what made it exit", SEE, show(why)),
+        Command("regs", "r", "", "registers", SEE, show(registers)),
+        Command("disas", "", "[ADDRESS [N]]", "instructions", SEE, show_disas),
+        Command("x", "", "/NFU [gva|gpa|hpa] ADDRESS", "memory", SEE, show_examine),
+        Command("vmcs", "", "[FIELD|changed]", "fields of the VMCS", SEE, show_vmcs),
+        Command("check", "", "[FIELD=N ... | FILE.json]", "would the VM entry succeed?", SEE, show_check),
+        Command("walk", "", "ADDRESS", "the guest's walk and the processor's", SEE, show_walk),
+        Command("map", "", "[FIRST [LAST]] [+ATTR-ATTR]", "page tables as ranges", SEE, show_map),
+        Command("aliases", "", "GPA", "where a page is mapped", SEE, show_aliases),
+        Command("tables", "", "", "pages that are page tables", SEE, show(tables)),
+        Command("cost", "", "", "what this exit was charged for", SEE, show_cost),
+        Command("irq", "", "", "interrupt controllers", SEE, show(irq)),
+        Command("sidecore", "", "", "slots and who waits", SEE, show(sidecores)),
         Command(
             "bt", "", "", "the guest's stack, and the VMM's above it", SEE,
-            lambda console, _words: backtrace(console.debugger.subject, console.debugger.frame),
+            show_stack,
         ),
-        Command("info", "i", "breaks | guests | ...", "lists", SEE, _info),
-        Command("print", "p", "EXPR", "an expression of conditions", SEE, _print),
-        Command("symbol", "", "[ADDRESS]", "the name of an address", SEE, _symbol),
-        Command("processor", "", "[NAME]", "look at another", SEE, _processor),
+        Command("info", "i", "breaks | guests | ...", "lists", SEE, show_info),
+        Command("print", "p", "EXPR", "an expression of conditions", SEE, show_print),
+        Command("symbol", "", "[ADDRESS]", "the name of an address", SEE, show_symbol),
+        Command("processor", "", "[NAME]", "look at another", SEE, show_processor),
         Command("type", "", "TEXT", "keys for the serial line; \\n ends a line", REST, _type),
         Command("write", "", "[gva|gpa|hpa] ADDRESS BYTES", "change memory", REST, _write),
         Command("source", "", "FILE", "commands of a file", REST, _source),
@@ -452,12 +322,3 @@ def said(console: Console, says: Says, *, as_json: bool) -> str:
     if isinstance(says, View):
         return json.dumps(says.json()) if as_json else says.text()
     return says or ""
-
-
-def _number(console: Console, text: str) -> int:
-    """A number, a register's name, or a symbol. Raises ConfigError."""
-    if text in conditions.NAMES:
-        value = conditions.Condition(text).value(console.debugger.stop.happening, console.debugger.subject)
-        if isinstance(value, int):
-            return value
-    return console.debugger.number_of(text)

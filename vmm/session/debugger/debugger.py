@@ -22,7 +22,8 @@ from vmm.session.debugger.history import History, Point
 from vmm.session.debugger.life import Life
 from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Noting, Waiter
 from vmm.session.debugger.rerun import Watched, awaken, find_last, reach, reach_again, rest
-from vmm.session.debugger.views.subject import Subject
+from vmm.session.debugger.views.memory import store
+from vmm.session.debugger.views.subject import Space, Subject
 from vmm.session.debugger.watcher import EVERYWHERE, Pursuit
 from vmm.session.spec import SLICE_CYCLES, Limits
 from vmm.session.symbols import Symbols
@@ -271,6 +272,13 @@ class Debugger:
         if not self.is_at_rest:
             raise ConfigError("keys arrive between two turns; `goto cycle N` stops at one")
         self.world.guests[guest].send(keys)
+        self.changed()
+
+    def store(self, space: Space, address: int, data: bytes) -> None:
+        """Change memory; what was before is the past no more. Raises ConfigError in the middle of the VMM's work."""
+        if self.stop.happening.kind in (Kind.CHARGE, Kind.LINE):
+            raise ConfigError("the VMM is in the middle of something; `finish`, then write")
+        store(self.subject, space, address, data)
         self.changed()
 
     def changed(self) -> None:

@@ -150,6 +150,11 @@ def test_what_is_written_is_there_and_ends_the_past(listener: Listener) -> None:
     assert "VM entry" in answer("finish")
 
 
+def test_nothing_is_written_in_the_middle_of_the_vmms_work(listener: Listener) -> None:
+    listener.console.answer("step-vmm 4")
+    assert "in the middle" in listener.console.answer("write rsp 00")
+
+
 def test_hostile_lines_are_answered() -> None:
     listener, dice = Listener(), random.Random(1)
     words = [

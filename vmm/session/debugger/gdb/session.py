@@ -17,8 +17,6 @@ from vmm.session.debugger.debugger import Debugger
 from vmm.session.debugger.gdb.packets import PACKET_MAX_BYTES
 from vmm.session.debugger.gdb.resume import Resumption
 from vmm.session.debugger.gdb.target import TABLE, hex_of, target_xml
-from vmm.session.debugger.happening import Kind
-from vmm.session.debugger.views.memory import store
 from vmm.session.debugger.views.registers import mode_text
 from vmm.session.debugger.views.subject import Space, Subject
 
@@ -26,7 +24,6 @@ OK, UNKNOWN = b"OK", b""
 BAD_ARGUMENT, NO_MEMORY = b"E22", b"E14"
 DATA_MAX_BYTES = PACKET_MAX_BYTES // 2 - 8  # each as two digits, or escaped
 MESSAGE_MAX_BYTES = 4096  # of one packet for gdb's console, or of a command of `monitor`
-VMM_KINDS = frozenset({Kind.CHARGE, Kind.LINE})  # inside what the VMM does
 FEATURES = (
     "PacketSize=%x", "QStartNoAckMode+", "qXfer:features:read+", "qXfer:memory-map:read+", "qXfer:threads:read+",
     "vContSupported+", "swbreak+", "hwbreak+", "ReverseStep+", "ReverseContinue+",
@@ -235,10 +232,7 @@ class Session:
             raise MistakeError
         if not data:
             return OK
-        if self._debugger.stop.happening.kind in VMM_KINDS:
-            raise ConfigError("the VMM is at work; go on to the guest's next instruction to change memory")
-        store(self._debugger.subject, Space.GVA, address, data)
-        self._debugger.changed()
+        self._debugger.store(Space.GVA, address, data)
         return OK
 
     # --- breaks, running ---------------------------------------------------------------------------------------------

@@ -1,0 +1,155 @@
+"""Commands that show something: each finds its arguments, and asks a view of `views/`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emulator.errors import ConfigError
+from vmm.session.debugger import conditions
+from vmm.session.debugger.breaks import BREAK_KINDS
+from vmm.session.debugger.command_words import SPACES, Console, Function, Says, number_of
+from vmm.session.debugger.views.backtrace import backtrace
+from vmm.session.debugger.views.check import capabilities_of, check, check_file
+from vmm.session.debugger.views.cost import cost
+from vmm.session.debugger.views.disassembly import disassemble
+from vmm.session.debugger.views.exit_words import reason_of
+from vmm.session.debugger.views.info import cores, devices, guests
+from vmm.session.debugger.views.memory import examine, read_format
+from vmm.session.debugger.views.page_map import aliases, page_map
+from vmm.session.debugger.views.subject import Space, Subject
+from vmm.session.debugger.views.translation import walk
+from vmm.session.debugger.views.values import View, lines_text
+from vmm.session.debugger.views.vmcs import changed, fields_of
+
+
+def show(view: Callable[[Subject], View]) -> Function:
+    """The command that shows a view without arguments."""
+    return lambda console, _words: view(console.debugger.subject)
+
+
+def show_stack(console: Console, _words: Sequence[str]) -> View:
+    """The guest's stack, and the VMM's frames above it."""
+    return backtrace(console.debugger.subject, console.debugger.frame)
+
+
+def show_info(console: Console, words: Sequence[str]) -> Says:
+    """Lists: breaks, guests, cores, devices, names of conditions, kinds of breaks."""
+    debugger = console.debugger
+    what = words[0] if words else ""
+    if what == "breaks":
+        rows = [
+            f"{one.number:>3} {'' if one.is_enabled else 'off '}{one.words()}, hit {one.hits}"
+            for one in debugger.breaks
+        ]
+        return lines_text(rows or ["no breaks"])
+    if what == "guests":
+        by_guest = [[s for s in debugger.subjects if s.guest is g.built] for g in debugger.world.guests]
+        return guests(by_guest)
+    if what in ("cores", "devices"):
+        return (cores if what == "cores" else devices)(debugger.subject)
+    if what == "names":
+        return lines_text(conditions.documented())
+    if what == "kinds":
+        return lines_text(f"{row.name} {row.argument:<15} {row.meaning}" for row in BREAK_KINDS.values())
+    raise ConfigError("info breaks, guests, cores, devices, names (of conditions) or kinds (of breaks)")
+
+
+def show_vmcs(console: Console, words: Sequence[str]) -> View:
+    """Fields of the VMCS, all, one, or those that have changed."""
+    subject = console.debugger.subject
+    if words and words[0] == "changed":
+        before = console.debugger.words_before
+        if before is None:
+            raise ConfigError("nobody looked at the last entry; go on to the next exit, then ask again")
+        return changed(subject, before)
+    return fields_of(subject, words[0] if words else None)
+
+
+def show_check(console: Console, words: Sequence[str]) -> View:
+    """The checks of a VM entry: on the VMCS, on edited fields, on one in a file."""
+    subject = console.debugger.subject
+    if len(words) == 1 and "=" not in words[0]:
+        return check_file(Path(words[0]), capabilities_of(subject))
+    edits = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        edits[name] = number_of(console, value)
+    return check(subject, edits)
+
+
+def show_disas(console: Console, words: Sequence[str]) -> View:
+    """Instructions at an address, or around RIP."""
+    address = number_of(console, words[0]) if words else None
+    count = number_of(console, words[1]) if len(words) > 1 else 8
+    return disassemble(console.debugger.subject, address, count, before=0 if words else 4)
+
+
+def show_examine(console: Console, words: Sequence[str]) -> View:
+    """Memory, in a format as gdb's."""
+    space, format_text, rest = Space.GVA, "", list(words)
+    if rest and rest[0].startswith("/"):
+        format_text = rest.pop(0)[1:]
+    if rest and rest[0] in SPACES:
+        space = SPACES[rest.pop(0)]
+    if len(rest) != 1:
+        raise ConfigError("x /NFU [gva|gpa|hpa] ADDRESS, as in x /8xg rsp")
+    address = number_of(console, rest[0])
+    subject = console.debugger.subject
+    return (
+        examine(subject, space, address, read_format(format_text)) if format_text else examine(subject, space, address)
+    )
+
+
+def show_walk(console: Console, words: Sequence[str]) -> View:
+    """The walks of an address: the guest's tables, and the processor's."""
+    if len(words) != 1:
+        raise ConfigError("walk ADDRESS")
+    return walk(console.debugger.subject, number_of(console, words[0]))
+
+
+def show_map(console: Console, words: Sequence[str]) -> View:
+    """Page tables as ranges, of some attributes."""
+    subject = console.debugger.subject
+    attributes = next((word for word in words if word[:1] in "+-"), "")
+    ends = [number_of(console, word) for word in words if word != attributes]
+    return page_map(subject, *ends[:2], attributes=attributes)
+
+
+def show_aliases(console: Console, words: Sequence[str]) -> View:
+    """Where a guest-physical page is mapped."""
+    if len(words) != 1:
+        raise ConfigError("aliases GPA")
+    return aliases(console.debugger.subject, number_of(console, words[0]))
+
+
+def show_cost(console: Console, _words: Sequence[str]) -> View:
+    """What the exit was charged for."""
+    debugger = console.debugger
+    if debugger.subject.vcpu is None:
+        raise ConfigError("natively there is no VMM that could cost anything")
+    costs = debugger.costs_of(reason_of(debugger.subject))
+    return cost(debugger.charges, debugger.subject.guest.machine.profile, costs)
+
+
+def show_processor(console: Console, words: Sequence[str]) -> str:
+    """All processors; with a name, look at that one."""
+    debugger = console.debugger
+    if words:
+        debugger.choose(words[0])
+    return lines_text(
+        f"{'*' if s is debugger.subject else ' '} {s.name}  RIP {s.rip:x} {s.symbols.name_of(s.linear_rip)}"
+        for s in debugger.subjects
+    )
+
+
+def show_print(console: Console, words: Sequence[str]) -> str:
+    """The value of an expression, as conditions have them."""
+    value = conditions.Condition(" ".join(words)).value(console.debugger.stop.happening, console.debugger.subject)
+    if value is None:
+        return "there is no such thing here"
+    return f"{value:#x} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def show_symbol(console: Console, words: Sequence[str]) -> str:
+    """The symbol of an address, or of RIP."""
+    address = number_of(console, words[0]) if len(words) == 1 else console.debugger.subject.linear_rip
+    return f"{address:#x} {console.debugger.subject.symbols.name_of(address) or 'is in no symbol'}"
