@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.errors import ConfigError, choices_text
+from emulator.x86 import GPR_NAMES, PAGE_BYTES
 from vmm.session.debugger.breaks import Break
 from vmm.session.debugger.command_words import SPACES, Console, Function, Says, number_of
 from vmm.session.debugger.debugger import Debugger, Stopped
@@ -87,6 +88,21 @@ def _until(console: Console, words: Sequence[str]) -> Stopped:
     if words[:1] == ["text"] and len(words) > 1:
         return console.debugger.until_text(" ".join(words[1:]))
     return console.debugger.wait_for(words)
+
+
+def _last_write(console: Console, words: Sequence[str]) -> Stopped:
+    if len(words) == 1 and words[0] in GPR_NAMES:
+        index = GPR_NAMES.index(words[0])
+        return console.debugger.last_change(lambda subject: subject.gpr(index))
+    rest = list(words)
+    space = SPACES[rest.pop(0)] if rest and rest[0] in SPACES else Space.GVA
+    if len(rest) not in (1, 2):
+        raise ConfigError("last-write REGISTER, or last-write [gva|gpa|hpa] ADDRESS [BYTES]")
+    address, size_bytes = number_of(console, rest[0]), number_of(console, rest[1]) if len(rest) == 2 else 8
+    hpa = console.debugger.subject.place(space, address)
+    if hpa is None or not 0 < size_bytes <= PAGE_BYTES:
+        raise ConfigError(f"{address:#x}: no memory is there now, or {size_bytes} bytes are too many")
+    return console.debugger.last_change(lambda subject: subject.read_hpa(hpa, size_bytes))
 
 
 def _bookmark(console: Console, words: Sequence[str]) -> str:
@@ -257,6 +273,7 @@ COMMANDS: dict[str, Command] = {
         Command("reverse-next-exit", "rne", "", "to the VM exit before", BACK, _plain(Debugger.reverse_next_exit)),
         Command("reverse-finish", "rfin", "", "to where this exit began", BACK, _plain(Debugger.reverse_finish)),
         Command("reverse-continue", "rc", "", "to the last break that would stop", BACK, _plain(Debugger.reverse_cont)),
+        Command("last-write", "lw", "REGISTER | [gpa] ADDRESS", "who gave it the value that it has", BACK, _last_write),
         Command("bookmark", "bm", "[NAME]", "a name for where it stands", BACK, _bookmark),
         Command("log", "", "EXPR at KIND ... [from CYCLE]", "what EXPR was each time, up to here", BACK, _log),
         Command("when", "", "", "where it stands in time, and how far back it can go", BACK, _when),

@@ -19,6 +19,7 @@ from vmm.session.debugger.breaks import Break, Breaks
 from vmm.session.debugger.conditions import Condition
 from vmm.session.debugger.happening import NOBODY, Happening, Kind
 from vmm.session.debugger.history import History, Point
+from vmm.session.debugger.last_change import last_change
 from vmm.session.debugger.life import Life
 from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Noting, Waiter
 from vmm.session.debugger.rerun import Watched, awaken, find_last, reach, reach_again, rest
@@ -188,6 +189,19 @@ class Debugger:
         noting = Noting(ForBreaks(alone, _say_nothing), Condition(expression), first_cycle)
         find_last(points[:1], lambda: noting, origin, self._symbols)
         return noting.found
+
+    def last_change(self, read: Callable[[Subject], object]) -> Stopped:
+        """To the last instruction before which `read` of this processor gave another value than now.
+
+        What changes it is the instruction, or what the VMM or a device does before the next one.
+        """
+        here, now = self.stop.happening, read(self.subject)
+        who = self._who
+        points = self.history.before(here.cycles)
+        found = last_change(points, read, who, here, now, self._symbols)
+        if found is None:
+            raise ConfigError("it was the same as far back as snapshots go")
+        return self._change_to(*reach_again(*found, self._symbols))
 
     # --- what there is to see ----------------------------------------------------------------------------------------
 

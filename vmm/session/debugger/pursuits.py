@@ -48,8 +48,9 @@ class Waiter:
 
     def look(self, happening: Happening) -> bool:
         """One less to wait for."""
-        if happening.kind in self.kinds and self.match(happening):
-            self.count -= 1
+        if happening.kind not in self.kinds or not self.match(happening):
+            return False
+        self.count -= 1
         return self.count <= 0
 
 

@@ -8,9 +8,11 @@ import pytest
 import sidecore
 from emulator.errors import ConfigError
 from emulator.vmx.exit_reasons import ExitReason
+from emulator.x86 import RSP
 from tests.vmm.session.debugger.worlds import outcome, undebugged, world_of
 from vmm.session.debugger.debugger import Debugger
 from vmm.session.debugger.happening import Kind
+from vmm.session.debugger.views.subject import Space, Subject
 
 SOONER = 2_000_000  # cycles: own kernels have ended by 20 to 50 million
 
@@ -144,4 +146,46 @@ def test_there_is_nothing_before_the_begin() -> None:
     debugger = Debugger(world_of())
     with pytest.raises(ConfigError, match="nothing like that before"):
         debugger.reverse_next_exit()
+    debugger.close()
+
+
+@pytest.mark.parametrize("paging", ["native", "shadow", "ept"])
+def test_the_last_write_is_the_instruction_that_gave_the_value(paging: sidecore.Paging) -> None:
+    debugger = Debugger(world_of("default", paging))
+    debugger.goto_cycle(8_000_000)
+    debugger.stepi()
+    rsp = debugger.subject.gpr(RSP)
+    hpa = debugger.subject.place(Space.GVA, rsp)
+    assert hpa is not None
+
+    def word(subject: Subject) -> object:
+        return subject.read_hpa(hpa, 8)
+
+    now, there = word(debugger.subject), debugger.stop.happening
+    before = debugger.last_change(word).happening
+    assert before.cycles <= there.cycles
+    assert word(debugger.subject) != now
+    debugger.stepi()
+    assert word(debugger.subject) == now
+    debugger.close()
+
+
+def test_a_value_that_was_always_the_same_has_no_last_write() -> None:
+    debugger = Debugger(world_of())
+    debugger.goto_cycle(3_000_000)
+    with pytest.raises(ConfigError, match="as far back as snapshots go"):
+        debugger.last_change(lambda subject: 0)
+    debugger.close()
+
+
+def test_steps_back_are_those_of_the_processor_that_is_looked_at() -> None:
+    debugger = Debugger(world_of("smp_lock", "ept", vcpu_count=2, pcpu_count=2))
+    debugger.goto_cycle(SOONER)
+    for name in ("d0v1", "d0v0"):
+        debugger.choose(name)
+        debugger.stepi(3)
+        there = debugger.stop.happening.key
+        debugger.stepi(2)
+        debugger.reverse_stepi(2)
+        assert (debugger.stop.happening.key, debugger.subject.name) == (there, name)
     debugger.close()
