@@ -201,6 +201,7 @@ class Debugger:
         found = last_change(points, read, who, here, now, self._symbols)
         if found is None:
             raise ConfigError("it was the same as far back as snapshots go")
+        self.history.insert(found[0])
         return self._change_to(*reach_again(*found, self._symbols))
 
     # --- what there is to see ----------------------------------------------------------------------------------------
@@ -351,6 +352,7 @@ class Debugger:
         found = find_last(self.history.before(origin.cycles), make, origin, self._symbols)
         if found is None:
             raise ConfigError("there is nothing like that before, as far back as snapshots go")
+        self.history.insert(found[0])
         return self._change_to(*reach_again(*found, self._symbols))
 
     def _change_to(self, copy: Watched, life: Life, answer: Happening | Stop) -> Stopped:

@@ -54,6 +54,13 @@ class History:
         self.points.append(point)
         self._thin_out()
 
+    def insert(self, point: Point) -> None:
+        """One of the past, which was run again."""
+        at = bisect_right(self.points, point.cycles, key=lambda kept: kept.cycles)
+        if at == 0 or self.points[at - 1].cycles < point.cycles:
+            self.points.insert(at, point)
+            self._thin_out()
+
     def before(self, cycles: int) -> list[Point]:
         """Those at `cycles` or before, the latest first."""
         end = bisect_right(self.points, cycles, key=lambda point: point.cycles)

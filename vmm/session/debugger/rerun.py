@@ -47,12 +47,15 @@ def awaken(saved: SavedWorld[World], exits: int | None, symbols: Sequence[Symbol
 def find_last(
     points: Sequence[Point], make: Callable[[], Pursuit], origin: Happening, symbols: Sequence[Symbols]
 ) -> tuple[Point, Happening] | None:
-    """The last happening before `origin` that a pursuit of `make` halts at, and the snapshot before it."""
+    """The last happening before `origin` that a pursuit of `make` halts at, and a snapshot before it.
+
+    The snapshot is one of `points`, or a nearer one.
+    """
     for point in points:
         for start in _windows(point.cycles, origin.cycles, make()):
-            found = _search(point, start, make(), origin, symbols)
+            near, found = _search(point, start, make(), origin, symbols)
             if found is not None:
-                return point, found
+                return near, found
     return None
 
 
@@ -68,9 +71,12 @@ def _windows(first: int, end: int, pursuit: Pursuit) -> Iterator[int]:
 
 def _search(
     point: Point, start: int, pursuit: Pursuit, origin: Happening, symbols: Sequence[Symbols]
-) -> Happening | None:
+) -> tuple[Point, Happening | None]:
+    """The last match, and a snapshot of where it began to look."""
     copy = awaken(point.saved, point.exits, symbols)
-    _run_quietly(copy, start)
+    if start > point.cycles:
+        _run_quietly(copy, start)
+        point = Point(copy.world.cycles, copy.watcher.exits, copy.world.snapshot())
     search = LastBefore(pursuit, origin, copy.world.pause, spans=_spans(pursuit, origin))
     copy.watcher.take(search)
     limit = origin.cycles if origin.kind is Kind.REST else None
@@ -79,7 +85,7 @@ def _search(
             break
         if copy.world.run(Limits(max_cycles=limit)) is not Stop.PAUSED:
             break
-    return search.found
+    return point, search.found
 
 
 def _spans(pursuit: Pursuit, origin: Happening) -> list[tuple[int, int]]:
