@@ -14,6 +14,7 @@ from emulator.profiles.sections import REASONS
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import ExitReason as R
+from emulator.x86 import PAGE_FAULT
 from vmm.session.debugger.conditions import Condition
 from vmm.session.debugger.happening import Happening, Kind
 from vmm.session.debugger.views.subject import Subject
@@ -82,7 +83,7 @@ def _mmio(_text: str, _number: NumberOf) -> Match:
         if happening.exit.reason == R.EPT_VIOLATION:
             return domain.is_device_page(subject.read(f.GUEST_PHYSICAL_ADDRESS) >> 12)
         information = i.unpack(subject.read(f.VM_EXIT_INTERRUPTION_INFORMATION))
-        if happening.exit.reason != R.EXCEPTION_NMI or information.vector != 14:
+        if happening.exit.reason != R.EXCEPTION_NMI or information.vector != PAGE_FAULT:
             return False
         gpa = subject.gpa_of(subject.read(f.EXIT_QUALIFICATION))
         return gpa is not None and domain.is_device_page(gpa >> 12)

@@ -16,6 +16,7 @@ from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.x86 import GPR_NAMES, RCX
 from vmm.session.debugger.happening import Happening, Kind
 from vmm.session.debugger.views.subject import Subject
+from vmm.vcpu import Exit
 
 Getter = Callable[[Happening, Subject], Any]
 BUILTINS: dict[str, Any] = {"abs": abs, "hex": hex, "len": len, "max": max, "min": min, "sum": sum}
@@ -36,15 +37,15 @@ def _gpr(index: int) -> Getter:
     return lambda _happening, subject: subject.gpr(index)
 
 
-def _exit(happening: Happening, *reasons: int) -> None:
+def _exit(happening: Happening, *reasons: int) -> Exit:
+    """The exit that is handled, for one of `reasons`, if there are any. Raises MissingError."""
     if happening.exit is None or (reasons and happening.exit.reason not in reasons):
         raise MissingError
+    return happening.exit
 
 
 def _reason(happening: Happening, _subject: Subject) -> str:
-    _exit(happening)
-    assert happening.exit is not None
-    return exit_reasons.name(happening.exit.reason)
+    return exit_reasons.name(_exit(happening).reason)
 
 
 def _io(name: str) -> Getter:
@@ -62,10 +63,8 @@ def _cr(happening: Happening, subject: Subject) -> int:
 
 
 def _access(happening: Happening, subject: Subject) -> str:
-    _exit(happening, R.CR_ACCESS, R.EPT_VIOLATION)
-    assert happening.exit is not None
-    qualification = subject.read(f.EXIT_QUALIFICATION)
-    if happening.exit.reason == R.CR_ACCESS:
+    reason, qualification = _exit(happening, R.CR_ACCESS, R.EPT_VIOLATION).reason, subject.read(f.EXIT_QUALIFICATION)
+    if reason == R.CR_ACCESS:
         return CR_ACCESSES[qualifications.decode_cr_access(qualification).access]
     violation = qualifications.decode_ept_violation(qualification)
     return "write" if violation.is_write else "fetch" if violation.is_fetch else "read"
@@ -88,9 +87,7 @@ def _vector(happening: Happening, subject: Subject) -> int:
 
 
 def _address(happening: Happening, subject: Subject) -> int:
-    _exit(happening, R.EXCEPTION_NMI, R.EPT_VIOLATION, R.INVLPG)
-    assert happening.exit is not None
-    is_ept = happening.exit.reason == R.EPT_VIOLATION
+    is_ept = _exit(happening, R.EXCEPTION_NMI, R.EPT_VIOLATION, R.INVLPG).reason == R.EPT_VIOLATION
     return subject.read(f.GUEST_LINEAR_ADDRESS if is_ept else f.EXIT_QUALIFICATION)
 
 
@@ -100,9 +97,8 @@ def _gpa(happening: Happening, subject: Subject) -> int:
 
 
 def _cost(happening: Happening, _subject: Subject) -> int:
-    _exit(happening)
-    assert happening.exit is not None
-    return happening.exit_cycles or happening.cycles - happening.exit.began_cycles
+    exit = _exit(happening)
+    return happening.exit_cycles or happening.cycles - exit.began_cycles
 
 
 def _charge(name: str) -> Getter:

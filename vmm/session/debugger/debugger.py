@@ -107,9 +107,7 @@ class Debugger:
 
     def wait_for(self, words: Sequence[str]) -> Stopped:
         """To the next happening that a break with these words would stop at; other breaks do not count."""
-        alone = Breaks()
-        alone.add(words, self.number_of, verb="wait")
-        return self._go(ForBreaks(alone, self._trace))
+        return self._go(ForBreaks([Breaks().add(words, self.number_of, verb="wait")], self._trace))
 
     def pursue(self, pursuit: Pursuit) -> Stopped:
         """To what a pursuit of the caller's own halts at."""
@@ -173,20 +171,16 @@ class Debugger:
 
     def return_to(self, happening: Happening) -> Stopped:
         """To where it stood once."""
-        points = self.history.before(happening.cycles)
-        if not points:
-            raise ConfigError("that is not in the past that is kept")
-        return self._change_to(*reach_again(points[0], happening, self._symbols))
+        return self._change_to(*reach_again(self._points(happening.cycles)[0], happening, self._symbols))
 
     def log(self, expression: str, words: Sequence[str], first_cycle: int = 0) -> list[tuple[Happening, Any]]:
         """What `expression` was each time that a break with `words` would have stopped, up to here."""
-        alone = Breaks()
-        alone.add(words, self.number_of, verb="log")
+        alone = Breaks().add(words, self.number_of, verb="log")
         origin = self.stop.happening
         points = self.history.before(max(first_cycle, self.history.points[0].cycles if self.history.points else 0))
         if not points:
             raise ConfigError("there is no past to look at")
-        noting = Noting(ForBreaks(alone, _say_nothing), Condition(expression), first_cycle)
+        noting = Noting(ForBreaks([alone], _say_nothing), Condition(expression), first_cycle)
         find_last(points[:1], lambda: noting, origin, self._symbols)
         return noting.found
 
@@ -196,9 +190,7 @@ class Debugger:
         What changes it is the instruction, or what the VMM or a device does before the next one.
         """
         here, now = self.stop.happening, read(self.subject)
-        who = self._who
-        points = self.history.before(here.cycles)
-        found = last_change(points, read, who, here, now, self._symbols)
+        found = last_change(self.history.before(here.cycles), read, self._who, here, now, self._symbols)
         if found is None:
             raise ConfigError("it was the same as far back as snapshots go")
         self.history.insert(found[0])

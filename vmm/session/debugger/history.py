@@ -9,6 +9,7 @@ When snapshots are taken depends on the workstation; what is found from them doe
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
+from operator import attrgetter
 
 from vmm.session.world.saved import SavedWorld
 from vmm.session.world.world import World
@@ -56,20 +57,21 @@ class History:
 
     def insert(self, point: Point) -> None:
         """One of the past, which was run again."""
-        at = bisect_right(self.points, point.cycles, key=lambda kept: kept.cycles)
+        at = bisect_right(self.points, point.cycles, key=attrgetter("cycles"))
         if at == 0 or self.points[at - 1].cycles < point.cycles:
             self.points.insert(at, point)
             self._thin_out()
 
     def before(self, cycles: int) -> list[Point]:
         """Those at `cycles` or before, the latest first."""
-        end = bisect_right(self.points, cycles, key=lambda point: point.cycles)
-        return self.points[end - 1 :: -1] if end else []
+        return self._first(bisect_right(self.points, cycles, key=attrgetter("cycles")))
 
     def before_exit(self, number: int) -> list[Point]:
         """Those before VM exit `number`, the latest first."""
-        end = bisect_right(self.points, number - 1, key=lambda point: point.exits)
-        return self.points[end - 1 :: -1] if end else []
+        return self._first(bisect_right(self.points, number - 1, key=attrgetter("exits")))
+
+    def _first(self, count: int) -> list[Point]:
+        return self.points[:count][::-1]
 
     def forget(self) -> None:
         """What was is not the past of what is: somebody has changed the world."""

@@ -59,7 +59,6 @@ class Watcher(ExitObserver):
         self._pursuit: Pursuit | None = None
         self._kinds: frozenset[Kind] = frozenset()
         self._sees_exits = self._sees_handled = self._sees_entries = self._sees_charges = self._sees_lines = False
-        self._keeps_words = False
         self.subjects: list[Subject] = []  # all processors of the world
         self._numbers: dict[Processor, int] = {}  # of all processors in the world
         self._spans: tuple[Span, ...] = ()
@@ -89,7 +88,7 @@ class Watcher(ExitObserver):
         self._sees_exits, self._sees_handled = Kind.EXIT in kinds, Kind.HANDLED in kinds
         self._sees_entries, self._sees_charges = Kind.ENTRY in kinds, Kind.CHARGE in kinds
         self._sees_lines = Kind.LINE in kinds
-        self._kinds, self._keeps_words = kinds, bool(kinds)
+        self._kinds = kinds
         spans = tuple(pursuit.spans) if Kind.INSTRUCTION in kinds else ()
         if spans != self._spans:
             for subject in self.subjects:
@@ -135,7 +134,7 @@ class Watcher(ExitObserver):
     def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
         """See `ExitObserver`."""
         self.tracer.end()
-        if self._keeps_words:
+        if self._kinds:
             who = self._numbers[vcpu]
             self._words[who] = self.subjects[who].vmcs.storage.tobytes()
         self._costs.setdefault(exit.reason, deque(maxlen=COSTS_MAX)).append(cycles)
