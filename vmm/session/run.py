@@ -80,7 +80,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             save_point.pause = guest.pause
         if outside.pcap_path is not None:
             stack.enter_context(Capture(outside.pcap_path)).follow(guest.nic)
-        if isinstance(trace, TimelineTrace) and isinstance(guest, VirtualGuest):
+        if trace is not None and isinstance(guest, VirtualGuest):
             trace.follow(guest.hypervisor, guest.nic)
             stack.callback(trace.leave)
         stack.enter_context(_interruptible(guest))
@@ -90,7 +90,7 @@ def run(plan: BootPlan, console: Console, on_slice: Callable[[Guest], None] = la
             while guest.end is None:
                 _loop(guest, console, plan.limits, on_slice, save_point)
                 if saveable is not None and save_point is not None and guest.end is None:
-                    if isinstance(trace, TimelineTrace):
+                    if trace is not None:
                         trace.leave()
                     _save(saveable, console, save_point)
         except GuestError as error:

@@ -20,8 +20,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from devices.nic.nic import Nic
 from emulator.errors import ConfigError
 from vmm.exits.observer import ExitObserver
+from vmm.hypervisor import Hypervisor
 from vmm.session.observe.trace_record import COLUMNS, Record
 from vmm.session.option_values import TraceStart
 from vmm.session.output_file import open_output, write_all
@@ -63,6 +65,12 @@ class TraceWriter(ExitObserver, AbstractContextManager["TraceWriter"]):
             self._flush()
             self._write(self.foot())
             self._file.close()
+
+    def follow(self, hypervisor: Hypervisor, nic: Nic | None) -> None:
+        """Hear of other things than VM exits, too: a kind of trace that has room for them does."""
+
+    def leave(self) -> None:
+        """Hear of them no more."""
 
     def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
         """Record a VM exit."""
