@@ -53,6 +53,14 @@ ATTACH = f"""
     xor r12d, r12d
     xor r13d, r13d
 """
+# The descriptor at RAX is given back, and the next one is looked at. R13 counts frames.
+GIVE_BACK = f"""
+    mov dword ptr [rax + {PAGE + 2048 + 8}], 2048
+    mov dword ptr [rax + {PAGE + 2048 + 12}], 1
+    inc r12d
+    and r12d, 63
+    inc r13d
+"""
 # The upcall: masked, take what is DONE and give it back, unmask, look once more. R13 counts frames.
 HANDLER = f"""
 7:  mov dword ptr [{PAGE + 4}], 1
@@ -60,11 +68,7 @@ HANDLER = f"""
     shl eax, 4
     cmp dword ptr [rax + {PAGE + 2048 + 12}], 2
     jne 9f
-    mov dword ptr [rax + {PAGE + 2048 + 8}], 2048
-    mov dword ptr [rax + {PAGE + 2048 + 12}], 1
-    inc r12d
-    and r12d, 63
-    inc r13d
+    {GIVE_BACK}
     jmp 8b
 9:  mov dword ptr [{PAGE}], 0
     mov dword ptr [{PAGE + 4}], 0

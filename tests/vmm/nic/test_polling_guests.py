@@ -2,7 +2,20 @@
 
 import pytest
 
-from tests.vmm.nic.rig import ATTACH, END, HANDLER, PAGE, PS_PER_MS, PS_PER_US, Rig, frame_to, mac_of, make_rig, sender
+from tests.vmm.nic.rig import (
+    ATTACH,
+    END,
+    GIVE_BACK,
+    HANDLER,
+    PAGE,
+    PS_PER_MS,
+    PS_PER_US,
+    Rig,
+    frame_to,
+    mac_of,
+    make_rig,
+    sender,
+)
 
 FRAMES = 6
 FIRST_PS = 70 * PS_PER_US
@@ -18,11 +31,7 @@ def poller(frames: int) -> str:
 5:  pause
     cmp dword ptr [rax + {PAGE + 2048 + 12}], 2
     jne 5b
-    mov dword ptr [rax + {PAGE + 2048 + 8}], 2048
-    mov dword ptr [rax + {PAGE + 2048 + 12}], 1
-    inc r12d
-    and r12d, 63
-    inc r13d
+    {GIVE_BACK}
     cmp r13d, {frames}
     jb 6b
     {END}
