@@ -83,13 +83,18 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sidecore: Python 3.11 or newer is needed; make PYTHON=...")'
 	@touch $@
 
-.make/packages: .make/tools pyproject.toml
-	@echo 'sidecore: installing Python packages into .venv (a minute at first)'
+# Before the packages: installing ours compiles the CPU engine, which is linked with it.
+.make/unicorn: .make/tools $(wildcard emulator/unicorn_build/*.py)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m emulator.unicorn_build >.make/unicorn.log
+	@mv .make/unicorn.log $@
+
+.make/packages: pyproject.toml | .make/unicorn
+	@echo 'sidecore: installing Python packages into .venv (a minute at first)'
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-.make/engine: .make/packages $(ENGINE)
+.make/engine: .make/packages .make/unicorn $(ENGINE)
 	@echo 'sidecore: compiling the CPU engine'
 	@$(BIN)/python setup.py --quiet build_ext --inplace >.make/engine.log 2>&1 || { cat .make/engine.log >&2; exit 1; }
 	@touch $@

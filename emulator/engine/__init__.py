@@ -30,7 +30,6 @@ def _load_global(package: str, pattern: str) -> None:
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
-_load_global("unicorn", "libunicorn.so*")
 _load_global("capstone", "libcapstone.so*")
 
 from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the libraries loaded first)
@@ -106,7 +105,7 @@ class Engine:
         if cpu == ffi.NULL:
             what = ffi.string(problem[0]).decode()
             raise RuntimeError(
-                f"the CPU engine is not the one this version was made for ({what}); reinstall unicorn==2.1.4"
+                f"the CPU engine is not the one this version was made for ({what}); build it anew: make clean setup"
             )
         self._cpu = ffi.gc(cpu, lib.sc_close)
         self.shared = lib.sc_shared(self._cpu)

@@ -281,8 +281,6 @@ bool engine_open(sc_cpu *cpu, const char **problem) {
     void *arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (arena == MAP_FAILED) return false;
     cpu->port.arena = arena;
-    *problem = "its clock";
-    if (!replace_clock()) return false;
     *problem = "cannot open the engine";
     catch_aborts();
     if (!open_unicorn(cpu) || uc_context_alloc(cpu->port.uc, (uc_context **)&cpu->port.context)) return false;

@@ -15,7 +15,7 @@
 enum { ARENA_BYTES = 8 << 20, HOST_SAVE = 0x1000, IO_MAP = 0x4000, MSR_MAP = 0x8000, STUB = 0x10000, NESTED = 0x20000 };
 #define NOWHERE 0xfffffffffffffff1ull /* an address no guest fetches from: uc_emu_start wants an end */
 
-/* CPUX86State of the unicorn 2.1.4 wheel; verify_layout() compares every one with what VMRUN loads. */
+/* CPUX86State of Unicorn 2.1.4; verify_layout() compares every one with what VMRUN loads. */
 enum {
     RAW_REGS = 0,
     RAW_EIP = 128,
@@ -105,8 +105,9 @@ bool map_memory(sc_cpu *cpu);
 bool engine_hook_spans(sc_cpu *cpu); /* false: Unicorn has no memory for hooks */
 
 /* clock.c */
-bool replace_clock(void);
+struct timeval;
 void show_clock(const sc_cpu *cpu);
+void sc_engine_time(struct timeval *ret);
 
 /* abort.c */
 enum { ABORTS_MAX = 48 };
