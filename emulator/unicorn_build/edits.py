@@ -41,4 +41,202 @@ EDITS = (
         why="Unicorn resizes its TLB by the time, and a guest can tell: the time is that of the emulated CPU",
         test="tests/emulator/engine/unicorn/test_clock.py",
     ),
+    # Where the engine stops: at the begin of a block.
+    Edit(
+        file="qemu/tcg/tcg-op.c",
+        place=Place.BEFORE,
+        anchor="    if (tcg_ctx->uc->no_exit_request) {\n",
+        lines="    tcg_ctx->nb_ops += 3;\n    return;\n",
+        why="Unicorn calls a function behind every load and store, to stop where there is no memory: here there is."
+        " A block ends when it has many operations; those calls are counted still, so that it ends where it did",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/include/tcg/tcg.h",
+        place=Place.AFTER,
+        anchor="    TCGv_i32 delay_slot_flag;\n",
+        lines="    TCGLabel *sc_leave;\n",
+        why="where a block goes that does not begin: see the next two",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/include/exec/gen-icount.h",
+        place=Place.BEFORE,
+        anchor="    TCGv_ptr puc = tcg_const_ptr(tcg_ctx, tcg_ctx->uc);\n",
+        lines="""\
+    TCGv_i32 sc_asked = tcg_temp_new_i32(tcg_ctx);
+    tcg_ctx->sc_leave = gen_new_label(tcg_ctx);
+    tcg_gen_ld_i32(tcg_ctx, sc_asked, tcg_ctx->cpu_env,
+                   offsetof(ArchCPU, neg.icount_decr.u32) - offsetof(ArchCPU, env));
+    tcg_gen_brcondi_i32(tcg_ctx, TCG_COND_LT, sc_asked, 0, tcg_ctx->sc_leave);
+    tcg_temp_free_i32(tcg_ctx, sc_asked);
+    return;
+""",
+        why="whether to stop is asked before every block: by two operations, not by a function",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/include/exec/gen-icount.h",
+        place=Place.BEFORE,
+        anchor="    tcg_gen_exit_tb(tcg_ctx, tb, TB_EXIT_REQUESTED);\n",
+        lines="    gen_set_label(tcg_ctx, tcg_ctx->sc_leave);\n",
+        why="where a block goes that does not begin",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cpu-exec.c",
+        place=Place.INSTEAD,
+        anchor="        if (!HOOK_EXISTS(env->uc, UC_HOOK_CODE)) {\n",
+        lines="        {\n",
+        why="a block that did not begin has not stored RIP, also where other blocks have hooks on instructions",
+        test="tests/emulator/engine/unicorn/test_spans.py",
+    ),
+    # Memory: which stores are slow, and where RAM lies.
+    Edit(
+        file="qemu/accel/tcg/translate-all.c",
+        place=Place.AFTER,
+        anchor="    return page_find_alloc(uc, index, 0);\n}\n",
+        lines="""
+
+bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr)
+{
+    PageDesc *p = page_find(uc, ram_addr >> TARGET_PAGE_BITS);
+    return p && p->first_tb;
+}
+""",
+        why="a store is slow only where its physical page has translated code, not wherever a page is executable",
+        test="tests/emulator/engine/unicorn/test_translations.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.BEFORE,
+        anchor="    if (mr && (mr->perms & UC_PROT_EXEC) != 0) {\n",
+        lines="""\
+    extern bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr);
+    if (sc_page_has_code(cpu->uc, ram_addr)) {
+        struct page_collection *sc_pages = page_collection_lock(cpu->uc, ram_addr, ram_addr + size);
+        tb_invalidate_phys_page_fast(cpu->uc, sc_pages, ram_addr, size, retaddr);
+        page_collection_unlock(sc_pages);
+    }
+    if (!sc_page_has_code(cpu->uc, ram_addr)) {
+        tlb_set_dirty(cpu, mem_vaddr);
+    }
+    return;
+""",
+        why="the store itself: it takes away the translations that it changes; without code left, the next are fast",
+        test="tests/emulator/engine/unicorn/test_translations.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.INSTEAD,
+        anchor="            } else if (cpu_physical_memory_is_clean(iotlb)) {\n",
+        lines="""\
+            } else if (sc_page_has_code(cpu->uc, iotlb)) {
+""",
+        why="an entry of the TLB is made: its stores are slow where its page has code",
+        test="tests/emulator/engine/unicorn/test_translations.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.INSTEAD,
+        anchor="""\
+    cpu_physical_memory_test_and_clear_dirty(ram_addr, TARGET_PAGE_SIZE,
+                                             DIRTY_MEMORY_CODE);
+""",
+        lines="""\
+    tlb_reset_dirty(uc->cpu, (ram_addr_t)(uintptr_t)qemu_map_ram_ptr(uc, NULL, ram_addr), TARGET_PAGE_SIZE);
+""",
+        why="the first code of a page is translated: entries that reach it, through whatever mapping, become slow",
+        test="tests/emulator/engine/unicorn/test_translations.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.BEFORE,
+        anchor="/* update the TLBs so that writes to code in the virtual page 'addr'\n   can be detected */\n",
+        lines="extern bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr);\n",
+        why="it is declared",
+        test="tests/emulator/engine/unicorn/test_translations.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/translate-all.c",
+        place=Place.INSTEAD,
+        anchor="    if (!uc_mem_hook_installed(cpu->uc, tb->pc)) {\n",
+        lines="    if (0) {\n",
+        why="Unicorn made the linear page of each new block slow; now its physical page is, once",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.INSTEAD,
+        anchor="        if (cmp == page) {\n",
+        lines="        if ((cmp & ~(target_ulong)TLB_NOTDIRTY) == page) {\n",
+        why="what the TLB keeps, which a guest can tell where it does not flush, does not depend on what is translated",
+        test="tests/emulator/engine/unicorn/test_translations.py",
+    ),
+    Edit(
+        file="include/uc_priv.h",
+        place=Place.BEFORE,
+        anchor="    bool skip_sync_pc_on_exit;\n",
+        lines="    struct MemoryRegion *sc_regions[2];\n    void *sc_owner;\n",
+        why="the regions of memory that were found last; the CPU whose engine it is",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/unicorn_common.h",
+        place=Place.BEFORE,
+        anchor="    hwaddr xlat = 0;\n    hwaddr len = 1;\n",
+        lines="""\
+    for (int i = 0; i < 2; i++) {
+        MemoryRegion *sc_region = uc->sc_regions[i];
+        if (sc_region && address >= sc_region->addr && address < sc_region->end) {
+            return sc_region;
+        }
+    }
+""",
+        why="every slow load and store looks for its region of memory; there are few, so it is one of the last two",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/unicorn_common.h",
+        place=Place.AFTER,
+        anchor="    if (mr == &uc->io_mem_unassigned) {\n        return NULL;\n    }\n",
+        lines="""\
+    if (mr->container == uc->system_memory) {
+        uc->sc_regions[1] = uc->sc_regions[0];
+        uc->sc_regions[0] = mr;
+    }
+""",
+        why="the region found is one of the last two",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/softmmu/memory.c",
+        place=Place.AFTER,
+        anchor="static void memory_region_transaction_commit(MemoryRegion *mr)\n{\n",
+        lines="    mr->uc->sc_regions[0] = mr->uc->sc_regions[1] = NULL;\n",
+        why="regions are added or removed",
+        test="tests/emulator/engine/unicorn/test_holes.py",
+    ),
+    Edit(
+        file="uc.c",
+        place=Place.BEFORE,
+        anchor="UNICORN_EXPORT\nunsigned int uc_version(unsigned int *major, unsigned int *minor)\n",
+        lines="void sc_set_owner(uc_engine *uc, void *owner)\n{\n    uc->sc_owner = owner;\n}\n\n",
+        why="functions of ours are told which CPU calls",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/target/i386/helper.c",
+        place=Place.AFTER,
+        anchor="uint64_t x86_ldq_phys(CPUState *cs, hwaddr addr)\n{\n",
+        lines="""\
+    extern void *sc_ram(void *owner, uint64_t hpa);
+    void *sc_host = sc_ram(cs->uc->sc_owner, addr);
+    if (sc_host) {
+        return ldq_le_p(sc_host);
+    }
+""",
+        why="a page walk reads RAM directly",
+        test="benchmarks/speed/measure.py",
+    ),
 )

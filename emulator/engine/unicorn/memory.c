@@ -36,6 +36,14 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
     empty_translations(cpu); /* translated code does not see the change */
 }
 
+/* Unicorn walks page tables: where the RAM at `hpa`, or its own memory, lies here; NULL: it is neither. */
+void *sc_ram(void *owner, uint64_t hpa) {
+    sc_cpu *cpu = owner;
+    uint64_t last = hpa | 7; /* entries are aligned */
+    if (last < cpu->low_end || (hpa >= cpu->high_start && last < cpu->high_end)) return cpu->memory + hpa;
+    return hpa - ARENA < ARENA_BYTES ? cpu->port.arena + (hpa - ARENA) : NULL;
+}
+
 /* Where there is no RAM the platform answers. The hook cannot leave the block it was called from: what the access set off
  * (an interrupt, the end of the run) comes at the end of the block. */
 static void mmio(sc_cpu *cpu, int operation, uint64_t hpa, unsigned size, uint64_t *value) {

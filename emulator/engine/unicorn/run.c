@@ -205,8 +205,9 @@ static bool add_hooks(sc_cpu *cpu) {
 }
 
 static bool open_unicorn(sc_cpu *cpu) {
-    return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->port.uc) &&
-           !uc_ctl_set_cpu_model(cpu->port.uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->port.uc, BUFFER_BYTES) &&
+    if (uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->port.uc)) return false;
+    sc_set_owner(cpu->port.uc, cpu);
+    return !uc_ctl_set_cpu_model(cpu->port.uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->port.uc, BUFFER_BYTES) &&
            map_memory(cpu) && !uc_mem_map_ptr(cpu->port.uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->port.arena);
 }
 

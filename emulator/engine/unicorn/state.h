@@ -100,9 +100,13 @@ void forget_nested(sc_cpu *cpu);
 bool wants_memory_hook(const sc_cpu *cpu);
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool map_memory(sc_cpu *cpu);
+void *sc_ram(void *owner, uint64_t hpa);
 
 /* spans.c */
 bool engine_hook_spans(sc_cpu *cpu); /* false: Unicorn has no memory for hooks */
+
+/* Of Unicorn, by our edits: see emulator/unicorn_build/edits.py. What it calls of ours is marked there, too. */
+void sc_set_owner(uc_engine *uc, void *owner);
 
 /* clock.c */
 struct timeval;
