@@ -7,11 +7,13 @@ Where nobody answers, reads are all ones and writes are dropped. RAM goes on beh
 guest's is laid out likewise. The workstation gives memory when it is touched, and none for the hole.
 
 Every access is checked against the size; there is no unchecked path. `words` gives page-table code 64-bit words at
-`hpa >> 3`; Python's memoryview checks its index too.
+`hpa >> 3`; Python's memoryview checks its index too. It is for pages that no guest runs: CPUs hear of what `write`
+changes, and of nothing else.
 """
 
 import ctypes
 import mmap
+from typing import Protocol
 
 from emulator.x86 import PAGE_BYTES
 
@@ -29,6 +31,13 @@ def end_of_ram(start: int, size_bytes: int) -> int:
     return start + size_bytes if size_bytes <= below else max(start, HIGH_START) + size_bytes - below
 
 
+class Code(Protocol):
+    """Who has translated code of a memory."""
+
+    def written(self, hpa: int, length_bytes: int) -> None:
+        """[hpa, hpa + length_bytes), which is RAM, has changed."""
+
+
 class HostMemory:
     """`size_bytes` of RAM of the host, zeroed, at host-physical addresses from 0 on."""
 
@@ -42,6 +51,7 @@ class HostMemory:
         self.map = mmap.mmap(-1, self.end_hpa, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         self.bytes = memoryview(self.map)
         self.words = self.bytes.cast("Q")
+        self.code: Code | None = None  # the first CPU sets it
 
     def begin_with(self, file: int) -> None:
         """Become what is in the file with this descriptor. Raises OSError.
@@ -74,7 +84,9 @@ class HostMemory:
         """Store `data` at `hpa`; what does not fall on RAM is dropped."""
         if self.is_ram(hpa, len(data)):
             self.bytes[hpa : hpa + len(data)] = data
+            if self.code is not None:
+                self.code.written(hpa, len(data))
             return
-        for i, byte in enumerate(data):
+        for i in range(len(data)):
             if self.is_ram(hpa + i, 1):
-                self.bytes[hpa + i] = byte
+                self.write(hpa + i, data[i : i + 1])

@@ -32,7 +32,8 @@ def _load_global(package: str, pattern: str) -> None:
 
 _load_global("capstone", "libcapstone.so*")
 
-from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the libraries loaded first)
+from emulator.engine._engine import ffi, lib  # noqa: E402  (needs the library loaded first)
+from emulator.engine.code_map import code_map  # noqa: E402
 from emulator.timing.core_timing import CoreTiming  # noqa: E402
 from emulator.timing.instruction_classes import CLASS_OF  # noqa: E402
 
@@ -101,7 +102,7 @@ class Engine:
         self._handle = ffi.new_handle(self)
         self._buffer = ffi.from_buffer("uint8_t[]", memory.map, require_writable=True)
         problem = ffi.new("const char **")
-        cpu = lib.sc_open(self._buffer, memory.bounds, self._handle, problem)
+        cpu = lib.sc_open(self._buffer, memory.bounds, code_map(memory).map, self._handle, problem)
         if cpu == ffi.NULL:
             what = ffi.string(problem[0]).decode()
             raise RuntimeError(

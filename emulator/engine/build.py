@@ -23,7 +23,12 @@ extern "Python" int python_on_platform(void *python, int operation, uint64_t num
 """
 FUNCTIONS = """
 typedef struct sc_cpu sc_cpu;
-sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], void *python, const char **problem);
+typedef struct sc_code_map sc_code_map;
+sc_code_map *sc_code_open(uint64_t pages);
+void sc_code_close(sc_code_map *map);
+uint8_t *sc_code_counts(sc_code_map *map);
+void sc_code_written(sc_code_map *map, uint64_t hpa, uint64_t bytes);
+sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], sc_code_map *code, void *python, const char **problem);
 uint64_t sc_cached_bytes(const sc_cpu *cpu);
 bool sc_rest(sc_cpu *cpu);
 void sc_close(sc_cpu *cpu);
@@ -118,7 +123,7 @@ def make() -> FFI:
     builder.set_source(
         "emulator.engine._engine",
         '#include "engine.h"\n'
-        + FUNCTIONS.replace("typedef struct sc_cpu sc_cpu;", "")
+        + FUNCTIONS.replace("typedef struct sc_cpu sc_cpu;", "").replace("typedef struct sc_code_map sc_code_map;", "")
         + "static int python_on_exit(void *);\n"
         "static void python_on_instruction(void *);\n"
         "static int python_on_platform(void *, int, uint64_t, uint64_t, uint64_t *);\n"

@@ -15,15 +15,15 @@ void sc_close(sc_cpu *cpu) {
     free(cpu);
 }
 
-/* A CPU over `memory`, in reset-like state. NULL on failure, with `*problem` naming what is not as expected. */
-sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], void *python, const char **problem) {
+/* A CPU over `memory`, whose code map is `code`, in reset-like state. NULL on failure, with `*problem` naming what is not as expected. */
+sc_cpu *sc_open(uint8_t *memory, const uint64_t bounds[3], sc_code_map *code, void *python, const char **problem) {
     sc_cpu *cpu = calloc(1, sizeof *cpu);
     *problem = "out of memory";
     if (!cpu) return NULL;
     cpu->python = python;
     cpu->memory = memory;
     cpu->low_end = bounds[0], cpu->high_start = bounds[1], cpu->high_end = bounds[2];
-    if (!decode_open(cpu) || !blocks_open(cpu) || !engine_open(cpu, problem)) {
+    if (!decode_open(cpu) || !blocks_open(cpu) || !engine_open(cpu, code, problem)) {
         sc_close(cpu);
         return NULL;
     }
@@ -40,10 +40,7 @@ uint64_t sc_cached_bytes(const sc_cpu *cpu) {
 }
 
 /* Give that back; all of it comes again as it is needed, and no cycle depends on it. Not while the CPU runs. */
-bool sc_rest(sc_cpu *cpu) {
-    forget_blocks(cpu);
-    return engine_reopen(cpu);
-}
+bool sc_rest(sc_cpu *cpu) { return engine_reopen(cpu); }
 
 sc_cpu_shared *sc_shared(sc_cpu *cpu) { return &cpu->s; }
 

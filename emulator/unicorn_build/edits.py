@@ -91,12 +91,54 @@ EDITS = (
         why="a block that did not begin has not stored RIP, also where other blocks have hooks on instructions",
         test="tests/emulator/engine/unicorn/test_spans.py",
     ),
-    # Memory: which stores are slow, and where RAM lies.
+    # A block calls us when it begins, with what was found of it when it was translated.
+    Edit(
+        file="qemu/accel/tcg/tcg-runtime.h",
+        place=Place.BEFORE,
+        anchor="DEF_HELPER_2(check_exit_request, void, ptr, i32)",
+        lines="DEF_HELPER_1(sc_block, void, ptr)\n",
+        why="translated code can call helper_sc_block",
+        test="tests/emulator/engine/time/test_counting.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/translator.c",
+        place=Place.BEFORE,
+        anchor="    if (HOOK_EXISTS_BOUNDED(uc, UC_HOOK_BLOCK, tb->pc)) {\n",
+        lines="""\
+    if (uc->sc_owner) {
+        extern void *sc_next_block(void *owner);
+        TCGv_ptr sc_block = tcg_const_ptr(tcg_ctx, sc_next_block(uc->sc_owner));
+        gen_helper_sc_block(tcg_ctx, sc_block);
+        tcg_temp_free_ptr(tcg_ctx, sc_block);
+    }
+""",
+        why="a hook on blocks gets an address, and had to look up what is known of the block",
+        test="tests/emulator/engine/time/test_counting.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/translate-all.c",
+        place=Place.INSTEAD,
+        anchor="    if (!uc_mem_hook_installed(cpu->uc, tb->pc)) {\n",
+        lines="""\
+    extern void sc_block_translated(void *owner, uint64_t pc, uint32_t bytes, uint32_t instructions, uint32_t hflags,
+                                    const uint8_t *first, const uint8_t *second);
+    sc_block_translated(cpu->uc->sc_owner, pc, tb->size, tb->icount, flags,
+                        phys_pc == -1 ? NULL : qemu_map_ram_ptr(cpu->uc, NULL, phys_pc),
+                        phys_page2 == -1 ? NULL : qemu_map_ram_ptr(cpu->uc, NULL, phys_page2));
+    if (0) {
+""",
+        why="the block is translated. (Unicorn made the linear page of each slow; now its physical page is: see below)",
+        test="tests/emulator/engine/time/test_counting.py",
+    ),
+    # Who changes code takes its translations away: see emulator/engine/unicorn/code.c.
     Edit(
         file="qemu/accel/tcg/translate-all.c",
         place=Place.AFTER,
-        anchor="    return page_find_alloc(uc, index, 0);\n}\n",
-        lines="""
+        anchor="""\
+    return page_find_alloc(uc, index, 0);
+}
+""",
+        lines="""\
 
 bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr)
 {
@@ -104,37 +146,43 @@ bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr)
     return p && p->first_tb;
 }
 """,
-        why="a store is slow only where its physical page has translated code, not wherever a page is executable",
-        test="tests/emulator/engine/unicorn/test_translations.py",
+        why="has this CPU translated code of a page?",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/translate-all.c",
+        place=Place.BEFORE,
+        anchor="/* len must be <= 8 and start must be a multiple of len.\n",
+        lines="""\
+void sc_forget_code(struct uc_struct *uc, uint8_t *host, uint64_t bytes)
+{
+    ram_addr_t start = qemu_ram_addr_from_host(uc, host);
+    if (start != RAM_ADDR_INVALID) {
+        tb_invalidate_phys_range(uc, start, start + bytes);
+    }
+}
+
+""",
+        why="the translations of this CPU are taken away when somebody else changes their code",
+        test="tests/emulator/engine/time/test_code_changes.py",
     ),
     Edit(
         file="qemu/accel/tcg/cputlb.c",
         place=Place.BEFORE,
-        anchor="    if (mr && (mr->perms & UC_PROT_EXEC) != 0) {\n",
-        lines="""\
-    extern bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr);
-    if (sc_page_has_code(cpu->uc, ram_addr)) {
-        struct page_collection *sc_pages = page_collection_lock(cpu->uc, ram_addr, ram_addr + size);
-        tb_invalidate_phys_page_fast(cpu->uc, sc_pages, ram_addr, size, retaddr);
-        page_collection_unlock(sc_pages);
-    }
-    if (!sc_page_has_code(cpu->uc, ram_addr)) {
-        tlb_set_dirty(cpu, mem_vaddr);
-    }
-    return;
+        anchor="""\
+/* update the TLBs so that writes to code in the virtual page 'addr'
+   can be detected */
 """,
-        why="the store itself: it takes away the translations that it changes; without code left, the next are fast",
-        test="tests/emulator/engine/unicorn/test_translations.py",
-    ),
-    Edit(
-        file="qemu/accel/tcg/cputlb.c",
-        place=Place.INSTEAD,
-        anchor="            } else if (cpu_physical_memory_is_clean(iotlb)) {\n",
         lines="""\
-            } else if (sc_page_has_code(cpu->uc, iotlb)) {
+extern bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr);
+extern bool sc_has_code(void *owner, const uint8_t *host);
+extern void sc_code_begins(void *owner, const uint8_t *host);
+extern void sc_code_ends(void *owner, const uint8_t *host);
+extern void sc_code_stored(void *owner, const uint8_t *host, uint64_t bytes);
+
 """,
-        why="an entry of the TLB is made: its stores are slow where its page has code",
-        test="tests/emulator/engine/unicorn/test_translations.py",
+        why="they are declared",
+        test="tests/emulator/engine/time/test_code_changes.py",
     ),
     Edit(
         file="qemu/accel/tcg/cputlb.c",
@@ -144,34 +192,105 @@ bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr)
                                              DIRTY_MEMORY_CODE);
 """,
         lines="""\
-    tlb_reset_dirty(uc->cpu, (ram_addr_t)(uintptr_t)qemu_map_ram_ptr(uc, NULL, ram_addr), TARGET_PAGE_SIZE);
+    uint8_t *sc_host = qemu_map_ram_ptr(uc, NULL, ram_addr);
+    sc_code_begins(uc->sc_owner, sc_host);
+    tlb_reset_dirty(uc->cpu, (uintptr_t)sc_host, TARGET_PAGE_SIZE);
 """,
-        why="the first code of a page is translated: entries that reach it, through whatever mapping, become slow",
-        test="tests/emulator/engine/unicorn/test_translations.py",
+        why="the first code of a page is translated: stores that reach it, through whatever mapping, become slow",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.INSTEAD,
+        anchor="    cpu_physical_memory_set_dirty_flag(ram_addr, DIRTY_MEMORY_CODE);\n",
+        lines="    sc_code_ends(uc->sc_owner, qemu_map_ram_ptr(uc, NULL, ram_addr));\n",
+        why="the last code of a page is gone",
+        test="benchmarks/speed/measure.py",
     ),
     Edit(
         file="qemu/accel/tcg/cputlb.c",
         place=Place.BEFORE,
-        anchor="/* update the TLBs so that writes to code in the virtual page 'addr'\n   can be detected */\n",
-        lines="extern bool sc_page_has_code(struct uc_struct *uc, ram_addr_t ram_addr);\n",
-        why="it is declared",
-        test="tests/emulator/engine/unicorn/test_translations.py",
+        anchor="    if (mr && (mr->perms & UC_PROT_EXEC) != 0) {\n",
+        lines="""\
+    const uint8_t *sc_host = (const uint8_t *)((uintptr_t)mem_vaddr + tlbe->addend);
+    sc_code_stored(cpu->uc->sc_owner, sc_host, size);
+    if (sc_page_has_code(cpu->uc, ram_addr)) {
+        struct page_collection *sc_pages = page_collection_lock(cpu->uc, ram_addr, ram_addr + size);
+        tb_invalidate_phys_page_fast(cpu->uc, sc_pages, ram_addr, size, retaddr);
+        page_collection_unlock(sc_pages);
+    }
+    if (!sc_has_code(cpu->uc->sc_owner, sc_host)) {
+        tlb_set_dirty(cpu, mem_vaddr);
+    }
+    return;
+""",
+        why="a store is slow only where its physical page has code, not wherever a page is executable",
+        test="tests/emulator/engine/time/test_code_changes.py",
     ),
     Edit(
-        file="qemu/accel/tcg/translate-all.c",
+        file="qemu/accel/tcg/cputlb.c",
         place=Place.INSTEAD,
-        anchor="    if (!uc_mem_hook_installed(cpu->uc, tb->pc)) {\n",
-        lines="    if (0) {\n",
-        why="Unicorn made the linear page of each new block slow; now its physical page is, once",
-        test="benchmarks/speed/measure.py",
+        anchor="            } else if (cpu_physical_memory_is_clean(iotlb)) {\n",
+        lines="            } else if (sc_has_code(cpu->uc->sc_owner, (const uint8_t *)addend)) {\n",
+        why="an entry of the TLB is made: its stores are slow where its page has code",
+        test="tests/emulator/engine/time/test_code_changes.py",
     ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.BEFORE,
+        anchor="""\
+/* Called with tlb_c.lock held */
+static inline void tlb_set_dirty1_locked(CPUTLBEntry *tlb_entry,
+""",
+        lines="""\
+static void sc_slow_entry(struct uc_struct *uc, CPUTLBEntry *entry)
+{
+    target_ulong addr = entry->addr_write;
+    if (!(addr & (TLB_INVALID_MASK | TLB_MMIO | TLB_DISCARD_WRITE | TLB_NOTDIRTY)) &&
+        sc_has_code(uc->sc_owner, (const uint8_t *)(uintptr_t)((addr & TARGET_PAGE_MASK) + entry->addend))) {
+        entry->addr_write |= TLB_NOTDIRTY;
+    }
+}
+
+void sc_slow_code_stores(struct uc_struct *uc)
+{
+    CPUTLB *tlb = env_tlb((CPUArchState *)uc->cpu->env_ptr);
+    for (int mode = 0; mode < NB_MMU_MODES; mode++) {
+        for (unsigned i = 0; i < tlb_n_entries(&tlb->f[mode]); i++) {
+            sc_slow_entry(uc, &tlb->f[mode].table[i]);
+        }
+        for (unsigned i = 0; i < CPU_VTLB_SIZE; i++) {
+            sc_slow_entry(uc, &tlb->d[mode].vtable[i]);
+        }
+    }
+}
+
+""",
+        why="another CPU has got the first code of a page: the stores of this one become slow there",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    Edit(
+        file="qemu/target/i386/helper.c",
+        place=Place.AFTER,
+        anchor="""\
+void x86_stl_phys_notdirty(CPUState *cs, hwaddr addr, uint32_t val)
+{
+""",
+        lines="""\
+    extern void sc_entry_marked(void *owner, uint64_t hpa);
+    sc_entry_marked(cs->uc->sc_owner, addr);
+""",
+        why="a page walk sets accessed and dirty flags, perhaps in what is code, too",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    # What the TLB keeps, and where RAM lies.
     Edit(
         file="qemu/accel/tcg/cputlb.c",
         place=Place.INSTEAD,
         anchor="        if (cmp == page) {\n",
         lines="        if ((cmp & ~(target_ulong)TLB_NOTDIRTY) == page) {\n",
         why="what the TLB keeps, which a guest can tell where it does not flush, does not depend on what is translated",
-        test="tests/emulator/engine/unicorn/test_translations.py",
+        test="tests/emulator/engine/unicorn/test_clock.py",
     ),
     Edit(
         file="include/uc_priv.h",

@@ -18,6 +18,7 @@ static uint8_t *virtual_tpr(sc_cpu *cpu) {
 
 static void write_virtual_tpr(sc_cpu *cpu, const instruction *in, uint64_t value) {
     *virtual_tpr(cpu) = (uint8_t)(value << 4);
+    engine_note_store(cpu, cpu->s.vmcs[VMCS_VIRTUAL_APIC_ADDRESS] + 0x80, 1);
     skip(cpu, in->length_bytes);
     if (value < (SLOT(cpu, TPR_THRESHOLD) & 15)) vm_exit(cpu, EXIT_REASON_TPR_BELOW_THRESHOLD, 0, 0);
 }

@@ -27,7 +27,9 @@ static uint64_t load(const sc_cpu *cpu, uint64_t hpa, size_t bytes) {
 }
 
 static void store(sc_cpu *cpu, uint64_t hpa, uint64_t value, size_t bytes) {
-    if (is_ram(cpu, hpa, bytes)) memcpy(cpu->memory + hpa, &value, bytes);
+    if (!is_ram(cpu, hpa, bytes)) return;
+    memcpy(cpu->memory + hpa, &value, bytes);
+    engine_note_store(cpu, hpa, bytes);
 }
 
 /* SDM 3C 29.3.3.1, "EPT Misconfigurations", for an entry that has any right; `shift` tells its level. */
@@ -169,7 +171,10 @@ static walk_result each_page(sc_cpu *cpu, uint64_t linear, uint8_t *data, size_t
         bool ram = is_ram(cpu, w.hpa, here);
         if (action == 'r' && ram) memcpy(data, cpu->memory + w.hpa, here);
         if (action == 'r' && !ram) memset(data, 0xff, here);
-        if (action == 'w' && ram) memcpy(cpu->memory + w.hpa, data, here);
+        if (action == 'w' && ram) {
+            memcpy(cpu->memory + w.hpa, data, here);
+            engine_note_store(cpu, w.hpa, here);
+        }
         linear += here;
         if (data) data += here;
         bytes -= here;

@@ -36,6 +36,7 @@ static void set_entry(sc_cpu *cpu, opened_page *page, bool is_open) {
     if (is_open) page->taken = page->is_write ? 0 : entry & WRITABLE;
     entry ^= page->taken;
     memcpy(cpu->memory + page->entry_hpa, &entry, 8);
+    engine_note_store(cpu, page->entry_hpa, 8);
 }
 
 static void open_page(sc_cpu *cpu, opened_page *page) {

@@ -2,7 +2,7 @@
  * folder alone; the counters in the shared struct (guest_cycles, memory_cycles, ...) and `instructions` too, but that a
  * software interrupt is counted where it is delivered.
  *
- *   find_block    a block begins: is it still what was translated? what is known of it?     blocks.c, block_cost.c
+ *   add_block     a block is translated: what is known of it                                blocks.c, block_cost.c
  *   start_block   it is charged whole: prediction, fetch, its own cost                      timing.c
  *   refund        it was left in the middle: what lies behind is given back
  *   retire        an instruction that arch/ has done
@@ -43,30 +43,20 @@ typedef struct { /* what block_cost.c finds of a block */
     slow_instruction slow[SLOW_MAX];
 } block_cost;
 
-typedef struct block { /* a translated basic block, to cost it and to notice changed code */
+typedef struct
+    block { /* a translated basic block: what running it takes, on one cache line; then what leaving it takes */
+    sc_cpu *cpu;
     uint64_t pc;
-    const uint8_t *host[2]; /* where its bytes lie in host memory; [1] when it crosses a page */
-    uint32_t size_bytes, generation, next, instructions;
-    uint32_t cost_64ths, slow_64ths; /* in 64ths of a cycle; the part of its slow instructions */
-    uint32_t bytes_at;               /* in code_bytes: see blocks.c */
-    uint16_t accesses;               /* to memory, as far as the code tells */
+    uint32_t size_bytes, cost_64ths; /* in 64ths of a cycle */
+    uint16_t instructions, accesses; /* to memory, as far as the code tells */
+    uint8_t branch;
+    bool is_known, drains; /* false: it is not in RAM, or there was no room */
+    uint8_t far_return_bytes;
+    const uint8_t *host[2];        /* where its bytes lie in host memory; [1] when it crosses a page */
+    uint32_t bytes_at, slow_64ths; /* in code_bytes: see blocks.c; the part of its slow instructions */
     uint16_t bad_lock_at, far_return_at;
-    uint8_t code_bits, branch, slow_count, far_return_bytes;
-    bool drains;
-} block;
-
-/* The blocks that run most, found by one look, two to a cache line: where the code is (in host memory), how it was when
- * translated (in code_bytes), and what starting it needs to know. `block` is 0 when nothing else is known. */
-typedef struct {
-    uint64_t pc;
-    uint64_t host_at : 38, code_at : 26;
-    uint32_t generation, cost_64ths;
-    uint32_t block : 20, accesses : 12;
-    uint16_t size_bytes : 13, branch : 3;
-    uint16_t instructions;
-} hot_block;
-enum { HOT_BLOCKS = 1 << 14 };
-#define HOST_AT_MASK ((1ull << 38) - 1) /* the engine's own memory, above all RAM, begins there */
+    uint8_t code_bits, slow_count;
+} __attribute__((aligned(64))) block;
 enum { PREDICTOR_MAX = 1 << 14, TARGETS_MAX = 1 << 12, RETURNS = 16, REFERENCES_MAX = 32, FRAMES = 1 << 13 };
 
 typedef struct { /* of what has run, what the time of the next block depends on; a snapshot has it as it is */
@@ -82,10 +72,9 @@ typedef struct { /* of what has run, what the time of the next block depends on;
 
 typedef struct {
     sc_timing parameters;
-    hot_block *hot_blocks, cold_block;
     uint8_t *code_bytes; /* copies of the blocks' bytes, and what is known of their instructions */
     block *blocks;
-    uint32_t *block_heads, block_count;
+    uint32_t block_count;
     uint64_t code_bytes_used;
     block *current;    /* the block being executed */
     block *trapped;    /* the block that the last trap left */
@@ -101,7 +90,8 @@ void blocks_close(sc_cpu *cpu);
 void forget_blocks(sc_cpu *cpu);
 uint64_t blocks_used_bytes(const sc_cpu *cpu);
 void leave_block(sc_cpu *cpu); /* no block is being executed, and none was left by a trap */
-const hot_block *find_block(sc_cpu *cpu, uint64_t pc, uint32_t size, bool *changed);
+block *next_block(sc_cpu *cpu);
+void add_block(sc_cpu *cpu, uint64_t pc, uint32_t bytes, unsigned bits, const uint8_t *const host[2]);
 block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, unsigned bits);
 bool is_restart(const sc_cpu *cpu, const block *b);
 bool is_within(const sc_cpu *cpu, const block *b, uint64_t linear);
@@ -114,7 +104,7 @@ struct cs_insn;
 unsigned class_of(const sc_cpu *cpu, const struct cs_insn *insn);
 
 /* timing.c */
-void start_block(sc_cpu *cpu, const hot_block *h);
+void start_block(sc_cpu *cpu, block *b);
 void refund(sc_cpu *cpu, uint64_t pc);
 void retire(sc_cpu *cpu);
 void elapse_event(sc_cpu *cpu, event e);

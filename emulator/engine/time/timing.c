@@ -1,6 +1,6 @@
 /* Time goes by: what blocks, single instructions, events, wrong predictions and memory accesses add to the clock.
  *
- *   on_block --> start_block --> predictor --> [fetch kernel] --> cost of the block (block_cost.c)
+ *   run.c ----> start_block --> predictor --> [fetch kernel] --> cost of the block (block_cost.c)
  *   on_memory (detailed) ------> data kernel --(-1: TLB miss)--> find the linear address, walk, walk kernel, again
  *
  * The kernels are numba's (emulator/timing); they know caches and TLBs, and nothing of this folder.
@@ -174,16 +174,15 @@ static void fetch_piece(sc_cpu *cpu, uint64_t hpa, uint64_t linear, uint64_t byt
 }
 
 /* Bring the code of a block in; code in the line fetched last is there already. */
-static void fetch(sc_cpu *cpu, const hot_block *h) {
-    const block *b = &cpu->time.blocks[h->block];
-    uint64_t hpa = (uint64_t)(b->host[0] - cpu->memory), first = 0x1000 - (h->pc & 0xfff), bytes = h->size_bytes;
+static void fetch(sc_cpu *cpu, const block *b) {
+    uint64_t hpa = (uint64_t)(b->host[0] - cpu->memory), first = 0x1000 - (b->pc & 0xfff), bytes = b->size_bytes;
     if (hpa >> 6 == cpu->time.history.fetched_line && (hpa + bytes - 1) >> 6 == cpu->time.history.fetched_line) return;
     if (first > bytes) first = bytes;
-    fetch_piece(cpu, hpa, h->pc, first);
+    fetch_piece(cpu, hpa, b->pc, first);
     cpu->time.history.fetched_line = (hpa + first - 1) >> 6;
     if (first == bytes) return;
     hpa = (uint64_t)(b->host[1] - cpu->memory);
-    fetch_piece(cpu, hpa, h->pc + first, bytes - first);
+    fetch_piece(cpu, hpa, b->pc + first, bytes - first);
     cpu->time.history.fetched_line = (hpa + bytes - first - 1) >> 6;
 }
 
@@ -203,28 +202,27 @@ void forget_page(sc_cpu *cpu, uint64_t linear) {
 /* --- blocks -------------------------------------------------------------------------------------------------------- */
 
 /* The block runs now. It is charged whole; refund() gives back what a trap leaves undone. */
-void start_block(sc_cpu *cpu, const hot_block *h) {
+void start_block(sc_cpu *cpu, block *b) {
     if (cpu->time.history.last_branch != BRANCH_NONE) {
         bool repeats =
-            cpu->time.history.last_branch == BRANCH_REPEAT && h->pc + h->size_bytes == cpu->time.history.last_end;
-        if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, h->pc)) {
+            cpu->time.history.last_branch == BRANCH_REPEAT && b->pc + b->size_bytes == cpu->time.history.last_end;
+        if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, b->pc)) {
             cpu->s.branch_cycles += cpu->time.parameters.mispredict_cycles;
             elapse(cpu, cpu->time.parameters.mispredict_cycles);
         }
-        if (!repeats && h->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
-    } else if (h->branch == BRANCH_REPEAT) {
+        if (!repeats && b->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
+    } else if (b->branch == BRANCH_REPEAT) {
         charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     }
-    cpu->time.history.last_branch = h->branch;
-    cpu->time.history.last_end = h->pc + h->size_bytes;
-    cpu->time.current = h->block ? &cpu->time.blocks[h->block] : NULL;
-    if (cpu->time.parameters.fetch && h->block) fetch(cpu, h);
-    if (cpu->time.parameters.drain && h->block &&
-        cpu->time.current->drains) /* when it begins. MODEL: not where LOCK stands */
+    cpu->time.history.last_branch = b->branch;
+    cpu->time.history.last_end = b->pc + b->size_bytes;
+    cpu->time.current = b->is_known ? b : NULL;
+    if (cpu->time.parameters.fetch && b->is_known) fetch(cpu, b);
+    if (cpu->time.parameters.drain && b->drains) /* when it begins. MODEL: not where LOCK stands */
         stall(cpu, cpu->time.parameters.drain(cpu->time.parameters.state, cpu->time.parameters.pcpu,
                                               (int64_t)cpu->s.clock_cycles));
-    cpu->s.instructions += h->instructions;
-    charge_64ths(cpu, h->cost_64ths, allowance_64ths(cpu, h->accesses));
+    cpu->s.instructions += b->instructions;
+    charge_64ths(cpu, b->cost_64ths, allowance_64ths(cpu, b->accesses));
 }
 
 /* Give back what was not executed of the current block when it is left at linear address `pc`. What is pipelined is
@@ -249,7 +247,7 @@ void sc_set_timing(sc_cpu *cpu, const sc_timing *t) {
     cpu->time.parameters = *t;
     cpu->time.parameters.pcpu = core;
     cpu->time.history.last_branch = BRANCH_NONE;
-    forget_blocks(cpu);
+    engine_forget_code(cpu);
     forget_decoded(cpu);
 }
 

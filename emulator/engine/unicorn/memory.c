@@ -33,12 +33,13 @@ void engine_watch_memory(sc_cpu *cpu, bool watch) {
                     1, 0);
     else
         uc_hook_del(cpu->port.uc, cpu->port.memory_hook), cpu->port.memory_hook = 0;
-    empty_translations(cpu); /* translated code does not see the change */
+    engine_forget_code(cpu); /* translated code does not see the change */
 }
 
 /* Unicorn walks page tables: where the RAM at `hpa`, or its own memory, lies here; NULL: it is neither. */
 void *sc_ram(void *owner, uint64_t hpa) {
     sc_cpu *cpu = owner;
+    if (!cpu) return NULL;   /* its layout is being verified */
     uint64_t last = hpa | 7; /* entries are aligned */
     if (last < cpu->low_end || (hpa >= cpu->high_start && last < cpu->high_end)) return cpu->memory + hpa;
     return hpa - ARENA < ARENA_BYTES ? cpu->port.arena + (hpa - ARENA) : NULL;

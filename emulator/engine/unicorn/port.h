@@ -1,7 +1,7 @@
 /* The port to Unicorn: all that the other folders know of it. Part `port` of a CPU is written in this folder alone.
  *
  *   engine_run  ---> the guest runs, in Unicorn's SVM guest mode for ever, until something asks to stop. On the way
- *                    hooks call: arch/ trap_* for an intercept or exception    time/ find_block, start_block, refund,
+ *                    hooks call: arch/ trap_* for an intercept or exception    time/ add_block, start_block, refund,
  *                    arch/ settle behind it                                          access_memory
  *   engine_save ---> from Unicorn's raw state to the slots: at every trap, before anybody looks at them
  *   engine_load ---> back, before the guest goes on
@@ -12,9 +12,11 @@
  *   memory.c   the hook on every access, and   nested.c  nested page tables        saved.c    what a snapshot has of it
  *              what lies where there is no RAM abort.c   where Unicorn would end the process
  *   clock.c    what time it is              spans.c   instructions before which Python is told
+ *   code.c     translated code, and who changes it
  */
 #ifndef SC_PORT_H
 #define SC_PORT_H
+typedef struct sc_code_map sc_code_map;
 
 /* What it traps, by the codes of SVM (AMD APM volume 2, appendix C). CR and DR: + the register's number. */
 enum {
@@ -66,27 +68,34 @@ typedef struct {
         bool in;
     } io; /* the port access that has escaped */
     /* why the run was left: */
-    int error;         /* Unicorn's number, or that of an interrupt nobody knows; 0: none */
-    bool is_unsafe;    /* see stop_before_unsafe in run.c */
-    uint8_t code_hits; /* breakpoints that the instruction stands at */
-    struct {           /* the bytes of a block are not those that were translated */
-        bool is_due, of_all;
-        uint32_t bytes;
-        uint64_t pc;
-    } retranslation;
-    uint32_t translated;      /* since translations were emptied: see on_translation in run.c */
+    int error;            /* Unicorn's number, or that of an interrupt nobody knows; 0: none */
+    bool is_unsafe;       /* see stop_before_unsafe in run.c */
+    uint8_t code_hits;    /* breakpoints that the instruction stands at */
+    struct {              /* see code.c */
+        sc_code_map *map; /* of the host's memory */
+        sc_cpu *next;     /* of those that share the map */
+        uint8_t *is_mine; /* by page: it has translated code of this CPU */
+        uint32_t *pages;  /* which those are, and perhaps others */
+        uint32_t page_count, page_max, marks_seen;
+    } code;
+    uint32_t translated;      /* since translations were emptied: see code.c */
     uint32_t most_translated; /* the most there ever was of that, since Unicorn was opened */
     uint32_t aborts;          /* since Unicorn was opened: see abort.c */
 } sc_port;
 
 /* run.c */
-bool engine_open(sc_cpu *cpu, const char **problem); /* false: `*problem` is not as this project expects it */
+bool engine_open(sc_cpu *cpu, sc_code_map *code, const char **problem); /* false: `*problem` is not as expected */
 void engine_close(sc_cpu *cpu);
 bool engine_run(sc_cpu *cpu); /* until the deadline or something to settle; false: `error` says why not */
 void engine_forget_error(sc_cpu *cpu);
-void engine_run_alone(sc_cpu *cpu);        /* let the next instruction have a block of its own */
-bool engine_reopen(sc_cpu *cpu);           /* a new Unicorn in place of the old: without translations, or its memory */
+void engine_run_alone(sc_cpu *cpu); /* let the next instruction have a block of its own */
+bool engine_reopen(sc_cpu *cpu);    /* a new Unicorn in place of the old: without translations, or its memory */
+
+/* code.c */
 bool engine_must_empty(const sc_cpu *cpu); /* it is time to stop and empty the translations */
+void engine_forget_code(sc_cpu *cpu);      /* all translations, and the blocks */
+void engine_note_store(sc_cpu *cpu, uint64_t hpa,
+                       uint64_t bytes); /* RAM was changed: by what is not the guest's store */
 
 /* state.c */
 void engine_save(sc_cpu *cpu);

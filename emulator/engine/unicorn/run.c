@@ -129,8 +129,6 @@ static bool stop_before_unsafe(sc_cpu *cpu, const block *b) {
     return true;
 }
 
-bool engine_must_empty(const sc_cpu *cpu) { return cpu->port.translated > TRANSLATED_MAX; }
-
 /* A breakpoint on an instruction faults before it, unless RF is set, which is for one instruction (SDM 3B 18.3.1.1). */
 static bool stop_at_breakpoint(sc_cpu *cpu, uint64_t pc, uint32_t size) {
     bool inside = false;
@@ -147,20 +145,12 @@ static bool has_to_stop(sc_cpu *cpu) {
     return is_due(cpu) || must_settle(cpu) || engine_must_empty(cpu) || cpu->port.spans.is_due;
 }
 
-static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
-    sc_cpu *cpu = data;
-    bool changed = false, restart;
-    const hot_block *h = find_block(cpu, pc, size, &changed);
-    if (changed) {
-        cpu->port.retranslation.is_due = true;
-        cpu->port.retranslation.of_all = !h->block;
-        cpu->port.retranslation.pc = pc;
-        cpu->port.retranslation.bytes = size;
-        uc_emu_stop(uc);
-        return;
-    }
-    restart = h->instructions == 1 && h->block && is_restart(cpu, &cpu->time.blocks[h->block]);
-    if (restart) refund(cpu, pc);
+/* A translated block is about to run: see emulator/unicorn_build/edits.py. */
+void helper_sc_block(void *begun) {
+    block *b = begun;
+    sc_cpu *cpu = b->cpu;
+    bool restart = b->instructions == 1 && is_restart(cpu, b);
+    if (restart) refund(cpu, b->pc);
     if (cpu->s.clock_cycles >= cpu->arch.check_at_cycles) {
         if (end_iret(cpu)) watch(cpu);
         if (cpu->port.step != STEP_NONE && --cpu->port.step == STEP_NONE) {
@@ -168,36 +158,25 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
             watch(cpu);
         }
         if (cpu->port.step == STEP_NONE && cpu->arch.opened.is_open) { /* the access is done */
-            uc_emu_stop(uc);
+            uc_emu_stop(cpu->port.uc);
             return;
         }
         if (!restart && has_to_stop(cpu)) { /* stopped here, a store would only restart again */
-            uc_emu_stop(uc);
+            uc_emu_stop(cpu->port.uc);
             return;
         }
-        if (has_breakpoints(cpu) && stop_at_breakpoint(cpu, pc, size)) return;
+        if (has_breakpoints(cpu) && stop_at_breakpoint(cpu, b->pc, b->size_bytes)) return;
         let_iret_run(cpu);
     }
-    if (h->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, &cpu->time.blocks[h->block])) start_block(cpu, h);
-}
-
-/* A block has been translated. When its buffer of translations is full the engine empties it and forgets where code lies;
- * a guest may notice, where it changed a mapping without flushing it. How large translations are depends on where the
- * workstation has put things: so they are emptied before, by their count. */
-static void on_translation(uc_engine *uc, uc_tb *made, uc_tb *before, void *data) {
-    sc_cpu *cpu = data;
-    (void)uc, (void)before;
-    cpu->port.translated += made->icount + BLOCK_WEIGHT;
-    if (cpu->port.translated > cpu->port.most_translated) cpu->port.most_translated = cpu->port.translated;
-    if (engine_must_empty(cpu)) watch(cpu);
+    if (b->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, b)) start_block(cpu, b);
 }
 
 static bool add_hooks(sc_cpu *cpu) {
     uc_hook h;
     uc_engine *uc = cpu->port.uc;
+    sc_set_owner(uc, cpu);
+    uc_ctl_flush_tb(uc); /* of what ran before, no block is known */
     return !uc_hook_add(uc, &h, UC_HOOK_INTR, (void *)on_intercept, cpu, 1, 0) &&
-           !uc_hook_add(uc, &h, UC_HOOK_EDGE_GENERATED, (void *)on_translation, cpu, 1, 0) &&
-           !uc_hook_add(uc, &h, UC_HOOK_BLOCK, (void *)on_block, cpu, 1, 0) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_in, cpu, 1, 0, UC_X86_INS_IN) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_out, cpu, 1, 0, UC_X86_INS_OUT) &&
            !uc_hook_add(uc, &h, UC_HOOK_INSN, (void *)on_syscall, cpu, 1, 0, UC_X86_INS_SYSCALL) &&
@@ -205,15 +184,9 @@ static bool add_hooks(sc_cpu *cpu) {
 }
 
 static bool open_unicorn(sc_cpu *cpu) {
-    if (uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->port.uc)) return false;
-    sc_set_owner(cpu->port.uc, cpu);
-    return !uc_ctl_set_cpu_model(cpu->port.uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->port.uc, BUFFER_BYTES) &&
+    return !uc_open(UC_ARCH_X86, UC_MODE_64, (uc_engine **)&cpu->port.uc) &&
+           !uc_ctl_set_cpu_model(cpu->port.uc, CPU_MODEL) && !uc_ctl_set_tcg_buffer_size(cpu->port.uc, BUFFER_BYTES) &&
            map_memory(cpu) && !uc_mem_map_ptr(cpu->port.uc, ARENA, ARENA_BYTES, UC_PROT_ALL, cpu->port.arena);
-}
-
-void empty_translations(sc_cpu *cpu) {
-    uc_ctl_flush_tb(cpu->port.uc);
-    cpu->port.translated = 0;
 }
 
 /* The saved context goes on in it; translations are made again. */
@@ -223,7 +196,8 @@ bool engine_reopen(sc_cpu *cpu) {
     cpu->port.memory_hook = 0;
     cpu->port.spans.hook_count = 0;
     cpu->port.spans.is_due = cpu->port.spans.count;
-    cpu->port.translated = cpu->port.most_translated = 0;
+    cpu->port.most_translated = 0;
+    code_forget_pages(cpu);
     bool ready = open_unicorn(cpu) && add_hooks(cpu);
     uc_close(old);
     return ready;
@@ -232,7 +206,7 @@ bool engine_reopen(sc_cpu *cpu) {
 bool engine_run(sc_cpu *cpu) {
     uc_err error = UC_ERR_OK;
     bool nowhere = false; /* a fetch where nobody answers: all ones are no instruction */
-    cpu->port.retranslation.is_due = cpu->port.is_unsafe = false;
+    cpu->port.is_unsafe = false;
     cpu->port.code_hits = 0;
     show_clock(cpu);
     if (!engine_hook_spans(cpu)) {
@@ -240,18 +214,12 @@ bool engine_run(sc_cpu *cpu) {
         return false;
     }
     engine_watch_memory(cpu, wants_memory_hook(cpu));
+    code_begin_run(cpu);
     engine_load(cpu);
     bool alone = cpu->port.step == STEP_ARMED;
     bool translated = start_guarded(cpu, &error);
     alone = alone && cpu->port.step == STEP_ARMED;
-    if (cpu->port.retranslation.is_due && !error) {
-        if (cpu->port.retranslation.of_all)
-            empty_translations(cpu);
-        else
-            uc_ctl_remove_cache(cpu->port.uc, cpu->port.retranslation.pc,
-                                cpu->port.retranslation.pc + cpu->port.retranslation.bytes);
-    }
-    if (translated && engine_must_empty(cpu)) empty_translations(cpu);
+    if (translated && engine_must_empty(cpu)) engine_forget_code(cpu);
     if (!cpu->port.saved) engine_save(cpu);
     close_watched(cpu);
     show_clock(NULL);
@@ -277,8 +245,9 @@ bool engine_run(sc_cpu *cpu) {
 void engine_forget_error(sc_cpu *cpu) { cpu->port.error = 0; }
 void engine_run_alone(sc_cpu *cpu) { cpu->port.step = STEP_ARMED; }
 
-bool engine_open(sc_cpu *cpu, const char **problem) {
+bool engine_open(sc_cpu *cpu, sc_code_map *code, const char **problem) {
     cpu->port.tlb_generation = 1;
+    if (!code_open(cpu, code)) return false;
     void *arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (arena == MAP_FAILED) return false;
     cpu->port.arena = arena;
@@ -297,5 +266,6 @@ bool engine_open(sc_cpu *cpu, const char **problem) {
 void engine_close(sc_cpu *cpu) {
     if (cpu->port.context) uc_context_free(cpu->port.context);
     if (cpu->port.uc) uc_close(cpu->port.uc);
+    code_close(cpu);
     if (cpu->port.arena) munmap(cpu->port.arena, ARENA_BYTES);
 }

@@ -54,7 +54,7 @@ bool engine_hook_spans(sc_cpu *cpu) {
         cpu->port.spans.hook_count++;
     }
     cpu->port.spans.is_due = false;
-    empty_translations(cpu); /* translated code does not see the change */
+    engine_forget_code(cpu); /* translated code does not see the change */
     return true;
 }
 

@@ -83,8 +83,11 @@ enum {
 /* Translations: so many instructions, with the weight of each block, take half of the buffer at most. */
 enum { BUFFER_BYTES = 256 << 20, TRANSLATED_MAX = 1 << 19, BLOCK_WEIGHT = 2 };
 
-/* run.c */
-void empty_translations(sc_cpu *cpu);
+/* code.c */
+bool code_open(sc_cpu *cpu, sc_code_map *map);
+void code_close(sc_cpu *cpu);
+void code_begin_run(sc_cpu *cpu);
+void code_forget_pages(sc_cpu *cpu);
 
 /* layout.c */
 bool find_raw_state(sc_cpu *cpu, const char **problem);
@@ -100,18 +103,31 @@ void forget_nested(sc_cpu *cpu);
 bool wants_memory_hook(const sc_cpu *cpu);
 void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
 bool map_memory(sc_cpu *cpu);
-void *sc_ram(void *owner, uint64_t hpa);
 
 /* spans.c */
 bool engine_hook_spans(sc_cpu *cpu); /* false: Unicorn has no memory for hooks */
 
-/* Of Unicorn, by our edits: see emulator/unicorn_build/edits.py. What it calls of ours is marked there, too. */
+/* Of Unicorn, by our edits: see emulator/unicorn_build/edits.py. */
 void sc_set_owner(uc_engine *uc, void *owner);
+void sc_slow_code_stores(uc_engine *uc);                           /* in its TLB, on pages that have code */
+void sc_forget_code(uc_engine *uc, uint8_t *host, uint64_t bytes); /* translations of what lies there */
+
+/* What Unicorn calls of ours, by the same: */
+void helper_sc_block(void *begun);
+void *sc_next_block(void *owner);
+void sc_block_translated(void *owner, uint64_t pc, uint32_t bytes, uint32_t instructions, uint32_t hflags,
+                         const uint8_t *first, const uint8_t *second);
+void sc_code_begins(void *owner, const uint8_t *host);
+void sc_code_ends(void *owner, const uint8_t *host);
+bool sc_has_code(void *owner, const uint8_t *host);
+void sc_code_stored(void *owner, const uint8_t *host, uint64_t bytes);
+void sc_entry_marked(void *owner, uint64_t hpa);
+void *sc_ram(void *owner, uint64_t hpa);
+struct timeval;
+void sc_engine_time(struct timeval *ret);
 
 /* clock.c */
-struct timeval;
 void show_clock(const sc_cpu *cpu);
-void sc_engine_time(struct timeval *ret);
 
 /* abort.c */
 enum { ABORTS_MAX = 48 };
