@@ -93,7 +93,7 @@ class Comparison:
         image = memory_image()
         self._image = [(start, end, image[start:end]) for start, end in ((0, LOW_BYTES), (TABLES, TABLES_END))]
         for memory in (self.theirs.memory, self.ours.memory):
-            memory.map[:] = image
+            memory.write(0, image)
 
     def run(self, case: Case) -> list[Difference]:
         """Run a case on both: how they differ."""
@@ -105,11 +105,11 @@ class Comparison:
     def _prepare(self, case: Case) -> None:
         if self.strayed:
             for memory in (self.theirs.memory, self.ours.memory):
-                memory.map[:] = memory_image()
+                memory.write(0, memory_image())
         code = b"".join(case.code) + HLT * 192
         for memory in (self.theirs.memory, self.ours.memory):
-            for start, end, image in self._image:
-                memory.map[start:end] = image
+            for start, _, image in self._image:
+                memory.write(start, image)
             memory.write(CODE, code)
             for at, data in case.memory.items():
                 memory.write(at, data)

@@ -68,12 +68,12 @@ static void remember(sc_cpu *cpu, block *b, const uint8_t *first, size_t first_b
     b->cost_64ths = cost.cost_64ths;
     b->slow_64ths = cost.slow_64ths;
     b->slow_count = (uint8_t)cost.slow_count;
-    b->accesses = cost.accesses < ACCESSES_MAX ? cost.accesses : ACCESSES_MAX;
     b->branch = (uint8_t)cost.branch;
     b->bad_lock_at = (uint16_t)cost.bad_lock_at;
     b->far_return_at = (uint16_t)cost.far_return_at;
     b->far_return_bytes = (uint8_t)cost.far_return_bytes;
     b->drains = cost.drains;
+    prepare_block(cpu, b, cost.accesses < ACCESSES_MAX ? cost.accesses : ACCESSES_MAX);
     cpu->time.code_bytes_used += b->size_bytes + (b->size_bytes + 7) / 8 + b->slow_count * sizeof(slow_instruction);
 }
 
@@ -84,12 +84,14 @@ void add_block(sc_cpu *cpu, uint64_t pc, uint32_t bytes, unsigned bits, const ui
     size_t first = 0x1000 - (pc & 0xfff);
     *b = (block){.cpu = cpu,
                  .pc = pc,
+                 .end = pc + bytes,
                  .host = {host[0], host[1]},
-                 .size_bytes = bytes,
+                 .size_bytes = (uint16_t)bytes,
                  .bytes_at = (uint32_t)cpu->time.code_bytes_used,
                  .code_bits = (uint8_t)bits,
                  .instructions = 1,
                  .cost_64ths = 64};
+    prepare_block(cpu, b, 0);
     if (!has_room(cpu, bytes)) return;
     cpu->time.block_count++;
     bool is_ram = host[0] && (host[1] || bytes <= first);

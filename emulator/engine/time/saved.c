@@ -21,6 +21,7 @@ bool time_can_restore(const saved_time *from) {
 void time_restore(sc_cpu *cpu, const saved_time *from) {
     leave_block(cpu);
     memcpy(&cpu->time.history, &from->history, sizeof from->history);
+    recall_counter(cpu);
     if (from->current_bytes)
         cpu->time.current =
             lone_block(cpu, from->current_pc, from->current_code, from->current_bytes, from->current_bits);

@@ -43,20 +43,23 @@ typedef struct { /* what block_cost.c finds of a block */
     slow_instruction slow[SLOW_MAX];
 } block_cost;
 
-typedef struct
-    block { /* a translated basic block: what running it takes, on one cache line; then what leaving it takes */
+/* A translated basic block: what running it takes, on one cache line; then what leaving it takes. */
+typedef struct __attribute__((aligned(64))) block {
     sc_cpu *cpu;
-    uint64_t pc;
-    uint32_t size_bytes, cost_64ths; /* in 64ths of a cycle */
-    uint16_t instructions, accesses; /* to memory, as far as the code tells */
+    uint64_t pc, end;
+    int64_t cost_64ths, stall_64ths; /* in 64ths of a cycle: its instructions, and their loads and stores in `fast` */
+    uint8_t *counter;                /* of the predictor, for the branch that it ends with */
+    uint16_t instructions, size_bytes;
     uint8_t branch;
-    bool is_known, drains; /* false: it is not in RAM, or there was no room */
-    uint8_t far_return_bytes;
-    const uint8_t *host[2];        /* where its bytes lie in host memory; [1] when it crosses a page */
-    uint32_t bytes_at, slow_64ths; /* in code_bytes: see blocks.c; the part of its slow instructions */
+    bool is_plain; /* start_plain() is enough for it */
+    bool is_known; /* false: it is not in RAM, or there was no room */
+    bool drains;
+    uint8_t code_bits, slow_count, far_return_bytes;
     uint16_t bad_lock_at, far_return_at;
-    uint8_t code_bits, slow_count;
-} __attribute__((aligned(64))) block;
+    uint32_t bytes_at, slow_64ths; /* in code_bytes: see blocks.c; the part of its slow instructions */
+    const uint8_t *host[2];        /* where its bytes lie in host memory; [1] when it crosses a page */
+} block;
+
 enum { PREDICTOR_MAX = 1 << 14, TARGETS_MAX = 1 << 12, RETURNS = 16, REFERENCES_MAX = 32, FRAMES = 1 << 13 };
 
 typedef struct { /* of what has run, what the time of the next block depends on; a snapshot has it as it is */
@@ -77,6 +80,7 @@ typedef struct {
     uint32_t block_count;
     uint64_t code_bytes_used;
     block *current;    /* the block being executed */
+    uint8_t *counter;  /* of history.last_end: see counter_of() in timing.c */
     block *trapped;    /* the block that the last trap left */
     bool is_recording; /* walk() notes the entries it reads */
     uint32_t reference_count;
@@ -105,6 +109,9 @@ unsigned class_of(const sc_cpu *cpu, const struct cs_insn *insn);
 
 /* timing.c */
 void start_block(sc_cpu *cpu, block *b);
+void start_plain(sc_cpu *cpu, block *b);
+void prepare_block(sc_cpu *cpu, block *b, uint32_t accesses);
+void recall_counter(sc_cpu *cpu); /* of the history that has been restored */
 void refund(sc_cpu *cpu, uint64_t pc);
 void retire(sc_cpu *cpu);
 void elapse_event(sc_cpu *cpu, event e);

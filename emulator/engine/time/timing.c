@@ -28,10 +28,6 @@ static inline void charge_64ths(sc_cpu *cpu, int64_t work_64ths, int64_t stall_6
     elapse(cpu, (work >> 6) + (stall >> 6));
 }
 
-static int64_t allowance_64ths(const sc_cpu *cpu, uint32_t accesses) {
-    return (int64_t)accesses * cpu->time.parameters.access_allowance_64ths;
-}
-
 /* --- single instructions and events ------------------------------------------------------------------------------ */
 
 /* The instruction decoded last was executed by this folder; it is counted. MODEL: a REP string instruction counts once
@@ -61,17 +57,24 @@ void elapse_event(sc_cpu *cpu, event e) {
  * Two-bit counters by address of the block that ends in the branch, last targets for indirect branches, and a stack
  * of return addresses. MODEL: no history: a branch that alternates is mispredicted. */
 
+/* Counters go from 0 to 3, and foretell "taken" from 2 on. */
+static uint8_t *counter_of(sc_cpu *cpu, uint64_t end) {
+    uint64_t key = end ^ end >> 13;
+    return &cpu->time.history.predictor[key & (cpu->time.parameters.predictor_entries - 1) & (PREDICTOR_MAX - 1)];
+}
+
+void recall_counter(sc_cpu *cpu) { cpu->time.counter = counter_of(cpu, cpu->time.history.last_end); }
+
+static inline bool foretold(uint8_t *counter, bool taken) {
+    uint8_t was = *counter;
+    *counter = taken ? was + (was < 3) : was - (was > 0);
+    return was >> 1 == taken;
+}
+
 static bool predicted(sc_cpu *cpu, uint64_t pc) {
     uint64_t end = cpu->time.history.last_end, key = end ^ end >> 13;
     switch (cpu->time.history.last_branch) {
-    case BRANCH_CONDITIONAL: {
-        uint8_t *counter =
-            &cpu->time.history.predictor[key & (cpu->time.parameters.predictor_entries - 1) & (PREDICTOR_MAX - 1)];
-        bool taken = pc != end, right = (*counter >> 1) == taken;
-        if (taken && *counter < 3) ++*counter;
-        if (!taken && *counter > 0) --*counter;
-        return right;
-    }
+    case BRANCH_CONDITIONAL: return foretold(cpu->time.counter, pc != end);
     case BRANCH_CALL: cpu->time.history.returns[++cpu->time.history.return_at & (RETURNS - 1)] = end; return true;
     case BRANCH_RETURN: return cpu->time.history.returns[cpu->time.history.return_at-- & (RETURNS - 1)] == pc;
     case BRANCH_CALL_INDIRECT:
@@ -201,28 +204,55 @@ void forget_page(sc_cpu *cpu, uint64_t linear) {
 
 /* --- blocks -------------------------------------------------------------------------------------------------------- */
 
+/* What starting a block needs is known when it is translated. */
+void prepare_block(sc_cpu *cpu, block *b, uint32_t accesses) {
+    b->stall_64ths = (int64_t)accesses * cpu->time.parameters.access_allowance_64ths;
+    b->counter = counter_of(cpu, b->end);
+    b->is_plain = b->is_known && b->instructions > 1 && b->branch < BRANCH_REPEAT && !cpu->time.parameters.fetch &&
+                  !cpu->time.parameters.drain;
+}
+
+static __attribute__((noinline)) void mispredict(sc_cpu *cpu) {
+    cpu->s.branch_cycles += cpu->time.parameters.mispredict_cycles;
+    elapse(cpu, cpu->time.parameters.mispredict_cycles);
+}
+
+static inline void charge_block(sc_cpu *cpu, block *b) {
+    cpu->time.history.last_branch = b->branch;
+    cpu->time.history.last_end = b->end;
+    cpu->time.counter = b->counter;
+    cpu->s.instructions += b->instructions;
+    charge_64ths(cpu, b->cost_64ths, b->stall_64ths);
+}
+
 /* The block runs now. It is charged whole; refund() gives back what a trap leaves undone. */
+void start_plain(sc_cpu *cpu, block *b) {
+    unsigned last = cpu->time.history.last_branch;
+    bool right = true;
+    if (last == BRANCH_CONDITIONAL)
+        right = foretold(cpu->time.counter, b->pc != cpu->time.history.last_end);
+    else if (last != BRANCH_NONE && last < BRANCH_REPEAT)
+        right = predicted(cpu, b->pc);
+    if (!right) mispredict(cpu);
+    cpu->time.current = b;
+    charge_block(cpu, b);
+}
+
+/* The same for every block. */
 void start_block(sc_cpu *cpu, block *b) {
     if (cpu->time.history.last_branch != BRANCH_NONE) {
-        bool repeats =
-            cpu->time.history.last_branch == BRANCH_REPEAT && b->pc + b->size_bytes == cpu->time.history.last_end;
-        if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, b->pc)) {
-            cpu->s.branch_cycles += cpu->time.parameters.mispredict_cycles;
-            elapse(cpu, cpu->time.parameters.mispredict_cycles);
-        }
+        bool repeats = cpu->time.history.last_branch == BRANCH_REPEAT && b->end == cpu->time.history.last_end;
+        if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, b->pc)) mispredict(cpu);
         if (!repeats && b->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     } else if (b->branch == BRANCH_REPEAT) {
         charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     }
-    cpu->time.history.last_branch = b->branch;
-    cpu->time.history.last_end = b->pc + b->size_bytes;
     cpu->time.current = b->is_known ? b : NULL;
     if (cpu->time.parameters.fetch && b->is_known) fetch(cpu, b);
     if (cpu->time.parameters.drain && b->drains) /* when it begins. MODEL: not where LOCK stands */
         stall(cpu, cpu->time.parameters.drain(cpu->time.parameters.state, cpu->time.parameters.pcpu,
                                               (int64_t)cpu->s.clock_cycles));
-    cpu->s.instructions += b->instructions;
-    charge_64ths(cpu, b->cost_64ths, allowance_64ths(cpu, b->accesses));
+    charge_block(cpu, b);
 }
 
 /* Give back what was not executed of the current block when it is left at linear address `pc`. What is pipelined is
@@ -235,9 +265,9 @@ void refund(sc_cpu *cpu, uint64_t pc) {
     uint64_t done_bytes, slow_64ths;
     if (!b || (done_bytes = offset_in(cpu, b, pc)) >= b->size_bytes) return;
     uint32_t left = b->instructions - instructions_before(cpu, b, done_bytes, &slow_64ths);
-    uint64_t even_64ths = b->cost_64ths - b->slow_64ths;
+    uint64_t even_64ths = (uint64_t)b->cost_64ths - b->slow_64ths;
     cpu->s.instructions -= left;
-    int64_t stalls_64ths = allowance_64ths(cpu, b->accesses) * left / b->instructions;
+    int64_t stalls_64ths = b->stall_64ths * left / b->instructions;
     charge_64ths(cpu, -(int64_t)(even_64ths * left / b->instructions + b->slow_64ths - slow_64ths), -stalls_64ths);
 }
 

@@ -145,10 +145,7 @@ static bool has_to_stop(sc_cpu *cpu) {
     return is_due(cpu) || must_settle(cpu) || engine_must_empty(cpu) || cpu->port.spans.is_due;
 }
 
-/* A translated block is about to run: see emulator/unicorn_build/edits.py. */
-void helper_sc_block(void *begun) {
-    block *b = begun;
-    sc_cpu *cpu = b->cpu;
+static __attribute__((noinline)) void begin_any_block(sc_cpu *cpu, block *b) {
     bool restart = b->instructions == 1 && is_restart(cpu, b);
     if (restart) refund(cpu, b->pc);
     if (cpu->s.clock_cycles >= cpu->arch.check_at_cycles) {
@@ -169,6 +166,16 @@ void helper_sc_block(void *begun) {
         let_iret_run(cpu);
     }
     if (b->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, b)) start_block(cpu, b);
+}
+
+/* A translated block is about to run: see emulator/unicorn_build/edits.py. */
+void helper_sc_block(void *begun) {
+    block *b = begun;
+    sc_cpu *cpu = b->cpu;
+    if (b->is_plain && cpu->s.clock_cycles < cpu->arch.check_at_cycles)
+        start_plain(cpu, b);
+    else
+        begin_any_block(cpu, b);
 }
 
 static bool add_hooks(sc_cpu *cpu) {
