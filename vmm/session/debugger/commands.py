@@ -11,6 +11,7 @@ from pathlib import Path
 
 from emulator.errors import ConfigError, choices_text
 from emulator.x86 import GPR_NAMES, PAGE_BYTES
+from vmm.session.debugger.answers import Said, log_of, when
 from vmm.session.debugger.breaks import Break
 from vmm.session.debugger.command_words import SPACES, Console, Function, Says, number_of
 from vmm.session.debugger.debugger import Debugger, Stopped
@@ -30,7 +31,7 @@ from vmm.session.debugger.show_commands import (
     show_vmcs,
     show_walk,
 )
-from vmm.session.debugger.stop_text import stop_text
+from vmm.session.debugger.stop_view import stop_view
 from vmm.session.debugger.views.interrupts import irq
 from vmm.session.debugger.views.page_tables import tables
 from vmm.session.debugger.views.registers import registers
@@ -112,19 +113,11 @@ def _bookmark(console: Console, words: Sequence[str]) -> str:
     return f"bookmark {words[0]}: `goto {words[0]}` comes back"
 
 
-def _when(console: Console, _words: Sequence[str]) -> str:
-    debugger, here = console.debugger, console.debugger.stop.happening
-    points = debugger.history.points
-    past = f"the past that is kept begins at cycle {points[0].cycles:,}" if points else "there is no past"
-    return lines_text(
-        [
-            f"cycle {here.cycles:,}, behind {here.exits:,} VM exits, at: {here.kind.value}",
-            f"{past}; {len(points)} snapshots, {debugger.history.kept_bytes >> 20} MiB",
-        ]
-    )
+def _when(console: Console, _words: Sequence[str]) -> View:
+    return when(console.debugger)
 
 
-def _log(console: Console, words: Sequence[str]) -> str:
+def _log(console: Console, words: Sequence[str]) -> View:
     """EXPR at KIND ... [from CYCLE]."""
     words, first = list(words), 0
     if len(words) > 2 and words[-2] == "from":
@@ -132,8 +125,7 @@ def _log(console: Console, words: Sequence[str]) -> str:
     if "at" not in words or words[0] == "at":
         raise ConfigError("log EXPRESSION at KIND [ARGUMENT] [if CONDITION] [from CYCLE]")
     at = words.index("at")
-    found = console.debugger.log(" ".join(words[:at]), words[at + 1 :], first)
-    return "\n".join(f"{h.cycles:>16,} {h.exits:>8,}  {value}" for h, value in found) or "nothing like that happened"
+    return log_of(console.debugger.log(" ".join(words[:at]), words[at + 1 :], first))
 
 
 # --- breaks ----------------------------------------------------------------------------------------------------------
@@ -244,8 +236,8 @@ def _help(console: Console, words: Sequence[str]) -> str:
                 line = " "
             line += f" {name}"
         lines.append(line)
-    lines.append("Names may be cut short, an empty line repeats, `help NAME` says more, --json")
-    lines.append("gives values.")
+    lines.append("Names may be cut short, an empty line repeats, `help NAME` says more; any command")
+    lines.append("takes --json, and answers, or says what is wrong, in a line of JSON.")
     return lines_text(lines)
 
 
@@ -333,9 +325,11 @@ def find(name: str) -> Command:
 
 
 def said(console: Console, says: Says, *, as_json: bool) -> str:
-    """What a command says, as text or as JSON."""
+    """What a command says, as text, or as a line of JSON."""
     if isinstance(says, Stopped):
-        return stop_text(console.debugger)
-    if isinstance(says, View):
-        return json.dumps(says.json()) if as_json else says.text()
-    return says or ""
+        says = stop_view(console.debugger)
+    elif not isinstance(says, View):
+        if not says:
+            return ""
+        says = Said(says)
+    return json.dumps(says.json()) if as_json else says.text()

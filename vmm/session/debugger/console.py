@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from emulator.errors import ConfigError
+from vmm.session.debugger.answers import Mistake
 from vmm.session.debugger.breaks import BREAK_KINDS, Break
 from vmm.session.debugger.commands import COMMANDS, find, said
 from vmm.session.debugger.debugger import Debugger, Stopped
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PROMPT = "(sidecore) "
 COMMANDS_DEPTH_MAX = 20  # of commands of breaks that go on to breaks with commands
 COMMENT = "#"
+AS_JSON = "--json"  # behind any command
 
 
 class Console:
@@ -46,22 +48,22 @@ class Console:
             return f"{line!r}: {error}"
         if not words:
             return ""
+        as_json = AS_JSON in words[1:]
+        name, *arguments = [word for word in words if word != AS_JSON] or words
         try:
-            return self._run(words)
+            return self._run(name, arguments, as_json)
         except ConfigError as error:
-            return str(error)
+            return said(self, Mistake(str(error)), as_json=as_json)
 
-    def _run(self, words: list[str]) -> str:
-        name, *arguments = words
+    def _run(self, name: str, arguments: list[str], as_json: bool) -> str:
         if name.startswith("x/"):  # as gdb has it
             name, arguments = "x", [name[1:], *arguments]
-        as_json = "--json" in arguments
-        says = find(name).run(self, [word for word in arguments if word != "--json"])
+        says = find(name).run(self, arguments)
         text = said(self, says, as_json=as_json)
         return "\n".join(filter(None, [text, *self._break_commands(says)]))
 
     def _break_commands(self, says: object) -> Iterable[str]:
-        """Of the breaks that were hit."""
+        """Of the breaks that were hit; each gives JSON only if it asks for that itself."""
         if not isinstance(says, Stopped) or self._depth >= COMMANDS_DEPTH_MAX:
             return
         self._depth += 1

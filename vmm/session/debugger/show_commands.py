@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emulator.errors import ConfigError
 from vmm.session.debugger import conditions
+from vmm.session.debugger.answers import SymbolAt, break_list, processors, value_of
 from vmm.session.debugger.breaks import BREAK_KINDS
 from vmm.session.debugger.command_words import SPACES, Console, Function, Says, number_of
 from vmm.session.debugger.views.backtrace import backtrace
@@ -17,7 +18,7 @@ from vmm.session.debugger.views.memory import examine, read_format
 from vmm.session.debugger.views.page_map import aliases, page_map
 from vmm.session.debugger.views.subject import Space, Subject
 from vmm.session.debugger.views.translation import walk
-from vmm.session.debugger.views.values import View, lines_text
+from vmm.session.debugger.views.values import Hex, View, lines_text
 from vmm.session.debugger.views.vmcs import changed, fields_of
 
 
@@ -36,11 +37,7 @@ def show_info(console: Console, words: Sequence[str]) -> Says:
     debugger = console.debugger
     what = words[0] if words else ""
     if what == "breaks":
-        rows = [
-            f"{one.number:>3} {'' if one.is_enabled else 'off '}{one.words()}, hit {one.hits}"
-            for one in debugger.breaks
-        ]
-        return lines_text(rows or ["no breaks"])
+        return break_list(debugger.breaks)
     if what == "guests":
         by_guest = [[s for s in debugger.subjects if s.guest is g.built] for g in debugger.world.guests]
         return guests(by_guest)
@@ -130,26 +127,20 @@ def show_cost(console: Console, _words: Sequence[str]) -> View:
     return cost(debugger.charges, debugger.subject.guest.machine.profile, costs)
 
 
-def show_processor(console: Console, words: Sequence[str]) -> str:
+def show_processor(console: Console, words: Sequence[str]) -> View:
     """All processors; with a name, look at that one."""
-    debugger = console.debugger
     if words:
-        debugger.choose(words[0])
-    return lines_text(
-        f"{'*' if s is debugger.subject else ' '} {s.name}  RIP {s.rip:x} {s.symbols.name_of(s.linear_rip)}"
-        for s in debugger.subjects
-    )
+        console.debugger.choose(words[0])
+    return processors(console.debugger)
 
 
-def show_print(console: Console, words: Sequence[str]) -> str:
+def show_print(console: Console, words: Sequence[str]) -> View:
     """The value of an expression, as conditions have them."""
-    value = conditions.Condition(" ".join(words)).value(console.debugger.stop.happening, console.debugger.subject)
-    if value is None:
-        return "there is no such thing here"
-    return f"{value:#x} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    text, debugger = " ".join(words), console.debugger
+    return value_of(text, conditions.Condition(text).value(debugger.stop.happening, debugger.subject))
 
 
-def show_symbol(console: Console, words: Sequence[str]) -> str:
+def show_symbol(console: Console, words: Sequence[str]) -> View:
     """The symbol of an address, or of RIP."""
     address = number_of(console, words[0]) if len(words) == 1 else console.debugger.subject.linear_rip
-    return f"{address:#x} {console.debugger.subject.symbols.name_of(address) or 'is in no symbol'}"
+    return SymbolAt(Hex(address), console.debugger.subject.symbols.name_of(address))

@@ -70,6 +70,48 @@ def test_views_are_values_too(listener: Listener, line: str) -> None:
     assert isinstance(json.loads(listener.console.answer(f"{line} --json")), dict)
 
 
+STOPS = {
+    "where": "exit", "next-exit": "exit", "finish": "entry", "stepi": "instruction", "step-vmm 4": "line",
+    "until vmread": "charge", "until exit after": "handled", "goto cycle 500000": "rest", "continue": "end",
+}  # fmt: skip
+
+
+def test_stops_are_values_too(listener: Listener) -> None:
+    for line, kind in STOPS.items():
+        value = json.loads(listener.console.answer(f"{line} --json"))
+        here = listener.debugger.stop.happening
+        assert (value["kind"], value["cycles"], value["exits"]) == (kind, here.cycles, here.exits)
+        assert (value["exit"] is not None) == (kind == "exit")
+        assert (value["line"] is not None) == (kind == "line")
+        assert (value["charge"] is not None) == (kind == "charge")
+        assert (value["exit_cycles"] is not None) == (kind == "entry")
+
+
+def test_a_stop_has_the_breaks_that_were_hit_as_values(listener: Listener) -> None:
+    listener.console.answer("break exit IO_INSTRUCTION if port == 0x3f8")
+    value = json.loads(listener.console.answer("continue --json"))
+    hit = {"number": 1, "command": "break exit IO_INSTRUCTION if port == 0x3f8", "hits": 1}
+    assert value["breaks"] == [hit]
+    assert (value["reason"], value["exit"]["cause"]["reason"]) == ("IO_INSTRUCTION", "IO_INSTRUCTION")
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("when", {"kind": "exit"}), ("print 2 + 2", {"expression": "2 + 2", "value": 4}),
+        ("symbol 0", {"address": "0x0", "symbol": ""}), ("info breaks", {"breaks": []}), ("log rip at exit HLT", {}),
+        ("processor", {}), ("help", {}), ("break exit", {"says": "break 1: break exit"}),
+        ("walk", {"error": "walk ADDRESS"}), ("nonsense", {}),
+    ],
+)  # fmt: skip
+def test_whatever_a_command_says_is_a_line_of_json_if_wanted(
+    listener: Listener, line: str, values: dict[str, object]
+) -> None:
+    text = listener.console.answer(f"{line} --json")
+    assert "\n" not in text
+    assert json.loads(text).items() >= values.items()
+
+
 MISTAKES = {
     "foo": "no command 'foo'",
     "s 0": "0 steps are not possible",
