@@ -20,7 +20,6 @@ class Shared:
     branch_cycles: int
     event_cycles: int
     sibling_cycles: int
-    unknown_walks: int
     instructions: int
     deadline_cycles: int
     horizon_cycles: int

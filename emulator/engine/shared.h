@@ -16,7 +16,6 @@ typedef struct {
     uint64_t branch_cycles;             /* on wrong predictions, */
     uint64_t event_cycles;              /* on events delivered without a VM exit */
     uint64_t sibling_cycles;            /* on waiting for what a sibling thread of the core uses */
-    uint64_t unknown_walks;             /* page walks of which the linear address was not found */
     uint64_t instructions;              /* retired by the guest */
     uint64_t deadline_cycles;           /* sc_run returns at the first block boundary at or after it */
     uint64_t horizon_cycles;            /* RDTSC beyond it stops the run: another core may be behind (interleave.py) */

@@ -283,6 +283,49 @@ void x86_stl_phys_notdirty(CPUState *cs, hwaddr addr, uint32_t val)
         why="a page walk sets accessed and dirty flags, perhaps in what is code, too",
         test="tests/emulator/engine/time/test_code_changes.py",
     ),
+    # Every load and store tells us, while that is wanted.
+    Edit(
+        file="qemu/include/tcg/tcg.h",
+        place=Place.AFTER,
+        anchor="static inline bool tcg_uc_has_hookmem(TCGContext *s)\n{\n",
+        lines="    if (s->uc->sc_tells_accesses) {\n        return true;\n    }\n",
+        why="loads and stores are then translated as calls",
+        test="tests/emulator/engine/unicorn/test_memory_hook.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.BEFORE,
+        anchor="        // this is date reading\n",
+        lines="""\
+        if (uc->sc_tells_accesses) {
+            extern void sc_access(void *owner, uint64_t hpa, uint64_t linear, uint64_t bytes, bool is_write);
+            sc_access(uc->sc_owner, paddr, addr, size, false);
+        }
+""",
+        why="a hook on memory is told no linear address, and RIP is stored before each, which took a third of the time",
+        test="tests/emulator/engine/unicorn/test_memory_hook.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.BEFORE,
+        anchor="        // Unicorn: callback on memory write\n",
+        lines="""\
+        if (uc->sc_tells_accesses) {
+            extern void sc_access(void *owner, uint64_t hpa, uint64_t linear, uint64_t bytes, bool is_write);
+            sc_access(uc->sc_owner, paddr, addr, size, true);
+        }
+""",
+        why="the same of a store",
+        test="tests/emulator/engine/unicorn/test_memory_hook.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cpu-exec.c",
+        place=Place.AFTER,
+        anchor="        assert_no_pages_locked();\n",
+        lines="        uc->size_recur_mem = 0;\n",
+        why="an access across two pages that faulted on one left this set, and then no access told anything",
+        test="tests/emulator/engine/unicorn/test_memory_hook.py",
+    ),
     # What the TLB keeps, and where RAM lies.
     Edit(
         file="qemu/accel/tcg/cputlb.c",
@@ -296,8 +339,8 @@ void x86_stl_phys_notdirty(CPUState *cs, hwaddr addr, uint32_t val)
         file="include/uc_priv.h",
         place=Place.BEFORE,
         anchor="    bool skip_sync_pc_on_exit;\n",
-        lines="    struct MemoryRegion *sc_regions[2];\n    void *sc_owner;\n",
-        why="the regions of memory that were found last; the CPU whose engine it is",
+        lines="    struct MemoryRegion *sc_regions[2];\n    void *sc_owner;\n    bool sc_tells_accesses;\n",
+        why="the regions of memory that were found last; the CPU whose engine it is; whether accesses are told",
         test="benchmarks/speed/measure.py",
     ),
     Edit(
@@ -340,7 +383,18 @@ void x86_stl_phys_notdirty(CPUState *cs, hwaddr addr, uint32_t val)
         file="uc.c",
         place=Place.BEFORE,
         anchor="UNICORN_EXPORT\nunsigned int uc_version(unsigned int *major, unsigned int *minor)\n",
-        lines="void sc_set_owner(uc_engine *uc, void *owner)\n{\n    uc->sc_owner = owner;\n}\n\n",
+        lines="""\
+void sc_set_owner(uc_engine *uc, void *owner)
+{
+    uc->sc_owner = owner;
+}
+
+void sc_tell_accesses(uc_engine *uc, bool tells)
+{
+    uc->sc_tells_accesses = tells;
+}
+
+""",
         why="functions of ours are told which CPU calls",
         test="benchmarks/speed/measure.py",
     ),

@@ -144,7 +144,6 @@ void trap_exception(sc_cpu *cpu, unsigned vector);
 void trap_software_interrupt(sc_cpu *cpu, const instruction *in);
 void trap_nested_fault(sc_cpu *cpu);
 uint64_t fault_address(sc_cpu *cpu); /* of the #PF that the engine reports */
-int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]);
 
 /* exits_registers.c */
 void trap_cr_read(sc_cpu *cpu, const instruction *in);
@@ -231,7 +230,7 @@ void trap_monitor(sc_cpu *cpu, const instruction *in);
 bool has_breakpoints(const sc_cpu *cpu);
 unsigned code_breakpoints(const sc_cpu *cpu, uint64_t pc, uint32_t size, bool *inside);
 bool has_data_breakpoints(const sc_cpu *cpu);
-void note_data_access(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write);
+void note_data_access(sc_cpu *cpu, uint64_t linear, unsigned bytes, bool is_write);
 void record_debug(sc_cpu *cpu, uint64_t payload);
 void move_debug_register(sc_cpu *cpu, const instruction *in);
 

@@ -44,16 +44,14 @@ unsigned code_breakpoints(const sc_cpu *cpu, uint64_t pc, uint32_t size, bool *i
     return hits;
 }
 
-/* The guest accesses host-physical memory: note which breakpoints that hits. */
-void note_data_access(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
+/* The guest accesses [linear, linear + bytes): note which breakpoints that hits. */
+void note_data_access(sc_cpu *cpu, uint64_t linear, unsigned bytes, bool is_write) {
     uint64_t dr7 = SLOT(cpu, GUEST_DR7);
     for (unsigned n = 0; n < 4; n++) {
         if (!is_on_data(dr7, n) || (!is_write && (dr7 >> (16 + 4 * n) & 3) == ON_WRITE)) continue;
         unsigned length = LENGTHS[dr7 >> (18 + 4 * n) & 3];
-        uint64_t linear = cpu->s.dr[n] & ~(uint64_t)(length - 1), offset = linear & 0xfff, at = hpa & 0xfff;
-        if (at + bytes <= offset || offset + length <= at) continue;
-        walk_result w = walk(cpu, linear, ACCESS_PROBE);
-        if (w.status == WALK_OK && w.hpa >> 12 == hpa >> 12) cpu->arch.state.data_hits |= 1u << n;
+        uint64_t watched = cpu->s.dr[n] & ~(uint64_t)(length - 1);
+        if (watched - linear < bytes || linear - watched < length) cpu->arch.state.data_hits |= 1u << n;
     }
 }
 

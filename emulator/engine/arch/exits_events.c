@@ -42,7 +42,7 @@ void vm_exit_ept(sc_cpu *cpu, walk_result w, unsigned access, uint64_t linear, b
 }
 
 /* The linear addresses an access of the instruction at RIP may have; each also as the page a long operand runs into. */
-int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
+static int likely_addresses(sc_cpu *cpu, unsigned access, uint64_t ret[6]) {
     int n = 0;
     if (access & ACCESS_FETCH) {
         ret[n++] = linear_rip(cpu);

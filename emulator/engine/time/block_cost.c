@@ -227,11 +227,6 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
         at = bytes - left;
         unsigned class = t->issue_width ? class_of(cpu, insn) : CLASS_OTHER;
         if (at == bytes) ret->branch = is_repeated(insn, class) ? BRANCH_REPEAT : branch_of(insn);
-        if (insn->id == X86_INS_RETF) {
-            bool narrow = (bits == 16) != (insn->detail->x86.prefix[2] == X86_PREFIX_OPSIZE);
-            ret->far_return_at = (uint32_t)(at - insn->size);
-            ret->far_return_bytes = narrow ? 2 : 4;
-        }
         if (!t->issue_width) continue;
         bool reads = false, writes = false;
         ret->accesses += memory_accesses(insn, &reads, &writes);

@@ -70,8 +70,6 @@ static void remember(sc_cpu *cpu, block *b, const uint8_t *first, size_t first_b
     b->slow_count = (uint8_t)cost.slow_count;
     b->branch = (uint8_t)cost.branch;
     b->bad_lock_at = (uint16_t)cost.bad_lock_at;
-    b->far_return_at = (uint16_t)cost.far_return_at;
-    b->far_return_bytes = (uint8_t)cost.far_return_bytes;
     b->drains = cost.drains;
     prepare_block(cpu, b, cost.accesses < ACCESSES_MAX ? cost.accesses : ACCESSES_MAX);
     cpu->time.code_bytes_used += b->size_bytes + (b->size_bytes + 7) / 8 + b->slow_count * sizeof(slow_instruction);

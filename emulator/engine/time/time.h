@@ -37,9 +37,7 @@ typedef struct { /* what block_cost.c finds of a block */
     uint32_t instructions, cost_64ths, slow_64ths, slow_count, accesses;
     uint32_t bad_lock_at; /* offset of the first instruction whose LOCK prefix makes it #UD; or the size of the block */
     unsigned branch;
-    bool drains;               /* the store buffer: LOCK, MFENCE */
-    uint32_t far_return_at;    /* offset of the RETF that it ends with, which pops words of so many bytes; */
-    unsigned far_return_bytes; /* 0: it ends otherwise */
+    bool drains; /* the store buffer: LOCK, MFENCE */
     slow_instruction slow[SLOW_MAX];
 } block_cost;
 
@@ -54,13 +52,13 @@ typedef struct __attribute__((aligned(64))) block {
     bool is_plain; /* start_plain() is enough for it */
     bool is_known; /* false: it is not in RAM, or there was no room */
     bool drains;
-    uint8_t code_bits, slow_count, far_return_bytes;
-    uint16_t bad_lock_at, far_return_at;
+    uint8_t code_bits, slow_count;
+    uint16_t bad_lock_at;
     uint32_t bytes_at, slow_64ths; /* in code_bytes: see blocks.c; the part of its slow instructions */
     const uint8_t *host[2];        /* where its bytes lie in host memory; [1] when it crosses a page */
 } block;
 
-enum { PREDICTOR_MAX = 1 << 14, TARGETS_MAX = 1 << 12, RETURNS = 16, REFERENCES_MAX = 32, FRAMES = 1 << 13 };
+enum { PREDICTOR_MAX = 1 << 14, TARGETS_MAX = 1 << 12, RETURNS = 16, REFERENCES_MAX = 32 };
 
 typedef struct { /* of what has run, what the time of the next block depends on; a snapshot has it as it is */
     uint64_t last_end, fetched_line; /* where what lies behind the last block begins; the line of code fetched last */
@@ -68,9 +66,6 @@ typedef struct { /* of what has run, what the time of the next block depends on;
     uint32_t return_at;
     uint8_t predictor[PREDICTOR_MAX];
     uint64_t targets[TARGETS_MAX], returns[RETURNS];
-    struct {
-        uint64_t frame, linear_page;
-    } frames[FRAMES]; /* by which linear page each frame was reached last */
 } history;
 
 typedef struct {
@@ -115,7 +110,7 @@ void recall_counter(sc_cpu *cpu); /* of the history that has been restored */
 void refund(sc_cpu *cpu, uint64_t pc);
 void retire(sc_cpu *cpu);
 void elapse_event(sc_cpu *cpu, event e);
-void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write);
+void access_memory(sc_cpu *cpu, uint64_t hpa, uint64_t linear, unsigned bytes, bool is_write);
 void note_reference(sc_cpu *cpu, uint64_t hpa); /* a walk reads a page-table entry */
 void forget_translations(sc_cpu *cpu, bool keep_global);
 void forget_page(sc_cpu *cpu, uint64_t linear);

@@ -1,7 +1,7 @@
 /* Time goes by: what blocks, single instructions, events, wrong predictions and memory accesses add to the clock.
  *
  *   run.c ----> start_block --> predictor --> [fetch kernel] --> cost of the block (block_cost.c)
- *   on_memory (detailed) ------> data kernel --(-1: TLB miss)--> find the linear address, walk, walk kernel, again
+ *   sc_access (detailed) ------> data kernel --(-1: TLB miss)--> walk, walk kernel, again
  *
  * The kernels are numba's (emulator/timing); they know caches and TLBs, and nothing of this folder.
  */
@@ -104,15 +104,12 @@ void note_reference(sc_cpu *cpu, uint64_t hpa) {
 }
 
 /* The model's TLB misses: walk as hardware does, tell the model which entries that reads. `linear` maps to `hpa`. */
-static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear, bool is_known) {
+static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear) {
     const sc_timing *t = &cpu->time.parameters;
-    walk_result w = {.page_shift = 12};
     cpu->time.reference_count = 0;
-    if (is_known) {
-        cpu->time.is_recording = true;
-        w = walk(cpu, linear, ACCESS_PROBE);
-        cpu->time.is_recording = false;
-    }
+    cpu->time.is_recording = true;
+    walk_result w = walk(cpu, linear, ACCESS_PROBE);
+    cpu->time.is_recording = false;
     int64_t page_kind = (w.page_shift > 12 ? PAGE_IS_LARGE : 0) | (w.is_global ? PAGE_IS_GLOBAL : 0);
     int64_t cycles = t->walk(t->state, t->pcpu, kind, (int64_t)hpa, (int64_t)(linear >> 12), page_kind,
                              cpu->time.references, cpu->time.reference_count, (int64_t)cpu->s.clock_cycles);
@@ -121,46 +118,14 @@ static void page_walk(sc_cpu *cpu, int kind, uint64_t hpa, uint64_t linear, bool
     elapse(cpu, cycles);
 }
 
-static bool maps_to(sc_cpu *cpu, uint64_t linear, uint64_t hpa) {
-    if ((linear & 0xfff) != (hpa & 0xfff)) return false;
-    walk_result w = walk(cpu, linear, ACCESS_PROBE);
-    return w.status == WALK_OK && w.hpa == hpa;
-}
-
-/* The engine tells only the physical address of an access. The linear one is that by which the page was reached last,
- * or one that the instruction names. MODEL: of two linear addresses of a page, the one found first. */
-static bool find_linear(sc_cpu *cpu, uint64_t hpa, bool is_write, uint64_t *ret) {
-    uint64_t frame = hpa >> 12, likely[6];
-    typeof(&cpu->time.history.frames[0]) hint = &cpu->time.history.frames[frame % FRAMES];
-    *ret = hint->linear_page << 12 | (hpa & 0xfff);
-    if (hint->frame == frame && maps_to(cpu, *ret, hpa)) return true;
-    block *trapped = cpu->time.trapped;
-    engine_peek(cpu);
-    cpu->time.trapped = cpu->time.current;
-    int count = likely_addresses(cpu, is_write ? ACCESS_WRITE : 0, likely), found = -1;
-    for (int i = 0; i < count && found < 0; i++) {
-        uint64_t linear = (likely[i] & ~0xfffull) | (hpa & 0xfff);
-        if (maps_to(cpu, linear, hpa)) found = i;
-        *ret = linear;
-    }
-    cpu->time.trapped = trapped;
-    if (found < 0) return false;
-    hint->frame = frame;
-    hint->linear_page = *ret >> 12;
-    return true;
-}
-
-void access_memory(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write) {
+void access_memory(sc_cpu *cpu, uint64_t hpa, uint64_t linear, unsigned bytes, bool is_write) {
     const sc_timing *t = &cpu->time.parameters;
     if (!t->data || !is_ram(cpu, hpa, 1)) return;
     if (bytes > 0x1000 - (hpa & 0xfff)) bytes = 0x1000 - (hpa & 0xfff); /* MODEL: what crosses a page touches one */
     int64_t size_write = (int64_t)bytes << 1 | is_write, now = (int64_t)cpu->s.clock_cycles;
     int64_t cycles = t->data(t->state, t->pcpu, (int64_t)hpa, size_write, now);
     if (cycles < 0) {
-        uint64_t linear = 0;
-        bool is_known = find_linear(cpu, hpa, is_write, &linear);
-        if (!is_known) cpu->s.unknown_walks++;
-        page_walk(cpu, DATA_WALK, hpa, linear, is_known);
+        page_walk(cpu, DATA_WALK, hpa, linear);
         cycles = t->data(t->state, t->pcpu, (int64_t)hpa, size_write, (int64_t)cpu->s.clock_cycles);
     }
     stall(cpu, cycles);
@@ -170,7 +135,7 @@ static void fetch_piece(sc_cpu *cpu, uint64_t hpa, uint64_t linear, uint64_t byt
     const sc_timing *t = &cpu->time.parameters;
     int64_t cycles = t->fetch(t->state, t->pcpu, (int64_t)hpa, (int64_t)bytes, (int64_t)cpu->s.clock_cycles);
     if (cycles < 0) {
-        page_walk(cpu, CODE_WALK, hpa, linear, true);
+        page_walk(cpu, CODE_WALK, hpa, linear);
         cycles = t->fetch(t->state, t->pcpu, (int64_t)hpa, (int64_t)bytes, (int64_t)cpu->s.clock_cycles);
     }
     stall(cpu, cycles);

@@ -1,38 +1,20 @@
-/* Memory as Unicorn sees it: the hook on every access, while one is wanted, and what lies where there is no RAM. */
+/* Memory as Unicorn sees it: what every access tells, while that is wanted, and what lies where there is no RAM. */
 #include "state.h"
 
-bool wants_memory_hook(const sc_cpu *cpu) { return cpu->time.parameters.is_detailed || has_data_breakpoints(cpu); }
+bool wants_accesses(const sc_cpu *cpu) { return cpu->time.parameters.is_detailed || has_data_breakpoints(cpu); }
 
-/* Before an access that has a hook the engine stores RIP, so that the hook can ask for it. A far return in real or
- * virtual-8086 mode has stored the offset it popped there by the time it pops the selector: it would return to itself. So
- * its RIP is stored once more. */
-static void redo_far_return(sc_cpu *cpu) {
-    const block *b = cpu->time.current;
-    uint32_t offset = 0;
-    engine_peek(cpu);
-    bool is_protected = (SLOT(cpu, GUEST_CR0) & CR0_PE) && !(SLOT(cpu, GUEST_RFLAGS) & RFLAGS_VM);
-    if (is_protected || offset_in(cpu, b, linear_rip(cpu)) != b->far_return_at) return;
-    linear_read(cpu, linear_of_stack(cpu, 0), &offset, b->far_return_bytes, ACCESS_PROBE);
-    R64(RAW_EIP) = offset;
-    uc_context_restore(cpu->port.uc, cpu->port.context);
+/* A load or store is about to take place; `linear` may run into the next page, `hpa` not. */
+void sc_access(void *owner, uint64_t hpa, uint64_t linear, uint64_t bytes, bool is_write) {
+    sc_cpu *cpu = owner;
+    access_memory(cpu, hpa, linear, (unsigned)bytes, is_write);
+    if (has_data_breakpoints(cpu)) note_data_access(cpu, linear, (unsigned)bytes, is_write);
 }
 
-static void on_memory(uc_engine *uc, uc_mem_type type, uint64_t hpa, int size, int64_t value, void *data) {
-    (void)uc, (void)value;
-    sc_cpu *cpu = data;
-    access_memory(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
-    if (has_data_breakpoints(cpu)) note_data_access(cpu, hpa, (unsigned)size, type == UC_MEM_WRITE);
-    if (cpu->time.current && cpu->time.current->far_return_bytes) redo_far_return(cpu);
-}
-
-/* Any memory hook makes the engine leave its fast path for every access, so it is there only while it is wanted. */
+/* Loads and stores that tell are calls, so they do it only while it is wanted. */
 void engine_watch_memory(sc_cpu *cpu, bool watch) {
-    if (watch == (cpu->port.memory_hook != 0)) return;
-    if (watch)
-        uc_hook_add(cpu->port.uc, &cpu->port.memory_hook, UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, (void *)on_memory, cpu,
-                    1, 0);
-    else
-        uc_hook_del(cpu->port.uc, cpu->port.memory_hook), cpu->port.memory_hook = 0;
+    if (watch == cpu->port.tells_accesses) return;
+    cpu->port.tells_accesses = watch;
+    sc_tell_accesses(cpu->port.uc, watch);
     engine_forget_code(cpu); /* translated code does not see the change */
 }
 

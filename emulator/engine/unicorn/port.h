@@ -9,7 +9,7 @@
  * Between a save and the next load the slots are the state; while the guest runs, Unicorn's is.
  *
  *   run.c      opening, hooks, the run         state.c   slots <-> raw state       layout.c   where that lies, verified
- *   memory.c   the hook on every access, and   nested.c  nested page tables        saved.c    what a snapshot has of it
+ *   memory.c   what an access tells, and       nested.c  nested page tables        saved.c    what a snapshot has of it
  *              what lies where there is no RAM abort.c   where Unicorn would end the process
  *   clock.c    what time it is              spans.c   instructions before which Python is told
  *   code.c     translated code, and who changes it
@@ -50,9 +50,9 @@ typedef struct {
     uint8_t *raw;       /* CPUX86State bytes inside the context */
     uint8_t *arena;     /* memory of Unicorn's own: VMCB, MSR permission map, nested page tables */
     uint64_t arena_used_bytes;
-    size_t memory_hook; /* Unicorn's handle of it, or 0 */
-    struct {            /* instructions before which Python is told: see spans.c */
-        bool is_due;    /* the ranges have changed, the hooks have not */
+    bool tells_accesses; /* every load and store calls sc_access */
+    struct {             /* instructions before which Python is told: see spans.c */
+        bool is_due;     /* the ranges have changed, the hooks have not */
         unsigned count, hook_count;
         uint64_t first[SPANS_MAX], last[SPANS_MAX];
     } spans;

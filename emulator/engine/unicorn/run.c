@@ -62,7 +62,7 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
         return;
     }
     settle(cpu);
-    bool other_hook = wants_memory_hook(cpu) != (cpu->port.memory_hook != 0) || cpu->port.spans.is_due;
+    bool other_hook = wants_accesses(cpu) != cpu->port.tells_accesses || cpu->port.spans.is_due;
     if (must_stop(cpu) || is_due(cpu) || other_hook) /* code that cannot be fetched has no blocks where else to stop */
         uc_emu_stop(cpu->port.uc);
     else
@@ -200,7 +200,7 @@ static bool open_unicorn(sc_cpu *cpu) {
 bool engine_reopen(sc_cpu *cpu) {
     uc_engine *old = cpu->port.uc;
     cpu->port.uc = NULL;
-    cpu->port.memory_hook = 0;
+    cpu->port.tells_accesses = false;
     cpu->port.spans.hook_count = 0;
     cpu->port.spans.is_due = cpu->port.spans.count;
     cpu->port.most_translated = 0;
@@ -220,7 +220,7 @@ bool engine_run(sc_cpu *cpu) {
         cpu->port.error = UC_ERR_NOMEM;
         return false;
     }
-    engine_watch_memory(cpu, wants_memory_hook(cpu));
+    engine_watch_memory(cpu, wants_accesses(cpu));
     code_begin_run(cpu);
     engine_load(cpu);
     bool alone = cpu->port.step == STEP_ARMED;

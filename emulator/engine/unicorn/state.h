@@ -100,8 +100,8 @@ void reset_state(sc_cpu *cpu);
 void forget_nested(sc_cpu *cpu);
 
 /* memory.c */
-bool wants_memory_hook(const sc_cpu *cpu);
-void engine_watch_memory(sc_cpu *cpu, bool watch); /* call access_memory for every load and store, or stop that */
+bool wants_accesses(const sc_cpu *cpu);
+void engine_watch_memory(sc_cpu *cpu, bool watch); /* call sc_access for every load and store, or stop that */
 bool map_memory(sc_cpu *cpu);
 
 /* spans.c */
@@ -109,6 +109,7 @@ bool engine_hook_spans(sc_cpu *cpu); /* false: Unicorn has no memory for hooks *
 
 /* Of Unicorn, by our edits: see emulator/unicorn_build/edits.py. */
 void sc_set_owner(uc_engine *uc, void *owner);
+void sc_tell_accesses(uc_engine *uc, bool tells);                  /* code that is translated from now on */
 void sc_slow_code_stores(uc_engine *uc);                           /* in its TLB, on pages that have code */
 void sc_forget_code(uc_engine *uc, uint8_t *host, uint64_t bytes); /* translations of what lies there */
 
@@ -122,6 +123,7 @@ void sc_code_ends(void *owner, const uint8_t *host);
 bool sc_has_code(void *owner, const uint8_t *host);
 void sc_code_stored(void *owner, const uint8_t *host, uint64_t bytes);
 void sc_entry_marked(void *owner, uint64_t hpa);
+void sc_access(void *owner, uint64_t hpa, uint64_t linear, uint64_t bytes, bool is_write);
 void *sc_ram(void *owner, uint64_t hpa);
 struct timeval;
 void sc_engine_time(struct timeval *ret);
