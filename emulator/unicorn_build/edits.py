@@ -326,6 +326,55 @@ void x86_stl_phys_notdirty(CPUState *cs, hwaddr addr, uint32_t val)
         why="an access across two pages that faulted on one left this set, and then no access told anything",
         test="tests/emulator/engine/unicorn/test_memory_hook.py",
     ),
+    # Translations are found by linear address as long as the TLB is not flushed; then it is asked, not all is forgotten.
+    Edit(
+        file="qemu/include/hw/core/cpu.h",
+        place=Place.AFTER,
+        anchor="    struct TranslationBlock *tb_jmp_cache[TB_JMP_CACHE_SIZE];\n",
+        lines="    uint32_t sc_generation, sc_generations[TB_JMP_CACHE_SIZE];\n",
+        why="how often the TLB has been flushed, now and when a translation was found",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.INSTEAD,
+        anchor="    cpu_tb_jmp_cache_clear(cpu);\n",
+        lines="    if (!++cpu->sc_generation) {\n        cpu_tb_jmp_cache_clear(cpu);\n    }\n",
+        why="a flush of the TLB, at each change of CR3, cleared 32 KiB, and every translation was looked for anew",
+        test="benchmarks/speed/measure.py",
+    ),
+    Edit(
+        file="qemu/include/exec/tb-lookup.h",
+        place=Place.INSTEAD,
+        anchor="        return tb;\n",
+        lines="""\
+        if (likely(cpu->sc_generations[hash] == cpu->sc_generation)) {
+            return tb;
+        }
+        if (tb->page_addr[1] == -1 && (get_page_addr_code(env, *pc) & TARGET_PAGE_MASK) == tb->page_addr[0]) {
+            cpu->sc_generations[hash] = cpu->sc_generation;
+            return tb;
+        }
+""",
+        why="a translation from before the flush is right if its linear page still lies where it lay",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    Edit(
+        file="qemu/include/exec/tb-lookup.h",
+        place=Place.AFTER,
+        anchor="    cpu->tb_jmp_cache[hash] = tb;\n",
+        lines="    cpu->sc_generations[hash] = cpu->sc_generation;\n",
+        why="it was found now",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cpu-exec.c",
+        place=Place.AFTER,
+        anchor="        cpu->tb_jmp_cache[tb_jmp_cache_hash_func(cpu->uc, pc)] = tb;\n",
+        lines="        cpu->sc_generations[tb_jmp_cache_hash_func(cpu->uc, pc)] = cpu->sc_generation;\n",
+        why="it was made now",
+        test="tests/emulator/engine/time/test_code_changes.py",
+    ),
     # What the TLB keeps, and where RAM lies.
     Edit(
         file="qemu/accel/tcg/cputlb.c",
