@@ -28,6 +28,7 @@ from vmm.session.debugger.show_commands import (
     show_processor,
     show_stack,
     show_symbol,
+    show_timeline,
     show_vmcs,
     show_walk,
 )
@@ -296,6 +297,7 @@ COMMANDS: dict[str, Command] = {
             "bt", "", "", "the guest's stack, and the VMM's above it", SEE,
             show_stack,
         ),
+        Command("timeline", "tl", "[N]", "the last events of cores, devices, sidecores, NIC", SEE, show_timeline),
         Command("info", "i", "breaks | guests | ...", "lists", SEE, show_info),
         Command("print", "p", "EXPR", "an expression of conditions", SEE, show_print),
         Command("symbol", "", "[ADDRESS]", "the name of an address", SEE, show_symbol),

@@ -23,6 +23,7 @@ from vmm.session.debugger.last_change import last_change
 from vmm.session.debugger.life import Life
 from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Noting, Waiter
 from vmm.session.debugger.rerun import Watched, awaken, find_last, reach, reach_again, rest
+from vmm.session.debugger.timeline import COUNT_MAX, Timeline, timeline
 from vmm.session.debugger.views.memory import store
 from vmm.session.debugger.views.subject import Space, Subject
 from vmm.session.debugger.watcher import EVERYWHERE, Pursuit
@@ -240,6 +241,16 @@ class Debugger:
     def costs_of(self, reason: int) -> Sequence[int]:
         """Cycles of the last exits for `reason`."""
         return self._watcher.costs_of(reason)
+
+    def timeline(self, count: int = 20) -> Timeline:
+        """The last `count` events of everybody up to here. Raises ConfigError."""
+        if not 0 < count <= COUNT_MAX:
+            raise ConfigError(f"{count} events cannot be shown; give a number from 1 to {COUNT_MAX:,}")
+        origin = self.stop.happening
+        points = self.history.before(origin.cycles)
+        if not points:
+            raise ConfigError("there is no past to look at: what was written or typed has cut it off")
+        return timeline(points, origin, self._symbols, count)
 
     @property
     def frame(self) -> FrameType | None:

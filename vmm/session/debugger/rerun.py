@@ -9,6 +9,7 @@ Instructions are looked at one by one only in a window before the origin, which 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from vmm.exits.observer import ExitObserver
 from vmm.session.debugger.happening import Happening, Kind
 from vmm.session.debugger.history import Point
 from vmm.session.debugger.life import Life
@@ -30,13 +31,19 @@ class Watched:
     watcher: Watcher
 
 
-def awaken(saved: SavedWorld[World], exits: int | None, symbols: Sequence[Symbols]) -> Watched:
-    """A world that goes on from `saved`, watched. `exits`: how many have begun; None: as many as have ended."""
+def awaken(
+    saved: SavedWorld[World], exits: int | None, symbols: Sequence[Symbols], *, before: Sequence[ExitObserver] = ()
+) -> Watched:
+    """A world that goes on from `saved`, watched. `exits`: how many have begun; None: as many as have ended.
+
+    Others hear of exits `before` the watcher.
+    """
     watcher = Watcher()
 
     def prepare(world: World) -> None:
         for host in world.hosts:
-            host.observe(watcher)
+            for observer in (*before, watcher):
+                host.observe(observer)
 
     world = saved.clone(prepare)
     watcher.exits = world.exit_count if exits is None else exits
@@ -75,7 +82,7 @@ def _search(
     """The last match, and a snapshot of where it began to look."""
     copy = awaken(point.saved, point.exits, symbols)
     if start > point.cycles:
-        _run_quietly(copy, start)
+        run_quietly(copy, start)
         point = Point(copy.world.cycles, copy.watcher.exits, copy.world.snapshot())
     search = LastBefore(pursuit, origin, copy.world.pause, spans=_spans(pursuit, origin))
     copy.watcher.take(search)
@@ -141,6 +148,7 @@ def _alive(point: Point, symbols: Sequence[Symbols]) -> tuple[Watched, Life]:
     return copy, life
 
 
-def _run_quietly(copy: Watched, cycles: int) -> None:
+def run_quietly(copy: Watched, cycles: int) -> None:
+    """To a cycle, while nobody looks."""
     if cycles > copy.world.cycles:
         copy.world.run(Limits(max_cycles=cycles))

@@ -32,6 +32,11 @@ def show_stack(console: Console, _words: Sequence[str]) -> View:
     return backtrace(console.debugger.subject, console.debugger.frame)
 
 
+def show_timeline(console: Console, words: Sequence[str]) -> View:
+    """The last events of everybody."""
+    return console.debugger.timeline(*(number_of(console, word) for word in words[:1]))
+
+
 def show_info(console: Console, words: Sequence[str]) -> Says:
     """Lists: breaks, guests, cores, devices, names of conditions, kinds of breaks."""
     debugger = console.debugger

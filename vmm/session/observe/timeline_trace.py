@@ -18,12 +18,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from devices.nic.nic import Nic
-from emulator.events import PS_PER_NS, EventQueue
+from emulator.events import PS_PER_NS
 from emulator.ledger import LABELS, Account
 from emulator.pcpu import PCpu
 from emulator.vmx.exit_reasons import name
 from vmm.cost.meter import Charge, Meter
 from vmm.hypervisor import Hypervisor
+from vmm.session.observe.device_events import event_of, queues_of
 from vmm.session.observe.trace import VERSION, TraceWriter
 from vmm.session.observe.trace_record import Record
 from vmm.sidecore.slots import Served
@@ -88,7 +89,7 @@ class TimelineTrace(TraceWriter):
             sidecore.requests.on_served = partial(self.served, sidecore.pcpu)
         if nic is not None:
             nic.observers.append(self)
-        for owner, queue in self._queues(hypervisor):
+        for owner, queue in queues_of(hypervisor):
             queue.on_event = partial(self.happened, owner)
 
     def leave(self) -> None:
@@ -99,19 +100,8 @@ class TimelineTrace(TraceWriter):
                 sidecore.requests.on_served = None
         if nic is not None and self in nic.observers:
             nic.observers.remove(self)
-        for _, queue in self._queues(hypervisor):
+        for _, queue in queues_of(hypervisor) if hypervisor is not None else ():
             queue.on_event = None
-
-    @staticmethod
-    def _queues(hypervisor: Hypervisor | None) -> list[tuple[str, EventQueue]]:
-        """The time of all devices, and whose they are."""
-        if hypervisor is None:
-            return []
-        found = [("host", hypervisor.machine.events)]
-        for domain in hypervisor.domains:
-            found.append((f"d{domain.number}", domain.timers))
-            found += [(vcpu.engine.owner, vcpu.timers) for vcpu in hypervisor.vcpus_of(domain)]
-        return found
 
     # --- VM exits ----------------------------------------------------------------------------------------------------
 
@@ -194,13 +184,9 @@ class TimelineTrace(TraceWriter):
         """A device of `owner` does something by itself."""
         if self._hypervisor is None or not self._has_begun(self._hypervisor.machine.pcpus[0], when_ps):
             return
-        function: Any = callback
-        while isinstance(function, partial):
-            function = function.func
-        device = type(getattr(function, "__self__", None)).__name__
+        device, what = event_of(callback)
         track_name = f"{owner} {device}"
         track = self._devices.setdefault(track_name, len(self._devices))
-        what = getattr(function, "__name__", "event").strip("_")
         self.keep([Slice(DEVICES, track, track_name, what, when_ps, when_ps, {})])
 
     def _has_begun(self, pcpu: PCpu, now_ps: int) -> bool:

@@ -36,6 +36,7 @@ def commands(debugger: Debugger, dice: random.Random) -> list[Callable[[], objec
         debugger.reverse_next_exit,
         debugger.reverse_finish,
         debugger.reverse_cont,
+        lambda: debugger.timeline(dice.randrange(1, 100)),
         lambda: debugger.goto_exit(dice.randrange(1, debugger.stop.happening.exits + 20)),
     ]
 
