@@ -117,6 +117,7 @@ IMAGES = (
     ImageEntry("smp_tsc", "the time-stamp counters of all CPUs are one", cpus=4),
     ImageEntry("compute", "computes only, and counts what its rounds took; for a core that is shared"),
     ImageEntry("bridge", "a stub domain: carries the frames of other guests", ends_by="user", has_vif=True),
+    ImageEntry("lost_interrupt", "forgets an EOI, and waits for ever: the debugger's tutorial", ends_by="user"),
     ImageEntry("idle", "halts for ever", ends_by="user", memory_mib=32),
     ImageEntry("vif", "a VIF: its page, descriptors, frames, signals (`--vif`)", has_vif=True),
     ImageEntry("vif_blast", "as many frames as there is room for, both ways, each checked (`--vif`)", has_vif=True),

@@ -281,7 +281,7 @@ def test_the_tutorial_shows_what_comes(options: str, screen: str, tmp_path: Path
     (tmp_path / "script").write_text("\n".join(lines))
     shown = CliRunner().invoke(debug, [*options.split(), "--script", str(tmp_path / "script")])
     got, wanted = plain(shown.output), plain(screen)
-    assert len(SCREENS) == 4
+    assert len(SCREENS) == 7
     at = 0
     for number, line in enumerate(wanted):
         if line == "...":
