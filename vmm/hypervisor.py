@@ -119,6 +119,8 @@ class Hypervisor:
             Core(pcpu, chip, self, self._capabilities, handlers, self.interrupts.handlers, seats)
             for pcpu, chip in zip(machine.pcpus[:core_count], pc.board.apics[:core_count], strict=True)
         ]
+        for observer in observers:
+            observer.seated(seats)
         self.shared_pages = SharedPages()
         self._jumps_spins = jumps_spins
         self.sidecores: Sidecores | None = None

@@ -45,7 +45,12 @@ class Payer(Protocol):
 
     vmcs_cycles: int  # of VMREAD and VMWRITE: not booked yet
     booked_cycles: int  # booked, not on the clock yet
-    is_observed: bool  # somebody wants to know of each charge: `tell`
+    is_observed: bool  # somebody may want to know of each charge
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody does now: `tell`."""
+        ...
 
     def tell(self, category: int, cycles: int, what: str, parameter: str) -> None:
         """Tell who listens of a charge."""
@@ -219,14 +224,15 @@ class VmxOperation:
 
 
 class ObservedVmxOperation(VmxOperation):
-    """One whose payer tells others of each charge."""
+    """One whose payer tells others of each charge, while somebody listens."""
 
     SAVED_AS = "VmxOperation"
 
     def read(self, field: int) -> int:
         """VMREAD."""
-        what = f"VMREAD {f.FIELD_BY_ENCODING[field].name}"
-        self._payer.tell(Category.VMCS, self._read_cycles, what, "vmx.vmread_cycles")
+        if self._payer.is_heard:
+            what = f"VMREAD {f.FIELD_BY_ENCODING[field].name}"
+            self._payer.tell(Category.VMCS, self._read_cycles, what, "vmx.vmread_cycles")
         return super().read(field)
 
     def read_three(self, first: int, second: int, third: int) -> tuple[int, int, int]:
@@ -235,8 +241,9 @@ class ObservedVmxOperation(VmxOperation):
 
     def write(self, field: int, value: int) -> None:
         """VMWRITE."""
-        what = f"VMWRITE {f.FIELD_BY_ENCODING[field].name}"
-        self._payer.tell(Category.VMCS, self._write_cycles, what, "vmx.vmwrite_cycles")
+        if self._payer.is_heard:
+            what = f"VMWRITE {f.FIELD_BY_ENCODING[field].name}"
+            self._payer.tell(Category.VMCS, self._write_cycles, what, "vmx.vmwrite_cycles")
         super().write(field, value)
 
     def vmptrld(self, vmcs: Vmcs) -> VmFailure | None:

@@ -7,7 +7,7 @@
     pay            anything else; the VMX instructions come here     emulator/vmx/operation.py
 
 Charges go to the account that is open, and are on the core's clock after `commit`. Who listens hears of each charge
-(session/observe/explain.py); a meter without listeners does not ask.
+(session/observe/explain.py); a meter that nobody can listen to does not ask.
 """
 
 from collections.abc import Callable, Sequence
@@ -126,6 +126,11 @@ class Meter:
             clock.check_ledger()
         return cycles
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody listens: nobody does."""
+        return False
+
     def tell(self, category: int, cycles: int, what: str, parameter: str, source: str = "") -> None:
         """Tell who listens of a charge: nobody does."""
 
@@ -165,7 +170,7 @@ def _touch_nothing(_hpa: int, _size_bytes: int, _is_write: bool) -> int:
 
 
 class ObservedMeter(Meter):
-    """A meter that tells `listeners` of each charge."""
+    """A meter that tells of each charge whoever is among `listeners` then: a list that others change."""
 
     WIRED = ("_listeners",)
     SAVED_AS = "Meter"
@@ -176,7 +181,12 @@ class ObservedMeter(Meter):
         super().__init__(pcpu)
         self.is_observed = True
         self.touch = self._touch_and_tell
-        self._listeners = tuple(listeners)
+        self._listeners = listeners
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody listens now."""
+        return bool(self._listeners)
 
     def tell(self, category: int, cycles: int, what: str, parameter: str, source: str = "") -> None:
         """Tell who listens of a charge."""
@@ -185,9 +195,10 @@ class ObservedMeter(Meter):
 
     def follow(self, path: Path | Route) -> None:
         """Charge the instructions of `path`."""
-        for part in path.parts:
-            what = f"{part.what}: {part.instructions} instructions"
-            self.tell(Category.PATHS, part.cycles(self.pcpu.profile), what, PATH_PARAMETER, part.source)
+        if self._listeners:
+            for part in path.parts:
+                what = f"{part.what}: {part.instructions} instructions"
+                self.tell(Category.PATHS, part.cycles(self.pcpu.profile), what, PATH_PARAMETER, part.source)
         super().follow(path)
 
     def execute(self, instruction: str) -> None:
@@ -203,6 +214,8 @@ class ObservedMeter(Meter):
 
     def _touch_and_tell(self, hpa: int, size_bytes: int, is_write: bool) -> int:
         """Charge an access to memory: a line for each category that the core's caches have booked."""
+        if not self._listeners:
+            return self.clock.touch(hpa, size_bytes, is_write)
         before = list(self.clock.account)
         cycles = self.clock.touch(hpa, size_bytes, is_write)
         is_hit = cycles == (size_bytes + 7 >> 3) * self.pcpu.profile.caches.l1d_latency_cycles
@@ -221,5 +234,5 @@ class ObservedMeter(Meter):
 
 
 def meter_of(pcpu: PCpu, listeners: Sequence[Listener] = ()) -> Meter:
-    """The meter of a core: a plain one, which asks nobody who listens, or one that tells."""
+    """The meter of a core: a plain one, which asks nobody, or if somebody listens one that tells."""
     return ObservedMeter(pcpu, listeners) if listeners else Meter(pcpu)

@@ -5,6 +5,7 @@
                        '---- the vCPU sleeps, or another is run -----' exit_resumed
 
 An observer overrides what it wants to hear of. What nobody overrides costs nothing: the loop has a list for each.
+Charges are many: who wants them at times only says so (`Observers.listen`), and they cost next to nothing meanwhile.
 Observers change nothing, and nothing they do takes the guest's time.
 """
 
@@ -18,6 +19,9 @@ from vmm.vcpu import Exit, VCpu
 
 class ExitObserver:
     """Hears of every VM exit of every vCPU on a machine."""
+
+    def seated(self, seats: "Observers") -> None:
+        """It is among those of a machine now."""
 
     def exit_began(self, vcpu: VCpu, exit: Exit) -> None:
         """A VM exit has taken place; nothing is charged yet."""
@@ -46,7 +50,12 @@ class Observers:
         self.exit_handled: list[Callable[[VCpu, Exit, Outcome], None]] = _who("exit_handled", observers)
         self.exit_resumed: list[Callable[[VCpu, Exit], None]] = _who("exit_resumed", observers)
         self.exit_ended: list[Callable[[VCpu, Exit, int], None]] = _who("exit_ended", observers)
-        self.listeners = [observer for observer in observers if _overrides(observer, "charged")]
+        self.listeners = [observer for observer in observers if _overrides(observer, "charged")]  # of charges, now
+
+    def listen(self, observer: ExitObserver, is_wanted: bool) -> None:
+        """Let `observer` hear of charges from now on, or of none."""
+        if is_wanted != (observer in self.listeners):
+            (self.listeners.append if is_wanted else self.listeners.remove)(observer)
 
 
 def _who(event: str, observers: Sequence[ExitObserver]) -> list[Any]:

@@ -34,7 +34,7 @@ class FakePayer:
         self.clock = FakeClock()
         self.vmcs_cycles = 0
         self.booked_cycles = 0
-        self.is_observed = is_observed
+        self.is_observed = self.is_heard = is_observed
         self.told: list[tuple[int, int, str, str]] = []
 
     def tell(self, category: int, cycles: int, what: str, parameter: str) -> None:

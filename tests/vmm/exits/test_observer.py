@@ -67,3 +67,11 @@ def test_only_who_wants_charges_listens_to_the_meter() -> None:
     listener = Charges()
     observers = Observers([Begin([]), listener])
     assert observers.listeners == [listener]
+
+
+def test_who_listens_can_stop_and_begin_again() -> None:
+    listener = Charges()
+    observers = Observers([listener])
+    for is_wanted in (True, False, False, True):
+        observers.listen(listener, is_wanted)
+        assert observers.listeners == is_wanted * [listener]

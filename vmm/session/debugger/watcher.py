@@ -15,7 +15,7 @@ from typing import Protocol
 
 from emulator.vmx import fields as f
 from vmm.cost.meter import Charge, Meter
-from vmm.exits.observer import ExitObserver
+from vmm.exits.observer import ExitObserver, Observers
 from vmm.outcome import Outcome
 from vmm.session.debugger.happening import Happening, Kind, VmmLine
 from vmm.session.debugger.life import Life
@@ -30,6 +30,7 @@ Span = tuple[int, int]  # first and last linear address
 EVERYWHERE: Span = (0, (1 << 64) - 1)
 _RIP, _CS_BASE = f.SLOT[f.GUEST_RIP], f.SLOT[f.GUEST_CS_BASE]
 COSTS_MAX = 10_000  # that are kept for each reason
+WITHOUT_CHARGES = {Kind.INSTRUCTION, Kind.EXIT}  # where no exit has been charged for anything
 
 
 class Pursuit(Protocol):
@@ -62,7 +63,9 @@ class Watcher(ExitObserver):
         self.subjects: list[Subject] = []  # all processors of the world
         self._numbers: dict[Processor, int] = {}  # of all processors in the world
         self._spans: tuple[Span, ...] = ()
-        self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles,
+        self._seats: list[Observers] = []
+        self._hears_charges = True
+        self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles, if all were heard,
         self._charged: dict[Meter, int] = {}  # and whose that is
         self._costs: dict[int, deque[int]] = {}  # of the last exits, by reason
         self._words: dict[int, bytes] = {}  # VMCS by processor
@@ -89,11 +92,18 @@ class Watcher(ExitObserver):
         self._sees_entries, self._sees_charges = Kind.ENTRY in kinds, Kind.CHARGE in kinds
         self._sees_lines = Kind.LINE in kinds
         self._kinds = kinds
+        self._hear_charges(self._hears_charges or not kinds <= WITHOUT_CHARGES)
         spans = tuple(pursuit.spans) if Kind.INSTRUCTION in kinds else ()
         if spans != self._spans:
             for subject in self.subjects:
                 subject.engine.watch_instructions(spans)
             self._spans = spans
+
+    def _hear_charges(self, is_wanted: bool) -> None:
+        if is_wanted is not self._hears_charges:
+            self._hears_charges = is_wanted
+            for seats in self._seats:
+                seats.listen(self, is_wanted)
 
     def words_before(self, who: int) -> tuple[int, ...] | None:
         """The VMCS of a vCPU at its last entry, if that was watched."""
@@ -101,7 +111,7 @@ class Watcher(ExitObserver):
         return None if words is None else tuple(memoryview(words).cast("Q"))
 
     def charges_of(self, vcpu: VCpu) -> tuple[Charge, ...]:
-        """What the exit that is handled was charged so far on this core."""
+        """What the exit that is handled was charged so far on this core; nothing if nobody listened from its begin."""
         return tuple(self._charges.get(vcpu.meter, ()))
 
     def costs_of(self, reason: int) -> Sequence[int]:
@@ -110,12 +120,16 @@ class Watcher(ExitObserver):
 
     # --- the hypervisor ----------------------------------------------------------------------------------------------
 
+    def seated(self, seats: Observers) -> None:
+        """See `ExitObserver`."""
+        self._seats.append(seats)
+
     def exit_began(self, vcpu: VCpu, exit: Exit) -> None:
         """See `ExitObserver`."""
         self.exits += 1
-        self._charges[vcpu.meter], self._charged[vcpu.meter] = [], self._numbers[vcpu]
+        self._account_for(vcpu)
         if self._sees_exits:
-            self._tell(self._at(Kind.EXIT, vcpu, exit))
+            self._tell(self._at(Kind.EXIT, vcpu, exit), vcpu.meter)
         if self._sees_lines:  # it may be wanted only now
             self._handled, self._told_charges = vcpu, 0
             self.tracer.begin()
@@ -127,7 +141,7 @@ class Watcher(ExitObserver):
 
     def exit_resumed(self, vcpu: VCpu, exit: Exit) -> None:
         """See `ExitObserver`."""
-        self._charges[vcpu.meter], self._charged[vcpu.meter] = [], self._numbers[vcpu]
+        self._account_for(vcpu)
         if Kind.SCHEDULED in self._kinds:
             self._tell(self._at(Kind.SCHEDULED, vcpu, exit))
 
@@ -155,6 +169,14 @@ class Watcher(ExitObserver):
                 ordinal=len(charges), charge=charge,
             )  # fmt: skip
             self._tell(here)
+
+    def _account_for(self, vcpu: VCpu) -> None:
+        """Charges are for an exit of it from now on, if anybody wants them."""
+        self._hear_charges(not self._kinds <= WITHOUT_CHARGES)
+        self._charges.pop(vcpu.meter, None)
+        self._charged[vcpu.meter] = self._numbers[vcpu]
+        if self._hears_charges:
+            self._charges[vcpu.meter] = []
 
     def _at(self, kind: Kind, vcpu: VCpu, exit: Exit, exit_cycles: int = 0) -> Happening:
         cycles, who = vcpu.meter.now_cycles, self._numbers[vcpu]
@@ -191,11 +213,15 @@ class Watcher(ExitObserver):
         vcpu = self._handled
         if not self._sees_lines or vcpu is None or vcpu.exit is None:
             return
-        charges = self._charges[vcpu.meter]
+        charges = self._charges.get(vcpu.meter, [])
         line = VmmLine(file, number, function, text, tuple(charges[self._told_charges :]))
         self._told_charges = len(charges)
         self._tell(replace(self._at(Kind.LINE, vcpu, vcpu.exit), ordinal=self.tracer.count, line=line))
 
-    def _tell(self, happening: Happening) -> None:
+    def _tell(self, happening: Happening, meter: Meter | None = None) -> None:
+        """Halt where it is wanted. `meter`: of an exit that has just begun, whose charges may be asked for later."""
         if self._pursuit is not None and self._pursuit.look(happening) and self.life is not None:
+            if meter is not None:
+                self._hear_charges(True)
+                self._charges[meter] = []
             self.life.halt(happening)
