@@ -13,6 +13,8 @@ changes, and of nothing else.
 
 import ctypes
 import mmap
+import os
+from collections.abc import Iterator
 from typing import Protocol
 
 from emulator.x86 import PAGE_BYTES
@@ -51,6 +53,8 @@ class HostMemory:
         self.map = mmap.mmap(-1, self.end_hpa, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         self.bytes = memoryview(self.map)
         self.words = self.bytes.cast("Q")
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))  # on the workstation
+        self.begun_with: list[tuple[int, int]] = []  # (first page, pages) that came from a file
         self.code: Code | None = None  # the first CPU sets it
 
     def begin_with(self, file: int) -> None:
@@ -58,10 +62,10 @@ class HostMemory:
 
         The file is not written to: pages are copied when they are changed, and shared until then. Addresses stay.
         """
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE
-        if _LIBC.mmap(address, self.end_hpa, protection, flags, file, 0) != address:
+        if _LIBC.mmap(self.address, self.end_hpa, protection, flags, file, 0) != self.address:
             raise OSError(ctypes.get_errno(), "cannot map the file of a snapshot")
+        self.begun_with = list(_pages_of(file))
 
     @property
     def bounds(self) -> tuple[int, int, int]:
@@ -90,3 +94,15 @@ class HostMemory:
         for i in range(len(data)):
             if self.is_ram(hpa + i, 1):
                 self.write(hpa + i, data[i : i + 1])
+
+
+def _pages_of(file: int) -> Iterator[tuple[int, int]]:
+    """(first page, pages) of a sparse file that are not holes."""
+    end = 0
+    while True:
+        try:
+            start = os.lseek(file, end, os.SEEK_DATA)
+        except OSError:  # there are no more
+            return
+        end = os.lseek(file, start, os.SEEK_HOLE)
+        yield start // PAGE_BYTES, -(-end // PAGE_BYTES) - start // PAGE_BYTES

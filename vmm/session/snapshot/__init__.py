@@ -5,7 +5,7 @@
                                                           +--clone--> the same again, any number
 
     state.py      what of Python's objects is state     contents.py      all that changes while machines run
-    objects.py    the objects as plain data             memory_file.py   a machine's pages
+    objects.py    the objects as plain data             memory_file.py   a machine's pages; touched.py: which may count
     saved.py      Snapshot                              file.py          the file: format, checks
     saved_guest.py   one guest, as the command runs it
 

@@ -2,10 +2,13 @@
 
 import os
 
+import numpy as np
+
 from emulator.memory import HostMemory
 from emulator.x86 import PAGE_BYTES
+from vmm.session.snapshot.touched import runs_of, touched_runs
 
-ZEROS = bytes(PAGE_BYTES)
+WORDS = PAGE_BYTES // 8
 
 
 class MemoryFile:
@@ -31,10 +34,11 @@ class MemoryFile:
 
     def add_all(self, memory: HostMemory) -> None:
         """Store every page that is not zero."""
-        for page in range(memory.end_hpa // PAGE_BYTES):
-            data = memory.map[page * PAGE_BYTES : (page + 1) * PAGE_BYTES]
-            if data != ZEROS:
-                self.add(page, data)
+        for start, touched in touched_runs(memory):
+            words = np.frombuffer(memory.words[start * WORDS : (start + touched) * WORDS], dtype=np.uint64)
+            is_used = np.bitwise_or.reduce(words.reshape(touched, WORDS), axis=1) != 0
+            for first, count in runs_of(is_used, start):
+                self.add(first, memory.bytes[first * PAGE_BYTES : (first + count) * PAGE_BYTES])
 
     def read(self, first_page: int, count: int) -> bytes:
         """The contents of pages."""
