@@ -50,7 +50,6 @@ def debug(
     """
     debugger = _debugger(parameters, restore_path, symbols_path)
     from vmm.session.debugger.console import Console, is_terminal
-    from vmm.session.debugger.gdb.server import serve
 
     screen = _Screen()
     console = Console(debugger, screen.write, screen.write_guest)
@@ -58,6 +57,8 @@ def debug(
         if script is not None:
             console.follow(_lines(script))
         if gdb_port is not None:
+            from vmm.session.debugger.gdb.server import serve
+
             serve(debugger, gdb_port, run_line=console.answer, tell=screen.write)
         elif script is None and is_terminal():
             screen.write(console.answer("where"))

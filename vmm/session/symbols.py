@@ -11,10 +11,9 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -37,8 +36,7 @@ BOOT_MAGIC_AT = 0x202
 ERRORS = (ELFError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, struct.error)
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A name; `size_bytes` 0: not known."""
 
     address: int
@@ -48,12 +46,13 @@ class Symbol:
 
 
 class Symbols:
-    """Symbols by address and by name. Of several at one address the last counts, of several of one name the first."""
+    """Symbols by address and by name. Of several at one address the last counts, of several of one name the first.
+
+    They are read when somebody first asks: those of a Linux take a while.
+    """
 
     def __init__(self, symbols: Iterable[Symbol] = ()) -> None:
-        by_address = {symbol.address: symbol for symbol in symbols}
-        self._symbols = [by_address[address] for address in sorted(by_address)]
-        self._addresses = [symbol.address for symbol in self._symbols]
+        self._unread = symbols
 
     def __len__(self) -> int:
         return len(self._symbols)
@@ -84,7 +83,17 @@ class Symbols:
 
     def moved(self, slide: int) -> "Symbols":
         """The same of a kernel that lies `slide` bytes further up than it was linked for."""
-        return Symbols(replace(symbol, address=symbol.address + slide & (1 << 64) - 1) for symbol in self._symbols)
+        return Symbols(symbol._replace(address=symbol.address + slide & (1 << 64) - 1) for symbol in self._symbols)
+
+    @cached_property
+    def _symbols(self) -> list[Symbol]:
+        by_address = {symbol.address: symbol for symbol in self._unread}
+        self._unread = ()
+        return [by_address[address] for address in sorted(by_address)]
+
+    @cached_property
+    def _addresses(self) -> list[int]:
+        return [symbol.address for symbol in self._symbols]
 
     @cached_property
     def _by_name(self) -> dict[str, int]:
@@ -93,15 +102,19 @@ class Symbols:
 
 def symbols_of(path: Path | None) -> Symbols:
     """Of a kernel file its symbol table, or what a Linux has of itself; of a System.map its lines. Else none."""
-    if path is not None:
-        with suppress(*ERRORS), path.open("rb") as file:
-            found = elf_symbols(file)
-            if found:
-                return Symbols(found)
+    return Symbols() if path is None else Symbols(_read(path))
+
+
+def _read(path: Path) -> Iterator[Symbol]:
+    """Nothing is read before the first is asked for."""
+    found = []
+    with suppress(*ERRORS), path.open("rb") as file:
+        found = elf_symbols(file)
+    if not found:
         with suppress(ConfigError, *ERRORS):
             data = path.read_bytes()
-            return Symbols(linux_symbols(data) or map_symbols(data[:MAP_MAX_BYTES].decode("latin-1")))
-    return Symbols()
+            found = linux_symbols(data) or map_symbols(data[:MAP_MAX_BYTES].decode("latin-1"))
+    yield from found
 
 
 def linux_symbols(kernel: bytes) -> list[Symbol]:

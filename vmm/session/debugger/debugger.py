@@ -337,12 +337,12 @@ class Debugger:
         return self._arrive(answer, pursuit)
 
     def _arrive(self, answer: Happening | Stop, pursuit: Pursuit | None = None) -> Stopped:
+        self._who = self._who if isinstance(answer, Stop) or answer.who == NOBODY else answer.who
+        self.subject.find_kernel()
         if isinstance(answer, Stop):
             kind = Kind.END if answer is Stop.ENDED else Kind.REST
             self.stop = Stopped(self._at_rest(kind), why=WHY_AT_REST.get(answer, answer.value))
             return self.stop
-        self._who = self._who if answer.who == NOBODY else answer.who
-        self.subject.find_kernel()
         hit = pursuit.hit if isinstance(pursuit, ForBreaks) else ()
         for one in hit:
             if one.is_temporary:
