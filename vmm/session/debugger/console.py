@@ -54,6 +54,8 @@ class Console:
             return self._run(name, arguments, as_json)
         except ConfigError as error:
             return said(self, Mistake(str(error)), as_json=as_json)
+        except KeyboardInterrupt:  # in a search backwards; what runs forwards is halted by it
+            return said(self, Mistake("interrupted; it stands where it stood"), as_json=as_json)
 
     def _run(self, name: str, arguments: list[str], as_json: bool) -> str:
         if name.startswith("x/"):  # as gdb has it

@@ -4,6 +4,7 @@
                              --> clone --quietly up to it--------> Reach(match): halted there
 
 Instructions are looked at one by one only in a window before the origin, which grows as long as nothing is found.
+Ctrl-C ends a search by KeyboardInterrupt: only copies have run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -111,7 +112,7 @@ def span_of(instruction: Happening) -> tuple[int, int]:
 def rest(point: Point, cycles: int, symbols: Sequence[Symbols]) -> tuple[Watched, Life, Stop]:
     """A world that is at rest at `cycles`."""
     copy, life = _alive(point, symbols)
-    answer = life.run(Limits(max_cycles=cycles)) if cycles > copy.world.cycles else Stop.LIMIT
+    answer = _go_on(life, cycles) if cycles > copy.world.cycles else Stop.LIMIT
     assert isinstance(answer, Stop)
     return copy, life, answer
 
@@ -122,11 +123,11 @@ def reach(
     """A world that is halted where `pursuit` halts it; nobody looks before `near_cycles`."""
     copy, life = _alive(point, symbols)
     if near_cycles > copy.world.cycles:
-        life.run(Limits(max_cycles=near_cycles))
+        _go_on(life, near_cycles)
     copy.watcher.take(pursuit)
     answer: Happening | Stop = Stop.LIMIT
     while answer is Stop.LIMIT:
-        answer = life.run(Limits(max_cycles=copy.world.cycles + SLICE_CYCLES))
+        answer = _go_on(life, copy.world.cycles + SLICE_CYCLES)
     assert isinstance(answer, Happening), f"the run is another: {answer.value} instead of {pursuit}"
     copy.watcher.take(NOTHING)
     return copy, life, answer
@@ -146,6 +147,15 @@ def _alive(point: Point, symbols: Sequence[Symbols]) -> tuple[Watched, Life]:
     life = Life(copy.world)
     copy.watcher.life = life
     return copy, life
+
+
+def _go_on(life: Life, cycles: int) -> Happening | Stop:
+    """Up to `cycles`. Raises KeyboardInterrupt at Ctrl-C: the copy is not wanted any more."""
+    answer = life.run(Limits(max_cycles=cycles))
+    if answer is Stop.PAUSED:
+        life.end()
+        raise KeyboardInterrupt
+    return answer
 
 
 def run_quietly(copy: Watched, cycles: int) -> None:

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,6 +260,32 @@ def test_ctrl_c_stops_the_guest() -> None:
     terminal.expect(r"\d{5} \d{5}")  # the guest prints what it counts
     terminal.sendintr()
     terminal.expect_exact("interrupted")
+    terminal.sendline("quit")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
+def test_ctrl_c_ends_a_search_backwards_at_once_and_nothing_has_moved() -> None:
+    terminal = pexpect.spawn(SIDECORE, ["debug", "compute", "--paging", "ept"], dimensions=(24, 80), timeout=60)
+    terminal.expect_exact("(sidecore)")
+    terminal.sendline("until cycle 300000000")
+    terminal.expect(r"=> ([0-9a-f]+):")
+    assert terminal.match is not None
+    address = terminal.match[1].decode()
+    terminal.expect_exact("(sidecore)")
+    terminal.sendline("when")
+    terminal.expect(r"cycle [0-9,]+, behind")
+    stands = terminal.match[0].decode()
+    for line in (f"break exec 0x{address} if n < 0", "reverse-continue"):  # it looks at millions, in vain
+        terminal.expect_exact("(sidecore)")
+        terminal.sendline(line)
+    time.sleep(2)
+    terminal.sendintr()
+    terminal.expect_exact("interrupted; it stands where it stood", timeout=20)
+    terminal.expect_exact("(sidecore)")
+    terminal.sendline("when")
+    terminal.expect_exact(stands)
     terminal.sendline("quit")
     terminal.expect(pexpect.EOF)
     terminal.close()
