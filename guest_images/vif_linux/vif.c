@@ -56,8 +56,6 @@ static void vif_collect(struct vif_device *vif, int budget) {
     }
 }
 
-static bool vif_is_full(const struct vif_device *vif) { return vif->send_next - vif->send_oldest == VIF_DESCRIPTORS; }
-
 static netdev_tx_t vif_start_xmit(struct sk_buff *skb, struct net_device *netdev) {
     struct vif_device *vif = netdev_priv(netdev);
     unsigned int index = vif->send_next % VIF_DESCRIPTORS;
@@ -79,7 +77,7 @@ static netdev_tx_t vif_start_xmit(struct sk_buff *skb, struct net_device *netdev
         mb(); /* the look comes behind the store */
         if (vif->page->notify_wanted) vif_hypercall(VIF_CALL_NOTIFY, 0, 0);
     }
-    if (vif_is_full(vif)) {
+    if (!vif_room(vif)) {
         vif->full_rings++;
         netif_stop_queue(netdev);
         napi_schedule(&vif->napi);
@@ -123,7 +121,7 @@ static bool vif_poll_send(struct vif_device *vif, int budget) {
 
     __netif_tx_lock(queue, smp_processor_id());
     vif_collect(vif, budget);
-    is_full = vif_is_full(vif);
+    is_full = !vif_room(vif);
     if (!is_full && netif_queue_stopped(vif->netdev)) netif_wake_queue(vif->netdev);
     __netif_tx_unlock(queue);
     return is_full;

@@ -113,23 +113,26 @@ static u64 vif_backend_ready(struct vif_backend *backend) {
     return atomic64_read(&backend->requests) & atomic64_read(&backend->up);
 }
 
-/* Nothing is fetched while the VIF's own ring is full: it would be dropped. */
+/*
+ * No more is fetched than the VIF's own ring has room for: behind a full one is a queue of Linux's, which drops what it
+ * has no place for and tells nobody. What is not fetched waits in the rings of guests, who see that they are full.
+ */
 int vif_backend_poll(struct vif_device *vif, int budget) {
     struct vif_backend *backend = vif->backend;
     u32 changes = vif->page->changes;
+    int most = min_t(int, budget, vif_room(vif)), done = 0;
     unsigned int i;
-    int done = 0;
 
     if (changes != backend->changes) {
         backend->changes = changes;
         schedule_work(&backend->look);
     }
     if (vif->page->requests) atomic64_or(xchg(&vif->page->requests, 0), &backend->requests);
-    for (i = 0; i < VIF_INTERFACES && done < budget && !netif_queue_stopped(vif->netdev); i++) {
+    for (i = 0; i < VIF_INTERFACES && done < most; i++) {
         unsigned int number = backend->next++ % VIF_INTERFACES;
 
         if (vif_backend_ready(backend) & BIT_ULL(number))
-            done += vif_guest_fetch(backend, number, min(VIF_BURST, budget - done));
+            done += vif_guest_fetch(backend, number, min(VIF_BURST, most - done));
     }
     return done;
 }

@@ -32,6 +32,11 @@ struct vif_device {
     struct vif_backend *backend; /* of a driver domain, which carries those of others */
 };
 
+/* Frames that the send ring has room for. */
+static inline unsigned int vif_room(const struct vif_device *vif) {
+    return VIF_DESCRIPTORS - (vif->send_next - vif->send_oldest);
+}
+
 static inline s64 vif_hypercall(u64 number, u64 first, u64 second) {
     s64 result;
 

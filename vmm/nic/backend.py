@@ -161,7 +161,8 @@ class Backend:
         vif.count_arrived()
         descriptor = self._take(vcpu, vif, vif_page.RECEIVE_RING)
         if descriptor is None:
-            vif.count_drop(Packet(number, vif.session, False, b""), "no descriptor")
+            frame = self.own.vif.read(gpa, length)
+            vif.count_drop(Packet(number, vif.session, False, frame), "no descriptor")
             return FULL
         result = 0
         if descriptor.length < length:
