@@ -4,8 +4,7 @@ A name that a happening does not have, as `port` of a CPUID exit, makes the cond
 """
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
-from types import CodeType
+from collections.abc import Callable
 from typing import Any
 
 from emulator.errors import ConfigError, choices_text
@@ -20,9 +19,20 @@ from vmm.vcpu import Exit
 
 Getter = Callable[[Happening, Subject], Any]
 BUILTINS: dict[str, Any] = {"abs": abs, "hex": hex, "len": len, "max": max, "min": min, "sum": sum}
-CONSTANTS = {"read": "read", "write": "write", "into": "in", "out": "out", "true": True, "false": False}
+CONSTANTS: dict[str, str | bool] = {
+    "read": "read",
+    "write": "write",
+    "into": "in",
+    "out": "out",
+    "true": True,
+    "false": False,
+}
 CR_ACCESSES = ("write", "read", "clts", "lmsw")
 SOURCE_MAX = 1000  # characters
+
+
+HAPPENING, SUBJECT, SEEN = "happening ", "subject ", "seen "  # no name in a text has a space
+PARAMETERS = ast.arguments([], [ast.arg(HAPPENING), ast.arg(SUBJECT), ast.arg(SEEN)], None, [], [], None, [])
 
 
 class MissingError(Exception):
@@ -145,24 +155,19 @@ NAMES: dict[str, tuple[str, Getter]] = {
 }
 
 
-class _Values(Mapping[str, Any]):
-    """The names, looked up when an expression asks for them."""
+class _Calls(ast.NodeTransformer):
+    """Each name becomes a call of its getter, so that only what is needed is looked up; constants their value."""
 
-    def __init__(self, happening: Happening, subject: Subject, seen: int) -> None:
-        self._happening, self._subject, self._seen = happening, subject, seen
-
-    def __getitem__(self, name: str) -> Any:
-        if name in CONSTANTS:
-            return CONSTANTS[name]
-        if name == "n":
-            return self._seen
-        return NAMES[name][1](self._happening, self._subject)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(NAMES)
-
-    def __len__(self) -> int:
-        return len(NAMES)
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """See above."""
+        if node.id in CONSTANTS:
+            return ast.Constant(CONSTANTS[node.id])
+        if node.id == "n":
+            return ast.Name(SEEN, ast.Load())
+        if node.id not in NAMES:
+            return node
+        arguments: list[ast.expr] = [ast.Name(HAPPENING, ast.Load()), ast.Name(SUBJECT, ast.Load())]
+        return ast.Call(ast.Name(node.id, ast.Load()), arguments, [])
 
 
 class Condition:
@@ -170,12 +175,12 @@ class Condition:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._code = _compiled(text)
+        self._function = _compiled(text)
 
     def value(self, happening: Happening, subject: Subject, seen: int = 0) -> Any:
         """What it is worth; None when the happening lacks a name of it. Raises ConfigError."""
         try:
-            return eval(self._code, {"__builtins__": BUILTINS}, _Values(happening, subject, seen))
+            return self._function(happening, subject, seen)
         except MissingError:
             return None
         except Exception as error:
@@ -189,7 +194,8 @@ class Condition:
             return False
 
 
-def _compiled(text: str) -> CodeType:
+def _compiled(text: str) -> Callable[[Happening, Subject, int], Any]:
+    """A function of its own: it is asked at each exit."""
     if len(text) > SOURCE_MAX:
         raise ConfigError(f"a condition has {SOURCE_MAX} characters at most")
     try:
@@ -197,9 +203,15 @@ def _compiled(text: str) -> CodeType:
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute | ast.Lambda | ast.Await | ast.ListComp | ast.GeneratorExp | ast.Pow):
                 raise ConfigError(f"{text!r}: compare names and numbers; {type(node).__name__} is not possible")
+            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+                raise ConfigError(f"{text!r}: compare names and numbers; {node.id!r} cannot be given a value")
             if isinstance(node, ast.Name) and node.id not in NAMES and node.id not in (*CONSTANTS, *BUILTINS):
                 raise ConfigError(f"{text!r}: no name {node.id!r}; {choices_text(node.id, list(NAMES))}")
-        return compile(tree, "<condition>", "eval")
+        tree.body = ast.Lambda(PARAMETERS, _Calls().visit(tree.body))
+        code = compile(ast.fix_missing_locations(tree), "<condition>", "eval")
+        getters = {name: get for name, (_, get) in NAMES.items()}
+        function: Callable[[Happening, Subject, int], Any] = eval(code, {"__builtins__": BUILTINS, **getters})
+        return function
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{text!r} is no condition: {getattr(error, 'msg', error)}") from None
 

@@ -38,7 +38,7 @@ class VmmLine:
     charges: tuple[Charge, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long to make, and there is one for each exit
 class Happening:
     """One of them, at `cycles` of its core's clock, behind so many VM exits of the world, the open one included."""
 
