@@ -94,6 +94,7 @@ class Engine:
         self.on_watched_store: Callable[[int], None] | None = None  # (hpa): it has taken place
         self.on_instruction: Callable[[], None] | None = None  # before one that `watch_instructions` has asked for
         self.error: BaseException | None = None
+        self._known_places: Any = None
         self._is_running = False
         self._core = 0
         self._timing: CoreTiming | None = None
@@ -175,6 +176,34 @@ class Engine:
         words = ffi.new("uint64_t[]", [address for span in sorted(spans) for address in span])
         if not lib.sc_watch_instructions(self._cpu, words, len(spans)):
             raise ValueError(f"{len(spans)} spans are too many")
+
+    def watch_places(self, places: Sequence[tuple[int, int, bool]], known: Any = None) -> None:
+        """Call `on_instruction` before the instruction behind one that has accessed or changed a place in memory.
+
+        Places are (hpa, bytes, whether accesses are told, or changes only), and replace those of before. `known` is a
+        buffer with what is known to be there, one place behind the other: as long as something else is there, all
+        instructions are told. While there are places all code runs slowly; nothing else changes. Raises ValueError
+        beyond PLACES_MAX.
+        """
+        words = ffi.new("uint64_t[]", [int(word) for place in places for word in place])
+        buffer = ffi.NULL if known is None else ffi.from_buffer("uint8_t[]", known)
+        if not lib.sc_watch_places(self._cpu, words, len(places), buffer):
+            raise ValueError(f"{len(places)} places are too many, or have no memory")
+        self._known_places = buffer  # C reads it
+
+    def noted_accesses(self) -> tuple[int, list[tuple[int, int, bool, int]]]:
+        """Where the last instruction stands, and the accesses to places since the last call.
+
+        Each is (hpa, bytes, is a store, linear address of the instruction).
+        """
+        words = ffi.new("uint64_t[65]")
+        count = lib.sc_noted_accesses(self._cpu, words)
+        rows = [[int(words[4 * at + number]) for number in range(1, 5)] for at in range(count)]
+        return int(words[0]), [(hpa, length, bool(is_store), pc) for hpa, length, is_store, pc in rows]
+
+    def keep_edits(self) -> None:
+        """From `on_instruction`: what has been written to `gpr`, `vmcs` and CR2 stays; the instruction is told anew."""
+        lib.sc_keep_edits(self._cpu)
 
     def rdmsr(self, index: int) -> int | None:
         """What RDMSR of the core does, with its checks; None: #GP."""

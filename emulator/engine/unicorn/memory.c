@@ -1,12 +1,15 @@
 /* Memory as Unicorn sees it: what every access tells, while that is wanted, and what lies where there is no RAM. */
 #include "state.h"
 
-bool wants_accesses(const sc_cpu *cpu) { return cpu->time.parameters.is_detailed || has_data_breakpoints(cpu); }
+bool wants_accesses(const sc_cpu *cpu) {
+    return cpu->time.parameters.is_detailed || has_data_breakpoints(cpu) || cpu->port.places.tells_accesses;
+}
 
 /* A load or store is about to take place; `linear` may run into the next page, `hpa` not. */
 void sc_access(void *owner, uint64_t hpa, uint64_t linear, uint64_t bytes, bool is_write) {
     sc_cpu *cpu = owner;
     access_memory(cpu, hpa, linear, (unsigned)bytes, is_write);
+    if (cpu->port.places.tells_accesses) note_access(cpu, hpa, (unsigned)bytes, is_write);
     if (has_data_breakpoints(cpu)) note_data_access(cpu, linear, (unsigned)bytes, is_write);
 }
 

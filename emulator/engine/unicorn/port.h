@@ -12,7 +12,7 @@
  *   memory.c   what an access tells, and       nested.c  nested page tables        saved.c    what a snapshot has of it
  *              what lies where there is no RAM abort.c   where Unicorn would end the process
  *   clock.c    what time it is              spans.c   instructions before which Python is told
- *   code.c     translated code, and who changes it
+ *   code.c     translated code, and who changes it        places.c   memory of which Python is told
  */
 #ifndef SC_PORT_H
 #define SC_PORT_H
@@ -43,7 +43,7 @@ enum {
     TRAP_NESTED_FAULT = 0x400
 };
 
-enum { RAW_SAVED_BYTES = 4920, SPANS_MAX = 64 };
+enum { RAW_SAVED_BYTES = 4920, SPANS_MAX = 64, PLACES_MAX = 64, NOTED_MAX = 16 };
 
 typedef struct {
     void *uc, *context; /* Unicorn, and a context of it */
@@ -56,12 +56,29 @@ typedef struct {
         unsigned count, hook_count;
         uint64_t first[SPANS_MAX], last[SPANS_MAX];
     } spans;
+    struct { /* memory of which Python is told: see places.c */
+        unsigned count, noted_count;
+        bool tells_accesses; /* one of them does */
+        struct {
+            uint64_t hpa, bytes;
+            bool tells_accesses;
+        } at[PLACES_MAX];
+        const uint8_t *known; /* Python's: what it knows to be there, one place behind the other */
+        uint64_t pc;          /* of the instruction that runs */
+        struct {
+            uint64_t hpa, bytes, is_write, pc;
+        } noted[NOTED_MAX];
+    } places;
+    struct { /* registers as somebody wants them to be: see spans.c */
+        bool is_due;
+        uint64_t gpr[16], vmcs[VMCS_SLOT_COUNT], cr2;
+    } edit;
     size_t msr_at[8];   /* where Unicorn keeps its MSRs, found at start-up */
     uint64_t loaded[5]; /* CR0 CR3 CR4 EFER EPTP as Unicorn has them */
     bool saved;         /* the slots are the state */
     uint32_t tlb_generation;
     enum { STEP_NONE, STEP_RUNS, STEP_ARMED } step; /* the instruction runs in a block of its own: see fetched_ahead */
-    enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER } escape; /* see escape() in run.c */
+    enum { ESCAPE_NONE, ESCAPE_IO, ESCAPE_SYSCALL, ESCAPE_SYSENTER, ESCAPE_EDIT } escape; /* see escape() in run.c */
     struct {
         uint16_t port;
         uint8_t size;

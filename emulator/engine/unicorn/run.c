@@ -31,6 +31,8 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
         refund(cpu, linear_rip(cpu));
         if (kind == ESCAPE_IO) {
             trap_io(cpu);
+        } else if (kind == ESCAPE_EDIT) {
+            take_edits(cpu);
         } else {
             instruction in = decode(cpu);
             if (!in.id)
@@ -41,6 +43,7 @@ static void take_intercept(sc_cpu *cpu, unsigned code) {
     } else {
         engine_save(cpu);
         refund(cpu, linear_rip(cpu));
+        forget_accesses_at(cpu, linear_rip(cpu));
         begin_trap(cpu);
         bool ahead = may_be_fetch(cpu, code) && fetched_ahead(cpu);
         cpu->port.step = ahead ? STEP_ARMED : STEP_NONE;
@@ -91,6 +94,8 @@ static void escape(sc_cpu *cpu, int kind) {
     uc_context_save(cpu->port.uc, cpu->port.context);
     uc_reg_read(cpu->port.uc, UC_X86_REG_MSR, &msr);
 }
+
+void engine_escape_edit(sc_cpu *cpu) { escape(cpu, ESCAPE_EDIT); }
 
 static uint32_t on_in(uc_engine *uc, uint32_t port, int size, void *data) {
     sc_cpu *cpu = data;
@@ -202,7 +207,7 @@ bool engine_reopen(sc_cpu *cpu) {
     cpu->port.uc = NULL;
     cpu->port.tells_accesses = false;
     cpu->port.spans.hook_count = 0;
-    cpu->port.spans.is_due = cpu->port.spans.count;
+    cpu->port.spans.is_due = cpu->port.spans.count || cpu->port.places.count;
     cpu->port.most_translated = 0;
     code_forget_pages(cpu);
     bool ready = open_unicorn(cpu) && add_hooks(cpu);

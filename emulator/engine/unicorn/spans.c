@@ -21,7 +21,10 @@ static bool is_in_span(const sc_cpu *cpu, uint64_t pc) {
 static void on_code(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     sc_cpu *cpu = data;
     (void)uc, (void)size;
-    if (!is_in_span(cpu, pc)) return;
+    if (!is_in_span(cpu, pc) && !are_places_told(cpu)) {
+        cpu->port.places.pc = pc;
+        return;
+    }
     uint64_t gpr[16], vmcs[sizeof cpu->s.vmcs / 8], cr2 = cpu->s.cr2;
     memcpy(gpr, cpu->s.gpr, sizeof gpr);
     memcpy(vmcs, cpu->s.vmcs, sizeof vmcs);
@@ -30,10 +33,27 @@ static void on_code(uc_engine *uc, uint64_t pc, uint32_t size, void *data) {
     SLOT(cpu, GUEST_RIP) = engine_code_bits(cpu) == 64 ? pc : (uint32_t)(pc - SLOT(cpu, GUEST_CS_BASE));
     sc_instruction_callback(cpu->python);
     restore_guard(guard);
+    cpu->port.places.pc = pc;
+    if (cpu->port.edit.is_due) {
+        memcpy(cpu->port.edit.gpr, cpu->s.gpr, sizeof gpr);
+        memcpy(cpu->port.edit.vmcs, cpu->s.vmcs, sizeof vmcs);
+        cpu->port.edit.cr2 = cpu->s.cr2;
+    }
     memcpy(cpu->s.gpr, gpr, sizeof gpr);
     memcpy(cpu->s.vmcs, vmcs, sizeof vmcs);
     cpu->s.cr2 = cr2;
     watch(cpu);
+    if (cpu->port.edit.is_due) engine_escape_edit(cpu);
+}
+
+/* From sc_instruction_callback: what it has written to the slots stays. The block is left, and begins anew. */
+void sc_keep_edits(sc_cpu *cpu) { cpu->port.edit.is_due = true; }
+
+void take_edits(sc_cpu *cpu) {
+    cpu->port.edit.is_due = false;
+    memcpy(cpu->s.gpr, cpu->port.edit.gpr, sizeof cpu->s.gpr);
+    memcpy(cpu->s.vmcs, cpu->port.edit.vmcs, sizeof cpu->s.vmcs);
+    cpu->s.cr2 = cpu->port.edit.cr2;
 }
 
 /* Up to where a span's blocks may reach. */
@@ -45,7 +65,12 @@ static uint64_t hook_end(const sc_cpu *cpu, unsigned i) {
 bool engine_hook_spans(sc_cpu *cpu) {
     if (!cpu->port.spans.is_due) return true;
     if (cpu->port.spans.hook_count && !engine_reopen(cpu)) return false; /* uc_hook_del would walk the guest's tables */
-    for (unsigned i = 0; i < cpu->port.spans.count;) {
+    if (cpu->port.places.count) {                                        /* everywhere */
+        uc_hook h;
+        if (uc_hook_add(cpu->port.uc, &h, UC_HOOK_CODE, (void *)on_code, cpu, 1, 0)) return false;
+        cpu->port.spans.hook_count++;
+    }
+    for (unsigned i = 0; i < cpu->port.spans.count && !cpu->port.places.count;) {
         uint64_t first = cpu->port.spans.first[i], last = hook_end(cpu, i);
         while (++i < cpu->port.spans.count && cpu->port.spans.first[i] <= last) /* one hook: it would be told twice */
             if (hook_end(cpu, i) > last) last = hook_end(cpu, i);

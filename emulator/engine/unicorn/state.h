@@ -106,6 +106,15 @@ bool map_memory(sc_cpu *cpu);
 
 /* spans.c */
 bool engine_hook_spans(sc_cpu *cpu); /* false: Unicorn has no memory for hooks */
+void take_edits(sc_cpu *cpu);        /* the slots become what somebody wants them to be */
+
+/* places.c */
+bool are_places_told(const sc_cpu *cpu); /* is there something to tell of them? */
+void note_access(sc_cpu *cpu, uint64_t hpa, unsigned bytes, bool is_write);
+void forget_accesses_at(sc_cpu *cpu, uint64_t pc); /* the instruction there did not end */
+
+/* run.c */
+void engine_escape_edit(sc_cpu *cpu); /* leave the block before its instruction, and take the edits; does not return */
 
 /* Of Unicorn, by our edits: see emulator/unicorn_build/edits.py. */
 void sc_set_owner(uc_engine *uc, void *owner);

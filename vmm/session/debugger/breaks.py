@@ -7,7 +7,7 @@ continue                                      ForBreaks: a pursuit of all that a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from emulator.errors import ConfigError, choices_text
 from emulator.profiles.sections import REASONS
@@ -16,14 +16,28 @@ from emulator.vmx import interruption as i
 from emulator.vmx.exit_reasons import ExitReason as R
 from emulator.x86 import PAGE_FAULT
 from vmm.session.debugger.conditions import Condition
-from vmm.session.debugger.happening import Happening, Kind
-from vmm.session.debugger.views.subject import Subject
+from vmm.session.debugger.happening import Happening, Kind, Place
+from vmm.session.debugger.views.subject import Space, Subject
 from vmm.session.debugger.watcher import Span
 
 SPANS_MAX = 64  # of the engine: breaks on instructions
 Match = Callable[[Happening, Subject], bool]
-NumberOf = Callable[[str], int]  # an address or number that a user wrote
+PLACES_MAX = 64  # of it, too: memory that breaks watch
+SPACES = {space.value: space for space in Space}
+ACCESS_BYTES = 8  # of memory that is watched, unless told
 STAGES = {"before": Kind.EXIT, "after": Kind.HANDLED}
+
+
+class Finder(Protocol):
+    """Who knows what a user means: a debugger, at the processor that it looks at."""
+
+    def number_of(self, text: str) -> int:
+        """An address or number."""
+        ...
+
+    def place_of(self, space: Space, address: int, size_bytes: int) -> Place:
+        """Memory that is there now. Raises ConfigError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,10 +48,11 @@ class BreakKind:
     argument: str  # as in the help; in brackets it may be left out
     meaning: str
     kind: Kind
-    make: Callable[[str, NumberOf], Match]
+    make: Callable[[str, Finder], Match]
+    words_max: int = 1  # of the argument
 
 
-def _exit(text: str, _number: NumberOf) -> Match:
+def _exit(text: str, _finder: Finder) -> Match:
     if text in ("", "*"):
         return lambda happening, _: happening.exit is not None
     reason = REASONS.get(text.upper())
@@ -46,11 +61,11 @@ def _exit(text: str, _number: NumberOf) -> Match:
     return lambda happening, _: happening.exit is not None and happening.exit.reason == reason
 
 
-def _exits_with(name: str, *reasons: int) -> Callable[[str, NumberOf], Match]:
+def _exits_with(name: str, *reasons: int) -> Callable[[str, Finder], Match]:
     """Exits for one of `reasons` whose `name`, as conditions have it, is a number."""
 
-    def make(text: str, number: NumberOf) -> Match:
-        condition = Condition(f"{name} == {number(text)}") if text else None
+    def make(text: str, finder: Finder) -> Match:
+        condition = Condition(f"{name} == {finder.number_of(text)}") if text else None
 
         def match(happening: Happening, subject: Subject) -> bool:
             if happening.exit is None or happening.exit.reason not in reasons:
@@ -62,9 +77,9 @@ def _exits_with(name: str, *reasons: int) -> Callable[[str, NumberOf], Match]:
     return make
 
 
-def _inject(*types: int) -> Callable[[str, NumberOf], Match]:
-    def make(text: str, number: NumberOf) -> Match:
-        vector = number(text) if text else None
+def _inject(*types: int) -> Callable[[str, Finder], Match]:
+    def make(text: str, finder: Finder) -> Match:
+        vector = finder.number_of(text) if text else None
 
         def match(_happening: Happening, subject: Subject) -> bool:
             event = i.unpack(subject.read(f.VM_ENTRY_INTERRUPTION_INFORMATION))
@@ -75,7 +90,7 @@ def _inject(*types: int) -> Callable[[str, NumberOf], Match]:
     return make
 
 
-def _mmio(_text: str, _number: NumberOf) -> Match:
+def _mmio(_text: str, _finder: Finder) -> Match:
     def match(happening: Happening, subject: Subject) -> bool:
         domain = subject.domain
         if happening.exit is None or domain is None:
@@ -91,8 +106,8 @@ def _mmio(_text: str, _number: NumberOf) -> Match:
     return match
 
 
-def _vmcs_access(verb: str) -> Callable[[str, NumberOf], Match]:
-    def make(text: str, _number: NumberOf) -> Match:
+def _vmcs_access(verb: str) -> Callable[[str, Finder], Match]:
+    def make(text: str, _finder: Finder) -> Match:
         names = [name for name in _FIELD_NAMES if text.upper() in name] if text else []
         if text and not names:
             raise ConfigError(f"no VMCS field {text!r}; {choices_text(text.upper(), _FIELD_NAMES)}")
@@ -107,15 +122,41 @@ def _vmcs_access(verb: str) -> Callable[[str, NumberOf], Match]:
     return make
 
 
-def _anything(_text: str, _number: NumberOf) -> Match:
+def _anything(_text: str, _finder: Finder) -> Match:
     return lambda _happening, _subject: True
 
 
-def _exec(text: str, number: NumberOf) -> Match:
-    address = number(text)
+def _exec(text: str, finder: Finder) -> Match:
+    address = finder.number_of(text)
     return lambda _happening, subject: subject.linear_rip == address
 
 
+def place_named(text: str, finder: Finder) -> Place:
+    """[gva|gpa|hpa] ADDRESS|SYMBOL [BYTES]. Raises ConfigError."""
+    words = text.split()
+    space = SPACES[words.pop(0)] if words and words[0] in SPACES else Space.GVA
+    if len(words) not in (1, 2):
+        raise ConfigError(f"{text!r} is no memory; give {MEMORY_ARGUMENT}")
+    size_bytes = finder.number_of(words[1]) if len(words) == 2 else ACCESS_BYTES
+    return finder.place_of(space, finder.number_of(words[0]), size_bytes)
+
+
+def _access(*, load: bool, store: bool) -> Callable[[str, Finder], Match]:
+    def make(text: str, finder: Finder) -> Match:
+        place = place_named(text, finder)
+
+        def match(happening: Happening, _subject: Subject) -> bool:
+            access = happening.access
+            if access is None or access.place != place:
+                return False
+            return (load and access.is_load) or (store and access.is_store)
+
+        return match
+
+    return make
+
+
+MEMORY_ARGUMENT = "[gva|gpa|hpa] ADDRESS|SYMBOL [BYTES]"
 _FIELD_NAMES = [field.name for field in f.FIELD_BY_ENCODING.values()]
 BREAK_KINDS: dict[str, BreakKind] = {
     row.name: row
@@ -133,6 +174,18 @@ BREAK_KINDS: dict[str, BreakKind] = {
         BreakKind("vmread", "[FIELD]", "the VMM reads a field of the VMCS", Kind.CHARGE, _vmcs_access("VMREAD")),
         BreakKind("vmwrite", "[FIELD]", "the VMM writes one", Kind.CHARGE, _vmcs_access("VMWRITE")),
         BreakKind("exec", "ADDRESS|SYMBOL", "the guest is about to run this instruction", Kind.INSTRUCTION, _exec),
+        BreakKind(
+            "write", MEMORY_ARGUMENT, "it was stored to, or changed", Kind.ACCESS, _access(load=False, store=True), 3
+        ),
+        BreakKind(
+            "read",
+            MEMORY_ARGUMENT,
+            "an instruction has loaded from it",
+            Kind.ACCESS,
+            _access(load=True, store=False),
+            3,
+        ),
+        BreakKind("access", MEMORY_ARGUMENT, "either", Kind.ACCESS, _access(load=True, store=True), 3),
     )
 }
 
@@ -147,6 +200,7 @@ class Break:
     condition: Condition | None
     stage: Kind
     span: Span | None  # of one on an instruction
+    place: Place | None  # of one on memory
     matches_argument: Match = field(repr=False)
     is_enabled: bool = True
     is_trace: bool = False  # it is only noted, and the guest goes on
@@ -184,7 +238,7 @@ class Breaks:
     def __iter__(self) -> Any:
         return iter(self.by_number.values())
 
-    def add(self, words: Sequence[str], number_of: NumberOf, *, verb: str = "break") -> Break:
+    def add(self, words: Sequence[str], finder: Finder, *, verb: str = "break") -> Break:
         """Of the words behind `break`: KIND [ARGUMENT] [before|after] [if CONDITION]. Raises ConfigError."""
         if not words:
             raise ConfigError(f"{verb} what? {choices_text('', list(BREAK_KINDS))}")
@@ -196,19 +250,23 @@ class Breaks:
         stage = row.kind
         if words and words[-1] in STAGES and row.kind is Kind.EXIT:
             stage = STAGES[words.pop()]
-        if len(words) > 1:
-            raise ConfigError(f"{verb} {row.name} {row.argument}: {' '.join(words[1:])!r} is too much")
-        argument = words[0] if words else ""
+        if len(words) > row.words_max:
+            raise ConfigError(f"{verb} {row.name} {row.argument}: {' '.join(words[row.words_max :])!r} is too much")
+        argument = " ".join(words)
         if not argument and row.argument and not row.argument.startswith("["):
             raise ConfigError(f"{verb} {row.name} needs {row.argument}")
-        span = None
+        span = place = None
         if row.kind is Kind.INSTRUCTION:
-            address = number_of(argument)
+            address = finder.number_of(argument)
             span = (address, address)
             if sum(1 for other in self if other.span is not None) >= SPANS_MAX:
                 raise ConfigError(f"there are {SPANS_MAX} breaks on instructions; delete one")
+        if row.kind is Kind.ACCESS:
+            place = place_named(argument, finder)
+            if sum(1 for other in self if other.place is not None) >= PLACES_MAX:
+                raise ConfigError(f"there are {PLACES_MAX} breaks on memory; delete one")
         made = Break(
-            self._next_number, row, argument, condition, stage, span, row.make(argument, number_of),
+            self._next_number, row, argument, condition, stage, span, place, row.make(argument, finder),
             is_trace=verb == "trace", is_temporary=verb == "tbreak",
         )  # fmt: skip
         self.by_number[made.number] = made

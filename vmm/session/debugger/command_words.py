@@ -6,7 +6,6 @@ from typing import Protocol
 from vmm.session.debugger import conditions
 from vmm.session.debugger.debugger import Debugger, Stopped
 from vmm.session.debugger.happening import Happening
-from vmm.session.debugger.views.subject import Space
 from vmm.session.debugger.views.values import View
 
 Says = str | View | Stopped | None
@@ -25,7 +24,6 @@ class Console(Protocol):
 
 
 Function = Callable[[Console, Sequence[str]], Says]
-SPACES = {space.value: space for space in Space}
 
 
 def number_of(console: Console, text: str) -> int:

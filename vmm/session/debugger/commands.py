@@ -12,8 +12,8 @@ from pathlib import Path
 from emulator.errors import ConfigError, choices_text
 from emulator.x86 import GPR_NAMES, PAGE_BYTES
 from vmm.session.debugger.answers import Said, log_of, when
-from vmm.session.debugger.breaks import Break
-from vmm.session.debugger.command_words import SPACES, Console, Function, Says, number_of
+from vmm.session.debugger.breaks import SPACES, Break
+from vmm.session.debugger.command_words import Console, Function, Says, number_of
 from vmm.session.debugger.debugger import Debugger, Stopped
 from vmm.session.debugger.show_commands import (
     show,
@@ -134,7 +134,7 @@ def _log(console: Console, words: Sequence[str]) -> View:
 
 def _break(verb: str) -> Function:
     def run(console: Console, words: Sequence[str]) -> str:
-        made = console.debugger.breaks.add(words, console.debugger.number_of, verb=verb)
+        made = console.debugger.breaks.add(words, console.debugger, verb=verb)
         return f"break {made.number}: {made.words()}"
 
     return run

@@ -73,6 +73,8 @@ def _cr(happening: Happening, subject: Subject) -> int:
 
 
 def _access(happening: Happening, subject: Subject) -> str:
+    if happening.access is not None:
+        return "write" if happening.access.is_store else "read"
     reason, qualification = _exit(happening, R.CR_ACCESS, R.EPT_VIOLATION).reason, subject.read(f.EXIT_QUALIFICATION)
     if reason == R.CR_ACCESS:
         return CR_ACCESSES[qualifications.decode_cr_access(qualification).access]
@@ -106,6 +108,15 @@ def _gpa(happening: Happening, subject: Subject) -> int:
     return subject.read(f.GUEST_PHYSICAL_ADDRESS)
 
 
+def _memory(name: str) -> Getter:
+    def get(happening: Happening, _subject: Subject) -> int:
+        if happening.access is None:
+            raise MissingError
+        return int.from_bytes(getattr(happening.access, name), "little")
+
+    return get
+
+
 def _cost(happening: Happening, _subject: Subject) -> int:
     exit = _exit(happening)
     return happening.exit_cycles or happening.cycles - exit.began_cycles
@@ -129,7 +140,7 @@ NAMES: dict[str, tuple[str, Getter]] = {
     "direction": ("of an I/O exit: 'in' or 'out'", _io("direction")),
     "is_string": ("of an I/O exit: INS or OUTS", _io("is_string")),
     "cr": ("number of the control register of a CR exit", _cr),
-    "access": ("of a CR exit or EPT violation: read, write, 'fetch', 'clts', 'lmsw'", _access),
+    "access": ("of a CR exit, EPT violation or access: read, write, 'fetch', 'clts', 'lmsw'", _access),
     "msr": ("index of an MSR exit", _msr),
     "vector": ("of an exception or interrupt that exits, or is injected at an entry", _vector),
     "address": ("linear address of a page fault, EPT violation or INVLPG", _address),
@@ -138,6 +149,8 @@ NAMES: dict[str, tuple[str, Getter]] = {
     "what": ("a charge's words, as in 'VMREAD' in what", _charge("what")),
     "cycles": ("of a charge", _charge("cycles")),
     "cycle": ("of the core's clock", lambda happening, _: happening.cycles),
+    "old": ("of memory that was accessed: what was there", _memory("old")),
+    "new": ("and what is there now", _memory("new")),
     "n": ("how often this has been there, whatever the condition says", lambda _happening, _subject: 0),
     "exits": ("VM exits so far, this one included", lambda happening, _: happening.exits),
     "vcpu": ("number of the virtual CPU in its guest", lambda _, subject: subject.number),

@@ -14,10 +14,11 @@ from types import FrameType
 from typing import Any
 
 from emulator.errors import ConfigError
+from emulator.x86 import PAGE_BYTES
 from vmm.cost.meter import Charge
 from vmm.session.debugger.breaks import Break, Breaks
 from vmm.session.debugger.conditions import Condition
-from vmm.session.debugger.happening import NOBODY, Happening, Kind
+from vmm.session.debugger.happening import NOBODY, Happening, Kind, Place
 from vmm.session.debugger.history import History, Point
 from vmm.session.debugger.last_change import last_change
 from vmm.session.debugger.life import Life
@@ -25,7 +26,7 @@ from vmm.session.debugger.pursuits import NOTHING, ForBreaks, Noting, Waiter
 from vmm.session.debugger.rerun import Watched, awaken, find_last, reach, reach_again, rest
 from vmm.session.debugger.timeline import COUNT_MAX, Timeline, timeline
 from vmm.session.debugger.views.memory import store
-from vmm.session.debugger.views.subject import Space, Subject
+from vmm.session.debugger.views.subject import WORD, Space, Subject
 from vmm.session.debugger.watcher import EVERYWHERE, Pursuit
 from vmm.session.spec import SLICE_CYCLES, Limits
 from vmm.session.symbols import Symbols
@@ -108,7 +109,7 @@ class Debugger:
 
     def wait_for(self, words: Sequence[str]) -> Stopped:
         """To the next happening that a break with these words would stop at; other breaks do not count."""
-        return self._go(ForBreaks([Breaks().add(words, self.number_of, verb="wait")], self._trace))
+        return self._go(ForBreaks([Breaks().add(words, self, verb="wait")], self._trace))
 
     def pursue(self, pursuit: Pursuit) -> Stopped:
         """To what a pursuit of the caller's own halts at."""
@@ -176,7 +177,7 @@ class Debugger:
 
     def log(self, expression: str, words: Sequence[str], first_cycle: int = 0) -> list[tuple[Happening, Any]]:
         """What `expression` was each time that a break with `words` would have stopped, up to here."""
-        alone = Breaks().add(words, self.number_of, verb="log")
+        alone = Breaks().add(words, self, verb="log")
         origin = self.stop.happening
         points = self.history.before(max(first_cycle, self.history.points[0].cycles if self.history.points else 0))
         if not points:
@@ -282,6 +283,15 @@ class Debugger:
             return address + (int(offset, 0) if plus else 0)
         except ValueError:
             raise ConfigError(f"{text!r}: {offset!r} is no number") from None
+
+    def place_of(self, space: Space, address: int, size_bytes: int) -> Place:
+        """Memory where it is now. Raises ConfigError where none is, or more than lies in a page."""
+        if not 0 < size_bytes <= PAGE_BYTES - address % PAGE_BYTES:
+            raise ConfigError(f"{size_bytes} bytes at {address:#x} are not possible; give what lies in one page")
+        hpa = self.subject.place(space, address) if 0 <= address <= WORD else None
+        if hpa is None or self.subject.read_hpa(hpa, size_bytes) is None:
+            raise ConfigError(f"no memory is at {space.value} {address:#x} now")
+        return Place(self._who, hpa, size_bytes)
 
     # --- changes -----------------------------------------------------------------------------------------------------
 

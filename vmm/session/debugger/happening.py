@@ -23,6 +23,7 @@ class Kind(Enum):
     SCHEDULED = "scheduled"  # a vCPU that slept, or gave way, goes on with its exit
     CHARGE = "charge"  # the VMM was charged for something
     LINE = "line"  # a line of the VMM's Python is about to run
+    ACCESS = "access"  # a place in memory was accessed, or has changed
     REST = "rest"  # nobody runs: between two turns
     END = "end"  # all guests have ended
 
@@ -36,6 +37,37 @@ class VmmLine:
     function: str
     text: str
     charges: tuple[Charge, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory that is watched, on the host of processor `who`. `tells_accesses`: loads, too, and stores of the same."""
+
+    who: int
+    hpa: int
+    size_bytes: int
+    tells_accesses: bool = True
+
+
+class By(Enum):
+    """Who may have accessed a place."""
+
+    INSTRUCTION = "an instruction"
+    VMM = "the VMM, or a device of its"
+    OTHERS = "a page walk, an event on its way to its handler, or a device"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Of a place: its bytes before and after it. `linear`: of the instruction, or the last one before."""
+
+    place: Place
+    by: By
+    linear: int
+    is_load: bool
+    is_store: bool
+    old: bytes
+    new: bytes
 
 
 @dataclass(slots=True)  # not frozen: that takes three times as long to make, and there is one for each exit
@@ -54,10 +86,12 @@ class Happening:
     repeats: int = 0  # of an instruction that stands at the same place and count
     charge: Charge | None = None
     line: VmmLine | None = None
+    access: Access | None = None
     exit_cycles: int = 0  # of an ENTRY: what its exit took
 
     @property
     def key(self) -> tuple[object, ...]:
         """What no other happening of the run has."""
         cycles = self.cycles if self.kind in (Kind.REST, Kind.END) else 0
-        return (self.kind, self.who, self.exits, cycles, self.rip, self.ordinal, self.repeats)
+        place = None if self.access is None else self.access.place
+        return (self.kind, self.who, self.exits, cycles, self.rip, self.ordinal, self.repeats, place)

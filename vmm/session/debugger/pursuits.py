@@ -12,7 +12,7 @@ from typing import Any
 
 from vmm.session.debugger.breaks import Break
 from vmm.session.debugger.conditions import Condition
-from vmm.session.debugger.happening import Happening, Kind
+from vmm.session.debugger.happening import Happening, Kind, Place
 from vmm.session.debugger.watcher import Pursuit, Span
 
 NOTED_MAX = 10_000  # lines of a log
@@ -23,6 +23,7 @@ class Nothing:
 
     kinds: frozenset[Kind] = frozenset()
     spans: Sequence[Span] = ()
+    places: Sequence[Place] = ()
 
     def look(self, happening: Happening) -> bool:
         """Never."""
@@ -37,6 +38,11 @@ def always(_happening: Happening) -> bool:
     return True
 
 
+def places_of(target: Happening) -> Sequence[Place]:
+    """What has to be watched to see it again."""
+    return () if target.access is None else (target.access.place,)
+
+
 @dataclass
 class Waiter:
     """Halts at the `count`-th of these `kinds` that `match`."""
@@ -45,6 +51,7 @@ class Waiter:
     spans: Sequence[Span] = ()
     match: Callable[[Happening], bool] = always
     count: int = 1
+    places: Sequence[Place] = ()
 
     def look(self, happening: Happening) -> bool:
         """One less to wait for."""
@@ -61,9 +68,11 @@ class Reach:
     target: Happening
     spans: Sequence[Span] = ()
     kinds: frozenset[Kind] = field(init=False)
+    places: Sequence[Place] = field(init=False)
 
     def __post_init__(self) -> None:
         self.kinds = frozenset({self.target.kind})
+        self.places = places_of(self.target)
 
     def look(self, happening: Happening) -> bool:
         """Whether this is it."""
@@ -79,6 +88,7 @@ class ForBreaks:
         self._breaks = [one for one in breaks if one.is_enabled]
         self.kinds = frozenset(one.stage for one in self._breaks)
         self.spans: Sequence[Span] = [one.span for one in self._breaks if one.span is not None]
+        self.places: Sequence[Place] = [one.place for one in self._breaks if one.place is not None]
 
     def look(self, happening: Happening) -> bool:
         """Count hits, and whether one of them stops."""
@@ -113,6 +123,11 @@ class Noting:
         """Those of the pursuit."""
         return self.pursuit.spans
 
+    @property
+    def places(self) -> Sequence[Place]:
+        """Those of the pursuit."""
+        return self.pursuit.places
+
     def look(self, happening: Happening) -> bool:
         """Never halts."""
         subject, is_wanted = happening.subject, happening.cycles >= self.first_cycle and self.pursuit.look(happening)
@@ -132,9 +147,11 @@ class LastBefore:
     found: Happening | None = None
     is_over: bool = False
     kinds: frozenset[Kind] = field(init=False)
+    places: Sequence[Place] = field(init=False)
 
     def __post_init__(self) -> None:
         self.kinds = self.pursuit.kinds | {self.end.kind}
+        self.places = (*self.pursuit.places, *places_of(self.end))
 
     def look(self, happening: Happening) -> bool:
         """Never halts; what comes behind the end is not looked at."""

@@ -70,7 +70,7 @@ def find_last(
 def _windows(first: int, end: int, pursuit: Pursuit) -> Iterator[int]:
     """Where to begin to look: for instructions anywhere not far before the end at first."""
     width = WINDOW_CYCLES
-    if EVERYWHERE in pursuit.spans and Kind.INSTRUCTION in pursuit.kinds:
+    if pursuit.places or (EVERYWHERE in pursuit.spans and Kind.INSTRUCTION in pursuit.kinds):
         while end - width > first:
             yield end - width
             width *= WINDOW_GROWTH

@@ -6,13 +6,14 @@ from emulator.vmx import exit_reasons
 from emulator.vmx import fields as f
 from vmm.cost.meter import Charge
 from vmm.session.debugger.debugger import Debugger
-from vmm.session.debugger.happening import Happening, Kind
+from vmm.session.debugger.happening import By, Happening, Kind
 from vmm.session.debugger.views.disassembly import disassemble
 from vmm.session.debugger.views.exit_screen import exit_screen
 from vmm.session.debugger.views.exit_words import event_text
 from vmm.session.debugger.views.values import lines_text
 
 CHARGES_SHOWN = 3
+WORD_BYTES, SHOWN_BYTES = 8, 20
 
 
 def stop_text(debugger: Debugger) -> str:
@@ -84,6 +85,31 @@ def _instruction(debugger: Debugger, happening: Happening) -> list[str]:
     return [f"{debugger.subject.name}, cycle {happening.cycles:,}, {happening.exits:,} exits", *_code(debugger)]
 
 
+def _access(debugger: Debugger, happening: Happening) -> list[str]:
+    access = happening.access
+    assert access is not None
+    place, subject = access.place, debugger.subject
+    verb = "loaded and stored" if access.is_load and access.is_store else "stored" if access.is_store else "loaded"
+    who = f"by {access.by.value}"
+    if access.by is By.INSTRUCTION:
+        code = disassemble(subject, access.linear, 1).text().strip() if access.linear else ""
+        who = f"by  {code}" if code else f"by the instruction at {access.linear:#x}"
+    return [
+        f"{subject.name} {verb}: hpa {place.hpa:#x}, cycle {happening.cycles:,}, {happening.exits:,} exits",
+        f"old     {_value(access.old)}",
+        f"new     {_value(access.new)}" if access.old != access.new else "new     the same",
+        who,
+        "next instruction:",
+        *_code(debugger),
+    ]
+
+
+def _value(data: bytes) -> str:
+    if len(data) <= WORD_BYTES:
+        return f"{int.from_bytes(data, 'little'):#0{2 + 2 * len(data)}x}"
+    return data[:SHOWN_BYTES].hex(" ") + (" ..." if len(data) > SHOWN_BYTES else "")
+
+
 def _rest(debugger: Debugger, happening: Happening) -> list[str]:
     return [*_code(debugger), f"at rest at cycle {happening.cycles:,}, behind {happening.exits:,} exits"]
 
@@ -103,5 +129,5 @@ def _name(happening: Happening) -> str:
 
 _LINES = {
     Kind.EXIT: _exit, Kind.HANDLED: _handled, Kind.ENTRY: _entry, Kind.SCHEDULED: _scheduled, Kind.CHARGE: _charge,
-    Kind.LINE: _line, Kind.INSTRUCTION: _instruction, Kind.REST: _rest, Kind.END: _end,
+    Kind.LINE: _line, Kind.ACCESS: _access, Kind.INSTRUCTION: _instruction, Kind.REST: _rest, Kind.END: _end,
 }  # fmt: skip

@@ -48,6 +48,20 @@ class LineRow:
 
 
 @dataclass(frozen=True)
+class AccessRow:
+    """Of memory that is watched. `instruction`: the address of who did it, or of the last one before."""
+
+    hpa: Hex
+    size_bytes: int
+    by: str
+    instruction: Hex
+    is_load: bool
+    is_store: bool
+    old: Hex
+    new: Hex
+
+
+@dataclass(frozen=True)
 class StopView(View):
     """Where it stands: behind `exits` VM exits, at `cycles` of the core's clock. What does not apply is None or ""."""
 
@@ -67,6 +81,7 @@ class StopView(View):
     injects: str
     charge: Paid | None
     line: LineRow | None
+    access: AccessRow | None
     charged_cycles: int | None  # so far, by the exit that is handled
     screen: str = field(default="", compare=False)
 
@@ -102,6 +117,7 @@ def stop_view(debugger: Debugger) -> StopView:
         injects=_injected(debugger) if is_entry else "",
         charge=None if here.charge is None else _paid([here.charge])[0],
         line=_line(here),
+        access=_access(here),
         charged_cycles=None if here.exit is None else sum(charge.cycles for charge in charges),
         screen=stop_text(debugger),
     )
@@ -115,6 +131,17 @@ def _injected(debugger: Debugger) -> str:
     subject = debugger.subject
     information = subject.read(f.VM_ENTRY_INTERRUPTION_INFORMATION)
     return event_text(information, subject.read(f.VM_ENTRY_EXCEPTION_ERROR_CODE))
+
+
+def _access(here: Happening) -> AccessRow | None:
+    access = here.access
+    if access is None:
+        return None
+    old, new = (Hex(int.from_bytes(data, "little")) for data in (access.old, access.new))
+    return AccessRow(
+        Hex(access.place.hpa), access.place.size_bytes, access.by.value, Hex(access.linear), access.is_load,
+        access.is_store, old, new,
+    )  # fmt: skip
 
 
 def _line(here: Happening) -> LineRow | None:

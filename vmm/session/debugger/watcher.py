@@ -17,9 +17,10 @@ from emulator.vmx import fields as f
 from vmm.cost.meter import Charge, Meter
 from vmm.exits.observer import ExitObserver, Observers
 from vmm.outcome import Outcome
-from vmm.session.debugger.happening import Happening, Kind, VmmLine
+from vmm.session.debugger.happening import Access, By, Happening, Kind, Place, VmmLine
 from vmm.session.debugger.life import Life
 from vmm.session.debugger.lines import LineTracer
+from vmm.session.debugger.places import WatchedPlaces
 from vmm.session.debugger.views.subject import Subject
 from vmm.session.guest import Processor
 from vmm.session.symbols import Symbols
@@ -46,6 +47,11 @@ class Pursuit(Protocol):
         """Of INSTRUCTION: where."""
         ...
 
+    @property
+    def places(self) -> Sequence[Place]:
+        """Of ACCESS: to what."""
+        ...
+
     def look(self, happening: Happening) -> bool:
         """Whether to halt here."""
         ...
@@ -63,6 +69,7 @@ class Watcher(ExitObserver):
         self.subjects: list[Subject] = []  # all processors of the world
         self._numbers: dict[Processor, int] = {}  # of all processors in the world
         self._spans: tuple[Span, ...] = ()
+        self._places: WatchedPlaces | None = None
         self._seats: list[Observers] = []
         self._hears_charges = True
         self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles, if all were heard,
@@ -70,7 +77,8 @@ class Watcher(ExitObserver):
         self._costs: dict[int, deque[int]] = {}  # of the last exits, by reason
         self._words: dict[int, bytes] = {}  # VMCS by processor
         self._last_instruction: tuple[object, ...] = ()
-        self._repeats = 0
+        self._repeats = self._access_repeats = 0
+        self._last_access: tuple[object, ...] = ()
         self._handled: VCpu | None = None  # whose exit is traced line by line
         self._told_charges = 0  # of its charges: how many lines have had
         self.tracer = LineTracer(self._line)
@@ -98,6 +106,11 @@ class Watcher(ExitObserver):
             for subject in self.subjects:
                 subject.engine.watch_instructions(spans)
             self._spans = spans
+        if self._places is not None:
+            self._places.close()
+            self._places = None
+        if Kind.ACCESS in kinds and pursuit.places:
+            self._places = WatchedPlaces(self.subjects, pursuit.places)
 
     def _hear_charges(self, is_wanted: bool) -> None:
         if is_wanted is not self._hears_charges:
@@ -126,6 +139,8 @@ class Watcher(ExitObserver):
 
     def exit_began(self, vcpu: VCpu, exit: Exit) -> None:
         """See `ExitObserver`."""
+        if self._places is not None:
+            self._tell_accesses(self._numbers[vcpu], By.OTHERS)
         self.exits += 1
         self._account_for(vcpu)
         if self._sees_exits:
@@ -136,6 +151,8 @@ class Watcher(ExitObserver):
 
     def exit_handled(self, vcpu: VCpu, exit: Exit, outcome: Outcome) -> None:
         """See `ExitObserver`."""
+        if self._places is not None:
+            self._tell_accesses(self._numbers[vcpu], By.VMM)
         if self._sees_handled:
             self._tell(self._at(Kind.HANDLED, vcpu, exit))
 
@@ -152,6 +169,8 @@ class Watcher(ExitObserver):
             who = self._numbers[vcpu]
             self._words[who] = self.subjects[who].vmcs.storage.tobytes()
         self._costs.setdefault(exit.reason, deque(maxlen=COSTS_MAX)).append(cycles)
+        if self._places is not None:
+            self._tell_accesses(self._numbers[vcpu], By.VMM)
         if self._sees_entries:
             self._tell(self._at(Kind.ENTRY, vcpu, exit, exit_cycles=cycles))
 
@@ -186,28 +205,52 @@ class Watcher(ExitObserver):
     # --- the guest's instructions, the VMM's lines -------------------------------------------------------------------
 
     def _instruction(self, who: int, subject: Subject) -> None:
-        if not self._spans:
+        if not self._spans and self._places is None:
             return  # of a block that is left soon
-        storage, shared = subject.vmcs.storage, subject.engine.shared
-        rip, instructions = storage[_RIP], int(shared.instructions)
+        accesses = [] if self._places is None else self._places.taken(who, By.OTHERS)
+        storage = subject.vmcs.storage
+        linear = subject.linear_rip if storage[_CS_BASE] else storage[_RIP]
+        if any(first <= linear <= last for first, last in self._spans):
+            self._tell_instruction(who, subject, linear)
+        for whose, access in accesses:
+            self._tell_access(whose, access)
+
+    def _tell_instruction(self, who: int, subject: Subject, linear: int) -> None:
+        rip, instructions = subject.vmcs.storage[_RIP], int(subject.engine.shared.instructions)
         place = (who, self.exits, instructions, rip)
         self._repeats = self._repeats + 1 if place == self._last_instruction else 0
         self._last_instruction = place
-        linear = subject.linear_rip if storage[_CS_BASE] else rip
-        cycles = int(shared.clock_cycles)
+        cycles = int(subject.engine.shared.clock_cycles)
         self._tell(
             Happening(
-                Kind.INSTRUCTION,
-                cycles,
-                self.exits,
-                who,
-                subject,
-                rip=rip,
-                linear=linear,
-                ordinal=instructions,
-                repeats=self._repeats,
+                Kind.INSTRUCTION, cycles, self.exits, who, subject,
+                rip=rip, linear=linear, ordinal=instructions, repeats=self._repeats,
             )
-        )
+        )  # fmt: skip
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def _tell_accesses(self, who: int, by: By) -> None:
+        """Those since the last time."""
+        if self._places is not None:
+            for whose, access in self._places.taken(who, by):
+                self._tell_access(whose, access)
+
+    def _tell_access(self, who: int, access: Access) -> None:
+        if Kind.ACCESS not in self._kinds:
+            return
+        subject = self.subjects[who]
+        shared, exit = subject.engine.shared, None if subject.vcpu is None else subject.vcpu.exit
+        cycles, instructions = int(shared.clock_cycles), int(shared.instructions)
+        place = (who, self.exits, instructions, access.linear, access.place)
+        self._access_repeats = self._access_repeats + 1 if place == self._last_access else 0
+        self._last_access = place
+        self._tell(
+            Happening(
+                Kind.ACCESS, cycles, self.exits, who, subject, exit, rip=access.linear, linear=access.linear,
+                ordinal=instructions, repeats=self._access_repeats, access=access,
+            )
+        )  # fmt: skip
 
     def _line(self, file: str, number: int, function: str, text: str) -> None:
         vcpu = self._handled

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from tests.vmm.session.debugger.worlds import world_of
 from vmm.cli.debug import debug
+from vmm.session.debugger.breaks import BREAK_KINDS
 from vmm.session.debugger.commands import COMMANDS
 from vmm.session.debugger.console import Console
 from vmm.session.debugger.debugger import Debugger
@@ -124,6 +125,9 @@ MISTAKES = {
     "break exec nowhere": "no number, and no symbol",
     "break exit CPUID and more": "is too much",
     "break port 0x3f8 if rip.real": "Attribute is not possible",
+    "break write": "give [gva|gpa|hpa] ADDRESS|SYMBOL",
+    "break write nowhere": "no number, and no symbol",
+    "break read gpa 0 5000": "what lies in one page",
     "delete 77": "there is no break 77",
     "goto cycle": "goto cycle N",
     "goto exit 0": "not in the past",
@@ -202,6 +206,7 @@ def test_hostile_lines_are_answered() -> None:
     listener, dice = Listener(), random.Random(1)
     words = [
         *COMMANDS,
+        *BREAK_KINDS,
         *[
             "exit",
             "if",

@@ -19,9 +19,13 @@ SOONER = 2_000_000  # cycles: own kernels have ended by 20 to 50 million
 
 def commands(debugger: Debugger, dice: random.Random) -> list[Callable[[], object]]:
     """Something of everything, forwards and backwards."""
+    stack = f"{debugger.subject.gpr(RSP) + dice.randrange(-64, 64):#x}"
     words = dice.choice(
-        ["exit CPUID", "exit * after if cost > 6000", "entry if n > 3", "port 0x3f8", "vmwrite GUEST_RIP"]
-    )
+        [
+            "exit CPUID", "exit * after if cost > 6000", "entry if n > 3", "port 0x3f8", "vmwrite GUEST_RIP",
+            f"write {stack}", f"read {stack} 1", f"access {stack} if n > 10", "write gpa 0x1000 4096",
+        ]
+    )  # fmt: skip
     return [
         lambda: debugger.stepi(dice.randrange(1, 50)),
         lambda: debugger.step(dice.randrange(1, 4)),
@@ -30,7 +34,7 @@ def commands(debugger: Debugger, dice: random.Random) -> list[Callable[[], objec
         lambda: debugger.step_vmm(dice.randrange(1, 10)),
         lambda: debugger.goto_cycle(debugger.world.cycles + dice.randrange(1, 300_000)),
         lambda: debugger.wait_for(words.split()),
-        lambda: debugger.breaks.add(words.split(), debugger.number_of) and debugger.cont(),
+        lambda: debugger.breaks.add(words.split(), debugger) and debugger.cont(),
         debugger.breaks.by_number.clear,
         debugger.reverse_stepi,
         debugger.reverse_next_exit,
@@ -61,6 +65,8 @@ def test_debugging_changes_nothing(image: str, paging: sidecore.Paging, values: 
     debugger = Debugger(world_of(image, paging, **values))
     done = 0
     for _ in range(25):
+        if debugger.world.has_ended:
+            debugger.goto_cycle(dice.randrange(SOONER))
         try:
             dice.choice(commands(debugger, dice))()
             done += 1

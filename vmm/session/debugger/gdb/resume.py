@@ -49,7 +49,7 @@ class Resumption:
     def add(self, address: int) -> None:
         """Break at an instruction; a second one at the same place is the same. Raises ConfigError for too many."""
         if address not in self._breaks:
-            self._breaks[address] = self._debugger.breaks.add(["exec", f"{address:#x}"], self._debugger.number_of)
+            self._breaks[address] = self._debugger.breaks.add(["exec", f"{address:#x}"], self._debugger)
 
     def remove(self, address: int) -> None:
         """No break there."""

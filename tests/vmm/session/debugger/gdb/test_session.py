@@ -63,7 +63,7 @@ def test_breaks_stop_and_tell_gdb_why(ask: Asking) -> None:
 
 
 def test_a_break_at_an_exit_is_a_signal_with_a_message(ask: Asking) -> None:
-    ask.debugger.breaks.add(["exit", "CPUID"], ask.debugger.number_of)
+    ask.debugger.breaks.add(["exit", "CPUID"], ask.debugger)
     answer = ask(b"c") or b""
     assert answer.startswith(b"T05thread:1;")
     assert b"swbreak" not in answer
