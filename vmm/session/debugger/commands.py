@@ -212,6 +212,13 @@ def _write(console: Console, words: Sequence[str]) -> str:
     return f"{len(data)} bytes written; the past ends here"
 
 
+def _set(console: Console, words: Sequence[str]) -> str:
+    if len(words) != 2:
+        raise ConfigError("set REGISTER VALUE, as in set rax 0x10")
+    console.debugger.set(words[0], number_of(console, words[1]))
+    return f"{words[0]} is set; the past ends here"
+
+
 def _type(console: Console, words: Sequence[str]) -> str:
     text = " ".join(words).encode().decode("unicode_escape")
     console.debugger.type(text.encode("latin-1", "replace"))
@@ -304,6 +311,7 @@ COMMANDS: dict[str, Command] = {
         Command("processor", "", "[NAME]", "look at another", SEE, show_processor),
         Command("type", "", "TEXT", "keys for the serial line; \\n ends a line", REST, _type),
         Command("write", "", "[gva|gpa|hpa] ADDRESS BYTES", "change memory", REST, _write),
+        Command("set", "", "REGISTER VALUE", "change a general register, rip or rflags", REST, _set),
         Command("source", "", "FILE", "commands of a file", REST, _source),
         Command("help", "h", "[NAME]", "this", REST, _help),
         Command("quit", "q", "", "end", REST, _quit),

@@ -18,6 +18,7 @@ from emulator.x86 import PAGE_BYTES
 from vmm.cost.meter import Charge
 from vmm.session.debugger.breaks import Break, Breaks
 from vmm.session.debugger.conditions import Condition
+from vmm.session.debugger.edit_registers import set_register
 from vmm.session.debugger.happening import NOBODY, Happening, Kind, Place
 from vmm.session.debugger.history import History, Point
 from vmm.session.debugger.last_change import last_change
@@ -150,7 +151,10 @@ class Debugger:
     def reverse_stepi(self, count: int = 1) -> Stopped:
         """To the instruction of this processor before this one."""
         for _ in range(count):
-            self._reverse(self._instructions)
+            here, rip = self.stop.happening, self.subject.rip
+            found = self._reverse(self._instructions).happening
+            if here.kind is Kind.ACCESS and (found.ordinal, found.rip) == (here.ordinal, rip):
+                self._reverse(self._instructions)  # that was the one behind the access, where it stood
         return self.stop
 
     def reverse_next_exit(self) -> Stopped:
@@ -307,6 +311,18 @@ class Debugger:
         if self.stop.happening.kind in (Kind.CHARGE, Kind.LINE):
             raise ConfigError("the VMM is in the middle of something; `finish`, then write")
         store(self.subject, space, address, data)
+        self.changed()
+
+    def set(self, name: str, value: int) -> None:
+        """Change a register; what was before is the past no more. Raises ConfigError where it cannot be."""
+        here = self.stop.happening
+        if here.kind in (Kind.CHARGE, Kind.LINE, Kind.HANDLED, Kind.END):
+            raise ConfigError("registers are changed where the guest stands, or at a VM exit or entry")
+        if name == "rip" and here.kind is Kind.EXIT:
+            raise ConfigError("the handler decides where the guest goes on; `finish`, then set rip")
+        set_register(self.subject, name, value)
+        if here.kind in (Kind.INSTRUCTION, Kind.ACCESS) and here.exit is None and here.who == self._who:
+            self._watcher.edited(self._who)
         self.changed()
 
     def changed(self) -> None:

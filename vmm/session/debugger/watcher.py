@@ -78,6 +78,7 @@ class Watcher(ExitObserver):
         self._words: dict[int, bytes] = {}  # VMCS by processor
         self._last_instruction: tuple[object, ...] = ()
         self._repeats = self._access_repeats = 0
+        self._edited: tuple[int, int] | None = None  # whose instruction begins anew
         self._last_access: tuple[object, ...] = ()
         self._handled: VCpu | None = None  # whose exit is traced line by line
         self._told_charges = 0  # of its charges: how many lines have had
@@ -117,6 +118,12 @@ class Watcher(ExitObserver):
             self._hears_charges = is_wanted
             for seats in self._seats:
                 seats.listen(self, is_wanted)
+
+    def edited(self, who: int) -> None:
+        """At an instruction: its registers were changed, and stay so; it is not told anew."""
+        subject = self.subjects[who]
+        subject.engine.keep_edits()
+        self._edited = (who, subject.linear_rip)
 
     def words_before(self, who: int) -> tuple[int, ...] | None:
         """The VMCS of a vCPU at its last entry, if that was watched."""
@@ -210,7 +217,8 @@ class Watcher(ExitObserver):
         accesses = [] if self._places is None else self._places.taken(who, By.OTHERS)
         storage = subject.vmcs.storage
         linear = subject.linear_rip if storage[_CS_BASE] else storage[_RIP]
-        if any(first <= linear <= last for first, last in self._spans):
+        edited, self._edited = self._edited, None
+        if edited != (who, linear) and any(first <= linear <= last for first, last in self._spans):
             self._tell_instruction(who, subject, linear)
         for whose, access in accesses:
             self._tell_access(whose, access)

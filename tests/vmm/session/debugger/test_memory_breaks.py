@@ -75,6 +75,14 @@ def test_the_way_back_leads_to_the_same_access(debugger: Debugger) -> None:
     assert debugger.cont().happening.key == keys[1]
 
 
+def test_a_step_back_is_before_the_store(debugger: Debugger) -> None:
+    access = debugger.wait_for(["write", word_below_the_stack(debugger)]).happening.access
+    assert access is not None
+    debugger.reverse_stepi()
+    assert debugger.subject.linear_rip == access.linear
+    assert debugger.subject.read_hpa(access.place.hpa, 8) == access.old
+
+
 def test_conditions_know_the_values(debugger: Debugger) -> None:
     words = ["access", word_below_the_stack(debugger), "if", "access", "==", "write", "and", "old", "!=", "new"]
     access = debugger.wait_for(words).happening.access

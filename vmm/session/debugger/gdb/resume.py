@@ -16,6 +16,7 @@ from vmm.session.debugger.watcher import EVERYWHERE
 from vmm.session.world.world import Stop
 
 SIGINT, SIGTRAP = 2, 5
+WATCHES = {2: ("write", b"watch"), 3: ("read", b"rwatch"), 4: ("access", b"awatch")}  # by gdb's number of the kind
 SENT_WITH_STOP = ("rip", "rsp", "rbp")  # what gdb asks for at once
 
 
@@ -42,6 +43,8 @@ class Resumption:
         self.tells_breaks = False  # gdb knows the word `swbreak`
         self._debugger = debugger
         self._breaks: dict[int, Break] = {}  # by address
+        self._watches: dict[tuple[int, int, int], Break] = {}  # by kind, address and length
+        self._watched = b""  # the part of the reply that tells of one
         self._is_at_begin = False  # of what can be gone back to
 
     # --- breaks ------------------------------------------------------------------------------------------------------
@@ -57,8 +60,23 @@ class Resumption:
         if one is not None:
             self._debugger.breaks.by_number.pop(one.number, None)  # who has the console may have deleted it
 
+    def watch(self, kind: int, address: int, length_bytes: int) -> None:
+        """Break at accesses to memory, where it lies now. Raises ConfigError where none is."""
+        key = (kind, address, length_bytes)
+        if key not in self._watches:
+            words = [WATCHES[kind][0], "gva", f"{address:#x}", str(length_bytes)]
+            self._watches[key] = self._debugger.breaks.add(words, self._debugger)
+
+    def unwatch(self, kind: int, address: int, length_bytes: int) -> None:
+        """Not any more."""
+        one = self._watches.pop((kind, address, length_bytes), None)
+        if one is not None:
+            self._debugger.breaks.by_number.pop(one.number, None)
+
     def clear(self) -> None:
         """No break at all."""
+        for key in list(self._watches):
+            self.unwatch(*key)
         for address in list(self._breaks):
             self.remove(address)
 
@@ -75,17 +93,25 @@ class Resumption:
         return self._text(self._debugger.pursue(StepOrBreak(self._debugger.breaks, who, first, end)))
 
     def go_back(self) -> str:
-        """To the last break, or to where the past begins."""
-        return self._back(self._debugger.reverse_cont)
+        """To the last break, or to where the past begins; of an access, to before it."""
+        return self._back(self._before_break)
+
+    def _before_break(self) -> Stopped:
+        stop = self._debugger.reverse_cont()
+        self._watched = self._watch_of(stop)
+        return self._debugger.reverse_stepi() if self._watched else stop
 
     def step_back(self) -> str:
         """One instruction back, or to where the past begins."""
         return self._back(self._debugger.reverse_stepi)
 
     def _back(self, run: Callable[[], Stopped]) -> str:
-        self._is_at_begin = False
+        self._is_at_begin, self._watched = False, b""
         try:
-            return self._text(run())
+            stop = run()
+            watched, text = self._watched, self._text(stop)
+            self._watched = watched
+            return text
         except ConfigError:
             self._is_at_begin = True
             points = self._debugger.history.points
@@ -96,6 +122,7 @@ class Resumption:
     def _text(self, stop: Stopped) -> str:
         """What gdb cannot know of a stop."""
         happening = stop.happening
+        self._watched = self._watch_of(stop)
         names = "".join(f"break {one.number}: {one.words()}\n" for one in stop.breaks if not self._is_ours(one))
         if happening.kind is Kind.EXIT:
             return names + exit_screen(self._debugger.subject, number=happening.exits).text()
@@ -106,7 +133,13 @@ class Resumption:
         return names
 
     def _is_ours(self, one: Break) -> bool:
-        return one in self._breaks.values()
+        return one in self._breaks.values() or one in self._watches.values()
+
+    def _watch_of(self, stop: Stopped) -> bytes:
+        for (kind, address, _), one in self._watches.items():
+            if one in stop.breaks:
+                return b"%s:%x" % (WATCHES[kind][1], address)
+        return b""
 
     # --- where it stopped --------------------------------------------------------------------------------------------
 
@@ -118,6 +151,8 @@ class Resumption:
         parts += [b"%02x:%s" % (NUMBERS[name], hex_of(TABLE[NUMBERS[name]], subject)) for name in SENT_WITH_STOP]
         if self._is_at_begin:
             parts.append(b"replaylog:begin")
+        elif self._watched:
+            parts.append(self._watched)
         elif self.tells_breaks and any(self._is_ours(one) for one in stop.breaks):
             parts.append(b"swbreak:")
         return b"T%02x%s;" % (SIGINT if is_interrupt else SIGTRAP, b";".join(parts))

@@ -32,6 +32,7 @@ FEATURES = (
 MEMORY_MAP = b"""<?xml version="1.0"?><!DOCTYPE memory-map PUBLIC "+//IDN gnu.org//DTD GDB Memory Map V1.0//EN"
  "http://sourceware.org/gdb/gdb-memory-map.dtd">
 <memory-map><memory type="ram" start="0x0" length="0xffffffffffffffff"/></memory-map>"""
+WATCHES = (b"2,", b"3,", b"4,")
 EVERYBODY = (b"", b"0", b"-1")
 ACTION = re.compile(rb"[cst]|[CS][0-9a-f]{2}|r[0-9a-fA-F]+,[0-9a-fA-F]+")
 NAME = re.compile(rb"[qQvb][A-Za-z]*\??|.", re.DOTALL)
@@ -201,6 +202,16 @@ class Session:
             raise MistakeError
         return hex_of(TABLE[number], self._debugger.subject)
 
+    def write_register(self, arguments: bytes) -> bytes:
+        """P NUMBER=HEX."""
+        place, _, digits = arguments.partition(b"=")
+        number, data = number_of(place), data_of(digits)
+        if number >= len(TABLE) or len(data) != TABLE[number].size_bytes:
+            raise MistakeError
+        name = TABLE[number].name
+        self._debugger.set("rflags" if name == "eflags" else name, int.from_bytes(data, "little"))
+        return OK
+
     def read_memory(self, arguments: bytes) -> bytes:
         """m ADDRESS,LENGTH: as far as there is memory."""
         return self._memory(arguments).hex().encode()
@@ -238,14 +249,20 @@ class Session:
     # --- breaks, running ---------------------------------------------------------------------------------------------
 
     def insert_break(self, arguments: bytes) -> bytes:
-        """Z0 and Z1 ADDRESS,KIND; the bytes of the guest stay as they are, so they are one. No watchpoints."""
+        """Z0 and Z1 ADDRESS,KIND, which are one, as the guest's bytes stay as they are; Z2 to Z4 ADDRESS,LENGTH."""
+        if arguments[:2] in WATCHES:
+            self._resumption.watch(int(arguments[:1]), *numbers(arguments[2:].partition(b";")[0], b",", 2))
+            return OK
         if arguments[:2] not in (b"0,", b"1,"):
             return UNKNOWN
         self._resumption.add(numbers(arguments[2:].partition(b";")[0], b",", 2)[0])
         return OK
 
     def remove_break(self, arguments: bytes) -> bytes:
-        """z0, z1."""
+        """z0 to z4."""
+        if arguments[:2] in WATCHES:
+            self._resumption.unwatch(int(arguments[:1]), *numbers(arguments[2:], b",", 2))
+            return OK
         if arguments[:2] not in (b"0,", b"1,"):
             return UNKNOWN
         self._resumption.remove(numbers(arguments[2:], b",", 2)[0])
@@ -327,7 +344,7 @@ COMMANDS: dict[bytes, Callable[[Session, bytes], bytes | None]] = {
     b"qAttached": Session.attached, b"qXfer": Session.transfer, b"qRcmd": Session.monitor,
     b"qfThreadInfo": Session.first_threads, b"qsThreadInfo": Session.more_threads, b"qC": Session.current_thread,
     b"qThreadExtraInfo": Session.describe_thread, b"H": Session.choose_thread, b"T": Session.is_alive,
-    b"g": Session.read_registers, b"p": Session.read_register,
+    b"g": Session.read_registers, b"p": Session.read_register, b"P": Session.write_register,
     b"m": Session.read_memory, b"x": Session.read_binary, b"M": Session.write_memory, b"X": Session.write_binary,
     b"Z": Session.insert_break, b"z": Session.remove_break,
     b"?": Session.why_stopped, b"vCont?": Session.resume_actions, b"vCont": Session.resume,

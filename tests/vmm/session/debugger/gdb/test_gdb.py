@@ -26,6 +26,28 @@ def test_gdb_does_what_the_readme_shows(paging: sidecore.Paging) -> None:
 
 
 @needs_gdb
+@pytest.mark.parametrize("paging", ["native", "shadow", "ept"])
+def test_gdb_watches_memory_and_sets_registers(paging: sidecore.Paging) -> None:
+    commands = """
+        break do_cpuid
+        continue
+        watch -location *(unsigned long *) ($rsp - 8)
+        continue
+        printf "new %lx\\n", *(unsigned long *) $rsp
+        reverse-continue
+        delete
+        set $r15 = 0x4321
+        stepi
+        printf "r15 %lx\\n", $r15
+    """
+    with served(world_of("default", paging)) as port:
+        said = run_gdb(port, build_kernel("default"), commands)
+    assert said.count("Hardware watchpoint 2") >= 2, said
+    assert "New value" in said, said
+    assert "r15 4321" in said, said
+
+
+@needs_gdb
 def test_gdb_steps_two_processors() -> None:
     commands = """
         break on_ping

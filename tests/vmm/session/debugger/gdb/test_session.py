@@ -58,7 +58,9 @@ def test_breaks_stop_and_tell_gdb_why(ask: Asking) -> None:
     assert ask(b"Z0,%x,1" % there) == ask(b"Z0,%x,1" % there) == b"OK"
     assert b"swbreak:" in (ask(b"vCont;c:1") or b"")
     assert ask(b"z0,%x,1" % there) == b"OK"
-    assert ask(b"Z2,%x,1" % there) == b""
+    assert ask(b"Z2,%x,1" % there) == b"OK"
+    assert ask(b"z2,%x,1" % there) == b"OK"
+    assert ask(b"Z5,%x,1" % there) == b""
     assert not list(ask.debugger.breaks)
 
 
