@@ -115,6 +115,7 @@ IMAGES = (
     ImageEntry("smp_lock", "XCHG and LOCK are atomic between CPUs; order of stores", cpus=4),
     ImageEntry("smp_code", "code that one CPU changes and others run", cpus=4),
     ImageEntry("smp_tsc", "the time-stamp counters of all CPUs are one", cpus=4),
+    ImageEntry("speed_loops", "the loops in which kernels spend an emulator's time, for `sidecore bench speed`"),
     ImageEntry("compute", "computes only, and counts what its rounds took; for a core that is shared"),
     ImageEntry("bridge", "a stub domain: carries the frames of other guests", ends_by="user", has_vif=True),
     ImageEntry("lost_interrupt", "forgets an EOI, and waits for ever: the debugger's tutorial", ends_by="user"),

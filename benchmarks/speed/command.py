@@ -4,14 +4,13 @@ import click
 
 from benchmarks.harness.outputs import Outputs
 from benchmarks.speed.measure import measure, rows_of
-from benchmarks.speed.tables import boot_rows, exit_rows, table_text, turn_rows
+from benchmarks.speed.tables import boot_rows, exit_rows, loop_rows, table_text, turn_rows
 
 
 def measure_and_report(repeat: int, outputs: Outputs) -> None:
     """Measure everything, print the tables, write the figures. Raises ConfigError."""
     outputs.check()
-    contenders, costs, turns = measure(repeat)
-    click.echo(table_text(boot_rows(contenders)))
-    click.echo("\n" + table_text(exit_rows(costs)))
-    click.echo("\n" + table_text(turn_rows(turns)))
-    outputs.write("speed", rows_of(contenders, costs, turns))
+    speeds = measure(repeat)
+    tables = [boot_rows(speeds.boots), loop_rows(speeds.loops), exit_rows(speeds.exits), turn_rows(speeds.turns)]
+    click.echo("\n\n".join(table_text(rows) for rows in tables if len(rows) > 1))
+    outputs.write("speed", rows_of(speeds))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.harness.results import Fact, Result, Spread
 from benchmarks.speed.exit_cost import ExitCost, measure_exit_costs
+from benchmarks.speed.loops import LoopCost, measure_loops
 from benchmarks.speed.packets import measure_packets
 from benchmarks.speed.turns import TurnCost, measure_turns
 from emulator.errors import ConfigError
@@ -51,8 +52,18 @@ class Contender:
         return statistics.median(self.seconds)
 
 
-def measure(repeat: int) -> tuple[list[Contender], list[ExitCost], list[TurnCost]]:
-    """Boot Linux so often in every way, then time exits and turns. Raises ConfigError."""
+@dataclass(frozen=True)
+class Speeds:
+    """All that was measured."""
+
+    boots: list[Contender]
+    loops: list[LoopCost]
+    exits: list[ExitCost]
+    turns: list[TurnCost]
+
+
+def measure(repeat: int) -> Speeds:
+    """Boot Linux so often in every way, and run the loops; then time exits and turns. Raises ConfigError."""
     image = resolve("linux", say)
     with tempfile.TemporaryDirectory(prefix="sidecore-bench-") as scratch:
         contenders = sidecore_contenders(Path(scratch)) + qemu_contenders(image)
@@ -60,7 +71,8 @@ def measure(repeat: int) -> tuple[list[Contender], list[ExitCost], list[TurnCost
             for contender in contenders:
                 say(f"{contender.name}, run {turn + 1} of {repeat}")
                 run_once(contender)
-    return contenders, measure_exit_costs(), measure_turns() + measure_packets()
+    loops = measure_loops(shutil.which(QEMU), repeat)
+    return Speeds(contenders, loops, measure_exit_costs(), measure_turns() + measure_packets())
 
 
 def sidecore_contenders(scratch: Path) -> list[Contender]:
@@ -124,19 +136,23 @@ def seconds_until(text: bytes, fd: int, timeout_seconds: float = TIMEOUT_SECONDS
     return time.perf_counter() - started
 
 
-def rows_of(contenders: list[Contender], costs: list[ExitCost], turns: list[TurnCost]) -> list[Result]:
+def rows_of(speeds: Speeds) -> list[Result]:
     """All of it for a file, with what the workstation is."""
     spec: dict[str, Fact] = {"workstation": platform.platform()}
     rows = []
-    for contender in contenders:
+    for contender in speeds.boots:
         facts = {"instructions": contender.instructions, "guest_seconds": contender.guest_seconds}
         about: dict[str, Fact] = {name: fact for name, fact in facts.items() if fact is not None}
         spread = Spread(tuple(sorted(contender.seconds)))
         value = contender.median_seconds
         rows.append(Result(spec | {"contender": contender.name}, "linux_boot", "seconds", value, spread, about=about))
-    for cost in costs:
+    for loop in speeds.loops:
+        for mode, seconds in loop.seconds.items():
+            about = {"count": loop.count, "qemu_seconds": loop.qemu_seconds}
+            rows.append(Result(spec | {"mode": mode}, f"loop/{loop.name}", "seconds", seconds, about=about))
+    for cost in speeds.exits:
         about = {"exit": cost.exit_name, "guest_cycles": cost.guest_cycles}
         rows.append(Result(spec | {"paging": cost.paging}, "exit", "microseconds", cost.microseconds, about=about))
-    for turn in turns:
+    for turn in speeds.turns:
         rows.append(Result(spec | {"machines": turn.machines}, "turns_of_a_second", "seconds", turn.seconds))
     return rows

@@ -1,6 +1,7 @@
 """The tables of `sidecore bench speed`."""
 
 from benchmarks.speed.exit_cost import ExitCost
+from benchmarks.speed.loops import MODES, LoopCost
 from benchmarks.speed.measure import Contender
 from benchmarks.speed.turns import TurnCost
 
@@ -24,6 +25,16 @@ def boot_rows(contenders: list[Contender]) -> list[tuple[str, ...]]:
                 "-" if peer is None else f"{seconds / peer.median_seconds:.2f}",
             )
         )
+    return rows
+
+
+def loop_rows(loops: list[LoopCost]) -> list[tuple[str, ...]]:
+    """One row per loop: QEMU's time for one round, and how many times that each mode takes."""
+    rows: list[tuple[str, ...]] = [("Loops, times QEMU's time", "rounds", "QEMU ns", *MODES)]
+    for loop in loops:
+        qemu = max(loop.qemu_seconds, 0.01)  # the clock of processes goes in steps of 0.01 s
+        times = (f"{loop.seconds[mode] / qemu:.1f}" for mode in MODES)
+        rows.append((loop.name, f"{loop.count:,}", f"{qemu / loop.count * 1e9:,.0f}", *times))
     return rows
 
 

@@ -326,7 +326,7 @@ void x86_stl_phys_notdirty(CPUState *cs, hwaddr addr, uint32_t val)
         why="an access across two pages that faulted on one left this set, and then no access told anything",
         test="tests/emulator/engine/unicorn/test_memory_hook.py",
     ),
-    # Translations are found by linear address as long as the TLB is not flushed; then it is asked, not all is forgotten.
+    # Translations are found by linear address; a flush of the TLB makes them ask, and forgets none.
     Edit(
         file="qemu/include/hw/core/cpu.h",
         place=Place.AFTER,

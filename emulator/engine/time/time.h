@@ -49,7 +49,8 @@ typedef struct __attribute__((aligned(64))) block {
     uint8_t *counter;                /* of the predictor, for the branch that it ends with */
     uint16_t instructions, size_bytes;
     uint8_t branch;
-    bool is_plain; /* start_plain() is enough for it */
+    bool is_plain; /* start_plain() is enough for it; or, when it follows itself, repeat_block() */
+    bool may_repeat;
     bool is_known; /* false: it is not in RAM, or there was no room */
     bool drains;
     uint8_t code_bits, slow_count;
@@ -105,6 +106,7 @@ unsigned class_of(const sc_cpu *cpu, const struct cs_insn *insn);
 /* timing.c */
 void start_block(sc_cpu *cpu, block *b);
 void start_plain(sc_cpu *cpu, block *b);
+void repeat_block(sc_cpu *cpu, block *b);
 void prepare_block(sc_cpu *cpu, block *b, uint32_t accesses);
 void recall_counter(sc_cpu *cpu); /* of the history that has been restored */
 void refund(sc_cpu *cpu, uint64_t pc);

@@ -173,8 +173,9 @@ void forget_page(sc_cpu *cpu, uint64_t linear) {
 void prepare_block(sc_cpu *cpu, block *b, uint32_t accesses) {
     b->stall_64ths = (int64_t)accesses * cpu->time.parameters.access_allowance_64ths;
     b->counter = counter_of(cpu, b->end);
-    b->is_plain = b->is_known && b->instructions > 1 && b->branch < BRANCH_REPEAT && !cpu->time.parameters.fetch &&
-                  !cpu->time.parameters.drain;
+    bool is_simple = b->is_known && !cpu->time.parameters.fetch && !cpu->time.parameters.drain;
+    b->is_plain = is_simple && b->instructions > 1 && b->branch < BRANCH_REPEAT;
+    b->may_repeat = is_simple && b->branch == BRANCH_REPEAT;
 }
 
 static __attribute__((noinline)) void mispredict(sc_cpu *cpu) {
@@ -201,6 +202,12 @@ void start_plain(sc_cpu *cpu, block *b) {
     if (!right) mispredict(cpu);
     cpu->time.current = b;
     charge_block(cpu, b);
+}
+
+/* A string instruction goes on: nothing has happened since its last iteration, which was this block. */
+void repeat_block(sc_cpu *cpu, block *b) {
+    cpu->s.instructions += b->instructions;
+    charge_64ths(cpu, b->cost_64ths, b->stall_64ths);
 }
 
 /* The same for every block. */

@@ -177,8 +177,11 @@ static __attribute__((noinline)) void begin_any_block(sc_cpu *cpu, block *b) {
 void helper_sc_block(void *begun) {
     block *b = begun;
     sc_cpu *cpu = b->cpu;
-    if (b->is_plain && cpu->s.clock_cycles < cpu->arch.check_at_cycles)
+    bool must_look = cpu->s.clock_cycles >= cpu->arch.check_at_cycles;
+    if (b->is_plain && !must_look)
         start_plain(cpu, b);
+    else if (b->may_repeat && b == cpu->time.current && !must_look)
+        repeat_block(cpu, b);
     else
         begin_any_block(cpu, b);
 }

@@ -1,8 +1,9 @@
 """Claims about the tables of `sidecore bench speed`."""
 
 from benchmarks.speed.exit_cost import ExitCost
+from benchmarks.speed.loops import LoopCost
 from benchmarks.speed.measure import Contender
-from benchmarks.speed.tables import boot_rows, exit_rows, table_text, turn_rows
+from benchmarks.speed.tables import boot_rows, exit_rows, loop_rows, table_text, turn_rows
 from benchmarks.speed.turns import TurnCost
 
 
@@ -28,3 +29,9 @@ def test_a_row_is_an_exit_under_a_way_of_paging() -> None:
 
 def test_a_row_is_a_machine_whose_cores_take_turns() -> None:
     assert turn_rows([TurnCost("8 busy cores", 31.25)])[1] == ("8 busy cores", "31.25")
+
+
+def test_a_loop_stands_beside_qemu_in_every_mode() -> None:
+    seconds = {"native": 1.0, "ept": 2.0, "shadow": 3.0, "native, detailed": 5.0}
+    row = loop_rows([LoopCost("delay", 1000, 0.5, seconds)])[1]
+    assert row == ("delay", "1,000", "500,000", "2.0", "4.0", "6.0", "10.0")
