@@ -16,6 +16,7 @@ from emulator.errors import ConfigError
 from emulator.user_cache import cache_directory
 from guest_images.cache import content_key, temporary_directory
 
+ROOT = Path(__file__).parents[1]  # debug information has paths from here on, so that a kernel is the same anywhere
 LIBRARY = Path(__file__).parent / "lib"
 KERNELS = Path(__file__).parent / "kernels"
 LIBRARY_32 = Path(__file__).parent / "lib32"
@@ -35,6 +36,7 @@ FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fno-strict-aliasing",  # page tables are looked at as numbers and as pointers
     "-fno-tree-loop-distribute-patterns",  # a loop over PTEs stays a loop, not a call of memset
+    "-g",  # for gdb: beside what is loaded, which is the same without
     "-Wall",
     "-Wextra",
 )
@@ -79,8 +81,9 @@ def build_kernel(name: str) -> Path:
         output = Path(scratch) / "kernel.elf"
         environment = os.environ | {"LC_ALL": "C"}
         result = subprocess.run(
-            _command(compiler, name, output), capture_output=True, text=True, check=False, env=environment
-        )
+            _command(compiler, name, output), capture_output=True, text=True, check=False, env=environment,
+            cwd=ROOT,
+        )  # fmt: skip
         if result.returncode:
             raise ConfigError(f"cannot build guest kernel '{name}': {_first_error(result.stderr)}")
         os.replace(output, target)
@@ -97,6 +100,7 @@ def _command(compiler: str, name: str, output: Path) -> list[str]:
     library, script = (LIBRARY_32, "guest32.ld") if _is_32_bit(name) else (LIBRARY, "guest.ld")
     strict = STRICT_FLAGS if os.environ.get("SIDECORE_STRICT") else ()
     flags = [_size_flag(name), *FLAGS, *LINK_FLAGS, *strict, "-T", str(library / script), f"-I{library}"]
+    flags.append(f"-fdebug-prefix-map={ROOT}=.")
     return [compiler, *flags, *sources, "-o", str(output)]
 
 

@@ -5,6 +5,7 @@ import lzma
 import os
 import stat
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,20 @@ def test_two_builds_of_the_same_source_give_the_same_bytes(own_kernel: Path, mon
     first = kernels.build_kernel("own").read_bytes()
     monkeypatch.setenv("SIDECORE_CACHE", os.environ["SIDECORE_CACHE"] + "2")
     assert kernels.build_kernel("own").read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["default", "smp_ipi", "mode32", "paging_32bit"])
+def test_debug_information_changes_nothing_that_is_loaded(
+    name: str, cache_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loaded: list[bytes] = []
+    for flags in (kernels.FLAGS, tuple(flag for flag in kernels.FLAGS if flag != "-g")):
+        monkeypatch.setattr(kernels, "FLAGS", flags)
+        binary = tmp_path / f"loaded{len(loaded)}"
+        subprocess.run(["objcopy", "-O", "binary", str(kernels.build_kernel(name)), str(binary)], check=True)
+        loaded.append(binary.read_bytes())
+    assert loaded[0] == loaded[1]
+    assert len(loaded[0]) > 4096
 
 
 def test_a_compile_error_is_one_line_that_says_where_and_leaves_nothing_behind(

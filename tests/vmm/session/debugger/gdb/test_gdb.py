@@ -65,3 +65,29 @@ def test_gdb_steps_two_processors() -> None:
     assert '1    Thread 1 "d0v0"' in said, said
     hits = [line[7:9] for line in said.splitlines() if " hit Breakpoint " in line]
     assert hits == ["2 ", "1 ", "1 ", "2 "], said
+
+
+@needs_gdb
+@pytest.mark.parametrize("paging", ["native", "shadow", "ept"])
+def test_gdb_shows_lines_and_structures_of_our_kernels(paging: sidecore.Paging) -> None:
+    commands = """
+        break on_tick
+        continue
+        print/x frame->vector
+        print sizeof(*frame)
+        ptype frame
+        info symbol frame->rip
+        print ticks
+        next
+        print ticks
+        reverse-stepi
+        info line *$rip
+        delete
+    """
+    with served(world_of("lost_interrupt", paging)) as port:
+        said = run_gdb(port, build_kernel("lost_interrupt"), commands)
+    assert "guest_images/kernels/lost_interrupt/main.c:" in said, said
+    assert "$1 = 0x20" in said, said
+    assert "uint64_t r15;" in said, said
+    assert "guest_main" in said, said
+    assert [line for line in said.splitlines() if line.startswith(("$3", "$4"))] == ["$3 = 0", "$4 = 1"], said
