@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emulator.errors import ConfigError
-from emulator.unicorn_build.edits import EDITS, Edit, Place
+from emulator.unicorn_build.edit import Edit, Place
+from emulator.unicorn_build.edits import EDITS
 from emulator.user_cache import cache_directory
 
 VERSION = "2.1.4"
@@ -40,7 +41,9 @@ def _say(text: str) -> None:
 def _run(*command: str | Path, what: str, show: bool = False) -> None:
     """Run a tool; its output is shown only when it fails, or as it comes where `show` says so."""
     try:
-        done = subprocess.run(command, stdout=None if show else subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, stdout=sys.stderr if show else subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     except OSError as error:
         raise ConfigError(f"cannot {what}: {command[0]}: {error.strerror}") from error
     if done.returncode:
@@ -113,7 +116,7 @@ def _compile(source: Path, folder: Path) -> None:
     cmake, ninja = _tool("cmake"), _tool("ninja")
     options = (*CMAKE_OPTIONS, f"-DCMAKE_MAKE_PROGRAM={ninja}")
     _run(cmake, "-G", "Ninja", *options, "-S", source, "-B", folder, what="configure Unicorn")
-    _run(ninja, "-C", folder, "libunicorn.a", what="compile Unicorn", show=sys.stdout.isatty())
+    _run(ninja, "-C", folder, "libunicorn.a", what="compile Unicorn", show=sys.stderr.isatty())
 
 
 def build() -> Path:

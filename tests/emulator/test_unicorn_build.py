@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from emulator.errors import ConfigError
-from emulator.unicorn_build.edits import EDITS, Edit, Place
+from emulator.unicorn_build.edit import Edit, Place
+from emulator.unicorn_build.edits import EDITS
 from emulator.unicorn_build.library import apply, key
 from tests import ROOT
 
