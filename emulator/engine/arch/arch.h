@@ -88,7 +88,7 @@ typedef struct {
 
 typedef struct {
     arch_state state;
-    uint64_t check_at_cycles; /* when on_block in unicorn/run.c has to look closer: see watch */
+    uint64_t check_at_cycles; /* when begin_any_block in unicorn/run.c has to look closer: see watch */
     struct {                  /* what the next VM exit tells of events; 0: nothing */
         uint64_t interruption, vectoring;
         uint32_t interruption_error_code, vectoring_error_code;
@@ -127,7 +127,7 @@ bool iret_unblocks_nmis(const sc_cpu *cpu);
 bool is_due(const sc_cpu *cpu); /* the deadline has come */
 bool must_stop(const sc_cpu *cpu);
 bool must_settle(sc_cpu *cpu);
-void watch(sc_cpu *cpu);  /* decide when on_block has to look closer */
+void watch(sc_cpu *cpu);  /* decide when a block that begins has to look closer */
 void settle(sc_cpu *cpu); /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
 
