@@ -7,6 +7,7 @@ An edit is data: a place, which is a text that stands in the file exactly once, 
 from emulator.unicorn_build.edit import Edit, Place
 from emulator.unicorn_build.edits_of_blocks import EDITS_OF_BLOCKS
 from emulator.unicorn_build.edits_of_code import EDITS_OF_CODE
+from emulator.unicorn_build.edits_of_instructions import EDITS_OF_INSTRUCTIONS
 from emulator.unicorn_build.edits_of_memory import EDITS_OF_MEMORY
 
 EDITS_OF_TIME = (
@@ -20,4 +21,4 @@ EDITS_OF_TIME = (
     ),
 )
 
-EDITS = (*EDITS_OF_TIME, *EDITS_OF_BLOCKS, *EDITS_OF_CODE, *EDITS_OF_MEMORY)
+EDITS = (*EDITS_OF_TIME, *EDITS_OF_BLOCKS, *EDITS_OF_CODE, *EDITS_OF_MEMORY, *EDITS_OF_INSTRUCTIONS)

@@ -210,8 +210,6 @@ DEVIATIONS = (
               modes="real", when=lambda case: case.registers.get("rsp", 0) & 0xFFFF < 0x410),
     Deviation("segment limits are not checked, and what runs beyond ends elsewhere", "exception_rip ending",
               modes=REAL_OR_16),
-    Deviation("PCMPESTR with the most negative length is no instruction", "exception",
-              opcodes="0f3a6[01]|c4", values=lambda theirs, ours: ours == UD),
     Deviation("an opcode that is no instruction is seen after its operand, or runs", "*",
               opcodes="0f(0[df]|1[2367abce]|2[0-3]|50|7[1-3]|79|ae|ba|c3|d6|f7)|c[45]|8[ce][37bf]|8e[048c][89a-f]|d[89a-f]"
                       "|ff([37bf]|[de])[89a-f]"),

@@ -204,8 +204,6 @@ size_t code_at_rip(sc_cpu *cpu, uint8_t ret[INSTRUCTION_BYTES_MAX]);
 instruction decode(sc_cpu *cpu);
 const uint8_t *code_host(sc_cpu *cpu, uint64_t linear);
 bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits);
-bool has_string_lengths(const uint8_t *code, size_t bytes);
-bool begins_string_lengths(const uint8_t *code, size_t bytes, unsigned bits);
 int register_index(unsigned reg); /* 0-15 of a general register of any width, or -1 */
 
 /* hardware.c: what an instruction does where no control asks for an exit */

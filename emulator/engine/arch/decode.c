@@ -64,27 +64,6 @@ bool has_bad_lock(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits)
     return lock && (loads || !cs_disasm_iter(handle, &next, &count, &address, cpu->arch.decoded));
 }
 
-/* PCMPESTRI or PCMPESTRM, also in the VEX form: see unicorn/abort.c. */
-static bool is_string_lengths(const uint8_t *code, size_t bytes) {
-    if (bytes < 3) return false;
-    if (code[0] == 0x0f) return code[1] == 0x3a && (code[2] & ~1) == 0x60;
-    return bytes > 3 && code[0] == 0xc4 && (code[1] & 0x1f) == 3 && (code[3] & ~1) == 0x60;
-}
-
-/* May one begin anywhere in `code`? */
-bool has_string_lengths(const uint8_t *code, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        if (is_string_lengths(code + i, bytes - i)) return true;
-    return false;
-}
-
-/* Is the first instruction of `code` one? */
-bool begins_string_lengths(const uint8_t *code, size_t bytes, unsigned bits) {
-    size_t i = 0;
-    while (i < bytes && is_prefix(code[i], bits)) i++;
-    return is_string_lengths(code + i, bytes - i);
-}
-
 /* Bases count but for CS, DS, ES and SS in 64-bit mode; `segment`: 0-5 = ES CS SS DS FS GS. */
 uint64_t linear_of(const sc_cpu *cpu, unsigned segment, uint64_t offset) {
     if (code_bits(cpu) == 64) return segment >= 4 ? offset + cpu->s.vmcs[VMCS_GUEST_ES_BASE + segment] : offset;

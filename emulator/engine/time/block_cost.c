@@ -237,7 +237,7 @@ void cost_block(sc_cpu *cpu, const uint8_t *code, size_t bytes, unsigned bits, u
         uops += t->costs[class].uops + (reads && !is_load) + (writes && !is_store);
         follow(&c, insn, t->costs[class].latency_cycles, (int)t->load_latency_cycles, is_load);
     }
-    if (ret->bad_lock_at < bytes || has_string_lengths(code, bytes)) ret->branch = BRANCH_UNSAFE;
+    if (ret->bad_lock_at < bytes) ret->branch = BRANCH_UNSAFE;
     if (!t->issue_width) { /* flat: an instruction is a cycle */
         ret->cost_64ths = ret->instructions * 64;
         return;

@@ -3,9 +3,6 @@
  * It calls abort() when it translates LOCK BT, BTS, BTR or BTC with a register operand: it misses that they are no
  * instructions. Its state is that of the last block that ran, so leaving it by longjmp is safe; but it counts a nested run
  * that never returns, of which it allows 64, so it is opened anew before that (ABORTS_MAX).
- *
- * PCMPESTRI and PCMPESTRM take the absolute value of a length; of the most negative one there is none, and the engine
- * reads far outside of its registers. MODEL: they are #UD with such a length, which counts as the greatest on hardware.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -49,14 +46,3 @@ void *lift_guard(void) {
 }
 
 void restore_guard(void *before) { abort_target = before; }
-
-static bool has_no_absolute(uint64_t length) { return (uint32_t)length == 1u << 31 || length == 1ull << 63; }
-
-/* Can a block of one instruction run, which may be PCMPESTRI or PCMPESTRM? */
-bool lengths_are_safe(sc_cpu *cpu, const block *b) {
-    uint64_t rax = 0, rdx = 0;
-    if (!begins_string_lengths(cpu->time.code_bytes + b->bytes_at, b->size_bytes, b->code_bits)) return true;
-    uc_reg_read(cpu->port.uc, UC_X86_REG_RAX, &rax);
-    uc_reg_read(cpu->port.uc, UC_X86_REG_RDX, &rdx);
-    return !has_no_absolute(rax) && !has_no_absolute(rdx);
-}

@@ -122,16 +122,12 @@ static void on_sysenter(uc_engine *uc, void *data) {
     escape(data, ESCAPE_SYSENTER);
 }
 
-/* `b` has an instruction that the engine must not run: with a LOCK prefix where it cannot be, which it lets pass, or
- * perhaps with lengths that end the process. What lies before runs, each instruction alone, until a block is the one; then
- * that is #UD. True: the block does not run. */
-static bool stop_before_unsafe(sc_cpu *cpu, const block *b) {
-    bool alone = cpu->port.step != STEP_NONE, locks = b->bad_lock_at < b->size_bytes;
-    cpu->port.is_unsafe = locks ? b->bad_lock_at == 0 : alone && !lengths_are_safe(cpu, b);
-    if (!locks && alone && !cpu->port.is_unsafe) return false;
+/* `b` has an instruction with a LOCK prefix where it cannot be, which the engine lets pass. What lies before runs, each
+ * instruction alone, until a block is the one; then that is #UD. The block does not run. */
+static void stop_before_unsafe(sc_cpu *cpu, const block *b) {
+    cpu->port.is_unsafe = b->bad_lock_at == 0;
     cpu->port.step = cpu->port.is_unsafe ? STEP_NONE : STEP_ARMED;
     uc_emu_stop(cpu->port.uc);
-    return true;
 }
 
 /* A breakpoint on an instruction faults before it, unless RF is set, which is for one instruction (SDM 3B 18.3.1.1). */
@@ -170,7 +166,10 @@ static __attribute__((noinline)) void begin_any_block(sc_cpu *cpu, block *b) {
         if (has_breakpoints(cpu) && stop_at_breakpoint(cpu, b->pc, b->size_bytes)) return;
         let_iret_run(cpu);
     }
-    if (b->branch != BRANCH_UNSAFE || !stop_before_unsafe(cpu, b)) start_block(cpu, b);
+    if (b->branch == BRANCH_UNSAFE)
+        stop_before_unsafe(cpu, b);
+    else
+        start_block(cpu, b);
 }
 
 /* A translated block is about to run: see emulator/unicorn_build/edits.py. */

@@ -144,7 +144,6 @@ void show_clock(const sc_cpu *cpu);
 enum { ABORTS_MAX = 48 };
 void catch_aborts(void);
 bool start_guarded(sc_cpu *cpu, uc_err *ret);
-bool lengths_are_safe(sc_cpu *cpu, const block *b);
 void *lift_guard(void);
 void restore_guard(void *before);
 #endif
