@@ -225,7 +225,6 @@ DEVIATIONS = (
     Deviation("Bochs clears RF before INT pushes it", "frame_rflags frame_cs", instructions="int int1 int3 into",
               values=lambda theirs, ours: ours ^ theirs == 0x10000),
     Deviation("LAHF and SAHF with a REX prefix use SPL", "*", instructions="lahf sahf", modes="long*"),
-    Deviation("RET adds its operand as a signed number", "*", opcodes="c2..[89a-f]|ca..[89a-f]"),
     Deviation("ENTER does not try the stack below", "*", instructions="enter"),
     Deviation("near branches out of canonical addresses fault at their target", "exception_rip exception ending",
               instructions="call ret jmp j*", modes="long*"),
