@@ -7,6 +7,7 @@
 The sum of the ledger is the clock, always: `check_ledger`.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from emulator.engine import Engine
@@ -122,6 +123,16 @@ class Clock:
             cycles += stall_cycles
         self._charged_cycles += cycles
         return cycles
+
+    def touch_words(self, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """The same for each of these words, of 8 bytes at most, in one call."""
+        if self._hierarchy is None:
+            cycles = len(hpas) * self._l1d_latency_cycles
+            self.account[_VMM_MEMORY] += cycles
+            self._charged_cycles += cycles
+        else:
+            for hpa in hpas:
+                self.touch(hpa, size_bytes, is_write)
 
     def commit(self, booked_cycles: int = 0) -> int:
         """Put what was charged, and `booked_cycles` that others have booked, on the clock; returns what it shows then.

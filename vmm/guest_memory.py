@@ -8,6 +8,7 @@ hpa base_hpa ............ in order, around the host's own hole ....... end_hpa
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from emulator.engine.page_tables import TableMemory
 from emulator.memory import HIGH_START, LOW_END, HostMemory, end_of_ram
 
 HOLE_HPA = 1 << 36  # far above any RAM of a host: nothing answers here
@@ -44,6 +45,7 @@ class GuestMemory:
         self.base_hpa = self.runs[0].hpa
         self._first_bytes = self.runs[0].end_gpa  # nearly all accesses are to the first run
         self.end_hpa = self.runs[-1].hpa + self.runs[-1].end_gpa - self.runs[-1].gpa
+        self.tables = TableMemory(host, self.runs, nobody_hpa=HOLE_HPA, nobody_bytes=HOLE_BYTES)
         self._low_end, self._end_gpa = min(size_bytes, LOW_END), end_of_ram(0, size_bytes)
 
     def is_ram(self, gpa: int, length_bytes: int = 1) -> bool:

@@ -43,8 +43,14 @@ FLUSH_ALL, FLUSH_ENGINE = Flush.ALL, Flush.ENGINE
 WATCHED_ENTRY = 1 << 9  # in a shadow entry that is not present: it stands for a page that is shared with another core
 WATCHED_MAX = 4  # pages that a CPU shares with others
 RECENT_MAX = 32  # events of a CPU that are kept
+TABLE_PIECES_MAX = 4  # of a memory in which page tables lie
 
-_OTHERS = (("WATCHED_ENTRY", WATCHED_ENTRY), ("WATCHED_MAX", WATCHED_MAX), ("RECENT_MAX", RECENT_MAX))
+_OTHERS = (
+    ("WATCHED_ENTRY", WATCHED_ENTRY),
+    ("WATCHED_MAX", WATCHED_MAX),
+    ("RECENT_MAX", RECENT_MAX),
+    ("TABLE_PIECES_MAX", TABLE_PIECES_MAX),
+)
 
 
 def c_defines() -> str:

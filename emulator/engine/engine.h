@@ -37,6 +37,7 @@
 #include "generated/x86.h"  /* of emulator/x86.py: CR0_*, PAGE_FAULT, IA32_*, ... */
 #include "generated/time.h" /* of emulator/timing: CLASS_*, CODE_WALK, ... */
 #include "shared.h"
+#include "tables.h"
 
 typedef struct sc_cpu sc_cpu;
 #include "unicorn/port.h"

@@ -88,6 +88,11 @@ class Meter:
         self.clock.account[category] += cycles
         self.booked_cycles += cycles
 
+    def touch_each(self, path: Path, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """At each of these words, of 8 bytes at most, follow `path` and touch the word."""
+        self._path_cycles += len(hpas) * self._cycles_by_path[path]
+        self.clock.touch_words(hpas, size_bytes, is_write)
+
     def lock(self, hpa: int) -> None:
         """Take the spin lock in the word at `hpa`."""
         self.follow(paths.LOCK)
@@ -154,6 +159,9 @@ class Unpaid(Meter):
     def follow(self, path: Path | Route) -> None:
         """Nobody follows it."""
 
+    def touch_each(self, path: Path, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """Nobody follows it."""
+
     def execute(self, instruction: str) -> None:
         """Nobody executes it."""
 
@@ -200,6 +208,12 @@ class ObservedMeter(Meter):
                 what = f"{part.what}: {part.instructions} instructions"
                 self.tell(Category.PATHS, part.cycles(self.pcpu.profile), what, PATH_PARAMETER, part.source)
         super().follow(path)
+
+    def touch_each(self, path: Path, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """At each of these words, of 8 bytes at most, follow `path` and touch the word."""
+        for hpa in hpas:
+            self.follow(path)
+            self.touch(hpa, size_bytes, is_write)
 
     def execute(self, instruction: str) -> None:
         """Charge an instruction."""

@@ -1,7 +1,5 @@
 """CR-access exits: the checks MOV to CR makes (SDM 2B, "MOV - Move to/from Control Registers"), then paging decides."""
 
-from dataclasses import replace
-
 from emulator.vmx import fields as f
 from emulator.vmx.qualifications import CLTS, LMSW, MOV_FROM_CR, MOV_TO_CR, CrAccess, decode_cr_access
 from emulator.x86 import (
@@ -94,7 +92,7 @@ def _is_64_bit_code(vcpu: VCpu) -> bool:
 
 def _can_load_pdptes(vcpu: VCpu, **changes: int) -> bool:
     """Whether MOV to a control register, which changes the paging mode so, finds well-formed PDPTEs or needs none."""
-    return pdptes_are_valid(vcpu.domain, replace(paging_mode(vcpu), **changes))
+    return pdptes_are_valid(vcpu.domain, paging_mode(vcpu)._replace(**changes))
 
 
 def write_cr0(vcpu: VCpu, value: int) -> bool:

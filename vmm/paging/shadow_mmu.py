@@ -131,13 +131,13 @@ class ShadowMmu:
                 directory = tables.table(holder, table.gfn, 2, gva >> 30 & 3)
                 tables.link(holder, table, gva >> 30 & 3, directory, 0)
                 table = directory
-            for step in found.steps[:-1]:
+            *steps, last = found.steps
+            for step in steps:
                 child_part = None if is_pae else gva >> 21 & 1
                 child = tables.table(holder, (step.entry & ADDRESS_MASK) >> 12, step.level - 1, child_part)
                 entry = _supervisor_only(step.entry, smep=smep) if overrides else step.entry
                 tables.link(holder, table, _slot(step, gva, is_pae=is_pae), child, entry)
                 table = child
-            last = found.steps[-1]
             entry = _supervisor_only(last.entry, smep=smep) if overrides else last.entry
             index = _slot(last, gva, is_pae=is_pae)
             if last.level == 3:

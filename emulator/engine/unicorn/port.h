@@ -111,6 +111,7 @@ bool engine_reopen(sc_cpu *cpu);    /* a new Unicorn in place of the old: withou
 /* code.c */
 bool engine_must_empty(const sc_cpu *cpu); /* it is time to stop and empty the translations */
 void engine_forget_code(sc_cpu *cpu);      /* all translations, and the blocks */
+void sc_code_written(sc_code_map *map, uint64_t hpa, uint64_t bytes); /* somebody else than a CPU has changed that */
 void engine_note_store(sc_cpu *cpu, uint64_t hpa,
                        uint64_t bytes); /* RAM was changed: by what is not the guest's store */
 

@@ -1,7 +1,7 @@
 """What handlers say they do is charged to the last cycle, at the addresses where they do it. Distinct primes: a wrong
 sum names the part that is missing."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import pytest
 
@@ -41,7 +41,12 @@ class Charges:
             self.touched.append((hpa - guest.domain.base_hpa, size_bytes, is_write))
             return touch(hpa, size_bytes, is_write)
 
+        def note_each(hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+            for hpa in hpas:
+                note(hpa, size_bytes, is_write)
+
         self.vcpu.meter.touch = note
+        self.vcpu.pcpu.clock.touch_words = note_each  # type: ignore[method-assign]
         for gpa, entry in TABLES.items():
             guest.domain.write(gpa, entry.to_bytes(8, "little"))
         self.take()
@@ -100,7 +105,7 @@ def test_accessed_and_dirty_bits_that_a_walk_sets_are_writes() -> None:
 
 def test_without_paging_a_walk_touches_nothing() -> None:
     charges = Charges()
-    walk(charges.vcpu, replace(LONG, cr0=0x11), 0x123)
+    walk(charges.vcpu, LONG._replace(cr0=0x11), 0x123)
     assert charges.touched == []
     assert charges.take() == {Category.PATHS: paths.WALK.instructions}
 

@@ -10,8 +10,9 @@ from emulator.engine import Engine
 from emulator.machine import Machine
 from emulator.profiles.profile import load_profile
 from emulator.vmx import fields as f
+from emulator.x86 import PF_PRESENT, PF_RESERVED, PF_WRITE
 from vmm.domain import Domain
-from vmm.guest_memory import GuestMemory
+from vmm.guest_memory import HOLE_HPA, GuestMemory
 from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk_tables
 
 MEMORY_BYTES = 4 << 20
@@ -94,3 +95,26 @@ def test_accessed_and_dirty_bits_are_set_only_by_a_walk_that_succeeds() -> None:
     walk_tables(domain, LONG, 0x123, write=True)
     assert machine.memory.words[0x4000 >> 3] == 0x9067
     assert machine.memory.words[0x3000 >> 3] == 0x4027
+
+
+def test_tables_where_there_is_no_memory_are_all_ones_and_nobodys() -> None:
+    _, domain, _ = _machine()
+    found = walk_tables(domain, LONG._replace(cr3=MEMORY_BYTES), 0x1238, write=True)
+    assert found == GuestFault(0x1238, PF_RESERVED | PF_PRESENT | PF_WRITE)
+    assert found.visits.hpas == [domain.hpa_of(MEMORY_BYTES)] == [HOLE_HPA | MEMORY_BYTES]
+    assert found.visits.entries == [(1 << 64) - 1]
+    narrow = walk_tables(domain, PagingMode(0x8001_0031, MEMORY_BYTES, 0x10, 0), 0x1238, write=True)
+    assert isinstance(narrow, GuestFault)  # a 4 MiB page with a reserved bit
+    assert narrow.visits.entries == [(1 << 32) - 1]
+
+
+def test_the_visits_of_a_walk_are_its_entries_as_they_are_then_and_what_it_marked() -> None:
+    machine, domain, _ = _machine()
+    for level in range(1, 4):
+        machine.memory.words[level * 0x1000 >> 3] = (level + 1) << 12 | (0x27 if level == 2 else 7)
+    machine.memory.words[0x4008 >> 3] = 0x9000 | 7
+    visits = walk_tables(domain, LONG, 0x1000, write=True).visits
+    assert visits.hpas == visits.gpas == [0x1000, 0x2000, 0x3000, 0x4008]
+    assert visits.entries == [0x2027, 0x3027, 0x4027, 0x9067]
+    assert visits.marked_hpas == [0x1000, 0x3000, 0x4008]
+    assert not walk_tables(domain, LONG, 0x1000, write=True).visits.marked_hpas

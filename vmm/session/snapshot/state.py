@@ -25,6 +25,7 @@ from devices.nic.microengine import Live, Me
 from devices.nic.vif import Descriptor, Packet, Vif, VifCounters
 from devices.pci.function import PlacedRegion
 from emulator.engine import Engine
+from emulator.engine.page_tables import TableMemory
 from emulator.events import Event
 from emulator.memory import HostMemory
 from emulator.timing.core_timing import MachineTiming
@@ -102,7 +103,7 @@ CLASSES: dict[str, type] = {
         *NIC_REQUESTS,
     )
 }
-OPAQUE = (EntryChecker, HostMemory, MachineTiming)
+OPAQUE = (EntryChecker, HostMemory, MachineTiming, TableMemory)
 OUTSIDE = (Live, MemoryHierarchy, Observers, SavePoint, TraceWriter)
 # Of these only some attributes: an engine has `save`, a VMCS lies in its engine and is checked anew.
 ONLY: dict[type, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ from emulator.vmx import fields as f
 from emulator.vmx.check import secondary
 from emulator.vmx.controls import PROC2_ENABLE_EPT
 from emulator.x86 import LARGE, PAGE_BYTES
-from vmm.paging.guest_walk import ADDRESS_MASK, GuestFault, Memory, PagingMode, Translation, Visit
+from vmm.paging.guest_walk import ADDRESS_MASK, NO_VISITS, GuestFault, Memory, PagingMode, Translation
 from vmm.session.debugger.views import bits
 from vmm.session.debugger.views.exit_words import page_fault_text
 from vmm.session.debugger.views.subject import Subject
@@ -77,26 +77,22 @@ class Walk:
 
 def guest_walk(subject: Subject, gva: int, access: Access = READ) -> Walk:
     """The guest's own tables."""
-    visited: list[Visit] = []
-    found = subject.walk(gva, write=access.is_write, user=access.is_user, fetch=access.is_fetch, visited=visited)
-    return _walk(subject.memory, subject.mode, found, visited)
+    found = subject.walk(gva, write=access.is_write, user=access.is_user, fetch=access.is_fetch)
+    return _walk(subject.memory, subject.mode, found)
 
 
 def hardware_walk(subject: Subject, gva: int, access: Access = READ) -> Walk:
     """The tables that CR3 of the processor leads to. With EPT they are the guest's, and lie in guest memory."""
     if uses_ept(subject):
         return guest_walk(subject, gva, access)
-    visited: list[Visit] = []
-    found = subject.walk_hardware(
-        gva, write=access.is_write, user=access.is_user, fetch=access.is_fetch, visited=visited
-    )
-    return _walk(subject.host_memory, subject.hardware_mode, found, visited)
+    found = subject.walk_hardware(gva, write=access.is_write, user=access.is_user, fetch=access.is_fetch)
+    return _walk(subject.host_memory, subject.hardware_mode, found)
 
 
-def _walk(memory: Memory, mode: PagingMode, found: Translation | GuestFault | None, visited: list[Visit]) -> Walk:
-    top = 4 if mode.is_long else 3 if mode.is_pae else 2
+def _walk(memory: Memory, mode: PagingMode, found: Translation | GuestFault | None) -> Walk:
+    visits, top = NO_VISITS if found is None else found.visits, mode.level_count
     entries = tuple(
-        _entry(memory, top - number, visit.gpa, visit.size_bytes, bits.ENTRY) for number, visit in enumerate(visited)
+        _entry(memory, top - number, gpa, visits.entry_bytes, bits.ENTRY) for number, gpa in enumerate(visits.gpas)
     )
     if found is None:
         return Walk((), None, 0, False, False, True, "the address is not canonical: #GP")

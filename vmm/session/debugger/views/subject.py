@@ -17,7 +17,7 @@ from emulator.vmx.vmcs import Vmcs
 from emulator.x86 import AR_D, AR_L, EFER_LMA, GPR_NAMES, PAGE_BYTES, RFLAGS_VM, RSP, is_canonical
 from vmm.domain import Domain
 from vmm.paging.ept import EptPaging
-from vmm.paging.guest_walk import GuestFault, Memory, PagingMode, Translation, Visit, walk_tables
+from vmm.paging.guest_walk import GuestFault, Memory, PagingMode, Translation, walk_tables
 from vmm.paging.shadow_view import ShadowView
 from vmm.session.guest import Guest
 from vmm.session.slide import GATE_BYTES, gate_address, slide_of
@@ -166,28 +166,28 @@ class Subject:
     # --- translation -------------------------------------------------------------------------------------------------
 
     def walk(
-        self, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False, visited: list[Visit]
+        self, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
     ) -> Translation | GuestFault | None:
-        """The guest's own tables for an access; `visited` gets the entries used. None: `gva` is not canonical."""
-        return self._walk(self.memory, self.mode, gva, visited, write=write, user=user, fetch=fetch)
+        """The guest's own tables for an access. None: `gva` is not canonical."""
+        return self._walk(self.memory, self.mode, gva, write=write, user=user, fetch=fetch)
 
     def walk_hardware(
-        self, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False, visited: list[Visit]
+        self, gva: int, *, write: bool = False, user: bool = False, fetch: bool = False
     ) -> Translation | GuestFault | None:
         """The tables that the processor walks, where they lie in the host's memory: natively, and with shadows."""
         mode = self.hardware_mode
-        return self._walk(self.host_memory, mode, gva, visited, write=write, user=user, fetch=fetch)
+        return self._walk(self.host_memory, mode, gva, write=write, user=user, fetch=fetch)
 
     def _walk(
-        self, memory: Memory, mode: PagingMode, gva: int, visited: list[Visit], *, write: bool, user: bool, fetch: bool
+        self, memory: Memory, mode: PagingMode, gva: int, *, write: bool, user: bool, fetch: bool
     ) -> Translation | GuestFault | None:
         if not 0 <= gva <= WORD or (mode.is_long and not is_canonical(gva, LINEAR_BITS)):
             return None
-        return walk_tables(memory, mode, gva, write=write, user=user, fetch=fetch, probe=True, visited=visited)
+        return walk_tables(memory, mode, gva, write=write, user=user, fetch=fetch, probe=True)
 
     def gpa_of(self, gva: int) -> int | None:
         """Where the guest's tables lead from `gva`; None: nowhere."""
-        found = self.walk(gva, visited=[])
+        found = self.walk(gva)
         return found.gpa if isinstance(found, Translation) else None
 
     def hpa_of(self, gpa: int) -> int | None:
