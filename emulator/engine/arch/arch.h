@@ -14,6 +14,7 @@
  *   boundary.c    exits between instructions        exits_events.c     exceptions, software interrupts, EPT
  *   events.c      exit or delivery, #DF             exits_registers.c  control and debug registers, MSRs
  *   delivery.c    one attempt through the IDT       exits_io.c         ports
+ *   segments.c    descriptors and inner stacks
  *   walk.c        page tables and EPT               hardware.c         what is done where nothing exits
  *   decode.c      the instruction at RIP            monitor.c  debug.c  watched_page.c
  */
@@ -177,11 +178,30 @@ bool window_open(const sc_cpu *cpu); /* may an external interrupt be delivered b
 void note_delivery(sc_cpu *cpu, event e);
 void note_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification);
 
-/* delivery.c */
+/* segments.c: what far transfers share */
 typedef struct {
-    enum { DONE, FAULT, LEFT } what; /* LEFT: a VM exit took place instead */
-    event next;                      /* FAULT: what the delivery itself raised */
+    enum { DONE, FAULT, UNMAPPED, LEFT } what; /* LEFT: a VM exit took place instead */
+    event next;                                /* FAULT: what the transfer itself raised */
+    walk_result walk;                          /* UNMAPPED: of an access that EPT has no mapping for */
+    unsigned access;
 } outcome;
+typedef struct {
+    uint16_t selector;
+    uint64_t base;
+    uint32_t limit, rights; /* rights in VMCS format */
+} segment;
+outcome faulted(unsigned vector, uint32_t error_code);
+outcome access_failed(walk_result w, unsigned access);
+outcome read_descriptor(sc_cpu *cpu, uint16_t selector, unsigned fault_vector, uint32_t ext, uint64_t *ret);
+segment unpack_descriptor(uint16_t selector, uint64_t d);
+segment get_segment(const sc_cpu *cpu, int index);
+void set_segment(sc_cpu *cpu, int index, segment s);
+outcome inner_stack(sc_cpu *cpu, unsigned level, unsigned ist, uint32_t ext, uint64_t *sp, uint16_t *ss);
+outcome load_inner_ss(sc_cpu *cpu, uint16_t selector, unsigned level, uint32_t ext, segment *ret);
+outcome push_all(sc_cpu *cpu, const segment *ss, uint32_t ss_error, uint64_t *sp, unsigned width,
+                 const uint64_t *values, int count, unsigned access);
+
+/* delivery.c */
 outcome deliver_once(sc_cpu *cpu, event e);
 
 /* walk.c */

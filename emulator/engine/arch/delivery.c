@@ -15,131 +15,6 @@
 
 enum { GATE_TASK = 5, GATE_INT16 = 6, GATE_TRAP16 = 7, GATE_INT32 = 14, GATE_TRAP32 = 15 };
 
-typedef struct {
-    uint16_t selector;
-    uint64_t base;
-    uint32_t limit, rights; /* rights in VMCS format */
-} segment;
-
-static const outcome ok = {.what = DONE};
-
-static outcome failed(unsigned vector, uint32_t error_code) {
-    return (outcome){FAULT,
-                     {.vector = vector, .type = EVENT_HARDWARE_EXCEPTION, .has_error = true, .error_code = error_code}};
-}
-
-static outcome memory_failed(sc_cpu *cpu, walk_result w, event e, unsigned access) {
-    if (w.status == WALK_FAULT) {
-        outcome o = failed(PAGE_FAULT, w.error_code);
-        o.next.address = w.hpa;
-        return o;
-    }
-    set_vectoring(cpu, e);
-    vm_exit_ept(cpu, w, access, w.hpa, true);
-    return (outcome){.what = LEFT};
-}
-
-/* Read the 8-byte descriptor of `selector`; `fault_vector` is raised when it lies outside its table. */
-static outcome read_descriptor(sc_cpu *cpu, event e, uint16_t selector, unsigned fault_vector, uint32_t ext,
-                               uint64_t *ret) {
-    bool local = selector & 4;
-    uint64_t base = local ? SLOT(cpu, GUEST_LDTR_BASE) : SLOT(cpu, GUEST_GDTR_BASE);
-    uint64_t limit = local ? SLOT(cpu, GUEST_LDTR_LIMIT) : SLOT(cpu, GUEST_GDTR_LIMIT);
-    if (local && (SLOT(cpu, GUEST_LDTR_ACCESS_RIGHTS) & 0x10000)) limit = 0;
-    if ((selector | 7u) > limit) return failed(fault_vector, (selector & 0xfffc) | ext);
-    walk_result w = linear_read(cpu, base + (selector & ~7u), ret, 8, ACCESS_SYSTEM);
-    return w.status == WALK_OK ? ok : memory_failed(cpu, w, e, 0);
-}
-
-static segment unpack(uint16_t selector, uint64_t d) {
-    uint32_t limit = (d & 0xffff) | (d >> 32 & 0xf0000);
-    if (d >> 55 & 1) limit = limit << 12 | 0xfff;
-    return (segment){selector, (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000), limit, (d >> 40 & 0xf0ff)};
-}
-
-static segment get_segment(const sc_cpu *cpu, int index) {
-    return (segment){.selector = (uint16_t)cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index],
-                     .base = cpu->s.vmcs[VMCS_GUEST_ES_BASE + index],
-                     .limit = (uint32_t)cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index],
-                     .rights = (uint32_t)cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index]};
-}
-
-static void set_segment(sc_cpu *cpu, int index, segment s) {
-    cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index] = s.selector;
-    cpu->s.vmcs[VMCS_GUEST_ES_BASE + index] = s.base;
-    cpu->s.vmcs[VMCS_GUEST_ES_LIMIT + index] = s.limit;
-    cpu->s.vmcs[VMCS_GUEST_ES_ACCESS_RIGHTS + index] = s.rights;
-}
-
-/* Stack pointer (and selector) for privilege level `level` from the TSS. */
-static outcome inner_stack(sc_cpu *cpu, event e, unsigned level, unsigned ist, uint32_t ext, uint64_t *sp,
-                           uint16_t *ss) {
-    uint64_t base = SLOT(cpu, GUEST_TR_BASE), limit = SLOT(cpu, GUEST_TR_LIMIT);
-    uint32_t tr_error = (SLOT(cpu, GUEST_TR_SELECTOR) & 0xfffc) | ext;
-    unsigned type = SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 15;
-    uint64_t at, bytes;
-    uint8_t data[8] = {0};
-    if (long_mode(cpu)) {
-        at = ist ? 0x1c + ist * 8 : 4 + level * 8;
-        bytes = 8;
-    } else if (type & 8) {
-        at = 4 + level * 8;
-        bytes = 6;
-    } else {
-        at = 2 + level * 4;
-        bytes = 4;
-    }
-    if (at + bytes - 1 > limit) return failed(INVALID_TSS, tr_error);
-    walk_result w = linear_read(cpu, base + at, data, bytes, ACCESS_SYSTEM);
-    if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
-    *sp = 0;
-    memcpy(sp, data, bytes == 6 ? 4 : bytes == 4 ? 2 : 8);
-    *ss = 0;
-    if (bytes != 8) memcpy(ss, data + (bytes == 6 ? 4 : 2), 2);
-    return ok;
-}
-
-/* The checks of a stack segment loaded from a 32-bit TSS (SDM 3A 6.12.1.3). */
-static outcome load_inner_ss(sc_cpu *cpu, event e, uint16_t selector, unsigned level, uint32_t ext, segment *ret) {
-    uint64_t d;
-    if (!(selector & 0xfffc)) return failed(INVALID_TSS, ext);
-    outcome o = read_descriptor(cpu, e, selector, INVALID_TSS, ext, &d);
-    if (o.what != DONE) return o;
-    *ret = unpack(selector, d);
-    unsigned dpl = ret->rights >> 5 & 3;
-    bool writable_data = (ret->rights & 0x1a) == 0x12;
-    if ((selector & 3u) != level || dpl != level || !writable_data)
-        return failed(INVALID_TSS, (selector & 0xfffc) | ext);
-    if (!(ret->rights & 0x80)) return failed(STACK_FAULT, (selector & 0xfffc) | ext);
-    ret->rights |= 1;
-    return ok;
-}
-
-/* Does [offset, offset + bytes) lie in a data segment? (SDM 3A 5.3) */
-static bool in_limit(const segment *s, uint64_t offset, uint64_t bytes) {
-    uint64_t last = offset + bytes - 1, highest = s->rights & 0x4000 ? 0xffffffff : 0xffff;
-    bool grows_down = (s->rights & 0xc) == 4;
-    return grows_down ? offset > s->limit && last <= highest : last <= s->limit;
-}
-
-/* Push `count` values of `width` bytes below `sp` in stack segment `ss` (NULL in 64-bit mode), all or nothing; the
- * first push that fails, from the top down, is the one to report. */
-static outcome push(sc_cpu *cpu, event e, const segment *ss, uint32_t ss_error, uint64_t *sp, unsigned width,
-                    const uint64_t *values, int count, unsigned access) {
-    uint64_t base = ss ? ss->base : 0, mask = !ss ? ~0ull : ss->rights & 0x4000 ? 0xffffffff : 0xffff;
-    for (int i = 1; i <= count; i++) {
-        uint64_t at = (*sp - (uint64_t)i * width) & mask;
-        if (ss && !in_limit(ss, at, width)) return failed(STACK_FAULT, ss_error);
-        walk_result w = linear_check(cpu, base + at, width, access | ACCESS_WRITE);
-        if (w.status != WALK_OK) return memory_failed(cpu, w, e, ACCESS_WRITE);
-    }
-    for (int i = 0; i < count; i++) {
-        *sp = (*sp - width) & mask;
-        linear_write(cpu, base + *sp, &values[i], width, access);
-    }
-    return ok;
-}
-
 /* The state that every delivery leaves behind. */
 static void enter_handler(sc_cpu *cpu, uint64_t rip, uint64_t rflags) {
     SLOT(cpu, GUEST_RIP) = rip;
@@ -154,14 +29,14 @@ static bool is_software(event e) { return EVENT_SOFTWARE_TYPES >> e.type & 1; }
 static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
     uint64_t rflags = SLOT(cpu, GUEST_RFLAGS), old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp;
     uint32_t vector = 0;
-    if (e.vector * 4u + 3 > SLOT(cpu, GUEST_IDTR_LIMIT)) return failed(GENERAL_PROTECTION, 0);
+    if (e.vector * 4u + 3 > SLOT(cpu, GUEST_IDTR_LIMIT)) return faulted(GENERAL_PROTECTION, 0);
     walk_result w = linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM);
-    if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
+    if (w.status != WALK_OK) return access_failed(w, 0);
     segment cs = get_segment(cpu, CS), ss = get_segment(cpu, SS);
     ss.rights &= ~0x4000u; /* the stack pointer is SP */
-    if ((vector & 0xffff) > cs.limit) return failed(GENERAL_PROTECTION, 0);
+    if ((vector & 0xffff) > cs.limit) return faulted(GENERAL_PROTECTION, 0);
     uint64_t frame[3] = {rflags, cs.selector, SLOT(cpu, GUEST_RIP) + (is_software(e) ? e.instruction_bytes : 0)};
-    outcome o = push(cpu, e, &ss, 0, &sp, 2, frame, 3, ACCESS_SYSTEM);
+    outcome o = push_all(cpu, &ss, 0, &sp, 2, frame, 3, ACCESS_SYSTEM);
     if (o.what != DONE) return o;
     /* once more, as the frame may lie there */
     linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * 4u, &vector, 4, ACCESS_SYSTEM);
@@ -170,7 +45,7 @@ static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
     set_segment(cpu, CS, cs);
     SLOT(cpu, GUEST_RSP) = (old_sp & ~0xffffull) | sp;
     enter_handler(cpu, vector & 0xffff, rflags & ~(uint64_t)(RFLAGS_IF | RFLAGS_TF | RFLAGS_RF | RFLAGS_AC));
-    return ok;
+    return (outcome){.what = DONE};
 }
 
 /* A task gate outside IA-32e mode: a task switch, which exits always (SDM 3C 26.2, 26.4.2). */
@@ -179,12 +54,12 @@ static outcome exit_for_task(sc_cpu *cpu, event e, uint64_t gate, uint32_t ext) 
     uint16_t selector = gate >> 16 & 0xffff;
     uint32_t error = (selector & 0xfffc) | ext;
     uint64_t d = 0;
-    if (selector & 4) return failed(GENERAL_PROTECTION, error); /* a TSS is in the GDT */
-    outcome o = read_descriptor(cpu, e, selector, GENERAL_PROTECTION, ext, &d);
+    if (selector & 4) return faulted(GENERAL_PROTECTION, error); /* a TSS is in the GDT */
+    outcome o = read_descriptor(cpu, selector, GENERAL_PROTECTION, ext, &d);
     if (o.what != DONE) return o;
     unsigned type = d >> 40 & 31;
-    if (type != TSS16 && type != TSS32) return failed(GENERAL_PROTECTION, error); /* no TSS, or a busy one */
-    if (!(d >> 47 & 1)) return failed(SEGMENT_NOT_PRESENT, error);
+    if (type != TSS16 && type != TSS32) return faulted(GENERAL_PROTECTION, error); /* no TSS, or a busy one */
+    if (!(d >> 47 & 1)) return faulted(SEGMENT_NOT_PRESENT, error);
     set_vectoring(cpu, e);
     vm_exit(cpu, EXIT_REASON_TASK_SWITCH, selector | (uint64_t)FROM_GATE << 30, 0);
     return (outcome){.what = LEFT};
@@ -197,20 +72,20 @@ outcome deliver_once(sc_cpu *cpu, event e) {
     uint32_t idt_error = (uint32_t)e.vector * 8 + 2 + ext;
     unsigned gate_bytes = wide ? 16 : 8, old_cpl = cpl(cpu);
     uint64_t gate[2] = {0, 0}, rflags = SLOT(cpu, GUEST_RFLAGS);
-    if (v86 && e.type == EVENT_SOFTWARE_INTERRUPT && (rflags >> 12 & 3) < 3) return failed(GENERAL_PROTECTION, 0);
+    if (v86 && e.type == EVENT_SOFTWARE_INTERRUPT && (rflags >> 12 & 3) < 3) return faulted(GENERAL_PROTECTION, 0);
     if ((uint64_t)e.vector * gate_bytes + gate_bytes - 1 > SLOT(cpu, GUEST_IDTR_LIMIT))
-        return failed(GENERAL_PROTECTION, idt_error);
+        return faulted(GENERAL_PROTECTION, idt_error);
     walk_result w =
         linear_read(cpu, SLOT(cpu, GUEST_IDTR_BASE) + e.vector * gate_bytes, gate, gate_bytes, ACCESS_SYSTEM);
-    if (w.status != WALK_OK) return memory_failed(cpu, w, e, 0);
+    if (w.status != WALK_OK) return access_failed(w, 0);
 
     unsigned type = gate[0] >> 40 & 31, gate_dpl = gate[0] >> 45 & 3;
     bool known = type == GATE_INT32 || type == GATE_TRAP32 || (!wide && (type == GATE_INT16 || type == GATE_TRAP16));
     bool switches_task = type == GATE_TASK && !wide && cpu->s.non_root;
-    if (!known && !switches_task) return failed(GENERAL_PROTECTION, idt_error);
+    if (!known && !switches_task) return faulted(GENERAL_PROTECTION, idt_error);
     if (software && e.type != EVENT_PRIVILEGED_SOFTWARE_EXCEPTION && gate_dpl < old_cpl)
-        return failed(GENERAL_PROTECTION, idt_error);
-    if (!(gate[0] >> 47 & 1)) return failed(SEGMENT_NOT_PRESENT, idt_error);
+        return faulted(GENERAL_PROTECTION, idt_error);
+    if (!(gate[0] >> 47 & 1)) return faulted(SEGMENT_NOT_PRESENT, idt_error);
     if (switches_task) return exit_for_task(cpu, e, gate[0], ext);
     uint64_t target = (gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | (wide ? gate[1] << 32 : 0);
     bool narrow_gate = !(type & 8);
@@ -218,19 +93,19 @@ outcome deliver_once(sc_cpu *cpu, event e) {
 
     uint16_t selector = gate[0] >> 16 & 0xffff;
     uint64_t d;
-    if (!(selector & 0xfffc)) return failed(GENERAL_PROTECTION, ext);
-    outcome o = read_descriptor(cpu, e, selector, GENERAL_PROTECTION, ext, &d);
+    if (!(selector & 0xfffc)) return faulted(GENERAL_PROTECTION, ext);
+    outcome o = read_descriptor(cpu, selector, GENERAL_PROTECTION, ext, &d);
     if (o.what != DONE) return o;
-    segment cs = unpack(selector, d), ss = {0};
+    segment cs = unpack_descriptor(selector, d), ss = {0};
     unsigned cs_dpl = cs.rights >> 5 & 3;
     uint32_t cs_error = (selector & 0xfffc) | ext;
-    if ((cs.rights & 0x18) != 0x18 || cs_dpl > old_cpl) return failed(GENERAL_PROTECTION, cs_error);
-    if (wide && (cs.rights & 0x6000) != 0x2000) return failed(GENERAL_PROTECTION, cs_error);
-    if (!(cs.rights & 0x80)) return failed(SEGMENT_NOT_PRESENT, cs_error);
+    if ((cs.rights & 0x18) != 0x18 || cs_dpl > old_cpl) return faulted(GENERAL_PROTECTION, cs_error);
+    if (wide && (cs.rights & 0x6000) != 0x2000) return faulted(GENERAL_PROTECTION, cs_error);
+    if (!(cs.rights & 0x80)) return faulted(SEGMENT_NOT_PRESENT, cs_error);
     unsigned new_cpl = cs.rights & 4 ? old_cpl : cs_dpl; /* conforming code keeps the level */
-    if (v86 && new_cpl != 0) return failed(GENERAL_PROTECTION, cs_error);
-    if (wide && !canonical(target)) return failed(GENERAL_PROTECTION, ext);
-    if (!wide && target > cs.limit) return failed(GENERAL_PROTECTION, ext);
+    if (v86 && new_cpl != 0) return faulted(GENERAL_PROTECTION, cs_error);
+    if (wide && !canonical(target)) return faulted(GENERAL_PROTECTION, ext);
+    if (!wide && target > cs.limit) return faulted(GENERAL_PROTECTION, ext);
 
     unsigned ist = wide ? gate[0] >> 32 & 7 : 0;
     uint64_t old_sp = SLOT(cpu, GUEST_RSP), sp = old_sp;
@@ -238,10 +113,10 @@ outcome deliver_once(sc_cpu *cpu, event e) {
     bool switched = new_cpl != old_cpl || ist;
     uint16_t new_ss = 0;
     if (switched) {
-        o = inner_stack(cpu, e, new_cpl, ist, ext, &sp, &new_ss);
+        o = inner_stack(cpu, new_cpl, ist, ext, &sp, &new_ss);
         if (o.what != DONE) return o;
         if (!wide) {
-            o = load_inner_ss(cpu, e, new_ss, new_cpl, ext, &ss);
+            o = load_inner_ss(cpu, new_ss, new_cpl, ext, &ss);
             if (o.what != DONE) return o;
             ss_error |= new_ss & 0xfffc;
         }
@@ -250,7 +125,7 @@ outcome deliver_once(sc_cpu *cpu, event e) {
     }
     unsigned width = wide ? 8 : narrow_gate ? 2 : 4;
     if (wide) {
-        if (!canonical(sp)) return failed(STACK_FAULT, ext);
+        if (!canonical(sp)) return faulted(STACK_FAULT, ext);
         sp &= ~15ull;
     }
 
@@ -269,7 +144,7 @@ outcome deliver_once(sc_cpu *cpu, event e) {
     frame[n++] = SLOT(cpu, GUEST_CS_SELECTOR);
     frame[n++] = return_rip;
     if (e.has_error) frame[n++] = e.error_code;
-    o = push(cpu, e, wide ? NULL : &ss, ss_error, &sp, width, frame, n, new_cpl == 3 ? ACCESS_USER : ACCESS_SYSTEM);
+    o = push_all(cpu, wide ? NULL : &ss, ss_error, &sp, width, frame, n, new_cpl == 3 ? ACCESS_USER : ACCESS_SYSTEM);
     if (o.what != DONE) return o;
 
     cs.selector = (selector & ~3u) | new_cpl;
@@ -285,5 +160,5 @@ outcome deliver_once(sc_cpu *cpu, event e) {
     bool interrupt_gate = type == GATE_INT32 || type == GATE_INT16;
     uint64_t cleared = RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_VM | (interrupt_gate ? RFLAGS_IF : 0);
     enter_handler(cpu, target, rflags & ~cleared);
-    return ok;
+    return (outcome){.what = DONE};
 }

@@ -19,6 +19,10 @@ bool deliver(sc_cpu *cpu, event e) {
             record_debug(cpu, e.payload);
         outcome o = deliver_once(cpu, e);
         if (o.what == DONE) note_boundary(cpu);
+        if (o.what == UNMAPPED) {
+            set_vectoring(cpu, e);
+            vm_exit_ept(cpu, o.walk, o.access, o.walk.hpa, true);
+        }
         if (o.what != FAULT) return first && o.what == DONE;
         if (exception_exits(cpu, o.next)) {
             set_vectoring(cpu, e);
