@@ -128,6 +128,7 @@ IMAGES = (
     ImageEntry("paging_32bit", "32 bits: two-level page tables, 4 MiB pages, PAE and back, no paging and back"),
     ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),
     ImageEntry("v86", "32 bits: virtual-8086 mode: IOPL, ports, faults, interrupts, paging"),
+    ImageEntry("call_gates_32bit", "32 bits: call gates: rings, parameters, every check, page faults"),
     ImageEntry("real_mode", "32 bits: to real mode and back; its interrupts and exceptions"),
 )
 # fmt: on

@@ -33,6 +33,31 @@ EDITS_OF_INSTRUCTIONS = (
         test="tests/emulator/engine/unicorn/test_instructions.py",
     ),
     Edit(
+        file="qemu/target/i386/seg_helper.c",
+        place=Place.AFTER,
+        anchor="        /* check gate type */\n",
+        lines="""\
+        if ((e2 >> DESC_TYPE_SHIFT & 7) == 4) {
+            cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, new_cs, GETPC());
+        }
+""",
+        why="a far CALL through a call gate is done by emulator/engine/arch/gates.c: with a busy TSS, which any TSS in"
+        " use is, Unicorn ends the process, and it changes the state before its checks end",
+        test="tests/emulator/engine/arch/test_call_gates.py",
+    ),
+    Edit(
+        file="qemu/target/i386/seg_helper.c",
+        place=Place.AFTER,
+        anchor="        /* jump to call or task gate */\n",
+        lines="""\
+        if ((e2 >> DESC_TYPE_SHIFT & 7) == 4) {
+            cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, new_cs | 2 << 16, GETPC());
+        }
+""",
+        why="the same of a far JMP",
+        test="tests/emulator/engine/arch/test_call_gates.py",
+    ),
+    Edit(
         file="qemu/target/i386/ops_sse.h",
         place=Place.BEFORE,
         anchor="    if (ctrl & 1) {\n        if (val > 8) {\n",

@@ -14,7 +14,7 @@
  *   boundary.c    exits between instructions        exits_events.c     exceptions, software interrupts, EPT
  *   events.c      exit or delivery, #DF             exits_registers.c  control and debug registers, MSRs
  *   delivery.c    one attempt through the IDT       exits_io.c         ports
- *   segments.c    descriptors and inner stacks
+ *   segments.c    descriptors and inner stacks      gates.c            call gates
  *   walk.c        page tables and EPT               hardware.c         what is done where nothing exits
  *   decode.c      the instruction at RIP            monitor.c  debug.c  watched_page.c
  */
@@ -131,6 +131,7 @@ bool must_settle(sc_cpu *cpu);
 void watch(sc_cpu *cpu);  /* decide when a block that begins has to look closer */
 void settle(sc_cpu *cpu); /* after anything happened: pending events, window, deadline; then ready to run or to stop */
 void skip(sc_cpu *cpu, uint32_t instruction_bytes);
+void end_instruction(sc_cpu *cpu); /* it is done, and RIP is where it leads */
 
 /* exits.c */
 void vm_exit(sc_cpu *cpu, uint32_t reason, uint64_t qualification, uint32_t instruction_bytes);
@@ -196,10 +197,18 @@ outcome read_descriptor(sc_cpu *cpu, uint16_t selector, unsigned fault_vector, u
 segment unpack_descriptor(uint16_t selector, uint64_t d);
 segment get_segment(const sc_cpu *cpu, int index);
 void set_segment(sc_cpu *cpu, int index, segment s);
+outcome mark_accessed(sc_cpu *cpu, uint16_t selector, uint64_t d);
+bool in_limit(const segment *s, uint64_t offset, uint64_t bytes);
+bool has_stack_room(const segment *ss, uint64_t sp, unsigned width, int count);
 outcome inner_stack(sc_cpu *cpu, unsigned level, unsigned ist, uint32_t ext, uint64_t *sp, uint16_t *ss);
 outcome load_inner_ss(sc_cpu *cpu, uint16_t selector, unsigned level, uint32_t ext, segment *ret);
 outcome push_all(sc_cpu *cpu, const segment *ss, uint32_t ss_error, uint64_t *sp, unsigned width,
                  const uint64_t *values, int count, unsigned access);
+
+/* gates.c */
+enum { BY_CALL, BY_IRET, BY_JMP }; /* as a task switch tells where it comes from: SDM 3C table 28-2 */
+outcome through_call_gate(sc_cpu *cpu, uint16_t selector, int by, uint64_t next_rip);
+void trap_far_transfer(sc_cpu *cpu, const instruction *in);
 
 /* delivery.c */
 outcome deliver_once(sc_cpu *cpu, event e);

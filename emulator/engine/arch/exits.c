@@ -96,6 +96,7 @@ void trap_instruction(sc_cpu *cpu, unsigned code) {
     case TRAP_IRET: /* intercepted while NMIs are blocked, which it ends when it has run (SDM 3A 6.7.1): run it now */
         cpu->arch.state.iret = IRET_ARMED;
         return;
+    case TRAP_FAR_TRANSFER: return trap_far_transfer(cpu, &in);
     case TRAP_INT:
     case TRAP_ICEBP: return trap_software_interrupt(cpu, &in);
     case TRAP_MSR: return trap_msr(cpu, &in);

@@ -9,6 +9,10 @@
 void skip(sc_cpu *cpu, uint32_t instruction_bytes) {
     uint64_t rip = SLOT(cpu, GUEST_RIP) + instruction_bytes;
     SLOT(cpu, GUEST_RIP) = code_bits(cpu) == 64 ? rip : (uint32_t)rip;
+    end_instruction(cpu);
+}
+
+void end_instruction(sc_cpu *cpu) {
     bool single_step = SLOT(cpu, GUEST_RFLAGS) & RFLAGS_TF;
     SLOT(cpu, GUEST_INTERRUPTIBILITY_STATE) &= ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     SLOT(cpu, GUEST_RFLAGS) &= ~RFLAGS_RF;

@@ -35,6 +35,15 @@ segment unpack_descriptor(uint16_t selector, uint64_t d) {
     return (segment){selector, (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000), limit, (d >> 40 & 0xf0ff)};
 }
 
+/* A segment register is loaded from descriptor `d` of `selector`: its accessed bit is set. */
+outcome mark_accessed(sc_cpu *cpu, uint16_t selector, uint64_t d) {
+    uint64_t base = selector & 4 ? SLOT(cpu, GUEST_LDTR_BASE) : SLOT(cpu, GUEST_GDTR_BASE);
+    uint8_t rights = d >> 40 | AR_ACCESSED;
+    if (d >> 40 & AR_ACCESSED) return ok;
+    walk_result w = linear_write(cpu, base + (selector & ~7u) + 5, &rights, 1, ACCESS_SYSTEM);
+    return w.status == WALK_OK ? ok : access_failed(w, ACCESS_WRITE);
+}
+
 segment get_segment(const sc_cpu *cpu, int index) {
     return (segment){.selector = (uint16_t)cpu->s.vmcs[VMCS_GUEST_ES_SELECTOR + index],
                      .base = cpu->s.vmcs[VMCS_GUEST_ES_BASE + index],
@@ -93,10 +102,18 @@ outcome load_inner_ss(sc_cpu *cpu, uint16_t selector, unsigned level, uint32_t e
 }
 
 /* Does [offset, offset + bytes) lie in a data segment? (SDM 3A 5.3) */
-static bool in_limit(const segment *s, uint64_t offset, uint64_t bytes) {
+bool in_limit(const segment *s, uint64_t offset, uint64_t bytes) {
     uint64_t last = offset + bytes - 1, highest = s->rights & 0x4000 ? 0xffffffff : 0xffff;
     bool grows_down = (s->rights & 0xc) == 4;
     return grows_down ? offset > s->limit && last <= highest : last <= s->limit;
+}
+
+/* Is there room for `count` values of `width` bytes below `sp` in a stack segment? */
+bool has_stack_room(const segment *ss, uint64_t sp, unsigned width, int count) {
+    uint64_t mask = ss->rights & AR_D ? 0xffffffff : 0xffff;
+    for (int i = 1; i <= count; i++)
+        if (!in_limit(ss, (sp - (uint64_t)i * width) & mask, width)) return false;
+    return true;
 }
 
 /* Push `count` values of `width` bytes below `sp` in stack segment `ss` (NULL in 64-bit mode), all or nothing; the

@@ -108,8 +108,8 @@ static void load_intercepts(sc_cpu *cpu) {
     const uint64_t *v = cpu->s.vmcs;
     uint64_t primary = cpu->s.non_root ? v[VMCS_PRIMARY_PROCESSOR_BASED_CONTROLS] : 0;
     uint64_t always = 1ull << 0x0e | 1ull << 0x0f | 1ull << 0x12 | 1ull << 0x13 | 1ull << 0x15 | 1ull << 0x16 |
-                      1ull << 0x18 | 1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 0x7full << 0x20 | 1ull << 0x27 |
-                      1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
+                      1ull << 0x18 | 1ull << 0x19 | 1ull << 0x1a | 1ull << 0x1c | 1ull << 0x1d | 0x7full << 0x20 |
+                      1ull << 0x27 | 1ull << 0x28 | 7ull << 0x2a | 1ull << 0x1f;
     bool iret =
         (v[VMCS_GUEST_INTERRUPTIBILITY_STATE] & BLOCKING_BY_NMI) && !cpu->arch.state.iret && iret_unblocks_nmis(cpu);
     bool watches_pause = (primary & PROC_PAUSE_EXITING) || secondary_control(cpu, PROC2_PAUSE_LOOP_EXITING);
