@@ -26,6 +26,7 @@ static void release(void *at, size_t bytes) {
 bool blocks_open(sc_cpu *cpu) {
     cpu->time.blocks = reserve(BLOCKS_BYTES);
     cpu->time.code_bytes = reserve(CODE_BYTES_LIMIT);
+    end_at(cpu, 0, BRANCH_NONE);
     return cpu->time.blocks && cpu->time.code_bytes;
 }
 
@@ -38,14 +39,19 @@ uint64_t blocks_used_bytes(const sc_cpu *cpu) {
     return cpu->time.block_count * sizeof(block) + cpu->time.code_bytes_used;
 }
 
-void leave_block(sc_cpu *cpu) { cpu->time.current = cpu->time.trapped = NULL; }
+block *current_block(const sc_cpu *cpu) { return cpu->time.last->is_known ? cpu->time.last : NULL; }
+
+void leave_block(sc_cpu *cpu) {
+    end_at(cpu, cpu->time.last->end, cpu->time.last->branch);
+    cpu->time.trapped = NULL;
+}
 
 void forget_blocks(sc_cpu *cpu) {
+    leave_block(cpu);
     madvise(cpu->time.blocks, BLOCKS_BYTES, MADV_DONTNEED);
     madvise(cpu->time.code_bytes, CODE_BYTES_LIMIT, MADV_DONTNEED);
     cpu->time.block_count = 0;
     cpu->time.code_bytes_used = 0;
-    leave_block(cpu);
 }
 
 /* The block that is being translated: it counts from add_block() on. */
@@ -108,7 +114,7 @@ block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, 
 /* A store that changes the very block it is in makes the engine leave that block, and run the store again as a block of
  * one instruction: `b` is such a one. MODEL: not noticed where the store ends its block (REP, CALL): it counts twice. */
 bool is_restart(const sc_cpu *cpu, const block *b) {
-    const block *left = cpu->time.current;
+    const block *left = current_block(cpu);
     if (!left || !b->is_known) return false;
     uint64_t at = b->pc - left->pc;
     if (at >= left->size_bytes || at + b->size_bytes >= left->size_bytes) return false;

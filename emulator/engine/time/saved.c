@@ -3,8 +3,10 @@
 #include "engine.h"
 
 void time_keep(const sc_cpu *cpu, saved_time *ret) {
-    const block *current = cpu->time.current;
+    const block *current = current_block(cpu);
     memcpy(&ret->history, &cpu->time.history, sizeof ret->history);
+    ret->last_end = cpu->time.last->end;
+    ret->last_branch = cpu->time.last->branch;
     if (!current) return;
     ret->current_pc = current->pc;
     ret->current_bytes = current->size_bytes;
@@ -15,14 +17,15 @@ void time_keep(const sc_cpu *cpu, saved_time *ret) {
 bool time_can_restore(const saved_time *from) {
     unsigned bits = from->current_bits;
     bool is_block = from->current_bytes <= BLOCK_BYTES_MAX && (bits == 16 || bits == 32 || bits == 64);
-    return (!from->current_bytes || is_block) && from->history.last_branch <= BRANCH_UNSAFE;
+    return (!from->current_bytes || is_block) && from->last_branch <= BRANCH_UNSAFE;
 }
 
 void time_restore(sc_cpu *cpu, const saved_time *from) {
     leave_block(cpu);
     memcpy(&cpu->time.history, &from->history, sizeof from->history);
-    recall_counter(cpu);
+    end_at(cpu, from->last_end, from->last_branch);
+    block *current = NULL;
     if (from->current_bytes)
-        cpu->time.current =
-            lone_block(cpu, from->current_pc, from->current_code, from->current_bytes, from->current_bits);
+        current = lone_block(cpu, from->current_pc, from->current_code, from->current_bytes, from->current_bits);
+    if (current) cpu->time.last = current;
 }

@@ -61,10 +61,9 @@ typedef struct __attribute__((aligned(64))) block {
 
 enum { PREDICTOR_MAX = 1 << 14, TARGETS_MAX = 1 << 12, RETURNS = 16, REFERENCES_MAX = 32 };
 
-typedef struct { /* of what has run, what the time of the next block depends on; a snapshot has it as it is */
-    uint64_t last_end, fetched_line; /* where what lies behind the last block begins; the line of code fetched last */
-    uint32_t last_branch;            /* how the last block ended */
-    uint32_t return_at;
+typedef struct {           /* of what has run, what the time of the next block depends on; a snapshot has it as it is */
+    uint64_t fetched_line; /* the line of code fetched last */
+    uint64_t return_at;
     uint8_t predictor[PREDICTOR_MAX];
     uint64_t targets[TARGETS_MAX], returns[RETURNS];
 } history;
@@ -75,8 +74,8 @@ typedef struct {
     block *blocks;
     uint32_t block_count;
     uint64_t code_bytes_used;
-    block *current;    /* the block being executed */
-    uint8_t *counter;  /* of history.last_end: see counter_of() in timing.c */
+    block *last;       /* that ran, or runs: how it ends is what its successor is predicted by. Never NULL */
+    block forgotten;   /* that block, where the others are forgotten */
     block *trapped;    /* the block that the last trap left */
     bool is_recording; /* walk() notes the entries it reads */
     uint32_t reference_count;
@@ -89,7 +88,8 @@ bool blocks_open(sc_cpu *cpu);
 void blocks_close(sc_cpu *cpu);
 void forget_blocks(sc_cpu *cpu);
 uint64_t blocks_used_bytes(const sc_cpu *cpu);
-void leave_block(sc_cpu *cpu); /* no block is being executed, and none was left by a trap */
+void leave_block(sc_cpu *cpu);           /* no block is being executed, and none was left by a trap */
+block *current_block(const sc_cpu *cpu); /* the one being executed; NULL: none, or nothing is known of it */
 block *next_block(sc_cpu *cpu);
 void add_block(sc_cpu *cpu, uint64_t pc, uint32_t bytes, unsigned bits, const uint8_t *const host[2]);
 block *lone_block(sc_cpu *cpu, uint64_t pc, const uint8_t *code, uint32_t size, unsigned bits);
@@ -108,7 +108,7 @@ void start_block(sc_cpu *cpu, block *b);
 void start_plain(sc_cpu *cpu, block *b);
 void repeat_block(sc_cpu *cpu, block *b);
 void prepare_block(sc_cpu *cpu, block *b, uint32_t accesses);
-void recall_counter(sc_cpu *cpu); /* of the history that has been restored */
+void end_at(sc_cpu *cpu, uint64_t end, unsigned branch);
 void refund(sc_cpu *cpu, uint64_t pc);
 void retire(sc_cpu *cpu);
 void elapse_event(sc_cpu *cpu, event e);
@@ -120,6 +120,8 @@ void forget_page(sc_cpu *cpu, uint64_t linear);
 /* saved.c: what a snapshot has of it */
 typedef struct {
     history history;
+    uint64_t last_end; /* of the block that ran last */
+    uint32_t last_branch;
     uint64_t current_pc; /* the block that ran last, to know a restart: see is_restart */
     uint32_t current_bytes, current_bits;
     uint8_t current_code[BLOCK_BYTES_MAX];

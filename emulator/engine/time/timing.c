@@ -63,18 +63,23 @@ static uint8_t *counter_of(sc_cpu *cpu, uint64_t end) {
     return &cpu->time.history.predictor[key & (cpu->time.parameters.predictor_entries - 1) & (PREDICTOR_MAX - 1)];
 }
 
-void recall_counter(sc_cpu *cpu) { cpu->time.counter = counter_of(cpu, cpu->time.history.last_end); }
+/* What ran last is forgotten, but that it ended so. */
+void end_at(sc_cpu *cpu, uint64_t end, unsigned branch) {
+    cpu->time.forgotten = (block){.cpu = cpu, .end = end, .branch = (uint8_t)branch, .counter = counter_of(cpu, end)};
+    cpu->time.last = &cpu->time.forgotten;
+}
 
 static inline bool foretold(uint8_t *counter, bool taken) {
-    uint8_t was = *counter;
-    *counter = taken ? was + (was < 3) : was - (was > 0);
+    uint8_t was = *counter, now = taken ? was + (was < 3) : was - (was > 0);
+    if (now != was) *counter = now; /* mostly it stays */
     return was >> 1 == taken;
 }
 
-static bool predicted(sc_cpu *cpu, uint64_t pc) {
-    uint64_t end = cpu->time.history.last_end, key = end ^ end >> 13;
-    switch (cpu->time.history.last_branch) {
-    case BRANCH_CONDITIONAL: return foretold(cpu->time.counter, pc != end);
+/* Whether `pc` was expected behind `last`. */
+static bool predicted(sc_cpu *cpu, const block *last, uint64_t pc) {
+    uint64_t end = last->end, key = end ^ end >> 13;
+    switch (last->branch) {
+    case BRANCH_CONDITIONAL: return foretold(last->counter, pc != end);
     case BRANCH_CALL: cpu->time.history.returns[++cpu->time.history.return_at & (RETURNS - 1)] = end; return true;
     case BRANCH_RETURN: return cpu->time.history.returns[cpu->time.history.return_at-- & (RETURNS - 1)] == pc;
     case BRANCH_CALL_INDIRECT:
@@ -184,23 +189,20 @@ static __attribute__((noinline)) void mispredict(sc_cpu *cpu) {
 }
 
 static inline void charge_block(sc_cpu *cpu, block *b) {
-    cpu->time.history.last_branch = b->branch;
-    cpu->time.history.last_end = b->end;
-    cpu->time.counter = b->counter;
+    cpu->time.last = b;
     cpu->s.instructions += b->instructions;
     charge_64ths(cpu, b->cost_64ths, b->stall_64ths);
 }
 
 /* The block runs now. It is charged whole; refund() gives back what a trap leaves undone. */
 void start_plain(sc_cpu *cpu, block *b) {
-    unsigned last = cpu->time.history.last_branch;
+    const block *last = cpu->time.last;
     bool right = true;
-    if (last == BRANCH_CONDITIONAL)
-        right = foretold(cpu->time.counter, b->pc != cpu->time.history.last_end);
-    else if (last != BRANCH_NONE && last < BRANCH_REPEAT)
-        right = predicted(cpu, b->pc);
+    if (last->branch == BRANCH_CONDITIONAL)
+        right = foretold(last->counter, b->pc != last->end);
+    else if (last->branch != BRANCH_NONE && last->branch < BRANCH_REPEAT)
+        right = predicted(cpu, last, b->pc);
     if (!right) mispredict(cpu);
-    cpu->time.current = b;
     charge_block(cpu, b);
 }
 
@@ -212,14 +214,14 @@ void repeat_block(sc_cpu *cpu, block *b) {
 
 /* The same for every block. */
 void start_block(sc_cpu *cpu, block *b) {
-    if (cpu->time.history.last_branch != BRANCH_NONE) {
-        bool repeats = cpu->time.history.last_branch == BRANCH_REPEAT && b->end == cpu->time.history.last_end;
-        if (cpu->time.history.last_branch < BRANCH_REPEAT && !predicted(cpu, b->pc)) mispredict(cpu);
+    const block *last = cpu->time.last;
+    if (last->branch != BRANCH_NONE) {
+        bool repeats = last->branch == BRANCH_REPEAT && b->end == last->end;
+        if (last->branch < BRANCH_REPEAT && !predicted(cpu, last, b->pc)) mispredict(cpu);
         if (!repeats && b->branch == BRANCH_REPEAT) charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     } else if (b->branch == BRANCH_REPEAT) {
         charge_64ths(cpu, cpu->time.parameters.rep_start_cycles * 64ll, 0);
     }
-    cpu->time.current = b->is_known ? b : NULL;
     if (cpu->time.parameters.fetch && b->is_known) fetch(cpu, b);
     if (cpu->time.parameters.drain && b->drains) /* when it begins. MODEL: not where LOCK stands */
         stall(cpu, cpu->time.parameters.drain(cpu->time.parameters.state, cpu->time.parameters.pcpu,
@@ -230,9 +232,8 @@ void start_block(sc_cpu *cpu, block *b) {
 /* Give back what was not executed of the current block when it is left at linear address `pc`. What is pipelined is
  * shared evenly among the instructions. */
 void refund(sc_cpu *cpu, uint64_t pc) {
-    block *b = cpu->time.trapped = cpu->time.current;
-    cpu->time.current = NULL;
-    cpu->time.history.last_branch = BRANCH_NONE;
+    block *b = cpu->time.trapped = current_block(cpu);
+    end_at(cpu, cpu->time.last->end, BRANCH_NONE);
     cpu->time.history.fetched_line = ~0ull;
     uint64_t done_bytes, slow_64ths;
     if (!b || (done_bytes = offset_in(cpu, b, pc)) >= b->size_bytes) return;
@@ -248,7 +249,7 @@ void sc_set_timing(sc_cpu *cpu, const sc_timing *t) {
     int64_t core = cpu->time.parameters.pcpu;
     cpu->time.parameters = *t;
     cpu->time.parameters.pcpu = core;
-    cpu->time.history.last_branch = BRANCH_NONE;
+    end_at(cpu, cpu->time.last->end, BRANCH_NONE);
     engine_forget_code(cpu);
     forget_decoded(cpu);
 }

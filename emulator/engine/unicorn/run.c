@@ -179,7 +179,7 @@ void helper_sc_block(void *begun) {
     bool must_look = cpu->s.clock_cycles >= cpu->arch.check_at_cycles;
     if (b->is_plain && !must_look)
         start_plain(cpu, b);
-    else if (b->may_repeat && b == cpu->time.current && !must_look)
+    else if (b->may_repeat && b == cpu->time.last && !must_look)
         repeat_block(cpu, b);
     else
         begin_any_block(cpu, b);
