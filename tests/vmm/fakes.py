@@ -110,9 +110,13 @@ class NotingMeter(Meter):
         self.touched: list[tuple[int, int, bool]] = []
         self.touch = self._note_and_touch
 
-    def follow(self, path: Path | Route) -> None:
-        self.followed.extend(path.parts)
-        super().follow(path)
+    def follow(self, path: Path | Route, times: int = 1) -> None:
+        self.followed.extend(path.parts * times)
+        super().follow(path, times)
+
+    def touch_words(self, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        for hpa in hpas:
+            self.touch(hpa, size_bytes, is_write)
 
     def execute(self, instruction: str) -> None:
         self.executed.append(instruction)

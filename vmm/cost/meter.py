@@ -72,12 +72,12 @@ class Meter:
 
     # --- charges -----------------------------------------------------------------------------------------------------
 
-    def follow(self, path: Path | Route) -> None:
-        """Charge the instructions of `path`: one of paths.py, or a user's own."""
+    def follow(self, path: Path | Route, times: int = 1) -> None:
+        """Charge the instructions of `path`, one of paths.py or a user's own, so often."""
         try:
-            self._path_cycles += self._cycles_by_path[path]
+            self._path_cycles += self._cycles_by_path[path] * times
         except KeyError:
-            self._path_cycles += path.cycles(self.pcpu.profile)
+            self._path_cycles += path.cycles(self.pcpu.profile) * times
 
     def execute(self, instruction: str) -> None:
         """Charge an instruction that is slower than those of paths: `<instruction>_cycles` of the profile."""
@@ -88,9 +88,8 @@ class Meter:
         self.clock.account[category] += cycles
         self.booked_cycles += cycles
 
-    def touch_each(self, path: Path, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
-        """At each of these words, of 8 bytes at most, follow `path` and touch the word."""
-        self._path_cycles += len(hpas) * self._cycles_by_path[path]
+    def touch_words(self, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """Touch each of these words, of 8 bytes at most."""
         self.clock.touch_words(hpas, size_bytes, is_write)
 
     def lock(self, hpa: int) -> None:
@@ -156,11 +155,11 @@ class Unpaid(Meter):
         super().__init__(pcpu)
         self.touch = _touch_nothing
 
-    def follow(self, path: Path | Route) -> None:
+    def follow(self, path: Path | Route, times: int = 1) -> None:
         """Nobody follows it."""
 
-    def touch_each(self, path: Path, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
-        """Nobody follows it."""
+    def touch_words(self, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """Nobody touches them."""
 
     def execute(self, instruction: str) -> None:
         """Nobody executes it."""
@@ -201,18 +200,17 @@ class ObservedMeter(Meter):
         for listener in self._listeners:
             listener.charged(self, Charge(category, cycles, what, parameter, source))
 
-    def follow(self, path: Path | Route) -> None:
-        """Charge the instructions of `path`."""
+    def follow(self, path: Path | Route, times: int = 1) -> None:
+        """Charge the instructions of `path`, so often."""
         if self._listeners:
-            for part in path.parts:
+            for part in path.parts * times:
                 what = f"{part.what}: {part.instructions} instructions"
                 self.tell(Category.PATHS, part.cycles(self.pcpu.profile), what, PATH_PARAMETER, part.source)
-        super().follow(path)
+        super().follow(path, times)
 
-    def touch_each(self, path: Path, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
-        """At each of these words, of 8 bytes at most, follow `path` and touch the word."""
+    def touch_words(self, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
+        """Touch each of these words, of 8 bytes at most."""
         for hpa in hpas:
-            self.follow(path)
             self.touch(hpa, size_bytes, is_write)
 
     def execute(self, instruction: str) -> None:

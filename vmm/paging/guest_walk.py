@@ -147,9 +147,11 @@ def walk(
 def charge_walk(meter: Meter, visits: Visits) -> None:
     """Charge a walk that touches these entries."""
     meter.follow(paths.WALK)
-    meter.touch_each(paths.WALK_STEP, visits.hpas, visits.entry_bytes, False)
+    meter.follow(paths.WALK_STEP, len(visits.hpas))
+    meter.touch_words(visits.hpas, visits.entry_bytes, False)
     if visits.marked_hpas:
-        meter.touch_each(paths.MARK_USED, visits.marked_hpas, visits.entry_bytes, True)
+        meter.follow(paths.MARK_USED, len(visits.marked_hpas))
+        meter.touch_words(visits.marked_hpas, visits.entry_bytes, True)
 
 
 def walk_tables(

@@ -9,7 +9,7 @@ from emulator.vmx import fields as f
 from emulator.x86 import AR_D, AR_L, EFER_LMA
 from vmm.cost import paths
 from vmm.emulation import Emulated, PageFault, Unhandled, emulate
-from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, charge_walk, walk, walk_tables
+from vmm.paging.guest_walk import GuestFault, PagingMode, Translation, walk, walk_tables
 from vmm.vcpu import VCpu
 
 PAGE_MASK = 0xFFF
@@ -137,9 +137,9 @@ def _charge_fetches(vcpu: VCpu, mode: PagingMode, rip: int, count: int) -> None:
     domain = vcpu.domain
     linear = vcpu.read(f.GUEST_CS_BASE) + rip & ADDRESS_SPACE
     found, meter = walk_tables(domain, mode, linear, fetch=True, probe=True), vcpu.meter
-    code_hpa = domain.hpa_of(found.gpa) if isinstance(found, Translation) else None
-    for _ in range(count):
-        meter.follow(paths.FETCH)
-        charge_walk(meter, found.visits)
-        if code_hpa is not None:
-            meter.touch(code_hpa, 1, False)
+    entries = found.visits.hpas
+    touched = [*entries, domain.hpa_of(found.gpa)] if isinstance(found, Translation) else entries
+    meter.follow(paths.FETCH, count)
+    meter.follow(paths.WALK, count)
+    meter.follow(paths.WALK_STEP, count * len(entries))
+    meter.touch_words(touched * count, 1, False)
