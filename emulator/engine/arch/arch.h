@@ -218,6 +218,7 @@ walk_result walk(sc_cpu *cpu, uint64_t linear, unsigned access);
 walk_result walk_ept(sc_cpu *cpu, uint64_t gpa, unsigned access, bool *large);
 bool pdptes_valid(sc_cpu *cpu, uint64_t cr3);
 walk_result linear_read(sc_cpu *cpu, uint64_t linear, void *data, size_t bytes, unsigned access);
+void physical_write(sc_cpu *cpu, uint64_t hpa, const void *data, size_t bytes); /* dropped where there is no RAM */
 walk_result linear_write(sc_cpu *cpu, uint64_t linear, const void *data, size_t bytes, unsigned access);
 walk_result linear_check(sc_cpu *cpu, uint64_t linear, size_t bytes, unsigned access);
 

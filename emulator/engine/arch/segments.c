@@ -116,20 +116,32 @@ bool has_stack_room(const segment *ss, uint64_t sp, unsigned width, int count) {
     return true;
 }
 
+static bool crosses_page(uint64_t linear, unsigned bytes) { return (linear & 0xfff) + bytes > 0x1000; }
+
 /* Push `count` values of `width` bytes below `sp` in stack segment `ss` (NULL in 64-bit mode), all or nothing; the
  * first push that fails, from the top down, is the one to report. */
 outcome push_all(sc_cpu *cpu, const segment *ss, uint32_t ss_error, uint64_t *sp, unsigned width,
                  const uint64_t *values, int count, unsigned access) {
     uint64_t base = ss ? ss->base : 0, mask = !ss ? ~0ull : ss->rights & 0x4000 ? 0xffffffff : 0xffff;
+    uint64_t pages[2] = {~0ull, ~0ull}, hpas[2]; /* of the stack: where the two lie that were asked for last */
     for (int i = 1; i <= count; i++) {
-        uint64_t at = (*sp - (uint64_t)i * width) & mask;
+        uint64_t at = (*sp - (uint64_t)i * width) & mask, linear = base + at;
         if (ss && !in_limit(ss, at, width)) return faulted(STACK_FAULT, ss_error);
-        walk_result w = linear_check(cpu, base + at, width, access | ACCESS_WRITE);
+        if (linear >> 12 == pages[0] && !crosses_page(linear, width)) continue;
+        walk_result w = linear_check(cpu, linear, width, access | ACCESS_WRITE);
         if (w.status != WALK_OK) return access_failed(w, ACCESS_WRITE);
+        if (crosses_page(linear, width)) continue;
+        pages[1] = pages[0], hpas[1] = hpas[0];
+        pages[0] = linear >> 12, hpas[0] = w.hpa & ~0xfffull;
     }
     for (int i = 0; i < count; i++) {
         *sp = (*sp - width) & mask;
-        linear_write(cpu, base + *sp, &values[i], width, access);
+        uint64_t linear = base + *sp, page = linear >> 12;
+        bool is_first = page == pages[0], is_known = (is_first || page == pages[1]) && !crosses_page(linear, width);
+        if (is_known)
+            physical_write(cpu, hpas[!is_first] | (linear & 0xfff), &values[i], width);
+        else
+            linear_write(cpu, linear, &values[i], width, access);
     }
     return ok;
 }

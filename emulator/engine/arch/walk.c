@@ -157,7 +157,13 @@ bool pdptes_valid(sc_cpu *cpu, uint64_t cr3) {
     return true;
 }
 
-/* Do `step` for each page that [linear, linear + bytes) touches. */
+void physical_write(sc_cpu *cpu, uint64_t hpa, const void *data, size_t bytes) {
+    if (!is_ram(cpu, hpa, bytes)) return;
+    memcpy(cpu->memory + hpa, data, bytes);
+    engine_note_store(cpu, hpa, bytes);
+}
+
+/* Do `action` for each page that [linear, linear + bytes) touches. */
 static walk_result each_page(sc_cpu *cpu, uint64_t linear, uint8_t *data, size_t bytes, unsigned access, int action) {
     walk_result w = {.status = WALK_OK};
     while (bytes) {
@@ -171,10 +177,7 @@ static walk_result each_page(sc_cpu *cpu, uint64_t linear, uint8_t *data, size_t
         bool ram = is_ram(cpu, w.hpa, here);
         if (action == 'r' && ram) memcpy(data, cpu->memory + w.hpa, here);
         if (action == 'r' && !ram) memset(data, 0xff, here);
-        if (action == 'w' && ram) {
-            memcpy(cpu->memory + w.hpa, data, here);
-            engine_note_store(cpu, w.hpa, here);
-        }
+        if (action == 'w') physical_write(cpu, w.hpa, data, here);
         linear += here;
         if (data) data += here;
         bytes -= here;
