@@ -57,6 +57,7 @@ RFLAGS_RESERVED_0 = 0xFFFF_FFFF_FFC0_8028
 
 DR6_BD = 1 << 13  # an access to a debug register
 DR6_BS = 1 << 14  # a single step
+DR6_BT = 1 << 15  # a task switch, to a TSS with T set
 
 DEBUGCTL_BTF = 1 << 1
 DEBUGCTL_DEFINED = 0xFFC3  # LBR, BTF, bits 6 to 15

@@ -57,6 +57,7 @@ def _timing_values(timing: CoreTiming) -> tuple[Any, ...]:
     values.page_fault_entry_cycles = events.page_fault_entry_cycles
     values.exception_entry_cycles = events.exception_entry_cycles
     values.interrupt_entry_cycles = events.interrupt_entry_cycles
+    values.task_switch_cycles = events.task_switch_cycles
     values.access_allowance_64ths = timing.allowance.access_64ths
     if timing.hierarchy is not None:
         values.is_detailed = 1

@@ -203,6 +203,7 @@ class Events:
     page_fault_entry_cycles: Annotated[int, Parameter("#PF up to the first instruction of its handler")]
     exception_entry_cycles: Annotated[int, Parameter("any other exception up to the first instruction of its handler")]
     interrupt_entry_cycles: Annotated[int, Parameter("external interrupt up to the first instruction of its handler")]
+    task_switch_cycles: Annotated[int, Parameter("hardware task switch, beside what starts it")]
     apic_access_cycles: Annotated[int, Parameter("load or store of a register of the core's local APIC")]
     ipi_send_cycles: Annotated[int, Parameter("the sender's store to the interrupt command register")]
     ipi_receive_cycles: Annotated[int, Parameter("from there until the receiver's first instruction of the handler")]

@@ -36,26 +36,27 @@ EDITS_OF_INSTRUCTIONS = (
         file="qemu/target/i386/seg_helper.c",
         place=Place.AFTER,
         anchor="        /* check gate type */\n",
-        lines="""\
-        if ((e2 >> DESC_TYPE_SHIFT & 7) == 4) {
-            cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, new_cs, GETPC());
-        }
-""",
-        why="a far CALL through a call gate is done by emulator/engine/arch/gates.c: with a busy TSS, which any TSS in"
-        " use is, Unicorn ends the process, and it changes the state before its checks end",
+        lines="        cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, new_cs, GETPC());\n",
+        why="a far CALL to what is no code segment is done by emulator/engine/arch/gates.c and tasks.c: with a TSS that"
+        " is busy, as any in use is, Unicorn ends the process; it changes the state before its checks end; its task"
+        " switches lose CR0.TS and CR3, and have to exit in non-root operation",
         test="tests/emulator/engine/arch/test_call_gates.py",
     ),
     Edit(
         file="qemu/target/i386/seg_helper.c",
         place=Place.AFTER,
         anchor="        /* jump to call or task gate */\n",
-        lines="""\
-        if ((e2 >> DESC_TYPE_SHIFT & 7) == 4) {
-            cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, new_cs | 2 << 16, GETPC());
-        }
-""",
+        lines="        cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, new_cs | 2 << 16, GETPC());\n",
         why="the same of a far JMP",
         test="tests/emulator/engine/arch/test_call_gates.py",
+    ),
+    Edit(
+        file="qemu/target/i386/seg_helper.c",
+        place=Place.BEFORE,
+        anchor="        tss_selector = cpu_lduw_kernel_ra(env, env->tr.base + 0, GETPC());\n",
+        lines="        cpu_svm_check_intercept_param(env, SVM_EXIT_TASK_SWITCH, 1 << 16, GETPC());\n",
+        why="the same of an IRET with NT set",
+        test="tests/emulator/engine/arch/test_tasks.py",
     ),
     Edit(
         file="qemu/target/i386/ops_sse.h",

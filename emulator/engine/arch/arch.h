@@ -14,7 +14,7 @@
  *   boundary.c    exits between instructions        exits_events.c     exceptions, software interrupts, EPT
  *   events.c      exit or delivery, #DF             exits_registers.c  control and debug registers, MSRs
  *   delivery.c    one attempt through the IDT       exits_io.c         ports
- *   segments.c    descriptors and inner stacks      gates.c            call gates
+ *   segments.c    descriptors and inner stacks      gates.c, tasks.c   call gates, task switches
  *   walk.c        page tables and EPT               hardware.c         what is done where nothing exits
  *   decode.c      the instruction at RIP            monitor.c  debug.c  watched_page.c
  */
@@ -185,6 +185,7 @@ typedef struct {
     event next;                                /* FAULT: what the transfer itself raised */
     walk_result walk;                          /* UNMAPPED: of an access that EPT has no mapping for */
     unsigned access;
+    bool task_trap; /* DONE: a #DB follows, by the T bit of the new task */
 } outcome;
 typedef struct {
     uint16_t selector;
@@ -206,9 +207,15 @@ outcome push_all(sc_cpu *cpu, const segment *ss, uint32_t ss_error, uint64_t *sp
                  const uint64_t *values, int count, unsigned access);
 
 /* gates.c */
-enum { BY_CALL, BY_IRET, BY_JMP }; /* as a task switch tells where it comes from: SDM 3C table 28-2 */
-outcome through_call_gate(sc_cpu *cpu, uint16_t selector, int by, uint64_t next_rip);
+enum { BY_CALL, BY_IRET, BY_JMP, BY_GATE }; /* as a task switch tells where it comes from: SDM 3C table 28-2 */
 void trap_far_transfer(sc_cpu *cpu, const instruction *in);
+
+/* tasks.c */
+bool is_task(uint64_t d); /* a descriptor of a TSS or a task gate */
+outcome find_task(sc_cpu *cpu, uint16_t selector, int by, uint32_t ext, segment *ret);
+outcome switch_task(sc_cpu *cpu, const segment *to, int by, uint64_t rip, uint64_t rflags, uint32_t ext);
+outcome to_named_task(sc_cpu *cpu, uint16_t selector, uint64_t d, int by, const instruction *in);
+outcome to_linked_task(sc_cpu *cpu, const instruction *in);
 
 /* delivery.c */
 outcome deliver_once(sc_cpu *cpu, event e);

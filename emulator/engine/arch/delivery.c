@@ -7,8 +7,6 @@
  *   real mode                                                         segment  | offset 15..0       4 bytes
  *
  * A delivery works on a copy of the few slots it changes; a fault leaves the state as it was before the event.
- * MODEL: there is no hardware task switch. In non-root operation a task gate exits, as it does on hardware; natively it raises
- * #GP(selector).
  */
 #include <string.h>
 #include "engine.h"
@@ -48,21 +46,39 @@ static outcome deliver_in_real_mode(sc_cpu *cpu, event e) {
     return (outcome){.what = DONE};
 }
 
-/* A task gate outside IA-32e mode: a task switch, which exits always (SDM 3C 26.2, 26.4.2). */
-static outcome exit_for_task(sc_cpu *cpu, event e, uint64_t gate, uint32_t ext) {
-    enum { TSS16 = 1, TSS32 = 9, FROM_GATE = 3 };
-    uint16_t selector = gate >> 16 & 0xffff;
-    uint32_t error = (selector & 0xfffc) | ext;
-    uint64_t d = 0;
-    if (selector & 4) return faulted(GENERAL_PROTECTION, error); /* a TSS is in the GDT */
-    outcome o = read_descriptor(cpu, selector, GENERAL_PROTECTION, ext, &d);
+/* What is saved of RFLAGS. MODEL: RF is kept to the end of the block by an IRET. */
+static uint64_t saved_flags(const sc_cpu *cpu, event e) {
+    bool is_fault = e.type == EVENT_HARDWARE_EXCEPTION && e.vector != DEBUG_EXCEPTION && e.vector != DOUBLE_FAULT;
+    return cpu->s.vmcs[VMCS_GUEST_RFLAGS] | (is_fault ? RFLAGS_RF : 0); /* SDM 3B 18.3.1.1 */
+}
+
+/* Behind a task switch: the error code, on the stack of the new task. */
+static outcome push_error_code(sc_cpu *cpu, event e, uint32_t ext) {
+    unsigned width = SLOT(cpu, GUEST_TR_ACCESS_RIGHTS) & 8 ? 4 : 2;
+    segment ss = get_segment(cpu, SS);
+    uint64_t sp = SLOT(cpu, GUEST_RSP), old_sp = sp, code = e.error_code;
+    outcome o = push_all(cpu, &ss, ext, &sp, width, &code, 1, cpl(cpu) == 3 ? ACCESS_USER : ACCESS_SYSTEM);
+    if (o.what == DONE) SLOT(cpu, GUEST_RSP) = ss.rights & AR_D ? sp : (old_sp & 0xffff0000) | sp;
+    return o;
+}
+
+/* A task gate outside IA-32e mode. */
+static outcome deliver_to_task(sc_cpu *cpu, event e, uint16_t selector, uint32_t ext) {
+    segment task;
+    uint64_t rip = SLOT(cpu, GUEST_RIP) + (is_software(e) ? e.instruction_bytes : 0), rflags = saved_flags(cpu, e);
+    outcome o = find_task(cpu, selector, BY_GATE, ext, &task);
     if (o.what != DONE) return o;
-    unsigned type = d >> 40 & 31;
-    if (type != TSS16 && type != TSS32) return faulted(GENERAL_PROTECTION, error); /* no TSS, or a busy one */
-    if (!(d >> 47 & 1)) return faulted(SEGMENT_NOT_PRESENT, error);
-    set_vectoring(cpu, e);
-    vm_exit(cpu, EXIT_REASON_TASK_SWITCH, selector | (uint64_t)FROM_GATE << 30, 0);
-    return (outcome){.what = LEFT};
+    if (cpu->s.non_root) { /* SDM 3C 26.4.2; 28.3.3: RF is as the old TSS would get it */
+        SLOT(cpu, GUEST_RFLAGS) = rflags;
+        set_vectoring(cpu, e);
+        vm_exit(cpu, EXIT_REASON_TASK_SWITCH, selector | (uint64_t)BY_GATE << 30, 0);
+        return (outcome){.what = LEFT};
+    }
+    o = switch_task(cpu, &task, BY_GATE, (uint32_t)rip, rflags, ext);
+    bool traps = o.task_trap;
+    if (o.what == DONE && e.has_error) o = push_error_code(cpu, e, ext);
+    o.task_trap = traps;
+    return o;
 }
 
 outcome deliver_once(sc_cpu *cpu, event e) {
@@ -81,12 +97,12 @@ outcome deliver_once(sc_cpu *cpu, event e) {
 
     unsigned type = gate[0] >> 40 & 31, gate_dpl = gate[0] >> 45 & 3;
     bool known = type == GATE_INT32 || type == GATE_TRAP32 || (!wide && (type == GATE_INT16 || type == GATE_TRAP16));
-    bool switches_task = type == GATE_TASK && !wide && cpu->s.non_root;
+    bool switches_task = type == GATE_TASK && !wide;
     if (!known && !switches_task) return faulted(GENERAL_PROTECTION, idt_error);
     if (software && e.type != EVENT_PRIVILEGED_SOFTWARE_EXCEPTION && gate_dpl < old_cpl)
         return faulted(GENERAL_PROTECTION, idt_error);
     if (!(gate[0] >> 47 & 1)) return faulted(SEGMENT_NOT_PRESENT, idt_error);
-    if (switches_task) return exit_for_task(cpu, e, gate[0], ext);
+    if (switches_task) return deliver_to_task(cpu, e, gate[0] >> 16 & 0xffff, ext);
     uint64_t target = (gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | (wide ? gate[1] << 32 : 0);
     bool narrow_gate = !(type & 8);
     if (narrow_gate) target &= 0xffff;
@@ -129,9 +145,7 @@ outcome deliver_once(sc_cpu *cpu, event e) {
         sp &= ~15ull;
     }
 
-    uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0), saved_flags = rflags;
-    bool is_fault = e.type == EVENT_HARDWARE_EXCEPTION && e.vector != DEBUG_EXCEPTION && e.vector != DOUBLE_FAULT;
-    if (is_fault) saved_flags |= RFLAGS_RF; /* SDM 3B 18.3.1.1. MODEL: an IRET keeps it to the end of the block */
+    uint64_t return_rip = SLOT(cpu, GUEST_RIP) + (software ? e.instruction_bytes : 0);
     uint64_t frame[10];
     int n = 0;
     static const int v86_data[] = {GS, FS, DS, ES}; /* pushed, then null: SDM 3A 21.3.1 */
@@ -140,7 +154,7 @@ outcome deliver_once(sc_cpu *cpu, event e) {
         frame[n++] = SLOT(cpu, GUEST_SS_SELECTOR);
         frame[n++] = old_sp;
     }
-    frame[n++] = saved_flags;
+    frame[n++] = saved_flags(cpu, e);
     frame[n++] = SLOT(cpu, GUEST_CS_SELECTOR);
     frame[n++] = return_rip;
     if (e.has_error) frame[n++] = e.error_code;

@@ -23,6 +23,7 @@ bool deliver(sc_cpu *cpu, event e) {
             set_vectoring(cpu, e);
             vm_exit_ept(cpu, o.walk, o.access, o.walk.hpa, true);
         }
+        if (o.what == DONE && o.task_trap) raise_debug(cpu, DR6_BT);
         if (o.what != FAULT) return first && o.what == DONE;
         if (exception_exits(cpu, o.next)) {
             set_vectoring(cpu, e);

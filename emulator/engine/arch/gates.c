@@ -45,10 +45,9 @@ static outcome read_code(sc_cpu *cpu, uint16_t selector, int by, call_gate *ret)
     return passes;
 }
 
-static outcome read_gate(sc_cpu *cpu, uint16_t selector, int by, call_gate *ret) {
-    uint64_t d = 0, upper = 0;
-    outcome o = read_descriptor(cpu, selector, GENERAL_PROTECTION, 0, &d);
-    if (o.what != DONE) return o;
+static outcome read_gate(sc_cpu *cpu, uint16_t selector, uint64_t d, int by, call_gate *ret) {
+    uint64_t upper = 0;
+    outcome o;
     bool wide = long_mode(cpu);
     unsigned type = d >> 40 & 31, level = d >> 45 & 3;
     if (type != CALL_GATE && (wide || type != CALL_GATE16)) return denied(selector);
@@ -129,9 +128,9 @@ static outcome call(sc_cpu *cpu, const call_gate *gate, unsigned level, uint64_t
     return passes;
 }
 
-outcome through_call_gate(sc_cpu *cpu, uint16_t selector, int by, uint64_t next_rip) {
+static outcome through_call_gate(sc_cpu *cpu, uint16_t selector, uint64_t d, int by, uint64_t next_rip) {
     call_gate gate = {0};
-    outcome o = read_gate(cpu, selector, by, &gate);
+    outcome o = read_gate(cpu, selector, d, by, &gate);
     if (o.what != DONE) return o;
     bool conforms = gate.cs.rights & AR_EXPAND_DOWN;
     unsigned level = conforms || by == BY_JMP ? cpl(cpu) : gate.cs.rights >> AR_DPL_SHIFT & 3;
@@ -147,16 +146,23 @@ outcome through_call_gate(sc_cpu *cpu, uint16_t selector, int by, uint64_t next_
     if (long_mode(cpu)) gate.cs.base = 0; /* it means nothing in 64-bit code, but the engine adds it */
     set_segment(cpu, CS, gate.cs);
     SLOT(cpu, GUEST_RIP) = gate.target;
+    end_instruction(cpu);
     return passes;
 }
 
-/* A far CALL or JMP whose selector is that of no code segment. */
+static outcome transfer(sc_cpu *cpu, uint16_t selector, int by, const instruction *in) {
+    uint64_t d = 0, next_rip = SLOT(cpu, GUEST_RIP) + in->length_bytes;
+    if (by == BY_IRET) return to_linked_task(cpu, in);
+    outcome o = read_descriptor(cpu, selector, GENERAL_PROTECTION, 0, &d);
+    if (o.what != DONE) return o;
+    if (!long_mode(cpu) && is_task(d)) return to_named_task(cpu, selector, d, by, in);
+    return through_call_gate(cpu, selector, d, by, code_bits(cpu) == 64 ? next_rip : (uint32_t)next_rip);
+}
+
+/* A far CALL or JMP whose selector is that of no code segment, or an IRET with NT set. */
 void trap_far_transfer(sc_cpu *cpu, const instruction *in) {
     unsigned operand = (unsigned)engine_error_code(cpu); /* the selector, and above it a BY_* */
-    uint64_t next_rip = SLOT(cpu, GUEST_RIP) + in->length_bytes;
-    if (code_bits(cpu) != 64) next_rip = (uint32_t)next_rip;
-    outcome o = through_call_gate(cpu, operand & 0xffff, (int)(operand >> 16), next_rip);
+    outcome o = transfer(cpu, operand & 0xffff, (int)(operand >> 16), in);
     if (o.what == FAULT) raise_event(cpu, o.next);
     if (o.what == UNMAPPED) vm_exit_ept(cpu, o.walk, o.access, o.walk.hpa, true);
-    if (o.what == DONE) end_instruction(cpu);
 }

@@ -171,7 +171,7 @@ static walk_result each_page(sc_cpu *cpu, uint64_t linear, uint8_t *data, size_t
         if (here > bytes) here = bytes;
         w = walk(cpu, linear, access);
         if (w.status != WALK_OK) {
-            w.hpa = linear; /* the linear address that failed: CR2 */
+            w.hpa = long_mode(cpu) ? linear : (uint32_t)linear; /* the linear address that failed: CR2 */
             return w;
         }
         bool ram = is_ram(cpu, w.hpa, here);

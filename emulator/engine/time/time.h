@@ -112,6 +112,7 @@ void end_at(sc_cpu *cpu, uint64_t end, unsigned branch);
 void refund(sc_cpu *cpu, uint64_t pc);
 void retire(sc_cpu *cpu);
 void elapse_event(sc_cpu *cpu, event e);
+void elapse_task_switch(sc_cpu *cpu);
 void access_memory(sc_cpu *cpu, uint64_t hpa, uint64_t linear, unsigned bytes, bool is_write);
 void note_reference(sc_cpu *cpu, uint64_t hpa); /* a walk reads a page-table entry */
 void forget_translations(sc_cpu *cpu, bool keep_global);

@@ -53,6 +53,11 @@ void elapse_event(sc_cpu *cpu, event e) {
     elapse(cpu, (int64_t)cycles);
 }
 
+void elapse_task_switch(sc_cpu *cpu) {
+    cpu->s.event_cycles += cpu->time.parameters.task_switch_cycles;
+    elapse(cpu, cpu->time.parameters.task_switch_cycles);
+}
+
 /* --- prediction ---------------------------------------------------------------------------------------------------
  * Two-bit counters by address of the block that ends in the branch, last targets for indirect branches, and a stack
  * of return addresses. MODEL: no history: a branch that alternates is mispredicted. */

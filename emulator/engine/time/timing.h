@@ -17,7 +17,7 @@ typedef struct {
     uint32_t load_latency_cycles, mispredict_cycles;
     uint32_t predictor_entries, target_entries; /* powers of two */
     uint32_t rep_start_cycles, rep_line_cycles, rep_scan_cycles;
-    uint32_t page_fault_entry_cycles, exception_entry_cycles, interrupt_entry_cycles;
+    uint32_t page_fault_entry_cycles, exception_entry_cycles, interrupt_entry_cycles, task_switch_cycles;
     uint32_t access_allowance_64ths; /* `fast`: what a load or store stalls on average */
     uint8_t is_detailed, has_vpid;
     int64_t pcpu; /* which core of the hierarchy */

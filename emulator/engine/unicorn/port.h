@@ -37,7 +37,7 @@ enum {
     TRAP_HLT = 0x78,
     TRAP_INVLPG = 0x79,
     TRAP_MSR = 0x7c,
-    TRAP_FAR_TRANSFER = 0x7d, /* SVM's task switch; by our edit call gates too. Error code: selector, BY_* << 16 */
+    TRAP_FAR_TRANSFER = 0x7d, /* SVM's task switch; by our edits gates too. Error code: selector, BY_* << 16 */
     TRAP_RDTSCP = 0x87,
     TRAP_ICEBP = 0x88,
     TRAP_WBINVD = 0x89,

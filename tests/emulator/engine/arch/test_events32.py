@@ -204,9 +204,9 @@ def test_a_stack_that_is_full_on_the_same_level_raises_ss_0_and_that_a_double_fa
 SPARE = 0x78
 
 
-def with_task_gate(tss_rights: int, selector: int = SPARE, *, non_root: bool = True) -> Rig:
+def with_task_gate(tss_rights: int, selector: int = SPARE) -> Rig:
     """INT 30h leads to a task gate; `tss_rights` are those of what it selects."""
-    rig = Rig("nop\n int 0x30", bits=32, non_root=non_root)
+    rig = Rig("nop\n int 0x30", bits=32, non_root=True)
     rig.put_word(GDT + SPARE, descriptor(tss_rights, base=DATA, limit=0x67))
     rig.set_gate(0x30, kind=5, selector=selector)
     return rig
@@ -234,8 +234,3 @@ def test_a_task_gate_to_what_is_no_free_tss_faults(tss_rights: int, selector: in
     rig = with_task_gate(tss_rights, selector).run()
     assert (rig.halted_in, rig.exits) == (vector, [])
     assert rig.word(rig["rsp"], 4) == error
-
-
-def test_a_task_gate_is_no_gate_natively() -> None:
-    """MODEL: there is no hardware task switch."""
-    assert with_task_gate(0x89, non_root=False).run().halted_in == 13
