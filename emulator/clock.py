@@ -67,7 +67,7 @@ class Clock:
         self.horizon_cycles = NO_HORIZON  # up to here no other core is behind: see interleave.py
         self._instructions = 0  # retired on this core before the engine was loaded
         self._booked = [0] * len(ENGINE_COUNTERS)  # of the loaded engine's counters: a block that is left gives back
-        # While `detailed`. MODEL: a core that has never loaded an engine, a dedicated sidecore, has none: it only hits.
+        # While `detailed`.
         self._hierarchy: MemoryHierarchy | None = None
         self._has_caches = False  # whether there is one: said in a snapshot, in which the hierarchy itself is not
         self._coherence_cycles = 0  # of its counter, booked
@@ -112,17 +112,32 @@ class Clock:
         """
         cycles = (size_bytes + 7 >> 3) * self._l1d_latency_cycles
         self.account[_VMM_MEMORY] += cycles
-        hierarchy = self._hierarchy
-        if hierarchy is not None:
-            before_cycles = hierarchy.counter(self.number, "coherence_cycles")  # the guest's may not be booked yet
-            stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.cycles)
-            transfer_cycles = hierarchy.counter(self.number, "coherence_cycles") - before_cycles
-            self._coherence_cycles += transfer_cycles
+        if self._hierarchy is not None:
+            stall_cycles, transfer_cycles = self._access_caches(self._hierarchy, hpa, size_bytes, is_write)
             self.account[_VMM_MEMORY] += stall_cycles - transfer_cycles
             self.account[Category.COHERENCE] += transfer_cycles
             cycles += stall_cycles
         self._charged_cycles += cycles
         return cycles
+
+    def issue_store(self, size_bytes: int) -> None:
+        """Charge the VMM's store that waits in the store buffer; the caches follow when others see it: `store_seen`."""
+        self.charge(_VMM_MEMORY, (size_bytes + 7 >> 3) * self._l1d_latency_cycles)
+
+    def store_seen(self, hpa: int, size_bytes: int) -> None:
+        """A store that was issued before is seen by others from now on: they lose the line."""
+        if self._hierarchy is not None:
+            self._access_caches(self._hierarchy, hpa, size_bytes, True)
+
+    def _access_caches(
+        self, hierarchy: "MemoryHierarchy", hpa: int, size_bytes: int, is_write: bool
+    ) -> tuple[int, int]:
+        """The stall of an access, and how much of it waits for another core, which is not to be booked again."""
+        before_cycles = hierarchy.counter(self.number, "coherence_cycles")  # the guest's may not be booked yet
+        stall_cycles = hierarchy.access(self.number, hpa, size_bytes, is_write, self.cycles)
+        transfer_cycles = hierarchy.counter(self.number, "coherence_cycles") - before_cycles
+        self._coherence_cycles += transfer_cycles
+        return stall_cycles, transfer_cycles
 
     def touch_words(self, hpas: Sequence[int], size_bytes: int, is_write: bool) -> None:
         """The same for each of these words, of 8 bytes at most, in one call."""

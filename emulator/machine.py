@@ -48,6 +48,8 @@ class Machine:
         self.cpuid_leaves = cpuid.host_leaves(f"sidecore emulated CPU ({profile.name})")
         self.pcpu_count = pcpu_count
         self.pcpus = [self._pcpu(number, timing) for number in range(pcpu_count)]
+        if timing == "detailed":
+            self.set_timing(timing)  # a sidecore's core never loads an engine, and has caches all the same
         if disturbs(profile.core):
             self._join_siblings()
 

@@ -59,7 +59,7 @@ class Requests:
         meter.follow(paths.SIDECALL_ANSWER)
         if answer.status != abi.OK:
             counts.errors += 1
-        meter.touch(slot.hpa, ANSWER_BYTES, True)
+        pcpu.clock.issue_store(ANSWER_BYTES)
         meter.commit()
         if worker.needs_flush:
             self._flush(page, partial(self._store_answer, slot, answer))
@@ -114,6 +114,7 @@ class Requests:
         slot.is_in_service, slot.answer_cycles = False, None
         if slot.page.is_alive:
             self._lines.store(self._sidecore.pcpu.number, slot.hpa, issued_cycles)
+            self._sidecore.pcpu.clock.store_seen(slot.hpa, ANSWER_BYTES)
             slot.answer(answer, is_open=slot.page.is_open)
 
     def _load_line(self, slot: Slot) -> None:
