@@ -7,8 +7,10 @@ An edit is data: a place, which is a text that stands in the file exactly once, 
 from emulator.unicorn_build.edit import Edit, Place
 from emulator.unicorn_build.edits_of_blocks import EDITS_OF_BLOCKS
 from emulator.unicorn_build.edits_of_code import EDITS_OF_CODE
+from emulator.unicorn_build.edits_of_encodings import EDITS_OF_ENCODINGS
 from emulator.unicorn_build.edits_of_instructions import EDITS_OF_INSTRUCTIONS
 from emulator.unicorn_build.edits_of_memory import EDITS_OF_MEMORY
+from emulator.unicorn_build.edits_of_operands import EDITS_OF_OPERANDS
 
 EDITS_OF_TIME = (
     Edit(
@@ -21,4 +23,12 @@ EDITS_OF_TIME = (
     ),
 )
 
-EDITS = (*EDITS_OF_TIME, *EDITS_OF_BLOCKS, *EDITS_OF_CODE, *EDITS_OF_MEMORY, *EDITS_OF_INSTRUCTIONS)
+EDITS = (
+    *EDITS_OF_TIME,
+    *EDITS_OF_BLOCKS,
+    *EDITS_OF_CODE,
+    *EDITS_OF_MEMORY,
+    *EDITS_OF_OPERANDS,
+    *EDITS_OF_ENCODINGS,
+    *EDITS_OF_INSTRUCTIONS,
+)
