@@ -14,6 +14,7 @@ import click
 from emulator.errors import ConfigError, choices_text
 from emulator.timing.fidelity import DEFAULT_FIDELITY, FIDELITIES
 from vmm.cli.main import cli, main
+from vmm.cli.output import say
 from vmm.cli.profiles import profiles
 from vmm.session.spec import PAGING_MODES
 
@@ -26,6 +27,7 @@ __all__ = ["cli", "main"]
 FILE = click.Path(path_type=Path)
 OUTSIDE_STATUS = 1  # of `profiles check`: a measurement is too far off
 BENCH_PAGING = ("native", "shadow", "ept")  # in the order of the columns
+WITH_SIDECORE = ("fig1", "fig3")  # guests that run beside one
 
 
 def file_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -152,7 +154,7 @@ def fig1(poll: str, guests: int | None, sidecores: int, pagings: tuple[str, ...]
     if len(pagings) > 1 or "native" in pagings:
         raise ConfigError("--paging: Figure 1 is of one way of paging, shadow or ept")
     runs, outputs = runs_of("fig1", pagings=pagings or ("shadow",), **options), outputs_of(**options)
-    runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
+    runs = [replace(run, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
     from benchmarks.fig1.command import measure_and_report
 
     measure_and_report(runs, outputs, guests=guests, sidecores=sidecores)
@@ -244,7 +246,7 @@ def figure3_command(name: str, help_text: str) -> None:
         if len(pagings) > 1 or "native" in pagings:
             raise ConfigError("--paging: Figure 3 is of one way of paging, shadow or ept")
         runs, outputs = runs_of("fig3", pagings=pagings or ("shadow",), **options), outputs_of(**options)
-        runs = [replace(run, has_sidecore=True, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
+        runs = [replace(run, poll=poll) for run in runs]  # type: ignore[arg-type]  # checked by plan()
         from benchmarks.fig3.command import measure_and_report
 
         measure_and_report(runs, outputs, name)
@@ -273,16 +275,23 @@ def runs_of(
         raise ConfigError("both --profile and --all-profiles were given; leave one out")
     from benchmarks.harness.results import Run
     from emulator.profiles.profile import DEFAULT_PROFILE, load_profile, shipped_profiles
+    from vmm.session.unused_parameters import unused_parameters
 
     if all_profiles:
         loaded = [load_profile(name) for name in shipped_profiles()]
         loaded.sort(key=lambda profile: profile.exit_cycles + profile.entry_cycles, reverse=True)
         profiles = tuple(profile.name for profile in loaded)
     profiles = tuple(dict.fromkeys(profiles)) or (DEFAULT_PROFILE,)
-    for profile in profiles:
-        load_profile(profile, overrides)
     chosen = [paging for paging in BENCH_PAGING if paging in pagings or not pagings]
-    return [Run(image, name, paging, timing, overrides) for name in profiles for paging in chosen]  # type: ignore[arg-type]
+    runs = [
+        Run(image, name, paging, timing, overrides, has_sidecore=image in WITH_SIDECORE)  # type: ignore[arg-type]
+        for name in profiles
+        for paging in chosen
+    ]
+    lines = (line for run in runs for line in unused_parameters(run.host, load_profile(run.profile, overrides)))
+    for line in dict.fromkeys(lines):
+        say(line)
+    return runs
 
 
 def outputs_of(

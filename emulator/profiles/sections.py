@@ -10,6 +10,7 @@ sidecore paper is an input. Cycles are those of the time-stamp counter, which ru
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from enum import Enum
 from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -20,6 +21,14 @@ FLAG_PREFIXES = ("has_", "is_")
 CYCLES_MAX = 1_000_000
 
 
+class Use(Enum):
+    """Where a parameter matters."""
+
+    ALWAYS = "always"
+    CACHES = "where every access goes through caches and TLBs: `detailed`"
+    LINES = "there, and for lines that cores share: with a sidecore or a NIC"
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One row of the table. `least` and `most` are inclusive and mean nothing for a flag."""
@@ -28,6 +37,7 @@ class Parameter:
     least: int = 1
     most: int = CYCLES_MAX
     is_required: bool = True
+    use: Use = Use.ALWAYS
     kind: type[int] | type[bool] = int  # the field's annotation has it
 
 
@@ -51,10 +61,13 @@ class Core:
     mispredict_cycles: Annotated[int, Parameter("a branch predicted wrong: until the right path issues", most=1000)]
     predictor_entries_count: Annotated[int, Parameter("two-bit counters of the branch predictor", most=1 << 20)]
     target_entries_count: Annotated[int, Parameter("targets of indirect branches it remembers", most=1 << 20)]
-    store_buffer_entries: Annotated[int, Parameter("stores that wait for their line and stall nothing", most=1024)]
-    dirty_line_cycles: Annotated[int, Parameter("a load of a line another core of the package modified")]
+    store_buffer_entries: Annotated[int, Parameter(
+        "stores that wait for their line and stall nothing", most=1024, use=Use.CACHES
+    )]  # fmt: skip
+    dirty_line_cycles: Annotated[int, Parameter("a load of a line another core of the package modified", use=Use.LINES)]
     remote_dirty_line_cycles: Annotated[int, Parameter(
-        "a load of a line a core of another package modified; 0: not known, for machines of one package", 0
+        "a load of a line a core of another package modified; 0: not known, for machines of one package", 0,
+        use=Use.LINES,
     )]  # fmt: skip
     pause_cycles: Annotated[int, Parameter("PAUSE")]
     path_cycles_per_100_instructions: Annotated[int, Parameter(
@@ -152,48 +165,54 @@ class Vmx:
 class Caches:
     """[caches]: latencies are load-to-use. L1 and L2 belong to a core, L3 to a package. 0 bytes: no such cache."""
 
-    line_bytes: Annotated[int, Parameter("line of every cache: the unit of transfer and coherence", 16, 256)]
-    l1i_size_bytes: Annotated[int, Parameter("instruction cache", most=_SIZE_MAX)]
-    l1i_ways: Annotated[int, Parameter("its ways", most=1024)]
-    l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX)]
-    l1d_ways: Annotated[int, Parameter("its ways", most=1024)]
+    line_bytes: Annotated[int, Parameter(
+        "line of every cache: the unit of transfer and coherence", 16, 256, use=Use.LINES
+    )]  # fmt: skip
+    l1i_size_bytes: Annotated[int, Parameter("instruction cache", most=_SIZE_MAX, use=Use.CACHES)]
+    l1i_ways: Annotated[int, Parameter("its ways", most=1024, use=Use.CACHES)]
+    l1d_size_bytes: Annotated[int, Parameter("level-1 data cache", most=_SIZE_MAX, use=Use.CACHES)]
+    l1d_ways: Annotated[int, Parameter("its ways", most=1024, use=Use.CACHES)]
     l1d_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
-    l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX)]
-    l2_ways: Annotated[int, Parameter("its ways", 0, 1024)]
-    l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
-    is_l2_shared: Annotated[bool, Parameter("whether the cores of a package share one L2")]
-    l3_size_bytes: Annotated[int, Parameter("level-3 cache, shared by a package" + _NONE, 0, _SIZE_MAX)]
-    l3_ways: Annotated[int, Parameter("its ways", 0, 1024)]
-    l3_latency_cycles: Annotated[int, Parameter("a load that hits it", 0)]
+    l2_size_bytes: Annotated[int, Parameter("level-2 cache" + _NONE, 0, _SIZE_MAX, use=Use.CACHES)]
+    l2_ways: Annotated[int, Parameter("its ways", 0, 1024, use=Use.LINES)]
+    l2_latency_cycles: Annotated[int, Parameter("a load that hits it", 0, use=Use.LINES)]
+    is_l2_shared: Annotated[bool, Parameter("whether the cores of a package share one L2", use=Use.LINES)]
+    l3_size_bytes: Annotated[int, Parameter("level-3 cache, shared by a package" + _NONE, 0, _SIZE_MAX, use=Use.CACHES)]
+    l3_ways: Annotated[int, Parameter("its ways", 0, 1024, use=Use.LINES)]
+    l3_latency_cycles: Annotated[int, Parameter("a load that hits it", 0, use=Use.LINES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """[memory]: loads that no cache of the core answers."""
 
-    dram_latency_cycles: Annotated[int, Parameter("a load that misses every cache")]
+    dram_latency_cycles: Annotated[int, Parameter("a load that misses every cache", use=Use.LINES)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tlb:
     """[tlb]: ways equal to entries mean fully associative. What a walk costs follows from the caches."""
 
-    itlb_4k_entries: Annotated[int, Parameter("instruction TLB, 4 KiB pages", most=65536)]
-    itlb_4k_ways: Annotated[int, Parameter("its ways", most=65536)]
-    itlb_2m_entries: Annotated[int, Parameter("instruction TLB, 2 MiB pages" + _SHARED, 0, 65536)]
-    itlb_2m_ways: Annotated[int, Parameter("its ways", 0, 65536)]
-    dtlb_4k_entries: Annotated[int, Parameter("data TLB, 4 KiB pages", most=65536)]
-    dtlb_4k_ways: Annotated[int, Parameter("its ways", most=65536)]
-    dtlb_2m_entries: Annotated[int, Parameter("data TLB, 2 MiB pages" + _SHARED, 0, 65536)]
-    dtlb_2m_ways: Annotated[int, Parameter("its ways", 0, 65536)]
-    stlb_entries: Annotated[int, Parameter("second-level TLB" + _NONE, 0, 65536)]
-    stlb_ways: Annotated[int, Parameter("its ways", 0, 65536)]
-    stlb_hit_cycles: Annotated[int, Parameter("what a first-level miss takes that hits the second level", 0)]
-    paging_structure_entries: Annotated[int, Parameter(
-        "cache of page-directory entries, from which a walk may start" + _NONE, 0, 65536
+    itlb_4k_entries: Annotated[int, Parameter("instruction TLB, 4 KiB pages", most=65536, use=Use.CACHES)]
+    itlb_4k_ways: Annotated[int, Parameter("its ways", most=65536, use=Use.CACHES)]
+    itlb_2m_entries: Annotated[int, Parameter("instruction TLB, 2 MiB pages" + _SHARED, 0, 65536, use=Use.CACHES)]
+    itlb_2m_ways: Annotated[int, Parameter("its ways", 0, 65536, use=Use.CACHES)]
+    dtlb_4k_entries: Annotated[int, Parameter("data TLB, 4 KiB pages", most=65536, use=Use.CACHES)]
+    dtlb_4k_ways: Annotated[int, Parameter("its ways", most=65536, use=Use.CACHES)]
+    dtlb_2m_entries: Annotated[int, Parameter("data TLB, 2 MiB pages" + _SHARED, 0, 65536, use=Use.CACHES)]
+    dtlb_2m_ways: Annotated[int, Parameter("its ways", 0, 65536, use=Use.CACHES)]
+    stlb_entries: Annotated[int, Parameter("second-level TLB" + _NONE, 0, 65536, use=Use.CACHES)]
+    stlb_ways: Annotated[int, Parameter("its ways", 0, 65536, use=Use.CACHES)]
+    stlb_hit_cycles: Annotated[int, Parameter(
+        "what a first-level miss takes that hits the second level", 0, use=Use.CACHES
     )]  # fmt: skip
-    is_stlb_for_code: Annotated[bool, Parameter("whether the second level serves instruction fetches too")]
-    is_stlb_for_2m: Annotated[bool, Parameter("whether the second level holds 2 MiB pages too")]
+    paging_structure_entries: Annotated[int, Parameter(
+        "cache of page-directory entries, from which a walk may start" + _NONE, 0, 65536, use=Use.CACHES
+    )]  # fmt: skip
+    is_stlb_for_code: Annotated[bool, Parameter(
+        "whether the second level serves instruction fetches too", use=Use.CACHES
+    )]  # fmt: skip
+    is_stlb_for_2m: Annotated[bool, Parameter("whether the second level holds 2 MiB pages too", use=Use.CACHES)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from vmm.session.nic import check_nic, with_macs
 from vmm.session.observe.save_point import SavePoint
 from vmm.session.output_file import check_output, check_writable
 from vmm.session.spec import PROCESSORS_MAX, GuestSpec, HostSpec, Limits, Outside
+from vmm.session.unused_parameters import unused_parameters
 from vmm.sidecore.policy import named_policy
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def plan_host(
         from emulator.timing.hierarchy import prepare_kernels
 
         prepare_kernels(lambda: progress("compiling the models of caches and TLBs, once (half a minute)"))
+    for line in unused_parameters(host, profile):
+        progress(line)
     plans = tuple(_plan_guest(guest, progress) for guest in guests)
     return HostPlan(host, plans, profile, _allowance(host, plans[0], profile), additions)
 
