@@ -43,7 +43,7 @@ from emulator.wire import WireEnd
 from vmm.cost import paths
 from vmm.exits.observer import ExitObserver
 from vmm.exits.table import EXIT_HANDLERS
-from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
+from vmm.outcome import AGAIN, MOVED, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.scheduler import Decision, Scheduler
 from vmm.session.additions import Additions
 from vmm.session.option_values import Switch
@@ -73,6 +73,7 @@ __all__ = [
     "EVALUE",
     "EXIT_HANDLERS",
     "IS_MASTER",
+    "MOVED",
     "NEXT",
     "NO_INTERRUPTS",
     "OK",

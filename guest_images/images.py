@@ -129,6 +129,7 @@ IMAGES = (
     ImageEntry("mode16", "32 bits: 16-bit code, stacks and gates in protected mode"),
     ImageEntry("v86", "32 bits: virtual-8086 mode: IOPL, ports, faults, interrupts, paging"),
     ImageEntry("call_gates_32bit", "32 bits: call gates: rings, parameters, every check, page faults"),
+    ImageEntry("task_switches", "32 bits: hardware task switches: JMP, CALL, IRET, task gates, 16 bits, every fault"),
     ImageEntry("real_mode", "32 bits: to real mode and back; its interrupts and exceptions"),
 )
 # fmt: on

@@ -13,9 +13,10 @@ class Outcome(Enum):
     AGAIN = auto()  # enter the guest at the same RIP
     WAIT = auto()  # the instruction is done, and the vCPU sleeps until an interrupt
     STOP = auto()  # the guest has ended (the domain says how)
+    MOVED = auto()  # RIP is where the handler has put it, and what the exit interrupted has been delivered
 
 
-NEXT, AGAIN, WAIT, STOP = Outcome  # names that cost nothing: an enum's members take 80 ns each to look up
+NEXT, AGAIN, WAIT, STOP, MOVED = Outcome  # names that cost nothing: an enum's members take 80 ns each to look up
 
 
 class EndKind(Enum):

@@ -70,13 +70,6 @@ def test_an_exit_without_a_handler_stops_the_run_and_is_named() -> None:
         exit_now(build("ept"), ExitReason.RSM)
 
 
-def test_a_hardware_task_switch_is_an_error_of_the_guest() -> None:
-    words = r"switches tasks by hardware.* by the task gate of vector 8 to the TSS 0x50"
-    fields = {"EXIT_QUALIFICATION": 3 << 30 | 0x50, "IDT_VECTORING_INFORMATION": 0x80000308}
-    with pytest.raises(GuestError, match=words):
-        exit_now(build("ept"), ExitReason.TASK_SWITCH, **fields)
-
-
 def test_a_failed_entry_names_the_check() -> None:
     guest = build("ept")
     guest.advance(1)

@@ -71,6 +71,8 @@ IO_DECODE      = Path("decode an I/O instruction", 50, "guess", "vmx_io_instruct
 PORT           = Path("access a virtual port", 120, "guess", "hvm_portio_intercept: a search; a device model in Xen")
 MMIO           = Path("access a virtual device", 120, "guess", "hvm_mmio_intercept: a search; a device model in Xen")
 STRING_ELEMENT = Path("move an element of INS or OUTS", 40, "guess", "send_pio_req with an address")
+TASK_SWITCH    = Path("switch tasks", 500, "guess", "hvm_task_switch, of 2007: checks, two TSSs, their descriptors")
+LOAD_SEGMENT   = Path("load a segment of a new task", 60, "guess", "hvm_load_segment_selector, of 2007: its checks")
 INVLPG         = Path("emulate INVLPG", 40, "guess", "vmx_do_invlpg, shadow_invlpg")
 
 # --- shadow paging

@@ -1,9 +1,7 @@
-"""Exits that no instruction asks for: exceptions, EPT violations, task gates, triple faults."""
+"""Exits that no instruction asks for: exceptions, EPT violations, triple faults."""
 
-from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx import interruption as i
-from emulator.vmx.qualifications import decode_task_switch
 from emulator.x86 import PAGE_FAULT
 from vmm.outcome import STOP, Outcome
 from vmm.vcpu import VCpu
@@ -23,14 +21,6 @@ def handle_exception(vcpu: VCpu) -> Outcome:
 def handle_ept_violation(vcpu: VCpu) -> Outcome:
     """An access the extended page tables do not allow."""
     return vcpu.paging.handle_ept_violation(vcpu)
-
-
-def handle_task_switch(vcpu: VCpu) -> Outcome:
-    """A task gate in the guest's IDT. MODEL: no task switch is emulated; the guest ends with a clear error."""
-    switch = decode_task_switch(vcpu.read(f.EXIT_QUALIFICATION))
-    vector = vcpu.read(f.IDT_VECTORING_INFORMATION) & i.VECTOR_MASK
-    where = f"at RIP {vcpu.rip:#x}, by the task gate of vector {vector} to the TSS {switch.tss_selector:#x}"
-    raise GuestError(f"the guest switches tasks by hardware, which is not modelled: {where}")
 
 
 def handle_triple_fault(vcpu: VCpu) -> Outcome:

@@ -27,7 +27,7 @@ from vmm import vcpu as v
 from vmm.cost import paths
 from vmm.exits.observer import Observers
 from vmm.exits.table import IMPOSSIBLE
-from vmm.outcome import AGAIN, NEXT, STOP, WAIT, End, EndKind, Outcome
+from vmm.outcome import AGAIN, MOVED, NEXT, STOP, WAIT, End, EndKind, Outcome
 from vmm.vcpu import EXIT_REASON_MASK, Exit, VCpu
 
 REGISTERS_BYTES = 15 * 8  # the general registers but RSP, which the VMCS has
@@ -92,7 +92,7 @@ class ExitLoop:
             vcpu.advance_rip()
             if not vcpu.is_injecting and not vcpu.is_woken:
                 self._sleep(vcpu)
-        elif outcome is not STOP or vcpu.domain.end is None:
+        elif outcome is not MOVED and (outcome is not STOP or vcpu.domain.end is None):
             raise _no_outcome(handler, exit, outcome)
         if core.needs_scheduling or vcpu.domain.end is not None:
             return self.give_way(vcpu)
@@ -189,7 +189,7 @@ def _no_outcome(handler: Callable[[VCpu], Outcome], exit: Exit, outcome: object)
     where = f"the exit handler {getattr(handler, '__qualname__', handler)!s} for {name(exit.reason)}"
     if outcome is STOP:
         return ConfigError(f"{where} returned STOP, but its guest has not ended; call vcpu.domain.finish(End(...))")
-    return ConfigError(f"{where} returned {outcome!r}; let it return NEXT, AGAIN, WAIT or STOP")
+    return ConfigError(f"{where} returned {outcome!r}; let it return NEXT, AGAIN, WAIT, STOP or MOVED")
 
 
 def _impossible(exit: Exit) -> GuestError:

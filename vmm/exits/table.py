@@ -9,12 +9,13 @@ from collections.abc import Callable
 from emulator.vmx.exit_reasons import ExitReason as R
 from vmm.exits.control_registers import handle_cr_access
 from vmm.exits.cpuid import handle_cpuid
-from vmm.exits.exceptions import handle_ept_violation, handle_exception, handle_task_switch, handle_triple_fault
+from vmm.exits.exceptions import handle_ept_violation, handle_exception, handle_triple_fault
 from vmm.exits.hypercalls import handle_vmcall
 from vmm.exits.instructions import handle_hidden_instruction, handle_hlt, handle_invlpg, handle_nothing_to_do
 from vmm.exits.interrupts import handle_external_interrupt, handle_interrupt_window, handle_nmi_window
 from vmm.exits.msrs import handle_rdmsr, handle_wrmsr
 from vmm.exits.port_io import handle_io
+from vmm.exits.task_switch import handle_task_switch
 from vmm.outcome import Outcome
 from vmm.vcpu import VCpu
 

@@ -9,6 +9,7 @@ devices have no entry: an access there is an EPT violation, and the VMM carries 
 
 from collections.abc import Callable, Sequence
 
+from emulator.engine import FLUSH_ALL
 from emulator.errors import GuestError
 from emulator.vmx import controls as c
 from emulator.vmx import fields as f
@@ -116,8 +117,9 @@ class EptPaging:
         vcpu.write(f.GUEST_CR0, value | CR0_NE)
 
     def write_cr3(self, vcpu: VCpu, value: int) -> None:
-        """Never exits under EPT."""
-        raise AssertionError("MOV to CR3 exited under EPT")
+        """MOV never exits under EPT; a task switch is the VMM's."""
+        vcpu.write(f.GUEST_CR3, value)
+        vcpu.shared.flush_tlb = FLUSH_ALL
 
     def write_cr4(self, vcpu: VCpu, value: int) -> None:
         """All but VMXE goes to the processor."""

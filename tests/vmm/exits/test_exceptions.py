@@ -1,15 +1,13 @@
-"""Exits that no instruction asks for: faults go to the paging, a task gate and a triple fault end the guest."""
+"""Exits that no instruction asks for: faults go to the paging, a triple fault ends the guest."""
 
 import pytest
 
-from emulator.errors import GuestError
 from emulator.vmx import fields as f
 from emulator.vmx.guest_state import BLOCKING_BY_NMI
-from emulator.vmx.interruption import HARDWARE_EXCEPTION, SOFTWARE_INTERRUPT, Interruption
-from emulator.vmx.qualifications import TASK_SWITCH_GATE, TaskSwitch
+from emulator.vmx.interruption import HARDWARE_EXCEPTION, Interruption
 from emulator.x86 import PAGE_FAULT
 from tests.vmm.fakes import Bench
-from vmm.exits.exceptions import handle_ept_violation, handle_exception, handle_task_switch, handle_triple_fault
+from vmm.exits.exceptions import handle_ept_violation, handle_exception, handle_triple_fault
 from vmm.outcome import AGAIN, NEXT, STOP, EndKind, Outcome
 
 GVA, ERROR_CODE = 0xFFFF_8000_0000_1000, 0b10
@@ -53,17 +51,6 @@ def test_an_ept_violation_goes_to_the_paging() -> None:
     bench = Bench()
     assert handle_ept_violation(bench.vcpu) is AGAIN
     assert bench.paging.asked == [("handle_ept_violation",)]
-
-
-def test_a_task_gate_ends_the_guest_with_where_and_which() -> None:
-    bench = Bench()
-    bench.set({
-        f.GUEST_RIP: 0x1234,
-        f.EXIT_QUALIFICATION: TaskSwitch(0x28, TASK_SWITCH_GATE).pack(),
-        f.IDT_VECTORING_INFORMATION: Interruption(0x51, SOFTWARE_INTERRUPT).pack(),
-    })  # fmt: skip
-    with pytest.raises(GuestError, match=r"at RIP 0x1234, by the task gate of vector 81 to the TSS 0x28"):
-        handle_task_switch(bench.vcpu)
 
 
 def test_a_triple_fault_ends_the_domain() -> None:
