@@ -263,14 +263,16 @@ def _ids() -> dict[str, int]:
 
 def is_vector_extension(mnemonic: str) -> bool:
     """Whether `mnemonic` is of AVX, AVX-512 or XOP, by its spelling: V..., or the mask registers' K...; no other is."""
-    return mnemonic[0] in "vk" and not any(mnemonic in row.mnemonics.split() for row in CLASSES.values())
+    return mnemonic[0] in "vk" and mnemonic not in _BY_MNEMONIC
+
+
+_BY_MNEMONIC = {name: number for number, row in CLASSES.items() for name in row.mnemonics.split()}
 
 
 def _class_of() -> bytes:
-    by_name = {name: number for number, row in CLASSES.items() for name in row.mnemonics.split()}
     classes = bytearray(capstone.x86_const.X86_INS_ENDING)
     for name, number in _ids().items():
-        classes[number] = InstructionClass.LEAVES if is_vector_extension(name) else by_name[name]
+        classes[number] = InstructionClass.LEAVES if is_vector_extension(name) else _BY_MNEMONIC[name]
     return bytes(classes)
 
 

@@ -5,7 +5,6 @@ takes long to import is imported by the command that needs it: a mistake is answ
 """
 
 import errno
-import importlib.metadata
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ NOT_WRITTEN = (errno.ENOSPC, errno.EIO, errno.EBADF)  # what a stdout that was g
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(importlib.metadata.version("sidecore"), prog_name="sidecore")
+@click.version_option(package_name="sidecore", prog_name="sidecore")  # looked up when asked for
 def cli() -> None:
     """Run guests on an emulated multi-core x86-64 machine with VT-x, under a VMM in Python, and see every cycle."""
 
