@@ -30,7 +30,7 @@ from vmm.exits.system_memory import Fault, SystemMemory
 from vmm.vcpu import VCpu
 
 ES, CS, SS, DS, FS, GS, LDTR, TR = range(8)  # as VMCS fields have them
-LOADED = (CS, SS, ES, DS, FS, GS)  # in this order
+LOADED = (SS, DS, ES, FS, GS, CS)  # in this order: a fault of CS finds a stack
 LDT_TYPE = 2
 IS_LOCAL, INDEX, SELECTOR_OF_ERROR = 4, 0xFFF8, 0xFFFC
 VIRTUAL_8086_RIGHTS = 0xF3

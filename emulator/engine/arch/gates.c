@@ -51,9 +51,9 @@ static outcome read_gate(sc_cpu *cpu, uint16_t selector, uint64_t d, int by, cal
     bool wide = long_mode(cpu);
     unsigned type = d >> 40 & 31, level = d >> 45 & 3;
     if (type != CALL_GATE && (wide || type != CALL_GATE16)) return denied(selector);
-    if (wide && (o = read_upper_half(cpu, selector, &upper)).what != DONE) return o;
     if (level < cpl(cpu) || level < (selector & 3u)) return denied(selector);
     if (!(d >> 47 & 1)) return faulted(SEGMENT_NOT_PRESENT, selector & 0xfffc);
+    if (wide && (o = read_upper_half(cpu, selector, &upper)).what != DONE) return o;
     ret->width = wide ? 8 : type == CALL_GATE ? 4 : 2;
     ret->parameters = wide ? 0 : d >> 32 & PARAMETERS_MAX;
     ret->target = (d & 0xffff) | (type == CALL_GATE ? d >> 32 & 0xffff0000 : 0) | upper << 32;

@@ -168,7 +168,7 @@ static outcome load_segment(sc_cpu *cpu, int index, unsigned level, uint32_t ext
 }
 
 static outcome load_segments(sc_cpu *cpu, uint32_t ext) {
-    static const uint8_t order[] = {CS, SS, ES, DS, FS, GS};
+    static const uint8_t order[] = {SS, DS, ES, FS, GS, CS}; /* a fault of CS finds a stack */
     unsigned level = SLOT(cpu, GUEST_CS_SELECTOR) & 3;
     outcome o = load_ldt(cpu, ext);
     bool v86 = SLOT(cpu, GUEST_RFLAGS) & RFLAGS_VM;
