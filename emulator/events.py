@@ -85,6 +85,10 @@ class EventQueue:
 
     def run_until(self, limit_ps: int) -> None:
         """Run every event due at or before `limit_ps`, in order, then set the time to `limit_ps`."""
+        if not self._heap or self._heap[0].when_ps > limit_ps:  # nothing is due, as mostly before a device is accessed
+            if limit_ps > self.now_ps:
+                self.now_ps = limit_ps
+            return
         while (when_ps := self.next_ps()) is not None and when_ps <= limit_ps:
             event = heapq.heappop(self._heap)
             self.now_ps = max(self.now_ps, when_ps)

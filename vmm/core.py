@@ -105,6 +105,7 @@ class Core:
         self._cores = cores
         self._resting = Resting()
         self._due: dict[EventQueue, int] = {}  # of the queues this core serves: the next event
+        self._has_other_due = False  # than the local timer has been programmed for
         self._tick_ps: int | None = None
         self._slice_end_ps: int | None = None
 
@@ -311,9 +312,10 @@ class Core:
         """Let this core's local timer drive `queues`, whose events may have changed: if not, who has one keeps it."""
         for queue in queues:
             server = self._cores.timer_cores.get(queue)
-            if server is None or server is self or server._due.get(queue) != queue.next_ps():
+            if server is None or server._due.get(queue) != queue.next_ps():
                 self._take_over(queue)
-        self._program_timer()
+        if self._has_other_due:
+            self._program_timer()
 
     def _take_over(self, queue: EventQueue) -> None:
         """Drive `queue` from now on. The core that did finds nothing due when its own timer interrupts.
@@ -326,10 +328,12 @@ class Core:
             timer_cores[queue] = self
             if previous is not None:
                 previous._due.pop(queue, None)
+                previous._has_other_due = True
         self._note(queue)
 
     def _note(self, queue: EventQueue) -> None:
         next_ps = queue.next_ps()
+        self._has_other_due = True
         if next_ps is None:
             self._due.pop(queue, None)
         else:
@@ -337,5 +341,6 @@ class Core:
 
     def _program_timer(self) -> None:
         """The local timer interrupts at the next of all."""
+        self._has_other_due = False
         wanted = [when_ps for when_ps in (self._tick_ps, self._slice_end_ps) if when_ps is not None]
         self.apic.arm(min([*self._due.values(), *wanted], default=None))
