@@ -35,7 +35,18 @@ def test_a_run_continued_from_a_file_is_the_run_that_was_not_stopped(image: str,
 @pytest.mark.slow
 @pytest.mark.parametrize("paging", PAGING_MODES)
 @pytest.mark.parametrize(
-    "image", ["interrupts", "mode32", "v86", "paging_32bit", "paging_page_table_writes", "apic", "hlt_wake", "mmio"]
+    "image",
+    [
+        "interrupts",
+        "mode32",
+        "v86",
+        "paging_32bit",
+        "paging_page_table_writes",
+        "apic",
+        "hlt_wake",
+        "mmio",
+        "task_switches",
+    ],
 )
 def test_whatever_kernel_runs(image: str, paging: str, tmp_path: Path) -> None:
     check(plan_of(image, paging), tmp_path, 5)

@@ -68,8 +68,8 @@ static outcome deliver_to_task(sc_cpu *cpu, event e, uint16_t selector, uint32_t
     uint64_t rip = SLOT(cpu, GUEST_RIP) + (is_software(e) ? e.instruction_bytes : 0), rflags = saved_flags(cpu, e);
     outcome o = find_task(cpu, selector, BY_GATE, ext, &task);
     if (o.what != DONE) return o;
-    if (cpu->s.non_root) { /* SDM 3C 26.4.2; 28.3.3: RF is as the old TSS would get it */
-        SLOT(cpu, GUEST_RFLAGS) = rflags;
+    SLOT(cpu, GUEST_RFLAGS) = rflags; /* SDM 3C 28.3.3: a VM exit has RF as the old TSS would get it */
+    if (cpu->s.non_root) {            /* SDM 3C 26.4.2 */
         set_vectoring(cpu, e);
         vm_exit(cpu, EXIT_REASON_TASK_SWITCH, selector | (uint64_t)BY_GATE << 30, 0);
         return (outcome){.what = LEFT};
