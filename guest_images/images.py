@@ -84,6 +84,7 @@ IMAGES = (
     ImageEntry("hlt_wake", "HLT waits for interrupts and for nothing else"),
     ImageEntry("syscall", "SYSCALL, SYSENTER, INT, IRETQ, SWAPGS, FMASK"),
     ImageEntry("segments", "selector loads and their faults, FS and GS bases, LAR, LSL, LTR"),
+    ImageEntry("call_gates", "64-bit call gates: rings, compatibility mode, every check"),
     ImageEntry("mode32", "32-bit protected mode without paging and with PAE, compatibility mode"),
     ImageEntry("control_registers", "CR0, CR2, CR3, CR4, LMSW, CLTS; what is refused"),
     ImageEntry("msrs", "the MSRs a kernel lives on; what is refused"),
