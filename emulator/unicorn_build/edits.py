@@ -11,6 +11,7 @@ from emulator.unicorn_build.edits_of_encodings import EDITS_OF_ENCODINGS
 from emulator.unicorn_build.edits_of_instructions import EDITS_OF_INSTRUCTIONS
 from emulator.unicorn_build.edits_of_memory import EDITS_OF_MEMORY
 from emulator.unicorn_build.edits_of_operands import EDITS_OF_OPERANDS
+from emulator.unicorn_build.edits_of_segments import EDITS_OF_SEGMENTS
 from emulator.unicorn_build.edits_of_vectors import EDITS_OF_VECTORS
 
 EDITS_OF_TIME = (
@@ -32,5 +33,6 @@ EDITS = (
     *EDITS_OF_OPERANDS,
     *EDITS_OF_ENCODINGS,
     *EDITS_OF_INSTRUCTIONS,
+    *EDITS_OF_SEGMENTS,
     *EDITS_OF_VECTORS,
 )

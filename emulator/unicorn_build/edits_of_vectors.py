@@ -366,7 +366,7 @@ void sc_unaligned(CPUState *cpu, uintptr_t retaddr)
     Edit(
         file="qemu/target/i386/helper.h",
         place=Place.BEFORE,
-        anchor="DEF_HELPER_2(ldmxcsr, void, env, i32)\n",
+        anchor="DEF_HELPER_1(enter_mmx, void, env)\n",
         lines="DEF_HELPER_1(sc_update_mxcsr, void, env)\n",
         why="translated code can call it",
         test=VECTORS,

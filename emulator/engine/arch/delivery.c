@@ -158,6 +158,7 @@ outcome deliver_once(sc_cpu *cpu, event e) {
     frame[n++] = SLOT(cpu, GUEST_CS_SELECTOR);
     frame[n++] = return_rip;
     if (e.has_error) frame[n++] = e.error_code;
+    if ((o = mark_accessed(cpu, selector, d)).what != DONE) return o;
     o = push_all(cpu, wide ? NULL : &ss, ss_error, &sp, width, frame, n, new_cpl == 3 ? ACCESS_USER : ACCESS_SYSTEM);
     if (o.what != DONE) return o;
 

@@ -126,6 +126,7 @@ bool write_msr(sc_cpu *cpu, uint32_t index, uint64_t value) {
     case IA32_PAT:
         if (!pat_valid(value)) return false;
         break;
+    case IA32_SYSENTER_CS: value = (uint32_t)value; break; /* 32 bits in a VMCS, too (SDM 3C 24.4.1) */
     case IA32_FMASK:
     case IA32_TSC_AUX:
         if (value >> 32) return false;

@@ -97,8 +97,8 @@ outcome load_inner_ss(sc_cpu *cpu, uint16_t selector, unsigned level, uint32_t e
     if ((selector & 3u) != level || dpl != level || !writable_data)
         return faulted(INVALID_TSS, (selector & 0xfffc) | ext);
     if (!(ret->rights & 0x80)) return faulted(STACK_FAULT, (selector & 0xfffc) | ext);
-    ret->rights |= 1;
-    return ok;
+    ret->rights |= AR_ACCESSED;
+    return mark_accessed(cpu, selector, d);
 }
 
 /* Does [offset, offset + bytes) lie in a data segment? (SDM 3A 5.3) */
