@@ -127,7 +127,7 @@ class Instructions:
     sysexit_cycles: Annotated[int, Parameter("SYSEXIT")]
     int_cycles: Annotated[int, Parameter("INT n, INT3, INTO up to the handler's first instruction")]
     iret_cycles: Annotated[int, Parameter("IRET")]
-    far_transfer_cycles: Annotated[int, Parameter("far JMP, CALL, RET within a privilege level")]
+    far_transfer_cycles: Annotated[int, Parameter("far JMP, CALL and RET, also through call gates")]
     segment_load_cycles: Annotated[int, Parameter("MOV, POP or LDS and the like to a segment register")]
     swapgs_cycles: Annotated[int, Parameter("SWAPGS")]
     pushf_cycles: Annotated[int, Parameter("PUSHF")]
