@@ -96,7 +96,7 @@ clean:
 
 .make/engine: .make/packages .make/unicorn $(ENGINE)
 	@echo 'sidecore: compiling the CPU engine'
-	@$(BIN)/python setup.py --quiet build_ext --inplace >.make/engine.log 2>&1 || { cat .make/engine.log >&2; exit 1; }
+	@$(BIN)/python setup.py --quiet build_ext --inplace --force >.make/engine.log 2>&1 || { cat .make/engine.log >&2; exit 1; }
 	@touch $@
 
 # Debian's kernel comes from the package lists; a fresh container has none yet.

@@ -108,6 +108,44 @@ static int sc_operand(CPUX86State *env, DisasContext *s, int b)
         why="a marked load that misses the TLB walks the page tables, and faults, as a store (SDM 3A 4.7)",
         test=FAULTS,
     ),
+    Edit(
+        file="qemu/tcg/i386/tcg-target.inc.c",
+        place=Place.INSTEAD,
+        anchor="                     label_ptr, offsetof(CPUTLBEntry, addr_read));\n",
+        lines="""\
+                     label_ptr, opc & SC_WRITES ? offsetof(CPUTLBEntry, addr_write)
+                                                : offsetof(CPUTLBEntry, addr_read));
+""",
+        why="a page in the TLB that can only be read is none for it: else what `detailed` counts hung on the TLB",
+        test="tests/guest/test_watched_instructions.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.INSTEAD,
+        anchor="        offsetof(CPUTLBEntry, addr_code) : offsetof(CPUTLBEntry, addr_read);\n",
+        lines="""\
+        offsetof(CPUTLBEntry, addr_code) : get_memop(oi) & SC_WRITES ?
+        offsetof(CPUTLBEntry, addr_write) : offsetof(CPUTLBEntry, addr_read);
+""",
+        why="the same in the victim TLB",
+        test="tests/guest/test_watched_instructions.py",
+    ),
+    Edit(
+        file="qemu/accel/tcg/cputlb.c",
+        place=Place.BEFORE,
+        anchor="""\
+    /* Handle CPU specific unaligned behaviour */
+    if (addr & ((1 << a_bits) - 1)) {
+        cpu_unaligned_access(env_cpu(env), addr, access_type,
+""",
+        lines="""\
+    if ((get_memop(oi) & SC_WRITES) && !tlb_hit(env->uc, tlb_addr_write(entry), addr)) {
+        tlb_addr = -1;
+    }
+""",
+        why="the same behind the quick look",
+        test="tests/guest/test_watched_instructions.py",
+    ),
     *(
         Edit(
             file="qemu/tcg/tcg-op.c",
