@@ -28,7 +28,8 @@ CLFLUSH_LINE_QUADWORDS = 8
 Registers = tuple[int, int, int, int]
 
 
-def _word(features: dict[str, int]) -> int:
+def feature_word(features: dict[str, int]) -> int:
+    """The register of CPUID that has these bits."""
     return sum(1 << bit for bit in features.values())
 
 
@@ -43,12 +44,12 @@ def host_leaves(brand: str) -> dict[tuple[int, int], Registers]:
     name = _text(brand[:47], 48)
     leaves: dict[tuple[int, int], Registers] = {
         (0x0, 0): (0x7, vendor[0], vendor[2], vendor[1]),
-        (0x1, 0): (0x0F64, CLFLUSH_LINE_QUADWORDS << 8, _word(FEATURES_1_ECX), _word(FEATURES_1_EDX)),
+        (0x1, 0): (0x0F64, CLFLUSH_LINE_QUADWORDS << 8, feature_word(FEATURES_1_ECX), feature_word(FEATURES_1_EDX)),
         (MONITOR_LEAF, 0): (MONITOR_LINE_BYTES, MONITOR_LINE_BYTES, MWAIT_EXTENSIONS_LISTED, 0),
-        (0x6, 0): (_word(FEATURES_6_EAX), 0, 0, 0),
-        (0x7, 0): (0, _word(FEATURES_7_EBX), 0, 0),
+        (0x6, 0): (feature_word(FEATURES_6_EAX), 0, 0, 0),
+        (0x7, 0): (0, feature_word(FEATURES_7_EBX), 0, 0),
         (0x80000000, 0): (0x80000008, 0, 0, 0),
-        (0x80000001, 0): (0, 0, _word(FEATURES_EXT_ECX), _word(FEATURES_EXT_EDX)),
+        (0x80000001, 0): (0, 0, feature_word(FEATURES_EXT_ECX), feature_word(FEATURES_EXT_EDX)),
         (0x80000007, 0): (0, 0, 0, 1 << 8),  # invariant TSC: it counts core cycles, and those never change rate
         (0x80000008, 0): (LINEAR_ADDRESS_BITS << 8 | PHYSICAL_ADDRESS_BITS, 0, 0, 0),
     }

@@ -89,6 +89,7 @@ IMAGES = (
     ImageEntry("control_registers", "CR0, CR2, CR3, CR4, LMSW, CLTS; what is refused"),
     ImageEntry("msrs", "the MSRs a kernel lives on; what is refused"),
     ImageEntry("cpuid", "what is advertised works"),
+    ImageEntry("undefined_instructions", "what is not advertised is no instruction, in any ring"),
     ImageEntry("monitor", "MONITOR and MWAIT, as idle loops use them, where CPUID offers them"),
     ImageEntry("tsc", "RDTSC, RDTSCP, CR4.TSD"),
     ImageEntry("fpu_sse", "x87 and SSE state, FXSAVE, lazy switching by #NM"),

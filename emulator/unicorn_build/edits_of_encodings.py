@@ -1,5 +1,6 @@
 """What is an instruction, and what is none: #UD comes before what its operand or the privilege would raise."""
 
+from emulator.cpuid import FEATURES_1_ECX, FEATURES_7_EBX, FEATURES_EXT_ECX, FEATURES_EXT_EDX, feature_word
 from emulator.unicorn_build.edit import Edit, Place
 
 TRANSLATE = "qemu/target/i386/translate.c"
@@ -125,6 +126,33 @@ static bool sc_is_none(int b, int form, bool has_memory)
         anchor="            /* 4.1.1-4.1.3: No preceding lock, 66, f2, f3, or rex prefixes. */\n",
         lines="            goto illegal_op;\n",
         why="CPUID offers nothing that has a VEX prefix; Unicorn takes the SSE forms for what they are without",
+        test=ENCODINGS,
+    ),
+    Edit(
+        file=TRANSLATE,
+        place=Place.AFTER,
+        anchor="    dc->cpuid_xsave_features = env->features[FEAT_XSAVE];\n",
+        lines=f"""\
+    dc->cpuid_ext_features &= {feature_word(FEATURES_1_ECX):#x};
+    dc->cpuid_ext2_features &= {feature_word(FEATURES_EXT_EDX):#x} | CPUID_EXT2_RDTSCP;
+    dc->cpuid_ext3_features &= {feature_word(FEATURES_EXT_ECX):#x};
+    dc->cpuid_7_0_ebx_features &= {feature_word(FEATURES_7_EBX):#x};
+    dc->cpuid_xsave_features = 0;
+""",
+        why="what CPUID does not offer is none, whatever Unicorn's model of a CPU has: AES, PCLMULQDQ, XSAVE; but for"
+        " RDTSCP, which emulator/engine/arch does with all that VMX has for it",
+        test=ENCODINGS,
+    ),
+    Edit(
+        file=TRANSLATE,
+        place=Place.AFTER,
+        anchor="    case 0x101:\n        modrm = x86_ldub_code(env, s);\n",
+        lines="""\
+        if (modrm >= 0xd8 && modrm <= 0xdf && (s->flags & HF_GUEST_MASK)) {
+            goto illegal_op;
+        }
+""",
+        why="the instructions of AMD's SVM, which CPUID does not offer; the engine runs all guests in its guest mode",
         test=ENCODINGS,
     ),
     # What is one.

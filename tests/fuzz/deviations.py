@@ -105,8 +105,6 @@ DEVIATIONS = (
               values=lambda theirs, ours: 0 < abs(theirs - ours) < 16),
     Deviation("FLDENV and FRSTOR load word by word", f"fcw {ALL_X87}", instructions="fldenv frstor"),
     Deviation("the rights of CS after CR0.PE was changed", "cs_access_rights", opcodes="0f(22|01)"),
-    Deviation("SVM instructions and XSETBV look at the privilege first", "exception", opcodes="0f01d[189a-f]",
-              values=_is(UD, GP)),
     Deviation("SYSRET to compatibility mode keeps RSP", "frame_rsp", modes="long*", instructions="sysret"),
     Deviation("SYSRET traps at once by TF as it leaves it, as processors do", "exception exception_rip", modes="long*",
               instructions="sysret sysretq",
@@ -156,7 +154,7 @@ DEVIATIONS = (
               opcodes="0f(0[df]|1[2367abce]|2[0-3]|50|7[1-3]|79|ae|ba|c3|d6|f7)|c[45]|8[ce][37bf]|8e[048c][89a-f]|d[89a-f]"
                       "|ff([37bf]|[de])[89a-f]"),
     Deviation("instructions this CPU does not offer", "exception exception_rip",
-              opcodes="0f3[8a](c[89a-d]|cc|f[016]|[89ab])|0fae|0f01c[ab]",
+              opcodes="0f3[8a](c[89a-d]|d[b-f]|44|f[016]|[89ab])|0fae|0f01c[ab]",
               values=lambda theirs, ours: ours == UD or ours > 0x100),
     Deviation("POPA loads one register after the other: what came before a fault stays", "r??", instructions="popa*"),
     Deviation("LZCNT and TZCNT are not offered: they run as BSR and BSF", "*", instructions="lzcnt tzcnt"),

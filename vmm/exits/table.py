@@ -51,6 +51,8 @@ EXIT_HANDLERS: dict[int, Handler] = {
     R.MWAIT_INSTRUCTION:   handle_hidden_instruction,
     R.MONITOR_INSTRUCTION: handle_hidden_instruction,
     R.EPT_VIOLATION:       handle_ept_violation,
+    R.INVEPT:              handle_hidden_instruction,
+    R.INVVPID:             handle_hidden_instruction,
     R.WBINVD:              handle_nothing_to_do,
 }
 
@@ -74,10 +76,8 @@ IMPOSSIBLE: dict[int, str] = {
     R.GDTR_IDTR:           "descriptor-table exiting is never set",
     R.LDTR_TR:             "descriptor-table exiting is never set",
     R.EPT_MISCONFIG:       "the VMM writes no malformed EPT entry",
-    R.INVEPT:              "arrives as #UD: the engine does not know the instruction",
     R.RDTSCP:              "RDTSC exiting is never set",
     R.PREEMPTION_TIMER:    "the preemption timer is never activated",
-    R.INVVPID:             "arrives as #UD: the engine does not know the instruction",
     R.XSETBV:              "CR4.OSXSAVE cannot be set, so XSETBV raises #UD",
     R.APIC_WRITE:          "APIC registers are never virtualized",
     R.RDRAND:              "CPUID does not offer RDRAND: it raises #UD",

@@ -59,7 +59,7 @@ bool write_cr3(sc_cpu *cpu, uint64_t value) {
 
 bool write_cr4(sc_cpu *cpu, uint64_t value) {
     if (value & ~CR4_DEFINED) return false;
-    if (cpu->s.non_root && !(value & CR4_VMXE)) return false; /* SDM 3D A.8 */
+    if (cpu->s.non_root != !!(value & CR4_VMXE)) return false; /* SDM 3D A.8; without VMX no CPUID offers it */
     if (long_mode(cpu) && !(value & CR4_PAE)) return false;
     bool reloads = (value ^ SLOT(cpu, GUEST_CR4)) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP);
     if (reloads && !loads_pdptes(cpu, SLOT(cpu, GUEST_CR0), SLOT(cpu, GUEST_CR3), value, SLOT(cpu, GUEST_IA32_EFER)))

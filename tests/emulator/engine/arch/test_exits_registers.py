@@ -245,3 +245,10 @@ def test_rdtscp_brings_the_aux_register() -> None:
     rig.set_control(PROC2, c.PROC2_ENABLE_RDTSCP)
     assert exits_of(rig) == []
     assert rig["rcx"] == 77
+
+
+@pytest.mark.parametrize("bit", [11, 12, 13, 14, 16, 17, 18, 21, 22])
+def test_a_bit_of_cr4_that_cpuid_does_not_offer_cannot_be_set(bit: int) -> None:
+    """UMIP, LA57, VMXE (there is no VMX for who runs natively), SMXE, FSGSBASE, PCIDE, OSXSAVE, SMAP, PKE."""
+    rig = Rig(f"mov rax, cr4\n bts rax, {bit}\n mov cr4, rax\n hlt").run()
+    assert (rig.halted_in, rig["cr4"]) == (13, 0x20)

@@ -15,7 +15,9 @@ NONE = {
     "movntss": "f30f2b03", "movlpd of registers": "660f12c1", "movmskps of memory": "0f5003",
     "psrlw of memory": "0f711301",
     "movq2dq of memory": "f30fd603", "vaddps": "c5f058c2", "vpxor": "c4e171efc2", "andn": "c4e270f2c2",
-    "movbe of registers": "0f38f0c1",
+    "movbe": "0f38f003", "aesenc": "660f38dcc1", "aeskeygenassist": "660f3adfc101", "pclmulqdq": "660f3a44c100",
+    "xgetbv": "0f01d0", "xsave": "0fae23", "rdfsbase": "f30faec0", "adcx": "660f38f6c1",
+    "rdrand": "0fc7f0", "clac": "0f01ca", "vmrun": "0f01d8", "vmmcall": "0f01d9", "invlpga": "0f01df",
 }  # fmt: skip
 
 
