@@ -269,4 +269,12 @@ static void sc_load_accumulator(DisasContext *s, MemOp ot, TCGv expected, TCGv f
         why="LSS, LFS and LGS take offsets of 64 bits (SDM 2A)",
         test=INSTRUCTIONS,
     ),
+    Edit(
+        file=TRANSLATE,
+        place=Place.AFTER,
+        anchor="            gen_helper_read_eflags(tcg_ctx, s->T0, tcg_ctx->cpu_env);\n",
+        lines="            tcg_gen_andi_tl(tcg_ctx, s->T0, s->T0, ~(target_ulong)(RF_MASK | VM_MASK));\n",
+        why="PUSHF pushes RF and VM clear (SDM 2B)",
+        test=INSTRUCTIONS,
+    ),
 )

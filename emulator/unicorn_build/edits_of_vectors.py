@@ -461,4 +461,12 @@ void helper_sc_update_mxcsr(CPUX86State *env)
         why="the flags are as they were",
         test=VECTORS,
     ),
+    Edit(
+        file="qemu/target/i386/cpu.h",
+        place=Place.INSTEAD,
+        anchor="     env->fpuc = fpuc;\n",
+        lines="     env->fpuc = (fpuc & 0x1f3f) | 0x40;\n",
+        why="reserved bits of the x87 control word have the values they have after FNINIT (SDM 1 8.1.5)",
+        test=VECTORS,
+    ),
 )

@@ -128,3 +128,9 @@ def test_a_far_pointer_has_an_offset_of_64_bits() -> None:
     rig.run()
     assert rig.is_halted
     assert (rig["rax"], rig["gs_selector"]) == (0x1122_3344_5566_7788, 0x10)
+
+
+def test_pushf_pushes_rf_clear() -> None:
+    rig = Rig("pushfq\n pop rsi\n hlt")
+    rig["rflags"] = 0x10202
+    assert rig.run()["rsi"] == 0x202

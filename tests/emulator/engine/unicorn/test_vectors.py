@@ -159,3 +159,9 @@ def test_flush_to_zero_is_sse_s() -> None:
 def test_predicates_of_comparisons_have_three_bits() -> None:
     rig = rig_of(".byte 0x0f, 0xc2, 0xc9, 0xf8\n movd ebx, xmm1").run()
     assert (rig.halted_in, rig["rbx"]) == (None, 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize(("loaded", "stored"), [(0, 0x40), (0xFFFF, 0x1F7F), (0x37F, 0x37F), (0x27F, 0x27F)])
+def test_reserved_bits_of_the_x87_control_word_have_their_values(loaded: int, stored: int) -> None:
+    rig = rig_of(f"mov word ptr [{DATA}], {loaded}\n fldcw [{DATA}]\n fnstcw [{DATA + 8}]").run()
+    assert rig.word(DATA + 8, 2) == stored
