@@ -12,7 +12,8 @@ from pathlib import Path
 from emulator.errors import ConfigError, choices_text
 from emulator.x86 import GPR_NAMES, PAGE_BYTES
 from vmm.session.debugger.answers import Said, log_of, when
-from vmm.session.debugger.breaks import SPACES, Break
+from vmm.session.debugger.break_kinds import SPACES
+from vmm.session.debugger.breaks import Break
 from vmm.session.debugger.command_words import Console, Function, Says, number_of
 from vmm.session.debugger.debugger import Debugger, Stopped
 from vmm.session.debugger.show_commands import (

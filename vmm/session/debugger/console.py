@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from emulator.errors import ConfigError
 from vmm.session.debugger.answers import Mistake
-from vmm.session.debugger.breaks import BREAK_KINDS, Break
+from vmm.session.debugger.break_kinds import BREAK_KINDS
+from vmm.session.debugger.breaks import Break
 from vmm.session.debugger.commands import COMMANDS, find, said
 from vmm.session.debugger.debugger import Debugger, Stopped
 from vmm.session.debugger.happening import Happening

@@ -6,7 +6,7 @@ from pathlib import Path
 from emulator.errors import ConfigError
 from vmm.session.debugger import conditions
 from vmm.session.debugger.answers import SymbolAt, break_list, processors, value_of
-from vmm.session.debugger.breaks import BREAK_KINDS, SPACES
+from vmm.session.debugger.break_kinds import BREAK_KINDS, SPACES
 from vmm.session.debugger.command_words import Console, Function, Says, number_of
 from vmm.session.debugger.views.backtrace import backtrace
 from vmm.session.debugger.views.check import capabilities_of, check, check_file

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from tests.vmm.session.debugger.worlds import world_of
 from vmm.cli.debug import debug
-from vmm.session.debugger.breaks import BREAK_KINDS
+from vmm.session.debugger.break_kinds import BREAK_KINDS
 from vmm.session.debugger.commands import COMMANDS
 from vmm.session.debugger.console import Console
 from vmm.session.debugger.debugger import Debugger
