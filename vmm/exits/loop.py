@@ -48,7 +48,7 @@ class Core(v.Core, Protocol):
 class ExitLoop:
     """Takes the vCPUs that run on `core` through their exits."""
 
-    WIRED = ("_exit_began", "_exit_handled", "_exit_resumed", "_exit_ended")
+    WIRED = ("_exit_began", "_exit_handled", "_exit_resumed", "_exit_ended", "_entry_failed")
 
     def __init__(self, core: Core, handlers: Mapping[int, Callable[[VCpu], Outcome]], observers: Observers) -> None:
         self.exit_waits = False  # a VM exit of the loaded vCPU took place while another core was behind
@@ -56,6 +56,7 @@ class ExitLoop:
         self._handlers = handlers
         self._exit_began, self._exit_handled = observers.exit_began, observers.exit_handled
         self._exit_resumed, self._exit_ended = observers.exit_resumed, observers.exit_ended
+        self._entry_failed = observers.entry_failed
 
     def on_exit(self) -> Next:
         """A VM exit takes place. It is handled in order of time, when no other core is behind; till then it waits."""
@@ -146,6 +147,8 @@ class ExitLoop:
         meter.touch(vcpu.state_hpa, REGISTERS_BYTES, False)
         failure = vmx.vmresume() if vcpu.vmcs.is_launched else vmx.vmlaunch()
         if failure is not None:
+            for tell_failure in self._entry_failed:
+                tell_failure(vcpu, failure)
             raise GuestError(str(failure))
         clock_cycles = meter.commit()
         meter.clock.account = vcpu.running_account

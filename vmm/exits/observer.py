@@ -12,6 +12,8 @@ Observers change nothing, and nothing they do takes the guest's time.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from emulator.vmx.check import EntryFailure
+from emulator.vmx.instruction_errors import VmFailure
 from vmm.cost.meter import Charge, Meter
 from vmm.outcome import Outcome
 from vmm.vcpu import Exit, VCpu
@@ -35,6 +37,9 @@ class ExitObserver:
     def exit_ended(self, vcpu: VCpu, exit: Exit, cycles: int) -> None:
         """The guest goes on, or its domain has ended. The exit took `cycles`, sleep included."""
 
+    def entry_failed(self, vcpu: VCpu, failure: VmFailure | EntryFailure) -> None:
+        """The VM entry has failed; the guest ends with that."""
+
     def charged(self, meter: Meter, charge: Charge) -> None:
         """A charge to the open account of the meter's core."""
 
@@ -50,6 +55,7 @@ class Observers:
         self.exit_handled: list[Callable[[VCpu, Exit, Outcome], None]] = _who("exit_handled", observers)
         self.exit_resumed: list[Callable[[VCpu, Exit], None]] = _who("exit_resumed", observers)
         self.exit_ended: list[Callable[[VCpu, Exit, int], None]] = _who("exit_ended", observers)
+        self.entry_failed: list[Callable[[VCpu, VmFailure | EntryFailure], None]] = _who("entry_failed", observers)
         self.listeners = [observer for observer in observers if _overrides(observer, "charged")]  # of charges, now
 
     def listen(self, observer: ExitObserver, is_wanted: bool) -> None:

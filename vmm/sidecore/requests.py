@@ -28,12 +28,20 @@ ANSWER_BYTES = 32
 class Requests:
     """The requests that `sidecore` serves, by `operations`."""
 
+    WIRED = ("on_taken", "on_served")
+
     def __init__(self, sidecore: Sender, lines: SharedLines, operations: Mapping[int, Operation]) -> None:
         self.core_of: Callable[[VCpu], Core | None] = lambda vcpu: None  # that runs it; set by who knows
-        self.on_served: Callable[[Served], None] | None = None  # who wants to know of each request
+        self.on_taken: Callable[[Served], None] | None = None  # who wants to know of each request: it begins,
+        self.on_served: Callable[[Served], None] | None = None  # and it is done
         self._sidecore = sidecore
         self._lines = lines
         self._operations = dict(operations)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the operations."""
+        return [operation.name for operation in self._operations.values()]
 
     def serve(self, slot: Slot) -> None:
         """Serve what is posted there."""
@@ -50,6 +58,8 @@ class Requests:
         request = abi.unpack(slot.read())
         operation = self._operations.get(request.operation)
         name = "unknown" if operation is None else operation.name
+        if self.on_taken is not None:
+            self.on_taken(Served(page.domain.number, name, visible_cycles, began_cycles, began_cycles))
         pcpu.clock.open_account(f"d{page.domain.number}", f"sidecall {name}")
         self._load_line(slot)
         meter, worker = self._sidecore.meter, Worker(page.vcpus[0], self._sidecore.meter)

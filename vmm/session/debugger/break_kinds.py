@@ -3,7 +3,7 @@
 exit IO_INSTRUCTION    --BreakKind.make(argument)--> Match: (happening, subject) -> bool
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,11 @@ class Finder(Protocol):
 
     def number_of(self, text: str) -> int:
         """An address or number."""
+        ...
+
+    @property
+    def sidecalls(self) -> Collection[str]:
+        """Names of what guests can ask of its host's sidecores; none: there are none."""
         ...
 
     def place_of(self, space: Space, address: int, size_bytes: int) -> Place:
@@ -120,6 +125,21 @@ def _anything(_text: str, _finder: Finder) -> Match:
     return lambda _happening, _subject: True
 
 
+def _sidecall(text: str, finder: Finder) -> Match:
+    names = finder.sidecalls
+    if not names:
+        raise ConfigError("there is no sidecore; boot with --sidecore-count 1")
+    wanted = text.lower()
+    if text and wanted not in [name.lower() for name in names]:
+        raise ConfigError(f"no sidecall {text!r}; {choices_text(text, list(names))}")
+    return lambda happening, _: wanted in ("", happening.what.lower())
+
+
+def _event(text: str, _finder: Finder) -> Match:
+    wanted = text.lower()
+    return lambda happening, _: wanted in happening.what.lower()
+
+
 def _exec(text: str, finder: Finder) -> Match:
     address = finder.number_of(text)
     return lambda _happening, subject: subject.linear_rip == address
@@ -167,6 +187,18 @@ BREAK_KINDS: dict[str, BreakKind] = {
         BreakKind("schedule", "", "a vCPU that slept, or gave way, goes on", Kind.SCHEDULED, _anything),
         BreakKind("vmread", "[FIELD]", "the VMM reads a field of the VMCS", Kind.CHARGE, _vmcs_access("VMREAD")),
         BreakKind("vmwrite", "[FIELD]", "the VMM writes one", Kind.CHARGE, _vmcs_access("VMWRITE")),
+        BreakKind(
+            "sidecall",
+            "[OPERATION]",
+            "a sidecore takes such a request; after: has carried it out",
+            Kind.SIDECALL,
+            _sidecall,
+            2,
+        ),
+        BreakKind(
+            "event", "[DEVICE]", "a device does something by itself; `timeline` has names", Kind.EVENT, _event, 3
+        ),
+        BreakKind("entry-failure", "", "a VM entry fails: the check that fails", Kind.FAILED, _anything),
         BreakKind("exec", "ADDRESS|SYMBOL", "the guest is about to run this instruction", Kind.INSTRUCTION, _exec),
         BreakKind(
             "write", MEMORY_ARGUMENT, "it was stored to, or changed", Kind.ACCESS, _access(load=False, store=True), 3

@@ -18,12 +18,15 @@ from vmm.session.debugger.watcher import Span
 
 SPANS_MAX = 64  # of the engine: breaks on instructions
 PLACES_MAX = 64  # of it, too: memory that breaks watch
-STAGES = {"before": Kind.EXIT, "after": Kind.HANDLED}
+STAGES = {
+    Kind.EXIT: {"before": Kind.EXIT, "after": Kind.HANDLED},
+    Kind.SIDECALL: {"before": Kind.SIDECALL, "after": Kind.SERVED},
+}
 
 
 @dataclass
 class Break:
-    """One of a user's. `stage` is of an exit's: before its handler, or after."""
+    """One of a user's. `stage` is of an exit's, or sidecall's: before it is handled, or after."""
 
     number: int
     row: BreakKind
@@ -53,7 +56,7 @@ class Break:
     def words(self) -> str:
         """The command that makes it again."""
         verb = "trace" if self.is_trace else "tbreak" if self.is_temporary else "break"
-        parts = [verb, self.row.name, self.argument, "after" if self.stage is Kind.HANDLED else ""]
+        parts = [verb, self.row.name, self.argument, "after" if self.stage is not self.row.kind else ""]
         if self.condition is not None:
             parts.append(f"if {self.condition.text}")
         return " ".join(part for part in parts if part)
@@ -79,8 +82,9 @@ class Breaks:
             condition, words = Condition(" ".join(words[at + 1 :])), words[:at]
         row = _row(words.pop(0) if words else "")
         stage = row.kind
-        if words and words[-1] in STAGES and row.kind is Kind.EXIT:
-            stage = STAGES[words.pop()]
+        stages = STAGES.get(row.kind, {})
+        if words and words[-1] in stages:
+            stage = stages[words.pop()]
         if len(words) > row.words_max:
             raise ConfigError(f"{verb} {row.name} {row.argument}: {' '.join(words[row.words_max :])!r} is too much")
         argument = " ".join(words)

@@ -131,6 +131,13 @@ def _charge(name: str) -> Getter:
     return get
 
 
+def _what(happening: Happening, _subject: Subject) -> str:
+    what = happening.what if happening.charge is None else happening.charge.what
+    if not what:
+        raise MissingError
+    return what
+
+
 # What each name means, and who has it.
 NAMES: dict[str, tuple[str, Getter]] = {
     "reason": ("name of the exit reason, as in reason == 'CPUID'", _reason),
@@ -146,7 +153,7 @@ NAMES: dict[str, tuple[str, Getter]] = {
     "address": ("linear address of a page fault, EPT violation or INVLPG", _address),
     "gpa": ("guest-physical address of an EPT violation", _gpa),
     "cost": ("cycles that the exit has taken so far; at an entry, all", _cost),
-    "what": ("a charge's words, as in 'VMREAD' in what", _charge("what")),
+    "what": ("a charge's words, as in 'VMREAD' in what; an event's, a sidecall's operation", _what),
     "cycles": ("of a charge", _charge("cycles")),
     "cycle": ("of the core's clock", lambda happening, _: happening.cycles),
     "old": ("of memory that was accessed: what was there", _memory("old")),

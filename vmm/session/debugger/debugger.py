@@ -7,7 +7,7 @@ What it does leaves the run as it is: cycles, VM exits, output, state. What a us
 off the past.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
@@ -19,7 +19,7 @@ from vmm.cost.meter import Charge
 from vmm.session.debugger.breaks import Break, Breaks
 from vmm.session.debugger.conditions import Condition
 from vmm.session.debugger.edit_registers import set_register
-from vmm.session.debugger.happening import NOBODY, Happening, Kind, Place
+from vmm.session.debugger.happening import BESIDE, NOBODY, Happening, Kind, Place
 from vmm.session.debugger.history import History, Point
 from vmm.session.debugger.last_change import last_change
 from vmm.session.debugger.life import Life
@@ -31,11 +31,13 @@ from vmm.session.debugger.views.subject import WORD, Space, Subject
 from vmm.session.debugger.watcher import EVERYWHERE, Pursuit
 from vmm.session.spec import SLICE_CYCLES, Limits
 from vmm.session.symbols import Symbols
+from vmm.session.virtual_guest import VirtualGuest
 from vmm.session.world.saved import SavedWorld
 from vmm.session.world.world import Stop, World
 from vmm.vcpu import VCpu
 
 STEP_KINDS = frozenset({Kind.EXIT, Kind.HANDLED, Kind.ENTRY, Kind.SCHEDULED})
+MIDDLE = frozenset({Kind.CHARGE, Kind.LINE, Kind.FAILED}) | BESIDE  # of what nobody may change anything
 WHY_AT_REST = {
     Stop.ENDED: "every guest has ended",
     Stop.ASLEEP: "nothing is left that could wake a guest",
@@ -177,7 +179,9 @@ class Debugger:
 
     def return_to(self, happening: Happening) -> Stopped:
         """To where it stood once."""
-        return self._change_to(*reach_again(self._points(happening.cycles)[0], happening, self._symbols))
+        return self._change_to(
+            *reach_again((self._before(happening) or self._points(happening.cycles))[0], happening, self._symbols)
+        )
 
     def log(self, expression: str, words: Sequence[str], first_cycle: int = 0) -> list[tuple[Happening, Any]]:
         """What `expression` was each time that a break with `words` would have stopped, up to here."""
@@ -196,7 +200,7 @@ class Debugger:
         What changes it is the instruction, or what the VMM or a device does before the next one.
         """
         here, now = self.stop.happening, read(self.subject)
-        found = last_change(self.history.before(here.cycles), read, self._who, here, now, self._symbols)
+        found = last_change(self._before(here), read, self._who, here, now, self._symbols)
         if found is None:
             raise ConfigError("it was the same as far back as snapshots go")
         self.history.insert(found[0])
@@ -252,7 +256,7 @@ class Debugger:
         if not 0 < count <= COUNT_MAX:
             raise ConfigError(f"{count} events cannot be shown; give a number from 1 to {COUNT_MAX:,}")
         origin = self.stop.happening
-        points = self.history.before(origin.cycles)
+        points = self._before(origin)
         if not points:
             raise ConfigError("there is no past to look at: what was written or typed has cut it off")
         return timeline(points, origin, self._symbols, count)
@@ -288,6 +292,13 @@ class Debugger:
         except ValueError:
             raise ConfigError(f"{text!r}: {offset!r} is no number") from None
 
+    @property
+    def sidecalls(self) -> Collection[str]:
+        """Names of what guests can ask of the host's sidecores; none: there are none."""
+        guest = self.subject.guest
+        sidecores = guest.hypervisor.sidecores if isinstance(guest, VirtualGuest) else None
+        return {name: None for core in (sidecores.cores if sidecores else ()) for name in core.requests.names}
+
     def place_of(self, space: Space, address: int, size_bytes: int) -> Place:
         """Memory where it is now. Raises ConfigError where none is, or more than lies in a page."""
         if not 0 < size_bytes <= PAGE_BYTES - address % PAGE_BYTES:
@@ -308,15 +319,17 @@ class Debugger:
 
     def store(self, space: Space, address: int, data: bytes) -> None:
         """Change memory; what was before is the past no more. Raises ConfigError in the middle of the VMM's work."""
-        if self.stop.happening.kind in (Kind.CHARGE, Kind.LINE):
-            raise ConfigError("the VMM is in the middle of something; `finish`, then write")
+        if self.stop.happening.kind in MIDDLE:
+            raise ConfigError(
+                "somebody is in the middle of something; go on to an exit, an entry or an instruction, then write"
+            )
         store(self.subject, space, address, data)
         self.changed()
 
     def set(self, name: str, value: int) -> None:
         """Change a register; what was before is the past no more. Raises ConfigError where it cannot be."""
         here = self.stop.happening
-        if here.kind in (Kind.CHARGE, Kind.LINE, Kind.HANDLED, Kind.END):
+        if here.kind in {*MIDDLE, Kind.HANDLED, Kind.END}:
             raise ConfigError("registers are changed where the guest stands, or at a VM exit or entry")
         if name == "rip" and here.kind is Kind.EXIT:
             raise ConfigError("the handler decides where the guest goes on; `finish`, then set rip")
@@ -329,7 +342,7 @@ class Debugger:
         """Somebody has changed the world: the way back ends here, and begins where it next comes to rest."""
         self.history.forget()
         if self.is_at_rest:
-            self.history.keep(self.world, self._watcher.exits)
+            self._keep()
 
     # --- the world ---------------------------------------------------------------------------------------------------
 
@@ -357,7 +370,7 @@ class Debugger:
                 answer = Stop.PAUSED
                 break
             if self.history.is_due:
-                self.history.keep(self.world, self._watcher.exits)
+                self._keep()
         self._watcher.take(NOTHING)
         self._is_interrupted = False
         return self._arrive(answer, pursuit)
@@ -378,7 +391,7 @@ class Debugger:
 
     def _reverse(self, make: Callable[[], Pursuit]) -> Stopped:
         origin = self.stop.happening
-        found = find_last(self.history.before(origin.cycles), make, origin, self._symbols)
+        found = find_last(self._before(origin), make, origin, self._symbols)
         if found is None:
             raise ConfigError("there is nothing like that before, as far back as snapshots go")
         self.history.insert(found[0])
@@ -388,6 +401,14 @@ class Debugger:
         self._life.end()
         self._enter(copy, life)
         return self._arrive(answer)
+
+    def _keep(self) -> None:
+        with self._watcher.aside():
+            self.history.keep(self.world, self._watcher.exits)
+
+    def _before(self, happening: Happening) -> list[Point]:
+        """Snapshots before it, the latest first."""
+        return self.history.before(happening.begin_cycles) or self.history.before(happening.cycles)
 
     def _points(self, cycle: int) -> list[Point]:
         points = self.history.before(cycle)

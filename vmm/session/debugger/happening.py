@@ -11,6 +11,7 @@ from vmm.session.debugger.views.subject import Subject
 from vmm.vcpu import Exit
 
 NOBODY = -1
+OVERSHOOT_CYCLES = 20_000  # how far a core may be beyond a limit, in root mode
 
 
 class Kind(Enum):
@@ -23,9 +24,16 @@ class Kind(Enum):
     SCHEDULED = "scheduled"  # a vCPU that slept, or gave way, goes on with its exit
     CHARGE = "charge"  # the VMM was charged for something
     LINE = "line"  # a line of the VMM's Python is about to run
+    SIDECALL = "sidecall"  # a sidecore takes a request
+    SERVED = "served"  # it has carried it out
+    EVENT = "event"  # a device is about to do something by itself
+    FAILED = "entry-failure"  # the VM entry behind an exit has failed
     ACCESS = "access"  # a place in memory was accessed, or has changed
     REST = "rest"  # nobody runs: between two turns
     END = "end"  # all guests have ended
+
+
+BESIDE = {Kind.SIDECALL, Kind.SERVED, Kind.EVENT}  # not in the middle of a processor's work
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,21 @@ class Happening:
     line: VmmLine | None = None
     access: Access | None = None
     exit_cycles: int = 0  # of an ENTRY: what its exit took
+    what: str = ""  # of an EVENT, the owner, device and what it does; the operation of a sidecall; why an entry FAILED
+    due_cycles: int = 0  # of an EVENT, when it was due; of a sidecall, when it could be seen
 
     @property
     def key(self) -> tuple[object, ...]:
         """What no other happening of the run has."""
+        if self.kind in BESIDE:
+            return (self.kind, self.who, self.what, self.ordinal, self.repeats)
         cycles = self.cycles if self.kind in (Kind.REST, Kind.END) else 0
         place = None if self.access is None else self.access.place
         return (self.kind, self.who, self.exits, cycles, self.rip, self.ordinal, self.repeats, place)
+
+    @property
+    def begin_cycles(self) -> int:
+        """A world that rests at this cycle, or before, is before it. A handler is not cut by a limit."""
+        if self.kind in BESIDE:
+            return max(0, self.due_cycles - OVERSHOOT_CYCLES)
+        return self.cycles if self.exit is None else self.exit.began_cycles

@@ -60,7 +60,7 @@ def find_last(
     The snapshot is one of `points`, or a nearer one.
     """
     for point in points:
-        for start in _windows(point.cycles, origin.cycles, make()):
+        for start in _windows(point.cycles, origin.begin_cycles, make()):
             near, found = _search(point, start, make(), origin, symbols)
             if found is not None:
                 return near, found
@@ -138,8 +138,7 @@ def reach_again(point: Point, target: Happening, symbols: Sequence[Symbols]) -> 
     if target.kind in (Kind.REST, Kind.END):
         return rest(point, target.cycles, symbols)
     spans = [span_of(target)] if target.kind is Kind.INSTRUCTION else []
-    begin = target.cycles if target.exit is None else target.exit.began_cycles  # a handler is not cut by a limit
-    return reach(point, Reach(target, spans), symbols, near_cycles=begin - WINDOW_CYCLES)
+    return reach(point, Reach(target, spans), symbols, near_cycles=target.begin_cycles - WINDOW_CYCLES)
 
 
 def _alive(point: Point, symbols: Sequence[Symbols]) -> tuple[Watched, Life]:

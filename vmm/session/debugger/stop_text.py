@@ -1,6 +1,7 @@
 """What is said where the world stops: at most eight lines of 80 columns, and the breaks that were hit."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from emulator.vmx import exit_reasons
 from emulator.vmx import fields as f
@@ -10,7 +11,7 @@ from vmm.session.debugger.happening import By, Happening, Kind
 from vmm.session.debugger.views.disassembly import disassemble
 from vmm.session.debugger.views.exit_screen import exit_screen
 from vmm.session.debugger.views.exit_words import event_text
-from vmm.session.debugger.views.values import lines_text
+from vmm.session.debugger.views.values import COLUMNS, lines_text
 
 CHARGES_SHOWN = 3
 WORD_BYTES, SHOWN_BYTES = 8, 20
@@ -85,6 +86,29 @@ def _instruction(debugger: Debugger, happening: Happening) -> list[str]:
     return [f"{debugger.subject.name}, cycle {happening.cycles:,}, {happening.exits:,} exits", *_code(debugger)]
 
 
+def _sidecall(debugger: Debugger, happening: Happening) -> list[str]:
+    how = "takes the" if happening.kind is Kind.SIDECALL else "has carried out the"
+    return [
+        f"a sidecore {how} sidecall {happening.what} of {debugger.subject.name.partition('v')[0]}",
+        f"cycle {happening.cycles:,}, {happening.exits:,} exits; it could be seen from {happening.due_cycles:,} on",
+    ]
+
+
+def _event(_debugger: Debugger, happening: Happening) -> list[str]:
+    return [
+        f"event of {happening.what} is about to happen",
+        f"cycle {happening.cycles:,}, {happening.exits:,} exits; it was due at {happening.due_cycles:,}",
+    ]
+
+
+def _failed(debugger: Debugger, happening: Happening) -> list[str]:
+    return [
+        f"{debugger.subject.name}, cycle {happening.cycles:,}, exit {happening.exits:,} ({_name(happening)})",
+        *wrap(happening.what, COLUMNS),
+        "`check` has all checks that fail",
+    ]
+
+
 def _access(debugger: Debugger, happening: Happening) -> list[str]:
     access = happening.access
     assert access is not None
@@ -129,5 +153,6 @@ def _name(happening: Happening) -> str:
 
 _LINES = {
     Kind.EXIT: _exit, Kind.HANDLED: _handled, Kind.ENTRY: _entry, Kind.SCHEDULED: _scheduled, Kind.CHARGE: _charge,
-    Kind.LINE: _line, Kind.ACCESS: _access, Kind.INSTRUCTION: _instruction, Kind.REST: _rest, Kind.END: _end,
+    Kind.SIDECALL: _sidecall, Kind.SERVED: _sidecall, Kind.EVENT: _event, Kind.FAILED: _failed, Kind.LINE: _line,
+    Kind.ACCESS: _access, Kind.INSTRUCTION: _instruction, Kind.REST: _rest, Kind.END: _end,
 }  # fmt: skip

@@ -79,6 +79,7 @@ class StopView(View):
     exit: ExitScreen | None
     exit_cycles: int | None  # what the exit has taken, at its VM entry
     injects: str
+    what: str  # a device does; a sidecall's operation; why a VM entry failed
     charge: Paid | None
     line: LineRow | None
     access: AccessRow | None
@@ -115,6 +116,7 @@ def stop_view(debugger: Debugger) -> StopView:
         exit=_screen(debugger, here) if here.kind is Kind.EXIT else None,
         exit_cycles=here.exit_cycles if is_entry else None,
         injects=_injected(debugger) if is_entry else "",
+        what=here.what,
         charge=None if here.charge is None else _paid([here.charge])[0],
         line=_line(here),
         access=_access(here),

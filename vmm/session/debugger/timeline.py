@@ -50,7 +50,7 @@ def timeline(points: Sequence[Point], origin: Happening, symbols: Sequence[Symbo
     for point in points:
         width = WINDOW_CYCLES
         while True:
-            start = max(point.cycles, origin.cycles - width)
+            start = max(point.cycles, origin.begin_cycles - width)
             events = _events(point, start, origin, symbols, count)
             if len(events) >= count or start == point.cycles:
                 break

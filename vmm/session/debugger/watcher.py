@@ -8,12 +8,15 @@ Watching changes nothing. What no pursuit wants costs next to nothing: `take` sa
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from emulator.vmx import fields as f
+from emulator.vmx.check import EntryFailure
+from emulator.vmx.instruction_errors import VmFailure
 from vmm.cost.meter import Charge, Meter
 from vmm.exits.observer import ExitObserver, Observers
 from vmm.outcome import Outcome
@@ -21,6 +24,7 @@ from vmm.session.debugger.happening import Access, By, Happening, Kind, Place, V
 from vmm.session.debugger.life import Life
 from vmm.session.debugger.lines import LineTracer
 from vmm.session.debugger.places import WatchedPlaces
+from vmm.session.debugger.side_events import KINDS, SideEvents
 from vmm.session.debugger.views.subject import Subject
 from vmm.session.guest import Processor
 from vmm.session.symbols import Symbols
@@ -70,6 +74,7 @@ class Watcher(ExitObserver):
         self._numbers: dict[Processor, int] = {}  # of all processors in the world
         self._spans: tuple[Span, ...] = ()
         self._places: WatchedPlaces | None = None
+        self._side_events: SideEvents | None = None
         self._seats: list[Observers] = []
         self._hears_charges = True
         self._charges: dict[Meter, list[Charge]] = {}  # of the exit that a core handles, if all were heard,
@@ -112,6 +117,24 @@ class Watcher(ExitObserver):
             self._places = None
         if Kind.ACCESS in kinds and pursuit.places:
             self._places = WatchedPlaces(self.subjects, pursuit.places)
+        self._hear_side_events()
+
+    def _hear_side_events(self) -> None:
+        self._leave_side_events()
+        if self._kinds & KINDS:
+            self._side_events = SideEvents(self.subjects, self._kinds, lambda: self.exits, self._tell)
+
+    def _leave_side_events(self) -> None:
+        if self._side_events is not None:
+            self._side_events.close()
+            self._side_events = None
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """For as long as a snapshot is taken."""
+        self._leave_side_events()
+        yield
+        self._hear_side_events()
 
     def _hear_charges(self, is_wanted: bool) -> None:
         if is_wanted is not self._hears_charges:
@@ -180,6 +203,13 @@ class Watcher(ExitObserver):
             self._tell_accesses(self._numbers[vcpu], By.VMM)
         if self._sees_entries:
             self._tell(self._at(Kind.ENTRY, vcpu, exit, exit_cycles=cycles))
+
+    def entry_failed(self, vcpu: VCpu, failure: VmFailure | EntryFailure) -> None:
+        """See `ExitObserver`."""
+        if Kind.FAILED in self._kinds:
+            here = Happening(Kind.FAILED, vcpu.meter.now_cycles, self.exits, self._numbers[vcpu], exit=vcpu.exit)
+            subject = self.subjects[here.who]
+            self._tell(replace(here, subject=subject, rip=subject.rip, what=str(failure)))
 
     def charged(self, meter: Meter, charge: Charge) -> None:
         """See `ExitObserver`."""
