@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.errors import ConfigError, choices_text
-from emulator.x86 import GPR_NAMES, PAGE_BYTES
+from emulator.x86 import GPR_NAMES
 from vmm.session.debugger.answers import Said, log_of, when
-from vmm.session.debugger.break_kinds import SPACES
+from vmm.session.debugger.break_kinds import SPACES, place_named
 from vmm.session.debugger.breaks import Break
 from vmm.session.debugger.command_words import Console, Function, Says, number_of
 from vmm.session.debugger.debugger import Debugger, Stopped
@@ -97,15 +97,17 @@ def _last_write(console: Console, words: Sequence[str]) -> Stopped:
     if len(words) == 1 and words[0] in GPR_NAMES:
         index = GPR_NAMES.index(words[0])
         return console.debugger.last_change(lambda subject: subject.gpr(index))
-    rest = list(words)
-    space = SPACES[rest.pop(0)] if rest and rest[0] in SPACES else Space.GVA
-    if len(rest) not in (1, 2):
-        raise ConfigError("last-write REGISTER, or last-write [gva|gpa|hpa] ADDRESS [BYTES]")
-    address, size_bytes = number_of(console, rest[0]), number_of(console, rest[1]) if len(rest) == 2 else 8
-    hpa = console.debugger.subject.place(space, address)
-    if hpa is None or not 0 < size_bytes <= PAGE_BYTES:
-        raise ConfigError(f"{address:#x}: no memory is there now, or {size_bytes} bytes are too many")
-    return console.debugger.last_change(lambda subject: subject.read_hpa(hpa, size_bytes))
+    place = place_named(_numbered(console, words), console.debugger)
+    return console.debugger.last_change(lambda subject: subject.read_hpa(place.hpa, place.size_bytes))
+
+
+def _next_write(console: Console, words: Sequence[str]) -> Stopped:
+    return console.debugger.wait_for(["write", *_numbered(console, words).split()])
+
+
+def _numbered(console: Console, words: Sequence[str]) -> str:
+    """The words of memory, with registers and symbols as numbers."""
+    return " ".join(word if word in SPACES else f"{number_of(console, word):#x}" for word in words)
 
 
 def _bookmark(console: Console, words: Sequence[str]) -> str:
@@ -269,6 +271,10 @@ COMMANDS: dict[str, Command] = {
         Command("pdb", "", "", "Python's own debugger at this line of the VMM", GO, _pdb),
         Command("until", "u", "cycle N | exit N | text TEXT | KIND ...", "to there; breaks do not count", GO, _until),
         Command("wait", "w", "KIND ...", "to the next of a kind of break", GO, _until),
+        Command(
+            "next-write", "nw", "[gva|gpa|hpa] ADDRESS [BYTES]", "to who stores there next, or changes it", GO,
+            _next_write,
+        ),
         Command("goto", "g", "cycle N | exit N | BOOKMARK", "there, forwards or back", BACK, _goto),
         Command("reverse-stepi", "rsi", "[N]", "back an instruction", BACK, _counted(Debugger.reverse_stepi)),
         Command("reverse-next-exit", "rne", "", "to the VM exit before", BACK, _plain(Debugger.reverse_next_exit)),

@@ -8,6 +8,7 @@ import sidecore
 from emulator.errors import ConfigError
 from emulator.x86 import RSP
 from tests.vmm.session.debugger.worlds import world_of
+from vmm.session.debugger.console import Console
 from vmm.session.debugger.debugger import Debugger
 from vmm.session.debugger.happening import By, Happening, Kind
 from vmm.session.debugger.pursuits import Waiter
@@ -100,3 +101,16 @@ def test_what_is_no_memory_is_refused(debugger: Debugger) -> None:
     }.items():
         with pytest.raises(ConfigError, match=problem):
             debugger.breaks.add(words.split(), debugger)
+
+
+def test_the_next_write_is_what_a_break_there_stops_at(debugger: Debugger) -> None:
+    there = debugger.stop.happening
+    console = Console(debugger, lambda _text: None, lambda _data: None)
+    console.answer("next-write gva rsp 4")
+    found = debugger.stop.happening
+    assert found.access is not None
+    assert (found.access.is_store, found.access.place.size_bytes) == (True, 4)
+    debugger.return_to(there)
+    assert debugger.wait_for(["write", f"{debugger.subject.gpr(RSP):#x}", "4"]).happening.key == found.key
+    assert "is no memory; give" in console.answer("next-write gva")
+    assert "is no memory; give" in console.answer("last-write gpa 1 2 3")
