@@ -23,6 +23,7 @@ def commands(debugger: Debugger, dice: random.Random) -> list[Callable[[], objec
     words = dice.choice(
         [
             "exit CPUID", "exit * after if cost > 6000", "entry if n > 3", "port 0x3f8", "vmwrite GUEST_RIP",
+            "event", "event if n > 5", "sidecall after",
             f"write {stack}", f"read {stack} 1", f"access {stack} if n > 10", "write gpa 0x1000 4096",
         ]
     )  # fmt: skip
