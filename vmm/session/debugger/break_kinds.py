@@ -128,7 +128,7 @@ def _anything(_text: str, _finder: Finder) -> Match:
 def _sidecall(text: str, finder: Finder) -> Match:
     names = finder.sidecalls
     if not names:
-        raise ConfigError("there is no sidecore; boot with --sidecore-count 1")
+        raise ConfigError("there is no sidecore; start with --sidecore")
     wanted = text.lower()
     if text and wanted not in [name.lower() for name in names]:
         raise ConfigError(f"no sidecall {text!r}; {choices_text(text, list(names))}")
